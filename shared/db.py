@@ -1,0 +1,156 @@
+"""One pool, one way to open a transaction. Role and tenant are set here and nowhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from shared.errors import ConfigurationBroken, ServerUnavailable
+from shared.ids import TenantId
+
+Connection = psycopg.Connection[Any]
+
+
+class Role(StrEnum):
+    """The roles a transaction may take; all are NOLOGIN, and the connection's user has them."""
+
+    APP = "ailydian_app"
+    RELAY = "ailydian_relay"
+    OWNER = "ailydian_owner"
+    AUDIT_READER = "ailydian_audit_reader"
+
+
+class Pool:
+    """Connections of one process, handed out only inside `transaction`."""
+
+    def __init__(self, url: str, *, size: int, prepared_statements: bool = True) -> None:
+        self._prepare_threshold = 5 if prepared_statements else None
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            min_size=0,
+            max_size=size,
+            max_idle=60,
+            timeout=10,
+            open=True,
+            kwargs={"autocommit": True, "application_name": "ailydian", "connect_timeout": 5},
+            configure=self._configure,
+        )
+
+    def _configure(self, conn: Connection) -> None:
+        conn.prepare_threshold = self._prepare_threshold
+        try:
+            register_vector(conn)
+        except psycopg.ProgrammingError as error:
+            if "vector type not found" not in str(error):
+                raise
+            # A database before its first `ailydian migrate`: there are no vectors to read yet.
+
+    @contextmanager
+    def transaction(
+        self, tenant_id: TenantId | None, *, role: Role = Role.APP, first: str = ""
+    ) -> Iterator[Connection]:
+        """Open a transaction whose first statement sets its role and its tenant.
+
+        Args:
+            tenant_id: Whose rows may be seen; None with a role that serves all tenants.
+            role: The database role the transaction runs as.
+            first: SQL without parameters that travels in the same round trip as BEGIN.
+
+        Yields:
+            A connection inside the transaction. Leaving the block commits, an exception rolls
+            back. No other code can reach a connection, so none runs without a role.
+
+        Raises:
+            ServerUnavailable: Postgres does not answer, or the connection broke on the way.
+                After a broken COMMIT the outcome is unknown: try again, receipts make it safe.
+        """
+        try:
+            conn = self._pool.getconn()
+        except PoolTimeout as error:
+            raise ServerUnavailable(f"Postgres gives no connection: {error}") from error
+        try:
+            _begin(conn, tenant_id, role, first)
+            yield conn
+            _commit(conn)
+        except psycopg.OperationalError as error:
+            if conn.closed or conn.broken:
+                raise ServerUnavailable(f"The connection to Postgres broke: {error}") from error
+            raise
+        finally:
+            _roll_back_what_is_left(conn)
+            self._pool.putconn(conn)
+
+    def close(self) -> None:
+        """Close every connection; transactions in flight are rolled back by the server."""
+        self._pool.close()
+
+
+def _begin(conn: Connection, tenant_id: TenantId | None, role: Role, first: str) -> None:
+    tenant = psycopg.sql.Literal(tenant_id or "").as_string(conn)
+    # One simple-protocol message: BEGIN, the two settings and what must come first.
+    begin = (
+        f"BEGIN; SELECT set_config('role', '{role.value}', true), "
+        f"set_config('app.tenant_id', {tenant}, true); {first}"
+    )
+    try:
+        conn.execute(begin.encode(), prepare=False)
+    except psycopg.errors.InvalidParameterValue as error:
+        raise ConfigurationBroken(
+            f"The database has no role {role.value}: run `ailydian migrate` first."
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        if conn.info.transaction_status != TransactionStatus.INERROR or "role" not in str(error):
+            raise
+        raise ConfigurationBroken(
+            f"The database user {conn.info.user} may not act as {role.value}: "
+            f"GRANT {role.value} TO {conn.info.user}."
+        ) from error
+
+
+def _commit(conn: Connection) -> None:
+    status = conn.execute(b"COMMIT", prepare=False).statusmessage
+    # Postgres answers COMMIT of a failed transaction with ROLLBACK and no error.
+    assert status == "COMMIT", "a statement failed inside the transaction and was ignored"
+
+
+def _roll_back_what_is_left(conn: Connection) -> None:
+    if not conn.closed and conn.info.transaction_status != TransactionStatus.IDLE:
+        try:
+            conn.execute(b"ROLLBACK", prepare=False)
+        except psycopg.OperationalError:
+            conn.close()  # the pool replaces a closed connection
+
+
+class _Process:
+    """The pool of this process."""
+
+    pool: Pool | None = None
+
+
+def open_pool(url: str, *, size: int = 4, prepared_statements: bool = True) -> Pool:
+    """Open this process's pool; a second call replaces the first."""
+    close_pool()
+    _Process.pool = Pool(url, size=size, prepared_statements=prepared_statements)
+    return _Process.pool
+
+
+def close_pool() -> None:
+    """Close this process's pool, if one is open."""
+    if _Process.pool is not None:
+        _Process.pool.close()
+        _Process.pool = None
+
+
+@contextmanager
+def transaction(
+    tenant_id: TenantId | None, *, role: Role = Role.APP, first: str = ""
+) -> Iterator[Connection]:
+    """`Pool.transaction` of this process's pool."""
+    assert _Process.pool is not None, "call db.open_pool() before the first transaction"
+    with _Process.pool.transaction(tenant_id, role=role, first=first) as conn:
+        yield conn

