@@ -154,3 +154,37 @@ def transaction(
     assert _Process.pool is not None, "call db.open_pool() before the first transaction"
     with _Process.pool.transaction(tenant_id, role=role, first=first) as conn:
         yield conn
+
+
+class Listener:
+    """A connection that only listens."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a notification, at most `timeout_s` seconds. Returns whether one came.
+
+        Raises:
+            ServerUnavailable: The connection broke.
+        """
+        try:
+            return any(True for _ in self._conn.notifies(timeout=timeout_s, stop_after=1))
+        except psycopg.OperationalError as error:
+            raise ServerUnavailable(f"The listening connection broke: {error}") from error
+
+
+@contextmanager
+def listening(url: str, channel: str) -> Iterator[Listener]:
+    """Listen on a channel. Behind a transaction-mode pooler nothing arrives: poll as well.
+
+    Raises:
+        ServerUnavailable: Postgres does not answer.
+    """
+    try:
+        conn = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="ailydian")
+    except psycopg.OperationalError as error:
+        raise ServerUnavailable(f"Postgres does not answer: {error}") from error
+    with conn:
+        conn.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        yield Listener(conn)

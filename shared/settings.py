@@ -47,6 +47,7 @@ class Settings(BaseModel):
     chunk_tokens: Annotated[int, Field(ge=32, le=8191)] = 512
     threads: Annotated[int, Field(ge=1, le=256)] = 8
     processes: Annotated[int, Field(ge=1, le=256)] = 2
+    grace_s: Annotated[float, Field(ge=0)] = 30.0
     lease_s: Annotated[float, Field(gt=0)] = 30.0
     sweep_s: Annotated[float, Field(gt=0)] = 1.0
     redelivery_s: Annotated[float, Field(gt=0)] = 5.0
@@ -76,12 +77,13 @@ def read(environment: dict[str, str]) -> Settings:
         if environment.get(variable):
             values[name] = environment[variable]
     try:
-        return Settings(**values)  # type: ignore[arg-type]  # pydantic parses the strings
+        return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        field = Settings.model_fields.get(name)
-        variable = name if field is None else field.alias or f"AILYDIAN_{name.upper()}"
+        known = Settings.model_fields.get(name)
+        if known is not None:
+            name = known.alias or f"AILYDIAN_{name.upper()}"
         raise ConfigurationBroken(
             f"The setting {variable} is not usable: {first['msg']}."
         ) from None

@@ -1,0 +1,194 @@
+"""The relay: due jobs become wake-ups in Redis, lost ones are sent again, lapsed leases come back.
+
+It wakes up by LISTEN, and once a second in any case. It commits before it sends: what is lost in
+between lies in "JobFlight" and is sent again. Several relays at once share the rows by
+SKIP LOCKED.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from itertools import groupby
+
+import redis
+import structlog
+
+from shared import db, leases
+from shared.broker import AWAY, Wire
+from shared.contracts import QUEUES
+from shared.db import Role
+from shared.errors import ServerUnavailable
+from shared.queries import flights, workers
+from shared.queries.flights import Wakeup
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+CHANNEL = "ailydian_outbox"
+WINDOW_MIN = 64
+LAPSED_MAX = 500
+RESEND_MAX = 1_000
+FORGOTTEN_S = 60.0
+DEPTH_EVERY_S = 5.0
+SILENT_S = 60.0
+IDLE_S = 1.0
+BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
+_AWAY_S = 1.0
+
+
+class Window:
+    """How many wake-ups a queue may have in Redis: what its workers need, and not much more.
+
+    A short window keeps order, fairness and pause in Postgres's hands. One that was full and is
+    found empty was too short, and is doubled; one that hardly moves is shortened.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = WINDOW_MIN
+        self._was_full = False
+
+    def room(self, length: int) -> int:
+        """How many more to send while `length` wait in Redis."""
+        if length == 0 and self._was_full:
+            self._size = min(self._size * 2, self._most)
+        elif length > self._size * 3 // 4:
+            self._size = max(self._size * 15 // 16, WINDOW_MIN)
+        return self._size - length if length <= self._size // 2 else 0
+
+    def filled(self, *, full: bool) -> None:
+        """Note whether what was sent filled the window."""
+        self._was_full = full
+
+
+class Relay:
+    """One relay; `run` is its process, `step` one look at what is due."""
+
+    def __init__(self, config: Settings, client: redis.Redis, wire: Wire) -> None:
+        self._config = config
+        self._client = client
+        self._wire = wire
+        self._windows = {queue: Window(config.queue_window) for queue in QUEUES}
+        self._sweep_at = self._depth_at = 0.0
+
+    def run(self, listen_url: str, stop: threading.Event) -> None:
+        """Relay until told to stop, through every absence of Redis and Postgres."""
+        log.info("relay.started")
+        wait_s = 0.0
+        while not stop.is_set():
+            try:
+                with db.listening(listen_url, CHANNEL) as listener:
+                    while not stop.is_set():
+                        listener.wait(wait_s)
+                        wait_s = self._turn()
+            except ServerUnavailable as error:
+                log.warning("postgres.away", error=str(error))
+                stop.wait(_AWAY_S)
+        log.info("relay.stopped")
+
+    def _turn(self) -> float:
+        """One turn of the loop. Returns how long to wait for the next, in seconds."""
+        now = time.monotonic()
+        try:
+            busy = self.step()
+            if now >= self._sweep_at:
+                self._sweep_at = now + self._config.sweep_s
+                self.sweep()
+        except AWAY as error:
+            log.warning("redis.away", error=str(error))
+            self.take_back_lapsed()
+            return _AWAY_S
+        if not busy:
+            return min(IDLE_S, self._config.sweep_s)
+        return min(max(time.monotonic() - now, BUSY_S_MIN), BUSY_S_MAX)
+
+    def step(self) -> bool:
+        """Send what is due and fits.
+
+        Returns:
+            Whether more waits than fitted.
+        """
+        lengths = self._lengths()
+        room = {queue: self._windows[queue].room(length) for queue, length in lengths.items()}
+        wanted = {queue: free for queue, free in room.items() if free}
+        if not wanted:
+            return True
+        with db.transaction(None, role=Role.RELAY) as conn:
+            due = flights.take_due(conn, wanted)
+        self.send(due)
+        sent = {queue: 0 for queue in wanted}
+        for wakeup in due:
+            sent[wakeup.queue] += 1
+        for queue, free in wanted.items():
+            self._windows[queue].filled(full=sent[queue] >= free)
+        return len(wanted) < len(room) or any(sent[queue] >= wanted[queue] for queue in wanted)
+
+    def send(self, wakeups: Iterable[Wakeup]) -> None:
+        """Push wake-ups to their queues, in one round trip."""
+        ordered = sorted(wakeups, key=lambda wakeup: wakeup.queue)  # stable: keeps order within
+        if not ordered:
+            return
+        with self._client.pipeline(transaction=False) as pipe:
+            for queue, group in groupby(ordered, key=lambda wakeup: wakeup.queue):
+                messages = [self._wire.wakeup(queue, one.job_id, one.attempt) for one in group]
+                pipe.rpush(self._wire.queue_key(queue), *messages)
+            pipe.execute()
+
+    def sweep(self) -> None:
+        """Take lapsed leases back, send lost wake-ups again, count what waits."""
+        self.take_back_lapsed()
+        lengths = self._lengths()
+        empty = [queue for queue, length in lengths.items() if length == 0]
+        with db.transaction(None, role=Role.RELAY) as conn:
+            flights.delete_stale(conn)
+            lost = flights.resend(
+                conn, empty, older_s=self._config.redelivery_s, limit=RESEND_MAX
+            ) + flights.resend(conn, list(QUEUES), older_s=FORGOTTEN_S, limit=RESEND_MAX)
+        if lost:
+            log.warning("wakeups.resent", count=len(lost))
+            self.send(lost)
+        if time.monotonic() >= self._depth_at:
+            began = time.monotonic()
+            with db.transaction(None, role=Role.RELAY) as conn:
+                flights.measure_depth(conn, list(QUEUES), depth_max=self._config.queue_depth_max)
+                workers.delete_silent(conn, silent_s=SILENT_S)
+            # Counting a million rows takes a while: spend at most one part in a hundred on it.
+            self._depth_at = began + max(DEPTH_EVERY_S, 100 * (time.monotonic() - began))
+
+    def take_back_lapsed(self) -> None:
+        """Give jobs whose lease ended unrenewed their next attempt, or bury the poisonous."""
+        with db.transaction(None, role=Role.RELAY) as conn:
+            lapsed = flights.select_lapsed(conn, limit=LAPSED_MAX)
+            again, buried = leases.take_back(
+                conn,
+                lapsed,
+                crashed=[job.job_id for job in lapsed],
+                error_type="LeaseLapsed",
+                error="The worker died or stood still: its lease ended unrenewed.",
+            )
+        if lapsed:
+            log.warning("leases.lapsed", again=again, buried=buried)
+
+    def _lengths(self) -> dict[str, int]:
+        """How many wake-ups wait in each queue; a wiped Redis is noticed here, and refilled."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(self._wire.epoch_key, secrets.token_hex(8), nx=True)
+            for queue in QUEUES:
+                pipe.llen(self._wire.queue_key(queue))
+            wiped, *lengths = pipe.execute()
+        if wiped:
+            self._refill()
+            return dict.fromkeys(QUEUES, self._config.queue_window)
+        return dict(zip(QUEUES, lengths, strict=True))
+
+    def _refill(self) -> None:
+        total = 0
+        while True:
+            with db.transaction(None, role=Role.RELAY) as conn:
+                lost = flights.resend(conn, list(QUEUES), older_s=0.0, limit=RESEND_MAX)
+            self.send(lost)
+            total += len(lost)
+            if len(lost) < RESEND_MAX:
+                break
+        log.warning("redis.refilled", count=total)

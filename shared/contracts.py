@@ -1,0 +1,193 @@
+"""Every job that crosses the wire, on one page.
+
+A contract is the whole promise between who publishes and who works: name, queue, fields, limits.
+Its fields name the fact that caused the job, so they make the idempotency key. To change one in a
+way old rows do not fit, raise `schema_version` and give `upcasts` the step from the version before.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import PayloadRefused, UnknownJob
+from shared.ids import ChunkId, DocumentId, MessageId
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+Text = Annotated[str, Field(min_length=1, max_length=2_000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+QUEUES: tuple[str, ...] = (
+    "ingest",
+    "embedding",
+    "moderation",
+    "scoring",
+    "audit",
+    "workflow",
+    "governance",
+    "maintenance",
+)
+
+
+class Contract(BaseModel):
+    """One kind of job.
+
+    Class attributes:
+        actor_name: Name on the wire; the actor's function has it too.
+        queue_name: Which workers take it.
+        schema_version: Version of the fields below.
+        time_limit_s: After this the attempt is stopped and counted as failed.
+        attempts_max: Attempts before the job becomes a dead letter.
+        batch_max: Above 1, a worker hands that many jobs of one tenant to the actor at once.
+        upcasts: From version n, the function that makes a payload of version n + 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actor_name: ClassVar[str]
+    queue_name: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+    time_limit_s: ClassVar[int] = 60
+    attempts_max: ClassVar[int] = 8
+    batch_max: ClassVar[int] = 1
+    upcasts: ClassVar[Mapping[int, Upcast]] = {}
+
+    def key(self) -> str:
+        """The idempotency key: a hash of the fields, the same for the same fact."""
+        canonical = json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any], version: int) -> Self:
+        """Read a ledger row's payload, lifting older versions step by step.
+
+        Raises:
+            PayloadRefused: The fields do not fit, or no upcast leads here from `version`.
+        """
+        while version < cls.schema_version:
+            if version not in cls.upcasts:
+                raise PayloadRefused(
+                    f"{cls.actor_name}: no way leads from version {version} of its payload "
+                    f"to version {cls.schema_version}."
+                )
+            payload = cls.upcasts[version](payload)
+            version += 1
+        try:
+            return cls.model_validate(payload)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_input=False)[:5]
+            )
+            raise PayloadRefused(f"{cls.actor_name}: {faults}.") from None
+
+
+class IngestDocument(Contract):
+    """Turn an upload, or a row the platform wrote, into a document with its chunks."""
+
+    actor_name: ClassVar[str] = "ingest_document"
+    queue_name: ClassVar[str] = "ingest"
+    time_limit_s: ClassVar[int] = 120
+    content_sha256: Sha256
+    source: Text | None = None
+    title: Text | None = None
+    upload_id: str | None = None
+    document_id: DocumentId | None = None
+    lossy: bool = False
+    replaces_version: Annotated[int, Field(ge=0)] = 0
+
+    def key(self) -> str:
+        """The same bytes over the same version of the same document are one piece of work."""
+        named = self.source or self.document_id or ""
+        fact = f"{named}\n{self.content_sha256}\n{self.replaces_version}\n{self.lossy}"
+        return hashlib.sha256(fact.encode()).hexdigest()
+
+
+class EmbedChunks(Contract):
+    """Give chunks that lack a vector of a model their vector: the work of several jobs at once."""
+
+    actor_name: ClassVar[str] = "embed_chunks"
+    queue_name: ClassVar[str] = "embedding"
+    time_limit_s: ClassVar[int] = 300
+    batch_max: ClassVar[int] = 16
+    document_id: DocumentId
+    chunk_ids: Annotated[list[ChunkId], Field(min_length=1, max_length=64)]
+    model: Text
+
+
+class EmbedMessages(Contract):
+    """Give messages that the platform recorded their vector."""
+
+    actor_name: ClassVar[str] = "embed_messages"
+    queue_name: ClassVar[str] = "embedding"
+    time_limit_s: ClassVar[int] = 300
+    batch_max: ClassVar[int] = 16
+    message_ids: Annotated[list[MessageId], Field(min_length=1, max_length=64)]
+    model: Text
+
+
+class ApplyFeedback(Contract):
+    """Carry the ratings of a message over to the quality score that was estimated for it."""
+
+    actor_name: ClassVar[str] = "apply_feedback"
+    queue_name: ClassVar[str] = "scoring"
+    message_id: MessageId
+    feedback_id: str
+    changed_at: Text
+
+
+class DeleteDocument(Contract):
+    """Remove a document and all that was made of it."""
+
+    actor_name: ClassVar[str] = "delete_document"
+    queue_name: ClassVar[str] = "ingest"
+    document_id: DocumentId
+
+
+class Probe(Contract):
+    """Do nothing, visibly: for health checks and benchmarks."""
+
+    actor_name: ClassVar[str] = "probe"
+    queue_name: ClassVar[str] = "maintenance"
+    n: int = 0
+    mode: Literal["group", "receipt", "statement"] = "group"
+    note: Annotated[str, Field(max_length=10_000)] = ""
+
+
+class ProbeBatch(Contract):
+    """Do nothing, fifty at a time: what a batch actor costs."""
+
+    actor_name: ClassVar[str] = "probe_batch"
+    queue_name: ClassVar[str] = "maintenance"
+    batch_max: ClassVar[int] = 50
+    n: int = 0
+    bad: bool = False
+
+
+CONTRACTS: dict[str, type[Contract]] = {
+    contract.actor_name: contract
+    for contract in (
+        IngestDocument,
+        EmbedChunks,
+        EmbedMessages,
+        ApplyFeedback,
+        DeleteDocument,
+        Probe,
+        ProbeBatch,
+    )
+}
+
+
+def contract_named(name: str) -> type[Contract]:
+    """The contract of this name.
+
+    Raises:
+        UnknownJob: There is none; the message lists those that exist.
+    """
+    if name not in CONTRACTS:
+        raise UnknownJob(f"No job is named {name!r}; there are: {', '.join(sorted(CONTRACTS))}.")
+    return CONTRACTS[name]

@@ -1,0 +1,179 @@
+"""Publish once, effect once: the two functions that every producer and every actor uses."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from shared import db
+from shared.contracts import Contract
+from shared.db import Connection
+from shared.errors import LeaseLost, PayloadRefused, PayloadTooLarge, QueueFull, TenantNotFound
+from shared.ids import JobId, StepId, TenantId
+from shared.queries import outbox as queries
+
+PAYLOAD_BYTES_MAX = 64 * 1024
+
+# The job whose actor runs in this thread: follow-ups name it as their parent.
+current_job: ContextVar[JobId | None] = ContextVar("current_job", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of one job handed to publish."""
+
+    id: JobId
+    duplicate: bool
+    state: str
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """The right to do one attempt of one job; `fence` is what proves it to the ledger.
+
+    `receipted` turns true once this attempt's transaction has committed.
+    """
+
+    job_id: JobId
+    tenant_id: TenantId
+    job: str
+    queue: str
+    payload: dict[str, Any]
+    schema_version: int
+    attempt: int
+    attempts_max: int
+    crashes: int
+    fence: int
+    step_id: StepId | None
+    created_at: datetime
+    receipted: bool = False
+
+
+def publish(
+    conn: Connection,
+    job: Contract,
+    *,
+    key: str | None = None,
+    delay_s: float = 0.0,
+    priority: int = 0,
+) -> Published:
+    """Accept one job in the caller's transaction: it exists if, and only if, that commits.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`; the job belongs to that tenant.
+        job: The contract instance.
+        key: Idempotency key; by default computed from the job's fields.
+        delay_s: Seconds until it is due, >= 0.
+        priority: Higher goes first within a tenant and queue.
+
+    Raises:
+        PayloadTooLarge: Above 64 kB; keep the bytes in a table and send their id.
+        QueueFull: Back-pressure; nothing was accepted.
+        TenantNotFound: The transaction's tenant does not exist.
+    """
+    keys = None if key is None else [key]
+    return publish_many(conn, [job], keys=keys, delay_s=delay_s, priority=priority)[0]
+
+
+def publish_many(
+    conn: Connection,
+    jobs: Sequence[Contract],
+    *,
+    keys: Sequence[str] | None = None,
+    delay_s: float = 0.0,
+    priority: int = 0,
+) -> list[Published]:
+    """Accept many jobs in one statement; see `publish`.
+
+    Returns:
+        One entry a job, in the order given; jobs accepted before are marked as duplicates.
+    """
+    assert conn.info.transaction_status == TransactionStatus.INTRANS, "publish in a transaction"
+    if not jobs:
+        return []
+    rows = [
+        queries.NewJob(
+            job=job.actor_name,
+            queue=job.queue_name,
+            payload=_payload(job),
+            schema_version=job.schema_version,
+            key=job.key() if keys is None else keys[position],
+            attempts_max=job.attempts_max,
+        )
+        for position, job in enumerate(jobs)
+    ]
+    try:
+        found = queries.insert_jobs(
+            conn, rows, delay_s=delay_s, priority=priority, parent_id=current_job.get()
+        )
+    except psycopg.Error as error:
+        raise refusal(error) from error
+    return [Published(JobId(row.id), row.duplicate, row.state) for row in found]
+
+
+def refusal(error: psycopg.Error) -> Exception:
+    """The refusal of the ledger's triggers as one of our errors, or the error itself."""
+    message = (error.diag.message_primary or str(error)).partition(": ")[2] + "."
+    kinds: dict[str | None, type[Exception]] = {
+        "AL001": LeaseLost,
+        "AL002": PayloadRefused,
+        "AL003": TenantNotFound,
+        "AL004": QueueFull,
+    }
+    kind = kinds.get(error.sqlstate)
+    return error if kind is None else kind(message[:1].upper() + message[1:])
+
+
+@contextmanager
+def effect(lease: Lease) -> Iterator[Connection]:
+    """Open the one transaction in which this attempt may write.
+
+    The receipt is claimed with the first statement, so what follows commits together with it or
+    not at all; no later attempt can commit a second time.
+
+    Raises:
+        LeaseLost: The job was done before, or someone newer owns it. Nothing was written.
+    """
+    with effects([lease]) as conn:
+        yield conn
+
+
+@contextmanager
+def effects(leases: Sequence[Lease]) -> Iterator[Connection]:
+    """As `effect`, for the jobs of one tenant that a batch actor does together.
+
+    Raises:
+        LeaseLost: One of the leases no longer holds; nothing was written for any of them.
+    """
+    tenants = {lease.tenant_id for lease in leases}
+    assert len(tenants) == 1, "a transaction belongs to one tenant"
+    claim = sql.SQL("; ").join(
+        sql.SQL("SELECT ailydian_claim_receipt({}, {})").format(lease.job_id, lease.fence)
+        for lease in sorted(leases, key=lambda lease: lease.job_id)
+    )
+    try:
+        with db.transaction(tenants.pop(), first=claim.as_string()) as conn:
+            yield conn
+    except psycopg.DatabaseError as error:
+        raise refusal(error) from error
+    for lease in leases:
+        lease.receipted = True
+
+
+def _payload(job: Contract) -> str:
+    payload = json.dumps(job.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
+    if len(payload.encode()) > PAYLOAD_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"{job.actor_name}: its payload is {len(payload.encode()):,} bytes, at most "
+            f"{PAYLOAD_BYTES_MAX:,} fit; keep the bytes in a table and send their id."
+        )
+    if "\\u0000" in payload:
+        raise PayloadRefused(f"{job.actor_name}: a text holds NUL, which Postgres cannot store.")
+    return payload

@@ -1,0 +1,151 @@
+"""How attempts end: completed in groups, tried again later, or buried as dead letters."""
+
+import random
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from shared import db
+from shared.db import Role
+from shared.errors import LeaseLost, PermanentError, ServerUnavailable, TransientError, UsageError
+from shared.outbox import Lease
+from shared.queries import outbox
+from workers.domain import failure
+from workers.holding import Holding
+
+log = structlog.get_logger()
+
+GROUP_MAX = 50
+GROUP_S = 0.005
+TRACEBACK_CHARS_MAX = 20_000
+_AGAIN_S = 1.0
+_rng = random.Random()  # noqa: S311 - jitter, not secrecy
+
+
+class Completion:
+    """Completes jobs that wrote nothing themselves, up to `GROUP_MAX` of them in a transaction."""
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+        self._waiting: list[Lease] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread that commits the groups."""
+        self._thread.start()
+
+    def add(self, lease: Lease) -> None:
+        """Complete a job whose actor has returned; its commit follows within `GROUP_S`."""
+        with self._changed:
+            self._waiting.append(lease)
+            if len(self._waiting) in (1, GROUP_MAX):
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """Commit what waits and end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            self._commit(group)
+
+    def _next_group(self) -> list[Lease]:
+        with self._changed:
+            while not self._waiting and not self._stopping:
+                self._changed.wait()
+            if len(self._waiting) < GROUP_MAX and not self._stopping:
+                self._changed.wait(GROUP_S)
+            group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+            return group
+
+    def _commit(self, group: list[Lease]) -> None:
+        held = [(lease.job_id, lease.fence) for lease in group]
+        while True:
+            try:
+                with db.transaction(None, role=Role.RELAY) as conn:
+                    completed = outbox.complete(conn, held)
+            except ServerUnavailable as error:
+                log.warning("completion.postponed", jobs=len(held), error=str(error))
+                time.sleep(_AGAIN_S)
+                continue
+            if completed < len(held):
+                log.warning("lease.lost", jobs=len(held) - completed)
+            self._holding.drop(group)
+            return
+
+
+def settle(lease: Lease, error: Exception) -> None:
+    """Write down that an attempt failed, and what follows: another attempt, or a dead letter.
+
+    While Postgres is away nothing can be written: the lease lapses, and the sweep takes the job
+    back as it would from a dead worker.
+    """
+    if isinstance(error, LeaseLost):
+        log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
+        return
+    permanent = isinstance(error, PermanentError | UsageError)
+    ending = outbox.Ending(
+        job_id=lease.job_id,
+        fence=lease.fence,
+        verdict="refused" if permanent else "failed",
+        error_type=type(error).__name__,
+        error=str(error) or type(error).__name__,
+        traceback="".join(traceback.format_exception(error))[-TRACEBACK_CHARS_MAX:],
+    )
+    wait = failure.backoff_s(lease.attempt, _rng)
+    if isinstance(error, TransientError) and error.retry_after_s is not None:
+        wait = max(wait, error.retry_after_s)
+    try:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            if permanent or lease.attempt >= lease.attempts_max:
+                reason = "permanent" if permanent else "exhausted"
+                outbox.bury(conn, ending, reason=reason, fingerprint=_fingerprint(error))
+                log.error("job.died", **_names(lease), reason=reason, error=ending.error)
+            else:
+                outbox.retry(conn, ending, delay_s=wait)
+                log.warning(
+                    "job.failed", **_names(lease), error=ending.error, retry_s=round(wait, 1)
+                )
+    except ServerUnavailable as unavailable:
+        log.warning("job.unsettled", **_names(lease), error=str(unavailable))
+
+
+def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:
+    """Put a job aside without using up an attempt: it is not the job's fault."""
+    ending = outbox.Ending(lease.job_id, lease.fence, "lapsed", None, why, None)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        outbox.retry(conn, ending, delay_s=delay_s, waiting_for=waiting_for, uncounted=True)
+    log.warning("job.postponed", **_names(lease), waiting_for=waiting_for, why=why)
+
+
+def give_back(leases: Sequence[Lease]) -> None:
+    """Return jobs that were claimed and never begun, as if nothing had happened."""
+    held = [(lease.job_id, lease.fence) for lease in leases]
+    with db.transaction(None, role=Role.RELAY) as conn:
+        outbox.give_back(conn, held)
+
+
+def _names(lease: Lease) -> dict[str, object]:
+    return {
+        "job_id": lease.job_id,
+        "job": lease.job,
+        "tenant_id": lease.tenant_id,
+        "attempt": lease.attempt,
+    }
+
+
+def _fingerprint(error: Exception) -> str:
+    frames = [
+        f"{Path(frame.filename).name}:{frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    return failure.fingerprint(type(error).__name__, frames, str(error))

@@ -1,0 +1,306 @@
+"""Parsers in a killable child: a document may cost its own child, never the worker.
+
+Plain text kinds are read in the worker. Every other kind goes through a pipe to a process with
+no environment, no network, no files and hard limits; a limit hit kills it and names itself.
+"""
+
+import json
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from shared.errors import DocumentRefused, TransientError
+from workers import parsers
+from workers.parsers.frames import PREFIX, READY, FrameBroken, Refusal, pack, read_answer, sizes
+from workers.parsers.model import Limits, Parsed
+
+_ROOT: Final = str(Path(__file__).resolve().parents[1])
+_START: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from workers.parsers.child import main; main(sys.argv[2])"
+)
+_PIECE_BYTES: Final = 256 * 1024
+# Start-up is ours, not the document's: on a loaded machine imports may take seconds.
+_START_S: Final = 30.0
+# A pipe closes a moment before its process is gone.
+_EXIT_S: Final = 2.0
+_MEMORY_SHARE: Final = 0.5
+
+
+class Sandbox:
+    """Reads documents for all threads of a process through a few children.
+
+    Make it after forking; a child starts with the first document that needs one. Children end
+    with their parent, however it ends: their stdin closes.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, children: int = 1) -> None:
+        """Prepare.
+
+        Args:
+            limits: What one document may cost.
+            children: How many documents may be read at once, >= 1; each child is a process of
+                20 to 60 MB.
+        """
+        self._limits = limits or Limits()
+        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        self._children = children
+        for _ in range(children):
+            self._idle.put(None)
+
+    def parse(self, data: bytes, *, name: str | None = None, lossy: bool = False) -> Parsed:
+        """Read a document. Thread-safe; waits for a child when all are busy.
+
+        Args:
+            data: The document.
+            name: Its file name, a weak hint.
+            lossy: Accept a text whose encoding is uncertain.
+
+        Returns:
+            Its text and what is known about it.
+
+        Raises:
+            DocumentRefused: As `workers.parsers.parse`, and `time_limit`, `memory_limit` or
+                `crashed` when the child had to go; the next document meets a fresh one.
+        """
+        limits = self._limits
+        if len(data) > limits.input_bytes_max:
+            raise DocumentRefused("too_large", f"It has more than {limits.input_bytes_max} bytes.")
+        if not parsers.sniff(data, name).needs_child:
+            return parsers.parse(data, name=name, lossy=lossy, limits=limits)
+        try:
+            answer = self._ask(data, name, lossy=lossy)
+        except _ChildDied as death:
+            if not death.may_be_innocent:
+                raise DocumentRefused(death.reason, str(death)) from None
+            answer = self._ask_fresh(data, name, lossy=lossy)
+        if isinstance(answer, Refusal):
+            raise DocumentRefused(answer.reason, answer.sentence)
+        return answer
+
+    def close(self) -> None:
+        """End all children; waits for documents that are being read."""
+        held = [self._idle.get() for _ in range(self._children)]
+        for child in held:
+            if child is not None:
+                child.kill()
+            self._idle.put(None)
+
+    def _ask(self, data: bytes, name: str | None, *, lossy: bool) -> Parsed | Refusal:
+        with self._lend(fresh=False) as child:
+            return child.ask(data, name, lossy=lossy)
+
+    def _ask_fresh(self, data: bytes, name: str | None, *, lossy: bool) -> Parsed | Refusal:
+        """Judge a document by a child that no earlier document can have harmed."""
+        try:
+            with self._lend(fresh=True) as child:
+                return child.ask(data, name, lossy=lossy)
+        except _ChildDied as death:
+            raise DocumentRefused(death.reason, str(death)) from None
+
+    @contextmanager
+    def _lend(self, *, fresh: bool) -> Iterator["_Child"]:
+        """Take a child for one document; put it back only after a whole answer.
+
+        Whatever interrupts the thread, a time limit above all, must not leave half an answer
+        in the pipe for the next document.
+        """
+        child = self._idle.get()
+        whole = False
+        try:
+            if child is not None and (fresh or not child.is_alive()):
+                child.kill()
+                child = None
+            child = child or _Child(self._limits)
+            child.await_start()
+            yield child
+            whole = True
+        finally:
+            if child is not None and not (whole and child.may_go_on):
+                child.kill()
+                child = None
+            self._idle.put(child)
+
+
+class SandboxUnavailable(TransientError):
+    """A child cannot start: no memory or no processes left on this machine."""
+
+    code = "sandbox_unavailable"
+
+
+class _ChildDied(Exception):
+    """A child is gone without an answer, or had to be killed.
+
+    Attributes:
+        reason: The code that names the limit, or `crashed`.
+        may_be_innocent: Whether an earlier document of the same child may be to blame.
+    """
+
+    def __init__(self, reason: str, sentence: str, *, used: bool = False) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.may_be_innocent = used and reason == "crashed"
+
+
+class _Child:
+    """One process and its two pipes."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._served = 0
+        self._started = False
+        self.may_go_on = True
+        # The folder is gone once the child stands in it: nothing can be written there, and
+        # nothing is left behind by whoever dies.
+        folder = tempfile.mkdtemp(prefix="ailydian-")
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                [sys.executable, "-I", "-B", "-X", "utf8", "-c", _START, _ROOT, _fields(limits)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd=folder,
+                start_new_session=True,
+                bufsize=0,
+            )
+        finally:
+            Path(folder).rmdir()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is its process group too."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs; leaves a dead one to be reaped."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PID, self.pid, flags) is None
+        except ChildProcessError:
+            # Someone else in this process has waited for it.
+            return False
+
+    def await_start(self) -> None:
+        """Wait until a new process is fenced in and ready.
+
+        Raises:
+            SandboxUnavailable: It ended or took too long; no document is to blame.
+        """
+        if self._started:
+            return
+        with suppress(OSError):
+            self._started = self._receive(len(READY), time.monotonic() + _START_S) == READY
+        if not self._started:
+            raise SandboxUnavailable("The parser process could not start.")
+
+    def ask(self, data: bytes, name: str | None, *, lossy: bool) -> Parsed | Refusal:
+        """Send a document and wait for its answer.
+
+        Raises:
+            _ChildDied: No answer, a late one or one that is not of the agreed form.
+        """
+        used = self._served > 0
+        self._served += 1
+        deadline = time.monotonic() + self._limits.wall_s_max
+        hint = None if name is None else name[-200:].encode("utf-8", "replace").decode()
+        try:
+            self._send(pack({"name": hint, "lossy": lossy, "size": len(data)}), deadline)
+            self._send(data, deadline)
+            answer = self._answer(deadline)
+        except TimeoutError:
+            raise _ChildDied("time_limit", "It takes longer to read than allowed.") from None
+        except FrameBroken:
+            raise _ChildDied("crashed", "Its reader answered nonsense.", used=used) from None
+        except OSError:
+            raise self._death(used=used) from None
+        limited = isinstance(answer, Refusal) and answer.reason.endswith("_limit")
+        self.may_go_on = not limited and self._served < self._limits.child_documents_max
+        return answer
+
+    def kill(self) -> None:
+        """End the process with everything it may have started, and free its pipes."""
+        if self._process.returncode is None:
+            # Not reaped yet, so the number is still its own.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _answer(self, deadline: float) -> Parsed | Refusal:
+        prefix = self._receive(PREFIX.size, deadline)
+        head_size, body_size = sizes(prefix, self._limits.text_bytes_max)
+        head = self._receive(head_size, deadline)
+        return read_answer(head, self._receive(body_size, deadline))
+
+    def _death(self, *, used: bool) -> _ChildDied:
+        """Why the process ended by itself, from its signal and its peak of memory."""
+        with suppress(OSError):
+            exited = os.pidfd_open(self.pid)
+            try:
+                _wait(exited, selectors.EVENT_READ, time.monotonic() + _EXIT_S)
+            finally:
+                os.close(exited)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:
+            return _ChildDied("crashed", "Its reader is gone.", used=used)
+        code = os.waitstatus_to_exitcode(status)
+        # Reaped here, for its peak of memory: Popen must not wait for it again.
+        self._process.returncode = code
+        if -code == signal.SIGXCPU:
+            return _ChildDied("time_limit", "It takes more CPU time to read than allowed.")
+        if usage.ru_maxrss * 1024 >= _MEMORY_SHARE * self._limits.memory_bytes_max:
+            return _ChildDied("memory_limit", "It needs more memory than allowed.")
+        return _ChildDied("crashed", f"Its reader ended with code {code}.", used=used)
+
+    def _send(self, packed: bytes, deadline: float) -> None:
+        rest = memoryview(packed)
+        while rest:
+            _wait(self._in, selectors.EVENT_WRITE, deadline)
+            rest = rest[os.write(self._in, rest[:_PIECE_BYTES]) :]
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        pieces = bytearray()
+        while len(pieces) < size:
+            _wait(self._out, selectors.EVENT_READ, deadline)
+            piece = os.read(self._out, min(size - len(pieces), _PIECE_BYTES))
+            if not piece:
+                raise BrokenPipeError
+            pieces += piece
+        return bytes(pieces)
+
+
+def _wait(descriptor: int, event: int, deadline: float) -> None:
+    """Wait until a pipe is ready.
+
+    Raises:
+        TimeoutError: Not before the deadline, in seconds of the monotonic clock.
+    """
+    with selectors.PollSelector() as selector:
+        selector.register(descriptor, event)
+        if not selector.select(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError
+
+
+def _fields(limits: Limits) -> str:
+    return json.dumps(asdict(limits))
