@@ -144,6 +144,11 @@ SELECT_ROLES: Final = """
     FROM pg_roles WHERE starts_with(rolname, 'ailydian_') ORDER BY rolname
 """
 
+SELECT_TRIGGERS: Final = """
+    SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal AND t.tgenabled = 'O'
+"""
+
 # A function that runs as its owner must not look names up where its caller says.
 SELECT_LOOSE_FUNCTIONS: Final = """
     SELECT proname FROM pg_proc
@@ -200,6 +205,11 @@ def select_policies(conn: Connection) -> list[PolicyFact]:
 def select_roles(conn: Connection) -> dict[str, RoleFact]:
     """The roles whose names begin with ailydian_, by name."""
     return {row[0]: RoleFact(*row) for row in conn.execute(SELECT_ROLES)}
+
+
+def select_triggers(conn: Connection) -> set[tuple[str, str]]:
+    """Every trigger that fires, as table and name."""
+    return {(table, name) for table, name in conn.execute(SELECT_TRIGGERS)}
 
 
 def select_loose_functions(conn: Connection) -> list[str]:

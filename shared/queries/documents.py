@@ -1,0 +1,269 @@
+"""Documents and their chunks: what is there, what an ingest replaces, what a deletion takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from shared.db import Connection
+from shared.ids import ChunkId, DocumentId
+
+INSERT_UPLOAD: Final = """
+    INSERT INTO "Upload" ("content") VALUES (%(content)b) RETURNING "id"
+"""
+
+
+def insert_upload(conn: Connection, content: bytes) -> str:
+    """Keep bytes until they are ingested. Returns their id."""
+    row = conn.execute(INSERT_UPLOAD, {"content": content}).fetchone()
+    assert row is not None, "INSERT .. RETURNING yields a row"
+    return str(row[0])
+
+
+SELECT_UPLOAD: Final = """
+    SELECT "content" FROM "Upload" WHERE "id" = %(id)s
+        AND "tenantId" = current_setting('app.tenant_id')
+"""
+
+
+def select_upload(conn: Connection, upload_id: str) -> bytes | None:
+    """Bytes on their way to ingest, or None when they are gone."""
+    row = conn.execute(SELECT_UPLOAD, {"id": upload_id}, binary=True).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+DELETE_UPLOAD: Final = """
+    DELETE FROM "Upload" WHERE "id" = %(id)s AND "tenantId" = current_setting('app.tenant_id')
+"""
+
+
+def delete_upload(conn: Connection, upload_id: str) -> None:
+    """Forget bytes that have been ingested."""
+    conn.execute(DELETE_UPLOAD, {"id": upload_id})
+
+
+def ingest_key(source: str | None, upload_sha256: str) -> str:
+    """What makes a document this document: its source where it has one, else its bytes."""
+    return f"sha256:{upload_sha256}" if source is None else f"source:{source}"
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A document as it stands: `upload_sha256` is of the bytes it was last made from."""
+
+    id: DocumentId
+    version: int
+    upload_sha256: str | None
+    chunks: int
+
+
+SELECT_CURRENT: Final = """
+    SELECT d."id", d."ingestVersion", d."uploadSha256",
+           (SELECT count(*) FROM "DocumentChunk" c WHERE c."documentId" = d."id")
+    FROM "Document" d
+    WHERE d."tenantId" = current_setting('app.tenant_id') AND d."ingestKey" = %(key)s
+"""
+
+
+def select_current(conn: Connection, ingest_key: str) -> Current | None:
+    """The document that has this key, or None."""
+    row = conn.execute(SELECT_CURRENT, {"key": ingest_key}).fetchone()
+    return None if row is None else Current(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A document that the platform wrote."""
+
+    id: DocumentId
+    title: str
+    content: str
+    source: str | None
+    version: int
+    content_sha256: str | None
+
+
+SELECT_WRITTEN: Final = """
+    SELECT "id", "title", "content", "source", "ingestVersion", "contentSha256"
+    FROM "Document" WHERE "id" = %(id)s
+"""
+
+
+def select_written(conn: Connection, document_id: DocumentId) -> Written | None:
+    """A document by its id, or None."""
+    row = conn.execute(SELECT_WRITTEN, {"id": document_id}).fetchone()
+    return None if row is None else Written(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What one ingest makes of a document."""
+
+    ingest_key: str
+    title: str
+    content: str
+    source: str | None
+    kind: str
+    language: str
+    upload_sha256: str
+    content_sha256: str
+    submitted_at: datetime
+
+
+# Of two versions on their way at once the one submitted later stays, whichever comes first.
+PUT_VERSION: Final = """
+    INSERT INTO "Document" AS d ("tenantId", "ingestKey", "title", "content", "source", "kind",
+        "language", "uploadSha256", "contentSha256", "ingestedSha256", "ingestedAt",
+        "submittedAt", "ingestVersion")
+    VALUES (current_setting('app.tenant_id'), %(ingest_key)s, %(title)s, %(content)s, %(source)s,
+        %(kind)s, %(language)s, %(upload_sha256)s, %(content_sha256)s, %(content_sha256)s, now(),
+        %(submitted_at)s, 1)
+    ON CONFLICT ("tenantId", "ingestKey") DO UPDATE
+    SET "title" = excluded."title", "content" = excluded."content", "kind" = excluded."kind",
+        "language" = excluded."language", "uploadSha256" = excluded."uploadSha256",
+        "contentSha256" = excluded."contentSha256", "ingestedSha256" = excluded."ingestedSha256",
+        "ingestedAt" = excluded."ingestedAt", "submittedAt" = excluded."submittedAt",
+        "ingestVersion" = d."ingestVersion" + 1
+    WHERE d."submittedAt" IS NULL OR d."submittedAt" <= excluded."submittedAt"
+    RETURNING d."id", d."ingestVersion"
+"""
+
+
+def put_version(conn: Connection, version: Version) -> tuple[DocumentId, bool] | None:
+    """Write a document or its next version, and lock it.
+
+    Returns:
+        Its id and whether it is new; None when a later submission stands there already.
+    """
+    values = {name: getattr(version, name) for name in Version.__slots__}
+    row = conn.execute(PUT_VERSION, values).fetchone()
+    return None if row is None else (DocumentId(row[0]), row[1] == 1)
+
+
+MARK_INGESTED: Final = """
+    UPDATE "Document"
+    SET "kind" = %(kind)s, "language" = %(language)s, "contentSha256" = %(content_sha256)s,
+        "ingestedSha256" = %(content_sha256)s, "ingestedAt" = now(),
+        "ingestVersion" = "ingestVersion" + 1
+    WHERE "id" = %(id)s AND "content" = %(content)s
+"""
+
+
+def mark_ingested(conn: Connection, document_id: DocumentId, version: Version) -> bool:
+    """Note that the chunks of a document of the platform are those of this content.
+
+    Returns:
+        False when the platform has changed or deleted it since it was read.
+    """
+    values = {name: getattr(version, name) for name in Version.__slots__}
+    return conn.execute(MARK_INGESTED, values | {"id": document_id}).rowcount == 1
+
+
+SELECT_CHUNK_HASHES: Final = """
+    SELECT "id", "contentSha256" FROM "DocumentChunk"
+    WHERE "documentId" = %(document_id)s ORDER BY "chunkIndex", "id"
+"""
+
+
+def select_chunk_hashes(conn: Connection, document_id: DocumentId) -> list[tuple[ChunkId, str]]:
+    """The chunks that a document has, as (id, hash of the content)."""
+    return conn.execute(SELECT_CHUNK_HASHES, {"document_id": document_id}).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk to write; offsets are code points of the document's content."""
+
+    content: str
+    chunk_index: int
+    start: int
+    end: int
+    token_count: int
+    content_sha256: str
+    headings: tuple[str, ...]
+
+
+# The words go in by the same statement; headings come as one text, a line each.
+INSERT_CHUNKS: Final = """
+    WITH added AS (
+        INSERT INTO "DocumentChunk" ("documentId", "content", "chunkIndex", "startOffset",
+            "endOffset", "tokenCount", "contentSha256", "headings")
+        SELECT %(document_id)s, c."content", c."index", c."start", c."end", c."tokens", c."hash",
+               string_to_array(nullif(c."headings", ''), E'\\n')
+        FROM unnest(%(contents)s::text[], %(indexes)s::int[], %(starts)s::int[], %(ends)s::int[],
+                    %(tokens)s::int[], %(hashes)s::text[], %(headings)s::text[])
+             AS c("content", "index", "start", "end", "tokens", "hash", "headings")
+        RETURNING "id", "tenantId", "chunkIndex", "content", "headings"
+    ), words AS (
+        INSERT INTO "ChunkText" ("tenantId", "chunkId", "documentId", "language", "tsv")
+        SELECT "tenantId", "id", %(document_id)s, %(language)s,
+               ailydian_words(%(language)s, array_to_string("headings", ' '), "content")
+        FROM added
+    )
+    SELECT "id" FROM added ORDER BY "chunkIndex"
+"""
+
+
+def insert_chunks(
+    conn: Connection, document_id: DocumentId, language: str, chunks: Sequence[ChunkRow]
+) -> list[ChunkId]:
+    """Add chunks and their words. Returns their ids, in the order of their index."""
+    if not chunks:
+        return []
+    values = {
+        "document_id": document_id,
+        "language": language,
+        "contents": [chunk.content for chunk in chunks],
+        "indexes": [chunk.chunk_index for chunk in chunks],
+        "starts": [chunk.start for chunk in chunks],
+        "ends": [chunk.end for chunk in chunks],
+        "tokens": [chunk.token_count for chunk in chunks],
+        "hashes": [chunk.content_sha256 for chunk in chunks],
+        "headings": ["\n".join(chunk.headings) for chunk in chunks],
+    }
+    return [ChunkId(row[0]) for row in conn.execute(INSERT_CHUNKS, values)]
+
+
+MOVE_CHUNKS: Final = """
+    UPDATE "DocumentChunk" d
+    SET "chunkIndex" = c."index", "startOffset" = c."start", "endOffset" = c."end",
+        "headings" = string_to_array(nullif(c."headings", ''), E'\\n')
+    FROM unnest(%(ids)s::text[], %(indexes)s::int[], %(starts)s::int[], %(ends)s::int[],
+                %(headings)s::text[]) AS c("id", "index", "start", "end", "headings")
+    WHERE d."id" = c."id"
+"""
+
+
+def move_chunks(conn: Connection, kept: Sequence[tuple[ChunkId, ChunkRow]]) -> None:
+    """Give chunks that a new version keeps their new places."""
+    if not kept:
+        return
+    values = {
+        "ids": [chunk_id for chunk_id, _ in kept],
+        "indexes": [chunk.chunk_index for _, chunk in kept],
+        "starts": [chunk.start for _, chunk in kept],
+        "ends": [chunk.end for _, chunk in kept],
+        "headings": ["\n".join(chunk.headings) for _, chunk in kept],
+    }
+    conn.execute(MOVE_CHUNKS, values)
+
+
+DELETE_CHUNKS: Final = """
+    DELETE FROM "DocumentChunk" WHERE "id" = ANY(%(ids)s::text[])
+"""
+
+
+def delete_chunks(conn: Connection, ids: Sequence[ChunkId]) -> None:
+    """Remove chunks; their vectors and words go with them."""
+    if ids:
+        conn.execute(DELETE_CHUNKS, {"ids": list(ids)})
+
+
+DELETE: Final = """
+    DELETE FROM "Document" WHERE "id" = %(id)s
+"""
+
+
+def delete(conn: Connection, document_id: DocumentId) -> bool:
+    """Remove a document with all that was made of it. Returns whether it was there."""
+    return conn.execute(DELETE, {"id": document_id}).rowcount == 1

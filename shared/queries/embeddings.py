@@ -1,0 +1,157 @@
+"""Vectors of chunks and messages: which are missing, which can be reused, and storing them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Bit, Vector
+
+from shared.db import Connection
+from shared.ids import ChunkId, MessageId
+
+# A text that stands elsewhere in the tenant has its vector already: the live rows are the cache.
+REUSE: Final = """
+    WITH found AS (
+        SELECT c."id" AS "chunkId", c."documentId", v."model", v."bits", v."embedding" AS "half",
+               e."embedding"
+        FROM "DocumentChunk" c CROSS JOIN LATERAL (
+            SELECT o."id" FROM "DocumentChunk" o
+            WHERE o."tenantId" = c."tenantId" AND o."contentSha256" = c."contentSha256"
+              AND o."id" <> c."id"
+              AND EXISTS (SELECT 1 FROM "ChunkEmbedding" x
+                          WHERE x."chunkId" = o."id" AND x."model" = %(model)s)
+            LIMIT 1
+        ) o
+        JOIN "ChunkEmbedding" e ON e."chunkId" = o."id"
+        JOIN "ChunkVector" v ON v."tenantId" = c."tenantId" AND v."model" = %(model)s
+                            AND v."chunkId" = o."id"
+        WHERE c."id" = ANY(%(ids)s::text[])
+    ), live AS (
+        INSERT INTO "ChunkEmbedding" ("chunkId", "embedding", "model")
+        SELECT "chunkId", "embedding", "model" FROM found
+        ON CONFLICT ("chunkId") DO UPDATE
+        SET "embedding" = excluded."embedding", "model" = excluded."model"
+    )
+    INSERT INTO "ChunkVector" ("tenantId", "model", "chunkId", "documentId", "bits", "embedding")
+    SELECT current_setting('app.tenant_id'), "model", "chunkId", "documentId", "bits", "half"
+    FROM found
+    ON CONFLICT ("tenantId", "model", "chunkId") DO NOTHING
+    RETURNING "chunkId"
+"""
+
+
+def reuse(conn: Connection, chunk_ids: Sequence[ChunkId], model: str) -> set[ChunkId]:
+    """Give chunks the vector that equal text elsewhere in the tenant has. Returns which got one."""
+    if not chunk_ids:
+        return set()
+    return {row[0] for row in conn.execute(REUSE, {"ids": list(chunk_ids), "model": model})}
+
+
+@dataclass(frozen=True, slots=True)
+class TextToEmbed:
+    """A text without a vector."""
+
+    id: str
+    content: str
+    token_count: int | None
+
+
+SELECT_UNEMBEDDED: Final = """
+    SELECT c."id", c."content", c."tokenCount" FROM "DocumentChunk" c
+    WHERE c."id" = ANY(%(ids)s::text[])
+      AND NOT EXISTS (SELECT 1 FROM "ChunkVector" v WHERE v."tenantId" = c."tenantId"
+                      AND v."model" = %(model)s AND v."chunkId" = c."id")
+"""
+
+
+def select_unembedded(
+    conn: Connection, chunk_ids: Sequence[ChunkId], model: str
+) -> list[TextToEmbed]:
+    """Those of the chunks that are still there and have no vector of this model."""
+    rows = conn.execute(SELECT_UNEMBEDDED, {"ids": list(chunk_ids), "model": model})
+    return [TextToEmbed(*row) for row in rows]
+
+
+# A chunk that was deleted meanwhile is left out, and one being deleted is waited for.
+STORE: Final = """
+    WITH made AS (
+        SELECT c."id", c."documentId", m."bits", m."embedding"
+        FROM unnest(%(ids)s::text[], %(bits)b::bit(1536)[], %(vectors)b::vector[])
+             AS m("id", "bits", "embedding")
+        JOIN "DocumentChunk" c ON c."id" = m."id"
+        FOR KEY SHARE OF c
+    ), live AS (
+        INSERT INTO "ChunkEmbedding" ("chunkId", "embedding", "model")
+        SELECT "id", "embedding", %(model)s FROM made WHERE %(live)s::bool
+        ON CONFLICT ("chunkId") DO UPDATE
+        SET "embedding" = excluded."embedding", "model" = excluded."model"
+    )
+    INSERT INTO "ChunkVector" ("tenantId", "model", "chunkId", "documentId", "bits", "embedding")
+    SELECT current_setting('app.tenant_id'), %(model)s, "id", "documentId", "bits",
+           "embedding"::halfvec(1536)
+    FROM made
+    ON CONFLICT ("tenantId", "model", "chunkId") DO UPDATE
+    SET "bits" = excluded."bits", "embedding" = excluded."embedding"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Vectors of one model, a row a text: rows (n, 1536) float32, their bits (n, 192) uint8."""
+
+    model: str
+    ids: Sequence[str]
+    rows: NDArray[np.float32]
+    bits: NDArray[np.uint8]
+
+
+def store(conn: Connection, vectors: Vectors, *, live: bool) -> int:
+    """Store the vectors of chunks; with `live`, for the platform to read too.
+
+    Returns:
+        How many of the chunks were still there.
+    """
+    values: dict[str, object] = {
+        "ids": list(vectors.ids),
+        "bits": [Bit(row.tobytes()) for row in vectors.bits],
+        "vectors": [Vector(row) for row in vectors.rows],
+        "model": vectors.model,
+        "live": live,
+    }
+    return conn.execute(STORE, values).rowcount
+
+
+SELECT_UNEMBEDDED_MESSAGES: Final = """
+    SELECT m."id", m."content", NULL::int FROM "Message" m
+    WHERE m."id" = ANY(%(ids)s::text[])
+      AND NOT EXISTS (SELECT 1 FROM "MessageEmbedding" e
+                      WHERE e."messageId" = m."id" AND e."model" = %(model)s)
+"""
+
+
+def select_unembedded_messages(
+    conn: Connection, message_ids: Sequence[MessageId], model: str
+) -> list[TextToEmbed]:
+    """Those of the messages that are still there and have no vector of this model."""
+    rows = conn.execute(SELECT_UNEMBEDDED_MESSAGES, {"ids": list(message_ids), "model": model})
+    return [TextToEmbed(*row) for row in rows]
+
+
+STORE_MESSAGES: Final = """
+    INSERT INTO "MessageEmbedding" ("messageId", "embedding", "model")
+    SELECT m."id", v."embedding", %(model)s
+    FROM unnest(%(ids)s::text[], %(vectors)b::vector[]) AS v("id", "embedding")
+    JOIN "Message" m ON m."id" = v."id" FOR KEY SHARE OF m
+    ON CONFLICT ("messageId") DO UPDATE
+    SET "embedding" = excluded."embedding", "model" = excluded."model"
+"""
+
+
+def store_messages(
+    conn: Connection, model: str, ids: Sequence[str], rows: NDArray[np.float32]
+) -> int:
+    """Store the vectors of messages, (n, 1536) float32. Returns how many were still there."""
+    values = {"ids": list(ids), "vectors": [Vector(row) for row in rows], "model": model}
+    return conn.execute(STORE_MESSAGES, values).rowcount

@@ -1,0 +1,64 @@
+"""Rows that the platform wrote and that may need work."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from shared.db import Connection
+from shared.ids import DocumentId, MessageId, TenantId
+
+SELECT_TENANTS: Final = """
+    SELECT DISTINCT "tenantId" FROM (
+        SELECT "tenantId" FROM "PlatformChange" ORDER BY "changedAt" LIMIT 10000
+    ) oldest
+"""
+
+
+def select_tenants(conn: Connection) -> list[TenantId]:
+    """The tenants that have changes, seen in the relay's role."""
+    return [row[0] for row in conn.execute(SELECT_TENANTS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write of the platform."""
+
+    table: str
+    row_id: str
+    changed_at: datetime
+
+
+TAKE: Final = """
+    DELETE FROM "PlatformChange" WHERE "id" IN (
+        SELECT "id" FROM "PlatformChange"
+        WHERE "tenantId" = current_setting('app.tenant_id') ORDER BY "changedAt" LIMIT %(limit)s
+    ) AND "tenantId" = current_setting('app.tenant_id')
+    RETURNING "tableName", "rowId", "changedAt"
+"""
+
+
+def take(conn: Connection, *, limit: int) -> list[Change]:
+    """Take changes of the transaction's tenant off the list, for the jobs it publishes."""
+    return [Change(*row) for row in conn.execute(TAKE, {"limit": limit})]
+
+
+SELECT_UNINGESTED: Final = """
+    SELECT "id", "ingestVersion", encode(sha256(convert_to("content", 'UTF8')), 'hex')
+    FROM "Document" WHERE "id" = ANY(%(ids)s::text[])
+      AND "ingestedSha256" IS DISTINCT FROM encode(sha256(convert_to("content", 'UTF8')), 'hex')
+"""
+
+
+def select_uningested(conn: Connection, ids: list[str]) -> list[tuple[DocumentId, int, str]]:
+    """Those documents whose chunks are not of their content, as (id, version, its hash)."""
+    return conn.execute(SELECT_UNINGESTED, {"ids": ids}).fetchall()
+
+
+SELECT_FEEDBACK: Final = """
+    SELECT f."id", f."messageId" FROM "Feedback" f WHERE f."id" = ANY(%(ids)s::text[])
+"""
+
+
+def select_feedback(conn: Connection, ids: list[str]) -> list[tuple[str, MessageId]]:
+    """The messages that ratings are about, as (feedback, message)."""
+    return conn.execute(SELECT_FEEDBACK, {"ids": ids}).fetchall()

@@ -1,0 +1,173 @@
+"""Queue `ingest`: bytes in, a document with its chunks in Postgres out."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from shared import db, providers, tokens
+from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument
+from shared.db import Connection
+from shared.errors import DocumentNotFound
+from shared.ids import ChunkId, DocumentId
+from shared.outbox import Lease, effect, publish_many
+from shared.queries import documents, embeddings, outbox
+from shared.queries.documents import ChunkRow, Version, ingest_key
+from shared.settings import settings
+from workers import sandbox
+from workers.broker import actor
+from workers.domain import chunking, language
+from workers.parsers import KindName, Parsed
+
+EMBED_CHUNKS_MAX = 64
+TITLE_CHARS_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What thinking made of the bytes."""
+
+    version: Version
+    chunks: list[ChunkRow]
+
+
+@cache
+def _parsers() -> sandbox.Sandbox:
+    return sandbox.Sandbox()
+
+
+@actor(IngestDocument)
+def ingest_document(job: IngestDocument, lease: Lease) -> None:
+    """Parse, chunk and store one document, and ask for the vectors of what is new in it."""
+    # Read
+    with db.transaction(lease.tenant_id) as conn:
+        content, title = _content(conn, job)
+    # Think: the parser may take seconds, and no connection waits for it.
+    made = _make(job, lease, content, title)
+    # Write
+    with effect(lease) as conn:
+        if job.document_id is None:
+            stored = documents.put_version(conn, made.version)
+        else:
+            kept = documents.mark_ingested(conn, job.document_id, made.version)
+            stored = (job.document_id, False) if kept else None
+        if job.upload_id is not None:
+            documents.delete_upload(conn, job.upload_id)
+        if stored is None:
+            _note(conn, lease, job.document_id, "SUPERSEDED", 0)
+            return
+        document_id, is_new = stored
+        added = _put_chunks(conn, document_id, made, is_new=is_new)
+        _ask_for_vectors(conn, document_id, added)
+        _note(conn, lease, document_id, "INGESTED", len(made.chunks))
+
+
+@actor(DeleteDocument)
+def delete_document(job: DeleteDocument, lease: Lease) -> None:
+    """Remove a document and all that was made of it."""
+    with effect(lease) as conn:
+        found = documents.delete(conn, job.document_id)
+        _note(conn, lease, job.document_id, "DELETED" if found else "ABSENT", 0)
+
+
+def _content(conn: Connection, job: IngestDocument) -> tuple[bytes, str | None]:
+    if job.document_id is not None:
+        written = documents.select_written(conn, job.document_id)
+        if written is None:
+            raise DocumentNotFound(f"The document {job.document_id} is gone.")
+        return written.content.encode(), written.title
+    content = documents.select_upload(conn, job.upload_id or "")
+    if content is None:
+        raise DocumentNotFound(f"The upload {job.upload_id} is gone: submit the document again.")
+    return content, job.title
+
+
+def _make(job: IngestDocument, lease: Lease, content: bytes, title: str | None) -> _Made:
+    if job.document_id is None:
+        parsed = _parsers().parse(content, name=job.source, lossy=job.lossy)
+        title = title or parsed.title
+    else:
+        # The platform's own text: it is quoted by offsets, so it stays as it is.
+        parsed = Parsed(text=content.decode(), kind=KindName("md"), structure="markdown")
+    text = parsed.text
+    pieces = chunking.chunk(
+        text,
+        tokens_max=settings().chunk_tokens,
+        count_many=tokens.count_many,
+        kind=parsed.structure,
+    )
+    chunks = [
+        ChunkRow(
+            content=piece.content,
+            chunk_index=piece.index,
+            start=piece.start,
+            end=piece.end,
+            token_count=piece.token_count,
+            content_sha256=piece.sha256,
+            headings=piece.headings,
+        )
+        for piece in pieces
+    ]
+    version = Version(
+        ingest_key=ingest_key(job.source, job.content_sha256),
+        title=_first_line(title or job.source or text),
+        content=text,
+        source=job.source,
+        kind=parsed.kind,
+        language=language.detect(text),
+        upload_sha256=job.content_sha256,
+        content_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        submitted_at=lease.created_at,
+    )
+    return _Made(version, chunks)
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or ["untitled"])[0][:TITLE_CHARS_MAX]
+
+
+def _put_chunks(
+    conn: Connection, document_id: DocumentId, made: _Made, *, is_new: bool
+) -> list[ChunkId]:
+    """Keep the chunks whose text is unchanged, replace the others. Returns those added."""
+    old: dict[str, list[ChunkId]] = defaultdict(list)
+    if not is_new:
+        for chunk_id, sha256 in documents.select_chunk_hashes(conn, document_id):
+            old[sha256].append(chunk_id)
+    kept: list[tuple[ChunkId, ChunkRow]] = []
+    new: list[ChunkRow] = []
+    for chunk in made.chunks:
+        same = old.get(chunk.content_sha256)
+        if same:
+            kept.append((same.pop(0), chunk))
+        else:
+            new.append(chunk)
+    documents.delete_chunks(conn, [chunk_id for ids in old.values() for chunk_id in ids])
+    documents.move_chunks(conn, kept)
+    return documents.insert_chunks(conn, document_id, made.version.language, new)
+
+
+def _ask_for_vectors(conn: Connection, document_id: DocumentId, added: Sequence[ChunkId]) -> None:
+    model = providers.live_model()
+    reused = embeddings.reuse(conn, added, model)
+    missing = [chunk_id for chunk_id in added if chunk_id not in reused]
+    publish_many(
+        conn,
+        [
+            EmbedChunks(
+                document_id=document_id,
+                chunk_ids=missing[start : start + EMBED_CHUNKS_MAX],
+                model=model,
+            )
+            for start in range(0, len(missing), EMBED_CHUNKS_MAX)
+        ],
+    )
+
+
+def _note(
+    conn: Connection, lease: Lease, document_id: DocumentId | None, status: str, chunks: int
+) -> None:
+    outcome = {"documentId": document_id, "status": status, "chunks": chunks}
+    outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome))
