@@ -156,6 +156,13 @@ def transaction(
         yield conn
 
 
+def sentence(error: BaseException) -> str:
+    """An error's message without the detail in which Postgres quotes a row's values."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return error.diag.message_primary
+    return str(error) or type(error).__name__
+
+
 class Listener:
     """A connection that only listens."""
 

@@ -98,8 +98,8 @@ def settle(lease: Lease, error: Exception) -> None:
         fence=lease.fence,
         verdict="refused" if permanent else "failed",
         error_type=type(error).__name__,
-        error=str(error) or type(error).__name__,
-        traceback="".join(traceback.format_exception(error))[-TRACEBACK_CHARS_MAX:],
+        error=db.sentence(error),
+        traceback=_traceback(error)[-TRACEBACK_CHARS_MAX:],
     )
     wait = failure.backoff_s(lease.attempt, _rng)
     if isinstance(error, TransientError) and error.retry_after_s is not None:
@@ -143,9 +143,17 @@ def _names(lease: Lease) -> dict[str, object]:
     }
 
 
+def _traceback(error: BaseException) -> str:
+    """Frames and sentences of an error and its causes, without any row's values."""
+    cause = error.__cause__
+    before = f"{_traceback(cause)}\nwhich led to\n\n" if cause is not None else ""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{before}{frames}{type(error).__name__}: {db.sentence(error)}\n"
+
+
 def _fingerprint(error: Exception) -> str:
     frames = [
         f"{Path(frame.filename).name}:{frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    return failure.fingerprint(type(error).__name__, frames, str(error))
+    return failure.fingerprint(type(error).__name__, frames, db.sentence(error))

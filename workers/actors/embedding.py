@@ -67,5 +67,5 @@ def _vectors(model: str, texts: Sequence[embeddings.TextToEmbed]) -> embeddings.
         model=model,
         ids=[text.id for text in texts],
         rows=rows,
-        bits=quantization.bits(quantization.rotate(rows)),
+        bits=quantization.bits(rows),
     )

@@ -1,0 +1,66 @@
+# Needs make and Python 3.11 or newer, nothing else: `make demo` and `make test` set themselves up.
+# Another Python: make PYTHON=python3.13 test        Arguments for pytest: make test ARGS="-k ledger"
+
+PYTHON ?= python3
+ARGS ?=
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+# Touched when an installation is complete; older than the lock, it is done again.
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check bench lock clean
+
+help:
+	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
+	@echo 'make demo     documents ingested, embedded and searched, on servers of its own'
+	@echo 'make test     all tests; ARGS="-k name" for some'
+	@echo 'make check    format, lint, types'
+	@echo 'make bench    the benchmarks, each beside its floor'
+	@echo 'make lock     requirements.lock anew, from pyproject.toml'
+	@echo 'make clean    remove what make made; data in .ailydian stays'
+
+setup: $(STAMP)
+	@:
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Python 3.11 or newer is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	    echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install" >&2; \
+	    echo "the package python3-venv, or name another Python: make PYTHON=..." >&2; exit 1; }
+	@echo 'Installing into $(VENV) ...'
+	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/ailydian demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(STAMP)
+	@$(BIN)/ailydian bench all
+
+# No addresses, no comments: where packages come from is pip's configuration, not the lock's.
+lock:
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	$(PYTHON) -m venv "$$tools" && \
+	"$$tools/bin/python" -m pip --disable-pip-version-check install --quiet uv && \
+	"$$tools/bin/uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	    --system-certs --quiet --output-file requirements.lock
+
+clean:
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find shared producers workers tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,78 @@
+"""The `ailydian` command. Groups are imported when they are called, so that `--help` is quick."""
+
+import importlib
+
+import click
+
+# name: (where the command of that name lies, what `ailydian --help` says of it)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("producers.cli.up", "Run everything: relay, scheduler, workers."),
+    "relay": ("producers.cli.roles", "Run the relay: due jobs to Redis, and the Redis door."),
+    "scheduler": ("producers.cli.roles", "Run the scheduler: what is due by the clock."),
+    "work": ("producers.cli.roles", "Run workers."),
+    "demo": ("producers.cli.demo", "Show the main job on documents that come along."),
+    "bench": ("producers.cli.bench", "Measure, side by side with the raw floor."),
+    "migrate": ("producers.cli.databases", "Bring the database to this version's schema."),
+    "verify": ("producers.cli.databases", "Compare the database with what it should be."),
+    "config": ("producers.cli.databases", "Print the settings, secrets masked."),
+    "status": ("producers.cli.queues", "Queues, workers, lag and dead jobs on one page."),
+    "queues": ("producers.cli.queues", "What waits, runs and died in each queue."),
+    "pause": ("producers.cli.queues", "Send no more jobs of a queue to its workers."),
+    "resume": ("producers.cli.queues", "Undo pause."),
+    "drain": ("producers.cli.queues", "Wait until a queue has nothing ready or running."),
+    "tenant": ("producers.cli.accounts", "Create, list, adopt into and delete tenants."),
+    "user": ("producers.cli.accounts", "Create and list people."),
+    "ingest": ("producers.cli.ingest", "Ingest files, folders, globs or standard input."),
+    "documents": ("producers.cli.documents", "List, show and delete documents."),
+    "search": ("producers.cli.search", "Search a tenant's documents."),
+    "publish": ("producers.cli.publish", "Publish any job by its name."),
+    "jobs": ("producers.cli.jobs", "List, show, explain and cancel jobs."),
+    "dead": ("producers.cli.dead", "List, show, replay and discard dead jobs."),
+    "quarantine": ("producers.cli.dead", "List, show and discard what was no message of ours."),
+}
+
+# Where `--json` leaves its mark, for who reports an error.
+AS_JSON = "ailydian.json"
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of this name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(found, click.Command), f"{cmd_name} is a command"
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands by the table alone: nothing is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; what it raises becomes one sentence and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            from producers.cli import failures  # noqa: PLC0415 - only when it is needed
+
+            raise failures.told(error, as_json=bool(ctx.meta.get(AS_JSON))) from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ailydian-workers", prog_name="ailydian")
+def main() -> None:
+    """Ailydian workers: publish once, effect once.
+
+    Without DATABASE_URL and REDIS_URL, servers of your own are kept in .ailydian/ (AILYDIAN_HOME),
+    started when a command needs them and stopped by the last one that does. Every command takes
+    --help; it ends 0 on success, 1 on a failed outcome and 2 on bad usage.
+    """

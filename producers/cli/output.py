@@ -1,0 +1,98 @@
+"""What commands have in common on stdout: one JSON document, or columns for people."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import click
+
+from producers.cli import AS_JSON
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+CELL_CHARS_MAX = 60
+
+
+def json_option(function: Command) -> Command:
+    """Give a command `--json`; it arrives as `as_json`."""
+
+    def note(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+        ctx.meta[AS_JSON] = value
+        return value
+
+    help_text = "Print one JSON document."
+    option = click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=note, help=help_text
+    )
+    return option(function)
+
+
+def print_json(document: object) -> None:
+    """Print one document on stdout; times are ISO 8601 in UTC."""
+    click.echo(json.dumps(document, ensure_ascii=False, default=_plain))
+
+
+def as_document(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
+    """A query's row with the names that the outside knows: `createdAt` for created_at."""
+    return {
+        _camel(field.name): getattr(row, field.name) for field in dataclasses.fields(row)
+    }
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print aligned columns; long cells are cut, for `--json` has them whole."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in (columns, *cells):
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def print_fields(document: dict[str, Any]) -> None:
+    """Print one row as `name  value` lines."""
+    width = max(map(len, document))
+    for name, value in document.items():
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+        click.echo(f"{name.ljust(width)}  {_text(text)}")
+
+
+def say(sentence: str) -> None:
+    """Tell a person something on stderr, out of the way of stdout."""
+    click.echo(sentence, err=True)
+
+
+def _cell(value: object) -> str:
+    text = " ".join(_text(value).split())
+    return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
+
+
+def _text(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        case float():
+            return f"{value:.3g}" if value < 1 else f"{value:.1f}"
+        case list() | tuple():
+            return ",".join(map(str, value))
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,126 @@
+"""The only calls to models: what an embedder is, and which one the settings choose."""
+
+import os
+from collections.abc import Sequence
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from redis import Redis
+
+from shared.limits import ProviderBucket, bucket_key
+from shared.providers import local
+from shared.settings import Settings, settings
+
+
+class Embedder(Protocol):
+    """A model that turns texts into vectors; safe to use from several threads."""
+
+    @property
+    def model(self) -> str:
+        """The name stored beside each vector; vectors of two names are never compared."""
+
+    @property
+    def dimensions(self) -> int:
+        """Floats that carry meaning; the rest of the 1536 are zeros."""
+
+    def embed(
+        self, texts: Sequence[str], token_counts: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the vectors of passages. Hold no database connection meanwhile.
+
+        Args:
+            texts: The passages.
+            token_counts: The cl100k tokens of each where known.
+
+        Returns:
+            Shape (len(texts), 1536), float32, in the order of the texts, zero-padded.
+
+        Raises:
+            ProviderRefused: A text or the account is at fault.
+            TransientError: The provider is away, busy, or answered with nonsense.
+        """
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Return the vector of a question, shape (1536,), float32; raises as `embed` does."""
+
+    def close(self) -> None:
+        """Give up connections; the embedder is not used again."""
+
+
+_lock = Lock()
+_loaded: dict[tuple[int, str], Embedder] = {}
+_redis: "Redis | None" = None
+
+
+def configure(redis: "Redis | None") -> None:
+    """Say where the processes' common budget lives; embedders in use are closed and forgotten.
+
+    Args:
+        redis: A client with short time limits and few retries, for it is asked before each
+            request; None for a budget of this process alone.
+    """
+    global _redis  # noqa: PLW0603 - one process, one Redis
+    with _lock:
+        _redis = redis
+        for each in _loaded.values():
+            each.close()
+        _loaded.clear()
+
+
+def live_model(chosen: Settings | None = None) -> str:
+    """The name of the model that new vectors get; nothing is loaded.
+
+    Args:
+        chosen: Settings in place of the process's own.
+
+    Raises:
+        ConfigurationBroken: AILYDIAN_EMBEDDER names no embedder.
+    """
+    chosen = chosen or settings()
+    return (
+        chosen.openai_embedding_model if chosen.uses_openai else local.model_name(chosen.embedder)
+    )
+
+
+def embedder() -> Embedder:
+    """The live model's embedder; the first call of a process loads it."""
+    return embedder_for(live_model())
+
+
+def embedder_for(model: str) -> Embedder:
+    """The embedder of a stored model name, loaded once per process.
+
+    Args:
+        model: As `Embedder.model` named it.
+
+    Raises:
+        ConfigurationBroken: The model needs a key, another version, or an extra.
+    """
+    key = (os.getpid(), model)  # a forked child opens its own connections and starts its own locks
+    if key not in _loaded:
+        with _lock:
+            if key not in _loaded:
+                _loaded[key] = _load(model, settings())
+    return _loaded[key]
+
+
+def _load(model: str, chosen: Settings) -> Embedder:
+    if local.is_local(model):
+        return local.load(model)
+    from shared.providers.openai import OpenAIEmbedder  # noqa: PLC0415 - 36 MB, half a second
+
+    return OpenAIEmbedder(model, chosen, _bucket(model, chosen))
+
+
+def _bucket(model: str, chosen: Settings) -> ProviderBucket:
+    key = chosen.openai_api_key.get_secret_value() if chosen.openai_api_key else ""
+    account = f"{key}\0{chosen.openai_base_url or ''}"
+    return ProviderBucket(
+        _redis,
+        bucket_key(chosen.redis_namespace, account, model),
+        tokens_per_minute=chosen.openai_tokens_per_minute,
+        requests_per_minute=chosen.openai_requests_per_minute,
+        share=1 / chosen.processes,
+    )

@@ -1,0 +1,198 @@
+"""One batcher for the threads of a process: texts of concurrent callers share requests."""
+
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ProviderRefused, ProviderUnavailable
+
+INPUTS_MAX: Final = 2_048
+TOKENS_MAX: Final = 300_000
+WINDOW_S: Final = 0.05
+_RECENT_S: Final = 0.25  # a thread that left this recently is expected back with more texts
+
+Rows = NDArray[np.float32]
+Send = Callable[[list[str], int], Rows]
+
+
+class TextRefused(ProviderRefused):
+    """The provider refuses something in this request; without it the rest may well pass."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """One caller's texts and what came back for them so far."""
+
+    texts: Sequence[str]
+    missing: int
+    thread: int = field(default_factory=threading.get_ident)
+    rows: Rows | None = None
+    error: BaseException | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.missing == 0 or self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A slice of one call that travels in one request."""
+
+    call: _Call = field(repr=False)
+    start: int
+    stop: int
+    tokens: int
+
+    @property
+    def texts(self) -> Sequence[str]:
+        return self.call.texts[self.start : self.stop]
+
+
+class Batcher:
+    """Packs the texts of concurrent calls into requests; callers' own threads send them.
+
+    A request leaves when it is full, when its first text has waited for the window, or at once
+    when no thread that embedded a moment ago is still on its way: so a lone caller never waits,
+    and a busy pool sends one request for all of its threads.
+    """
+
+    def __init__(self, send: Send, *, in_flight_max: int = 4, window_s: float = WINDOW_S) -> None:
+        """Wrap a way to send.
+
+        Args:
+            send: Given texts and their estimated tokens, returns one row per text or raises;
+                called from several threads at once.
+            in_flight_max: How many requests may be under way at a time.
+            window_s: How long a text waits for company at most.
+        """
+        self._send = send
+        self._in_flight_max = in_flight_max
+        self._window_s = window_s
+        self._changed = threading.Condition()
+        self._queue: deque[_Part] = deque()
+        self._flush_at = 0.0
+        self._in_flight = 0
+        self._left_at: dict[int, float] = {}
+
+    def embed(self, texts: Sequence[str], tokens: Sequence[int]) -> Rows:
+        """Return one row per text, in order, once all of them are there.
+
+        Args:
+            texts: At least one.
+            tokens: The estimated tokens of each, none above `TOKENS_MAX`.
+
+        Raises:
+            ProviderRefused: A text of this call is refused; other callers' are not affected.
+            TransientError: A request that carried texts of this call has failed.
+        """
+        call = _Call(texts, missing=len(texts))
+        with self._changed:
+            self._left_at.pop(call.thread, None)
+            if not self._queue:
+                self._flush_at = time.monotonic() + self._window_s
+            self._queue.extend(_parts(call, tokens))
+            try:
+                self._work_until_over(call)
+            finally:
+                # An exception from outside, such as a time limit, leaves nothing behind either.
+                if call.missing:
+                    self._queue = deque(part for part in self._queue if part.call is not call)
+                self._left_at[call.thread] = time.monotonic()
+        if call.error is not None:
+            raise copy.copy(call.error)  # each thread its own: tracebacks grow at raise
+        assert call.rows is not None
+        return call.rows
+
+    def _work_until_over(self, call: _Call) -> None:
+        """Send whatever is due, also for others, and wait in between; holds the lock."""
+        while not call.is_over:
+            now = time.monotonic()
+            if self._queue and self._in_flight < self._in_flight_max and self._is_due(now):
+                self._send_pack(self._take_pack())
+            else:
+                is_free = bool(self._queue) and self._in_flight < self._in_flight_max
+                self._changed.wait(max(self._flush_at - now, 0.0) if is_free else None)
+
+    def _is_due(self, now: float) -> bool:
+        for thread, left_at in list(self._left_at.items()):
+            if now - left_at > _RECENT_S:
+                del self._left_at[thread]
+        queued = sum(part.stop - part.start for part in self._queue)
+        is_full = queued >= INPUTS_MAX or sum(p.tokens for p in self._queue) >= TOKENS_MAX
+        return is_full or not self._left_at or now >= self._flush_at
+
+    def _take_pack(self) -> list[_Part]:
+        pack: list[_Part] = []
+        inputs = tokens = 0
+        while self._queue:
+            part = self._queue[0]
+            inputs, tokens = inputs + part.stop - part.start, tokens + part.tokens
+            if pack and (inputs > INPUTS_MAX or tokens > TOKENS_MAX):
+                break
+            pack.append(self._queue.popleft())
+        return pack
+
+    def _send_pack(self, pack: list[_Part]) -> None:
+        """Send one request without the lock, and give every caller in it what is theirs."""
+        self._in_flight += 1
+        self._changed.release()
+        outcome: list[tuple[_Part, Rows | BaseException]] = []
+        try:
+            outcome = self._answers(pack)
+        finally:
+            self._changed.acquire()
+            self._in_flight -= 1
+            if not outcome:  # our own thread was interrupted; the others may try again
+                lost = ProviderUnavailable("The request to the provider was given up half-way.")
+                outcome = [(part, lost) for part in pack]
+            for part, answer in outcome:
+                _deliver(part, answer)
+                # From now on it is expected back, though it may take a while to wake up.
+                self._left_at[part.call.thread] = time.monotonic()
+            self._changed.notify_all()
+
+    def _answers(self, pack: list[_Part]) -> list[tuple[_Part, Rows | BaseException]]:
+        texts = [text for part in pack for text in part.texts]
+        try:
+            rows = self._send(texts, sum(part.tokens for part in pack))
+        except TextRefused as error:
+            if len({part.call for part in pack}) == 1:
+                return [(part, error) for part in pack]
+            # Someone's text is bad: apart, only its own caller hears of it.
+            return [answer for part in pack for answer in self._answers([part])]
+        except Exception as error:  # handed to every caller whose texts were in it
+            return [(part, error) for part in pack]
+        ends = np.cumsum([part.stop - part.start for part in pack])[:-1]
+        return list(zip(pack, np.split(rows, ends), strict=True))
+
+
+def _parts(call: _Call, tokens: Sequence[int]) -> list[_Part]:
+    """Cut a call where one request would grow too large; mostly it stays whole."""
+    parts, start, held = [], 0, 0
+    for position, weight in enumerate(tokens):
+        if position > start and (position - start == INPUTS_MAX or held + weight > TOKENS_MAX):
+            parts.append(_Part(call, start, position, held))
+            start, held = position, 0
+        held += weight
+    return [*parts, _Part(call, start, len(call.texts), held)]
+
+
+def _deliver(part: _Part, answer: Rows | BaseException) -> None:
+    call = part.call
+    if isinstance(answer, BaseException):
+        call.error = call.error or answer
+        return
+    if len(answer) == len(call.texts):
+        call.rows = answer
+    else:
+        if call.rows is None:
+            call.rows = np.empty((len(call.texts), answer.shape[1]), dtype=np.float32)
+        call.rows[part.start : part.stop] = answer
+    call.missing -= len(answer)

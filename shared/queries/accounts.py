@@ -1,0 +1,187 @@
+"""Tenants and people, as operators see them: in the owner's role, but for the look-up by slug."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from shared.db import Connection
+from shared.ids import TenantId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRow:
+    """A customer."""
+
+    id: TenantId
+    slug: str
+    name: str
+    tier: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A person; `tenant` is a slug, None for the platform's own staff."""
+
+    id: UserId
+    email: str
+    name: str | None
+    role: str
+    tenant: str | None
+    created_at: datetime
+
+
+# In the relay's role, which knows all tenants by id, slug and tier.
+SELECT_TENANT_ID: Final = """
+    SELECT "id" FROM "Tenant" WHERE "slug" = %(slug)s
+"""
+
+
+def select_tenant_id(conn: Connection, slug: str) -> TenantId | None:
+    """The id of a tenant, in the relay's role."""
+    row = conn.execute(SELECT_TENANT_ID, {"slug": slug}).fetchone()
+    return None if row is None else TenantId(row[0])
+
+
+INSERT_TENANT: Final = """
+    INSERT INTO "Tenant" ("slug", "name", "tier")
+    VALUES (%(slug)s, coalesce(%(name)s::text, %(slug)s), coalesce(%(tier)s::text, 'FREE')::"TenantTier")
+    ON CONFLICT ("slug") DO NOTHING
+"""
+
+UPDATE_TENANT: Final = """
+    UPDATE "Tenant" SET "name" = coalesce(%(name)s::text, "name"),
+        "tier" = coalesce(%(tier)s::text, "tier"::text)::"TenantTier"
+    WHERE "slug" = %(slug)s
+      AND ("name", "tier"::text) <> (coalesce(%(name)s::text, "name"),
+                                     coalesce(%(tier)s::text, "tier"::text))
+"""
+
+SELECT_TENANTS: Final = """
+    SELECT "id", "slug", "name", "tier"::text, "createdAt" AT TIME ZONE 'UTC' FROM "Tenant"
+    WHERE %(slug)s::text IS NULL OR "slug" = %(slug)s ORDER BY "slug"
+"""
+
+
+def put_tenant(
+    conn: Connection, slug: str, *, name: str | None, tier: str | None
+) -> tuple[TenantRow, bool]:
+    """Make a tenant, or give the one that has this slug the name and tier that are not None.
+
+    Returns:
+        The tenant, and whether it is new.
+    """
+    values = {"slug": slug, "name": name, "tier": tier}
+    created = conn.execute(INSERT_TENANT, values).rowcount == 1
+    if not created:
+        conn.execute(UPDATE_TENANT, values)
+    return select_tenants(conn, slug)[0], created
+
+
+def select_tenants(conn: Connection, slug: str | None = None) -> list[TenantRow]:
+    """All tenants by slug, or the one with this slug."""
+    return [TenantRow(*row) for row in conn.execute(SELECT_TENANTS, {"slug": slug})]
+
+
+# What hangs on a person, a document or a workflow follows it by trigger.
+ADOPT_USERS: Final = """
+    UPDATE "User" SET "tenantId" = %(tenant_id)s WHERE "tenantId" IS NULL
+"""
+
+ADOPT_DOCUMENTS: Final = """
+    UPDATE "Document" SET "tenantId" = %(tenant_id)s WHERE "tenantId" IS NULL
+"""
+
+ADOPT_WORKFLOWS: Final = """
+    UPDATE "Workflow" SET "tenantId" = %(tenant_id)s WHERE "tenantId" IS NULL
+"""
+
+
+def adopt(conn: Connection, tenant_id: TenantId) -> dict[str, int]:
+    """Assign the platform's rows without a tenant to one.
+
+    Returns:
+        How many people, documents and workflows now are the tenant's.
+    """
+    values = {"tenant_id": tenant_id}
+    return {
+        "users": conn.execute(ADOPT_USERS, values).rowcount,
+        "documents": conn.execute(ADOPT_DOCUMENTS, values).rowcount,
+        "workflows": conn.execute(ADOPT_WORKFLOWS, values).rowcount,
+    }
+
+
+COUNT_USERS: Final = """
+    SELECT count(*) FROM "User" WHERE "tenantId" = %(tenant_id)s
+"""
+
+
+def count_users(conn: Connection, tenant_id: TenantId) -> int:
+    """How many people a tenant has."""
+    row = conn.execute(COUNT_USERS, {"tenant_id": tenant_id}).fetchone()
+    assert row is not None, "an aggregate yields a row"
+    return int(row[0])
+
+
+DELETE_DOCUMENTS: Final = """
+    DELETE FROM "Document" WHERE "tenantId" = %(tenant_id)s
+"""
+
+DELETE_WORKFLOWS: Final = """
+    DELETE FROM "Workflow" WHERE "tenantId" = %(tenant_id)s
+"""
+
+# The ledger follows by trigger. People are not deleted on the way: that is a request of theirs.
+DELETE_TENANT: Final = """
+    DELETE FROM "Tenant" t WHERE t."id" = %(tenant_id)s
+      AND NOT EXISTS (SELECT FROM "User" u WHERE u."tenantId" = t."id")
+"""
+
+
+def delete_tenant(conn: Connection, tenant_id: TenantId) -> bool:
+    """Delete a tenant that has no people left, with its documents, workflows and jobs.
+
+    Returns:
+        Whether it is gone; when not, the caller rolls back.
+    """
+    values = {"tenant_id": tenant_id}
+    conn.execute(DELETE_DOCUMENTS, values)
+    conn.execute(DELETE_WORKFLOWS, values)
+    return conn.execute(DELETE_TENANT, values).rowcount == 1
+
+
+# '!' is the hash of no password: who is made here signs in once the platform has set one.
+INSERT_USER: Final = """
+    INSERT INTO "User" ("email", "name", "passwordHash", "role", "tenantId")
+    VALUES (%(email)s, %(name)s::text, '!', %(role)s::text::"UserRole", %(tenant_id)s::text)
+    ON CONFLICT ("email") DO NOTHING
+"""
+
+SELECT_USERS: Final = """
+    SELECT u."id", u."email", u."name", u."role"::text, t."slug", u."createdAt" AT TIME ZONE 'UTC'
+    FROM "User" u LEFT JOIN "Tenant" t ON t."id" = u."tenantId"
+    WHERE (%(email)s::text IS NULL OR u."email" = %(email)s)
+      AND (%(tenant_id)s::text IS NULL OR u."tenantId" = %(tenant_id)s)
+    ORDER BY u."createdAt" DESC, u."id" DESC LIMIT %(limit)s
+"""
+
+
+def insert_user(
+    conn: Connection, email: str, *, name: str | None, role: str, tenant_id: TenantId
+) -> tuple[UserRow, bool]:
+    """Make a person, or find the one who has this e-mail, whoever's that is.
+
+    Returns:
+        The person, and whether they are new.
+    """
+    values = {"email": email, "name": name, "role": role, "tenant_id": tenant_id}
+    created = conn.execute(INSERT_USER, values).rowcount == 1
+    row = conn.execute(SELECT_USERS, {"email": email, "tenant_id": None, "limit": 1}).fetchone()
+    assert row is not None, "inserted now or there before"
+    return UserRow(*row), created
+
+
+def select_users(conn: Connection, tenant_id: TenantId | None, *, limit: int) -> list[UserRow]:
+    """People, newest first, of one tenant or of all."""
+    values = {"email": None, "tenant_id": tenant_id, "limit": limit}
+    return [UserRow(*row) for row in conn.execute(SELECT_USERS, values)]

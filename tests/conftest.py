@@ -1,0 +1,116 @@
+"""Real servers for the whole session, a fresh database and an empty Redis for every test."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from shared import db, embedded, embedded_postgres, embedded_valkey, migration
+from shared.embedded import Servers
+from shared.settings import Settings
+
+HOMES = "ailydian-tests-"
+REDIS_DATABASES = 16
+
+# A developer's own servers and paid keys are none of a test's business.
+for name in list(os.environ):
+    if name in {"DATABASE_URL", "REDIS_URL"} or name.startswith(("AILYDIAN_", "OPENAI_")):
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Embedded servers in a short temporary folder, stopped and removed at the end.
+
+    They run without fsync: no test here takes the machine's power away. A test that kills
+    servers starts its own, durable ones.
+    """
+    _remove_leftovers()
+    home = Path(tempfile.mkdtemp(prefix=HOMES))
+    # SIGTERM ends the session as Ctrl-C does: pytest then runs the fixtures' ends.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with embedded.use(Settings(home=home), durable=False) as running:
+            yield running
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def admin(servers: Servers) -> Iterator[psycopg.Connection]:
+    """A superuser's connection that makes and drops databases."""
+    with psycopg.connect(servers.database_url, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers, admin: psycopg.Connection) -> str:
+    """The name of a database with the schema applied, which nobody is connected to."""
+    admin.execute("CREATE DATABASE ready")
+    migration.migrate(_of(servers, "ready"))
+    return "ready"
+
+
+@pytest.fixture
+def database_url(
+    servers: Servers, admin: psycopg.Connection, template: str, _number: int
+) -> Iterator[str]:
+    """A database of this test's own: the schema, and no rows but the schema's."""
+    name = f"test_{_number}"
+    admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield _of(servers, name)
+    admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(servers: Servers, _number: int) -> str:
+    """An empty database of Redis, which the tests before this one did not use."""
+    url = f"{servers.redis_url}?db={_number % REDIS_DATABASES}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+def pool(database_url: str) -> Iterator[db.Pool]:
+    """This process's pool, on the test's database."""
+    yield db.open_pool(database_url)
+    db.close_pool()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def _number() -> int:
+    return next(_numbers)
+
+
+def _of(servers: Servers, database: str) -> str:
+    return servers.database_url.replace(f"/{embedded_postgres.DATABASE}?", f"/{database}?")
+
+
+def _remove_leftovers() -> None:
+    """Stop and remove what a session that was killed with -9 left behind."""
+    for home in Path(tempfile.gettempdir()).glob(f"{HOMES}*"):
+        with contextlib.suppress(
+            OSError
+        ):  # no session yet, someone else's, or at work: BlockingIOError
+            if time.time() - home.stat().st_mtime < 60:
+                continue
+            with (home / "users").open("r+") as users:
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                embedded_valkey.stop(home)
+                embedded_postgres.stop(home)
+            shutil.rmtree(home)

@@ -1,0 +1,122 @@
+"""How `test_house.py` reads the code: files, imports, statements, actors, functions."""
+
+import ast
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from shared import queries
+
+ROOT = Path(__file__).parents[1]
+
+# How a statement begins. Prose rarely shouts its first word and goes on like this.
+STATEMENT = re.compile(
+    r"""\s*(--.*?\n\s*)*(
+        SELECT\s | VALUES\s*\( | INSERT\s+INTO\s | UPDATE\s+\S+\s+(AS\s+)?(\w+\s+)?SET\s
+        | DELETE\s+FROM\s | MERGE\s+INTO\s | WITH\s+(RECURSIVE\s+)?\S+\s+(\(.*?\)\s+)?AS\s
+        | (CREATE|ALTER|DROP)\s+(TABLE|UNIQUE|INDEX|ROLE|DATABASE|TYPE|FUNCTION|TRIGGER|POLICY
+            |EXTENSION|SCHEMA|VIEW|TEMP|OR\s+REPLACE)
+        | (BEGIN|COMMIT|ROLLBACK)(;.*)?$ | SET\s+(LOCAL|ROLE|SESSION)\s | RESET\s
+        | (LISTEN|UNLISTEN|NOTIFY|GRANT|REVOKE|TRUNCATE|VACUUM|ANALYZE|EXPLAIN|COPY|LOCK|CALL)\s
+        | (?i: select\s.+\sfrom\s+"? [a-z"] | insert\s+into\s+"\w | delete\s+from\s+"\w
+            | update\s+"\w+"\s+set\s)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@cache
+def files(*folders: str) -> list[str]:
+    """The Python files below the folders, as paths from the root."""
+    return sorted(
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+    )
+
+
+@cache
+def tree(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
+
+
+def imports(path: str) -> Iterator[tuple[int, str]]:
+    """Line and module of every import; `from shared import db` is an import of shared.db."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield node.lineno, inner if _is_module(inner) else node.module
+
+
+def _is_module(name: str) -> bool:
+    place = ROOT / name.replace(".", "/")
+    return place.is_dir() or place.with_suffix(".py").exists() or name == "unittest.mock"
+
+
+def sql_lines(path: str) -> list[int]:
+    """Where a string that is a statement begins; docstrings are prose."""
+    nodes = list(ast.walk(tree(path)))
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    found = {
+        node.lineno for node in nodes if id(node) not in prose and STATEMENT.match(_text(node))
+    }
+    return sorted(found)
+
+
+def _text(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) or "x" for part in node.values)
+    value = node.value if isinstance(node, ast.Constant) else ""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else ""
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    """Every constant of the shelf, as module.NAME; a fragment's name begins with _."""
+    for found in pkgutil.iter_modules(queries.__path__):
+        module = importlib.import_module(f"shared.queries.{found.name}")
+        for name, value in vars(module).items():
+            whole = not name.startswith("_") or STATEMENT.match(str(value))
+            if name.isupper() and isinstance(value, str) and whole:
+                yield f"{found.name}.{name}", value
+
+
+def numbered(statement: str) -> str:
+    """The statement with psycopg's placeholders as Postgres' own: $1, $2, ..."""
+    numbers: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        name = found["name"] or f"positional {len(numbers)}"
+        return f"${numbers.setdefault(name, len(numbers) + 1)}"
+
+    return re.sub(r"%%|%(\((?P<name>\w+)\))?[sbt]", number, statement)
+
+
+def actors(path: str) -> Iterator[tuple[str, str]]:
+    """Name of each function decorated with @actor(Contract), and name of its contract."""
+    for node in tree(path).body:
+        if isinstance(node, ast.FunctionDef):
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func).split(".")[-1] == "actor":
+                    yield node.name, ast.unparse(mark.args[0]).split(".")[-1]
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for path in files("shared", "producers", "workers", "tests"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield path, node
+
+
+def parameters(arguments: ast.arguments) -> list[ast.arg]:
+    """What a caller passes; * and ** gather, they are not counted."""
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]

@@ -1,0 +1,288 @@
+"""The house style, where a machine can check it. A rule that is not checked is a wish."""
+
+import ast
+import fnmatch
+import re
+import sys
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg.pq import ExecStatus
+
+from shared.contracts import CONTRACTS
+from tests import reading
+from tests.reading import ROOT
+
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+PARAMETERS_MAX = 6
+
+TOP_LEVEL = {
+    "LICENSE",
+    "Makefile",
+    "Procfile",
+    "README.md",
+    "docker-compose.yml",
+    "producers",
+    "pyproject.toml",
+    "requirements.lock",
+    "schema.sql",
+    "shared",
+    "tests",
+    "workers",
+}
+
+# Files that may hold SQL though they are not on the shelf, and why.
+SQL_ELSEWHERE = {
+    "shared/db.py": "BEGIN, set_config, COMMIT: the one helper that opens transactions",
+    "shared/outbox.py": "the claim of a receipt travels with BEGIN, before there is a connection",
+    "shared/embedded_postgres.py": "makes our database, before there is any schema",
+}
+# Statements that cannot be prepared against schema.sql, as module.NAME, and why.
+NOT_PREPARED: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the files below a folder may import; None stands for any library."""
+
+    folder: str
+    ours: frozenset[str]
+    libraries: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+# A file belongs to the first room that holds it. `workers.parsers` stands in for the parser
+# libraries with actors: they see its values, and `workers.sandbox` runs it.
+ROOMS = [
+    Room(
+        "shared/providers",
+        _set("shared.providers shared.settings shared.limits shared.errors shared.tokens"),
+        never=_set("psycopg psycopg_pool"),
+    ),
+    Room(
+        "shared/queries",
+        _set("shared.db shared.ids shared.errors"),
+        _set("psycopg numpy pgvector"),
+        _set("logging"),
+    ),
+    Room("shared", _set("shared")),
+    Room("producers", _set("shared producers")),
+    Room(
+        "workers/domain",
+        _set("workers.domain shared.errors shared.ids"),
+        # regex knows grapheme clusters; fasttext holds the language model of a pinned wheel
+        _set("numpy regex fasttext"),
+        _set("asyncio http logging secrets socket ssl subprocess time urllib uuid"),
+    ),
+    Room(
+        "workers/parsers",
+        _set("workers.parsers shared.errors"),
+        _set("charset_normalizer docx lxml openpyxl pptx pypdfium2 selectolax striprtf"),
+        _set("asyncio http logging secrets socket ssl subprocess"),
+    ),
+    Room(
+        "workers/actors",
+        _set("shared workers.broker workers.domain workers.steps workers.sandbox workers.parsers"),
+    ),
+    Room("workers", _set("shared workers")),
+]
+
+
+def test_every_room_imports_only_what_it_may():
+    broken = []
+    for path in reading.files("shared", "producers", "workers"):
+        room = next(room for room in ROOMS if path.startswith(f"{room.folder}/"))
+        for line, name in reading.imports(path):
+            if not _may(room, path, name):
+                ours = ", ".join(sorted(room.ours))
+                broken.append(f"{path}:{line} imports {name}; of ours {room.folder} sees: {ours}")
+
+    _assert_none(broken, "Rooms speak through publish, contracts and arguments; see style.md.")
+
+
+def test_imports_are_absolute():
+    broken = [
+        f"{path}:{node.lineno}"
+        for path in reading.files("shared", "producers", "workers", "tests")
+        for node in ast.walk(reading.tree(path))
+        if isinstance(node, ast.ImportFrom) and node.level > 0
+    ]
+
+    _assert_none(broken, "Write the whole name: from shared.errors import ...")
+
+
+def test_decisions_take_time_and_chance_as_arguments():
+    broken = []
+    for path in reading.files("workers/domain"):
+        for node in ast.walk(reading.tree(path)):
+            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Attribute) else ""
+            clock = re.search(r"\.(now|today|utcnow)\(", text)
+            unseeded = re.search(r"\b(Random|default_rng)\(\)", text)
+            shared_state = re.match(
+                r"(np\.random\.(?!Generator|default_rng)|random\.(?!Random))\w+$", text
+            )
+            called = isinstance(node, ast.Call) and (clock or unseeded)
+            if called or shared_state:
+                broken.append(f"{path}:{node.lineno} {text}")
+
+    _assert_none(broken, "Take `now` or `rng` as an argument; the caller owns time and chance.")
+
+
+def test_sql_stands_on_its_shelf():
+    found = {
+        path: lines
+        for path in reading.files("shared", "producers", "workers")
+        if not path.startswith("shared/queries/") and (lines := reading.sql_lines(path))
+    }
+
+    broken = [f"{path}:{lines}" for path, lines in found.items() if path not in SQL_ELSEWHERE]
+    _assert_none(broken, "Move the statement into a module of shared/queries.")
+    assert SQL_ELSEWHERE.keys() <= found.keys(), "an exception of SQL_ELSEWHERE is not needed"
+
+
+def test_every_statement_prepares_against_the_schema(database_url: str):
+    broken = []
+    statements = dict(reading.statements())
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        for name, statement in statements.items():
+            result = conn.pgconn.prepare(b"", reading.numbered(statement).encode())
+            if result.status != ExecStatus.COMMAND_OK and name not in NOT_PREPARED:
+                broken.append(f"{name}: {result.error_message.decode().strip()}")
+
+    assert statements, "no statement found in shared/queries: the test looks in the wrong place"
+    assert statements.keys() >= NOT_PREPARED.keys(), "an exception of NOT_PREPARED is gone"
+    _assert_none(broken, "A type that cannot be found needs a cast: %(ids)s::text[].")
+
+
+def test_placeholders_become_numbers_and_keep_their_casts():
+    named = "SELECT %(b)s::int, %(a)b::text[], %(b)t, '100%%'"
+    positional = "VALUES (%s, %b::text)"
+
+    assert reading.numbered(named) == "SELECT $1::int, $2::text[], $1, '100%'"
+    assert reading.numbered(positional) == "VALUES ($1, $2::text)"
+
+
+def test_every_contract_has_exactly_one_actor():
+    actors = Counter()
+    broken = []
+    for path in reading.files("workers/actors"):
+        for function, contract in reading.actors(path):
+            actors[contract] += 1
+            kind = next((kind for kind in CONTRACTS.values() if kind.__name__ == contract), None)
+            if kind is None:
+                broken.append(f"{path}: {function} serves {contract}, which is no contract")
+            elif (function, Path(path).stem) != (kind.actor_name, kind.queue_name):
+                broken.append(
+                    f"{path}: {function} serves {contract}: it must be named {kind.actor_name} "
+                    f"and stand in workers/actors/{kind.queue_name}.py"
+                )
+
+    for kind in CONTRACTS.values():
+        if actors[kind.__name__] != 1:
+            broken.append(f"{kind.__name__} has {actors[kind.__name__]} actors")
+    _assert_none(broken, "Each contract of shared/contracts.py has one @actor(Contract).")
+
+
+def test_only_settings_read_the_environment():
+    broken = [
+        f"{path}:{node.lineno}"
+        for path in reading.files("shared", "producers", "workers")
+        if path != "shared/settings.py"
+        for node in ast.walk(reading.tree(path))
+        if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
+        or (isinstance(node, ast.alias) and node.name in {"environ", "environb", "getenv"})
+    ]
+
+    _assert_none(broken, "Add a field to Settings in shared/settings.py and read that.")
+
+
+def test_files_are_short():
+    broken = [
+        f"{path} has {lines} lines, at most {FILE_LINES_MAX}"
+        for path in reading.files("shared", "producers", "workers", "tests")
+        if (lines := len((ROOT / path).read_text().splitlines())) > FILE_LINES_MAX
+    ]
+
+    _assert_none(broken, "Split it where its prose head would need an `and`.")
+
+
+def test_functions_are_short_and_take_few_parameters():
+    broken = []
+    for path, function in reading.functions():
+        lines = function.end_lineno - function.lineno + 1
+        names = [
+            it.arg for it in reading.parameters(function.args) if it.arg not in {"self", "cls"}
+        ]
+        where = f"{path}:{function.lineno} {function.name}"
+        if lines > FUNCTION_LINES_MAX:
+            broken.append(f"{where} has {lines} lines, at most {FUNCTION_LINES_MAX}")
+        if len(names) > PARAMETERS_MAX:
+            broken.append(f"{where} takes {len(names)} parameters, at most {PARAMETERS_MAX}")
+
+    _assert_none(broken, "Name its parts, or give what belongs together a dataclass.")
+
+
+def test_the_top_level_holds_what_the_style_fixed():
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    found = {
+        entry.name
+        for entry in ROOT.iterdir()
+        if not entry.name.startswith(".")
+        and not any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignored)
+    }
+
+    assert found - TOP_LEVEL == set(), "these belong into a room, or into style.md first"
+    assert TOP_LEVEL - found == set(), "these are promised by style.md and missing"
+
+
+def test_no_test_is_skipped_sleeps_or_mocks():
+    broken = []
+    for path in (path for path in reading.files("tests") if "/test_" in path):
+        for node in ast.walk(reading.tree(path)):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if re.fullmatch(r"(pytest|mark|pytest\.mark)\.(skip|skipif|xfail|importorskip)", text):
+                broken.append(f"{path}:{node.lineno} {text}")
+            if text in {"time.sleep", "asyncio.sleep"}:
+                broken.append(f"{path}:{node.lineno} {text}: wait for the fact itself")
+        broken += [f"{path}:{at} {it}" for at, it in reading.imports(path) if it == "unittest.mock"]
+
+    _assert_none(broken, "A test that does not run, waits blindly or mocks us proves nothing.")
+
+
+def test_the_lock_pins_by_hash_and_names_no_registry():
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = [entry for entry in re.split(r"\n(?=\S)", lock.strip()) if entry]
+
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|^\s*#|file:", lock, re.MULTILINE)
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert [entry for entry in entries if not re.match(r"[a-z0-9._-]+==\S+", entry)] == []
+
+
+def test_the_lock_holds_what_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + project["optional-dependencies"]["dev"]
+    lock = (ROOT / "requirements.lock").read_text()
+
+    pinned = {re.sub(r"\[.*?\]", "", requirement) for requirement in asked if "==" in requirement}
+    assert {it for it in pinned if f"\n{it} " not in f"\n{lock}"} == set(), "run `make lock`"
+
+
+def _assert_none(broken: list[str], advice: str) -> None:
+    assert not broken, "\n  ".join([advice, *broken])
+
+
+def _may(room: Room, path: str, name: str) -> bool:
+    top = name.partition(".")[0]
+    if top in {"shared", "producers", "workers", "tests"}:
+        return any(name == it or name.startswith(f"{it}.") for it in room.ours)
+    if top in room.never:
+        return False
+    return top in sys.stdlib_module_names or room.libraries is None or top in room.libraries

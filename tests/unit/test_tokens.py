@@ -1,0 +1,91 @@
+"""Token counts are tiktoken's, whoever counts."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared import tokens
+
+REFERENCE = tokens.tiktoken_encoding()
+SLOW = tokens.tiktoken_counter_of(REFERENCE)
+FAST = tokens.splintr_counter()
+PIECES = st.sampled_from(
+    [
+        "<|",
+        "|>",
+        "<|endoftext|>",
+        "\n",
+        "\r\n",
+        "  ",
+        "İ",
+        "ı",
+        "ğ",
+        "👩‍👩‍👧",
+        "🇹🇷",
+        "'ll",
+        "123",
+        "e\u0301",
+    ]
+)
+
+
+def test_the_digest_of_the_samples_is_what_tiktoken_answers():
+    assert tokens.ids_digest(REFERENCE.encode_ordinary) == tokens.SAMPLES_SHA256
+
+
+def test_the_vocabulary_is_openais():
+    known = {
+        "hello world": [15339, 1917],
+        "tiktoken is great!": [83, 1609, 5963, 374, 2294, 0],
+        "お誕生日おめでとう": [33334, 45918, 243, 21990, 9080, 33334, 62004, 16556, 78699],
+    }
+
+    assert {text: REFERENCE.encode_ordinary(text) for text in known} == known
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.text(max_size=30), PIECES), max_size=20).map("".join))
+def test_every_counter_gives_tiktokens_count(text):
+    expected = len(REFERENCE.encode_ordinary(text))
+
+    assert tokens.count(text) == expected
+    assert SLOW([text]) == [expected]
+    assert FAST is None or FAST([text]) == [expected]
+
+
+def test_counts_come_in_the_order_of_the_texts():
+    assert tokens.count_many(["", "hello world", "hello"]) == [0, 2, 1]
+
+
+def test_special_tokens_in_a_text_are_plain_text():
+    assert tokens.count("<|endoftext|>") == 7
+
+
+@pytest.mark.parametrize("counter", [tokens.count_many, SLOW])
+def test_a_lone_surrogate_is_refused_by_every_counter(counter):
+    with pytest.raises(UnicodeEncodeError):
+        counter(["ok \ud800"])
+
+
+def test_the_fast_counter_is_used_where_it_agrees():
+    assert tokens.tokenizer_name() == "splintr"
+
+
+def test_a_tokenizer_that_differs_in_one_id_has_another_digest():
+    def swapped(text):
+        ids = REFERENCE.encode_ordinary(text)
+        return [*ids[:-1], 5] if ids else ids
+
+    assert tokens.ids_digest(swapped) != tokens.SAMPLES_SHA256
+
+
+def test_importing_the_module_loads_no_tokenizer():
+    code = (
+        "import sys, shared.tokens; assert not {'tiktoken', 'splintr'} & set(sys.modules);"
+        "shared.tokens.count('a'); assert 'tiktoken' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,39 @@
+"""What must be true of a vector before it is stored."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ProviderContractBroken
+
+WIDTH: Final = 1536
+
+
+def checked(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.float32]:
+    """Return a provider's vectors as unit rows, ready for cosine distance.
+
+    Args:
+        vectors: One row of 1536 floats per text, in the order of the texts.
+        count: How many texts were sent, >= 1.
+
+    Returns:
+        A new array of shape (count, 1536), float32, every row of length 1 within 1e-6.
+
+    Raises:
+        ProviderContractBroken: Wrong shape, a NaN or infinity, or a row of length 0.
+
+    Source: pgvector's `<=>` is cosine distance; on unit rows it equals 1 - dot product.
+    """
+    if vectors.shape != (count, WIDTH):
+        raise ProviderContractBroken(
+            f"The provider's vectors have shape {vectors.shape}, not ({count}, {WIDTH})."
+        )
+    # Squares of float32 overflow float32 from 2e19 on, so the lengths are summed in float64.
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    if not np.isfinite(lengths).all():
+        raise ProviderContractBroken("The provider's vectors hold a NaN or an infinity.")
+    if not lengths.all():
+        raise ProviderContractBroken("The provider answered with a vector of length 0.")
+    rows: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
+    return rows

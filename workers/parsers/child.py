@@ -1,0 +1,134 @@
+"""The child: fences itself in, then reads documents from stdin, one after another.
+
+Limits are set here and not between fork and exec, because the parent has threads.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+from dataclasses import fields
+from math import ceil
+from pathlib import Path
+from typing import IO
+
+from shared.errors import DocumentRefused
+from workers import parsers
+from workers.parsers.frames import PREFIX, READY, answer_head, pack, sizes
+from workers.parsers.model import Limits
+
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+_CAPABILITY_VERSION_3 = 0x20080522
+_READ_FILES = 1 << 2
+_OPEN_FILES_MAX = 64
+_WALL_GRACE_S = 5
+# How full the address space is when a parser's complaint is really about memory.
+_MEMORY_SHARE = 0.9
+
+
+def main(limits_json: str) -> None:
+    """Serve documents until stdin ends or a limit is hit.
+
+    Args:
+        limits_json: The fields of `Limits` as a JSON object.
+    """
+    values = json.loads(limits_json)
+    limits = Limits(**{field.name: values[field.name] for field in fields(Limits)})
+    source, sink = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
+    # Whatever a library prints goes nowhere: stdout carries frames alone.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _fence(limits)
+    _write(sink, READY)
+    while _serve(source, sink, limits):
+        pass
+
+
+def _fence(limits: Limits) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # An empty network namespace, with rights of our own or of a new user namespace. Where the
+    # host allows neither, the other fences still stand.
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    for kind, wanted in (
+        (resource.RLIMIT_AS, limits.memory_bytes_max),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES_MAX),
+        # Binds every user but root: no second process, no thread.
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (value, value))
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # Root gives up its capabilities, the one to raise limits among them; what stays is reading
+    # files, for the libraries still to be loaded may belong to someone else.
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    libc.capset(header, (ctypes.c_uint32 * 6)(_READ_FILES, _READ_FILES, 0, 0, 0, 0))
+
+
+def _serve(source: IO[bytes], sink: IO[bytes], limits: Limits) -> bool:
+    """Answer one document; whether the next one may come to this same process."""
+    signal.alarm(0)
+    prefix = _read(source, PREFIX.size)
+    if prefix is None:
+        return False
+    head_size, body_size = sizes(prefix, limits.input_bytes_max)
+    head, data = _read(source, head_size), _read(source, body_size)
+    if head is None or data is None:
+        return False
+    asked = json.loads(head)
+    _wind_up(limits)
+    try:
+        parsed = parsers.parse(data, name=asked["name"], lossy=asked["lossy"], limits=limits)
+    except DocumentRefused as refused:
+        return _refuse(sink, refused, limits)
+    body = parsed.text.encode()
+    _write(sink, pack(answer_head(parsed, len(body))))
+    _write(sink, body)
+    return True
+
+
+def _wind_up(limits: Limits) -> None:
+    """Give this document its own CPU seconds, and an alarm should the parent be gone."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = ceil(used.ru_utime + used.ru_stime + limits.cpu_s_max)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    signal.alarm(ceil(limits.wall_s_max) + _WALL_GRACE_S)
+
+
+def _refuse(sink: IO[bytes], refused: DocumentRefused, limits: Limits) -> bool:
+    reason, sentence = refused.reason, str(refused).partition(": ")[2]
+    # Without memory libxml2 reports a broken file, so the peak decides which of both it was.
+    starved = _peak_bytes() >= _MEMORY_SHARE * limits.memory_bytes_max
+    if starved and reason.startswith("corrupt"):
+        reason, sentence = "memory_limit", "It needs more memory than allowed."
+    _write(sink, pack({"reason": reason, "sentence": sentence, "size": 0}))
+    return not starved and not reason.endswith("_limit")
+
+
+def _peak_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmPeak:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _read(source: IO[bytes], size: int) -> bytes | None:
+    """Exactly `size` bytes, or None at the end of the stream."""
+    pieces = bytearray()
+    while len(pieces) < size:
+        piece = source.read(size - len(pieces))
+        if not piece:
+            return None
+        pieces += piece
+    return bytes(pieces)
+
+
+def _write(sink: IO[bytes], packed: bytes) -> None:
+    rest = memoryview(packed)
+    while rest:
+        rest = rest[sink.write(rest) or 0 :]
