@@ -191,4 +191,5 @@ class Relay:
             total += len(lost)
             if len(lost) < RESEND_MAX:
                 break
-        log.warning("redis.refilled", count=total)
+        if total:
+            log.warning("redis.refilled", count=total)

@@ -86,16 +86,17 @@ class Wire:
         return JobId(job_id), attempt
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, *, timeout_s: float = BLOCK_S + 5.0) -> redis.Redis:
     """A Redis client that gives up in time and leaves trying again to its caller.
 
-    Blocking reads wait up to `BLOCK_S`; everything else is answered in milliseconds or not at
-    all.
+    Args:
+        url: Where Redis is.
+        timeout_s: How long to wait for an answer; above `BLOCK_S` where reads block that long.
     """
     return redis.Redis.from_url(
         url,
-        socket_timeout=BLOCK_S + 5.0,
-        socket_connect_timeout=5.0,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=min(timeout_s, 5.0),
         retry=Retry(NoBackoff(), 0),
     )
 

@@ -8,7 +8,7 @@ way old rows do not fit, raise `schema_version` and give `upcasts` the step from
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -180,6 +180,16 @@ CONTRACTS: dict[str, type[Contract]] = {
         ProbeBatch,
     )
 }
+
+
+Kind = TypeVar("Kind", bound=type[Contract])
+
+
+def register(contract: Kind) -> Kind:
+    """Add a contract of your own; its module is named in AILYDIAN_PLUGINS, beside its actor's."""
+    assert contract.queue_name in QUEUES, f"{contract.actor_name}: no queue {contract.queue_name}"
+    CONTRACTS[contract.actor_name] = contract
+    return contract
 
 
 def contract_named(name: str) -> type[Contract]:

@@ -44,6 +44,7 @@ class Settings(BaseModel):
     signing_key: Secret = None
 
     # Work
+    plugins: str = Field("", description="modules with contracts and actors of yours, by commas")
     chunk_tokens: Annotated[int, Field(ge=32, le=8191)] = 512
     threads: Annotated[int, Field(ge=1, le=256)] = 8
     processes: Annotated[int, Field(ge=1, le=256)] = 2
@@ -85,7 +86,7 @@ def read(environment: dict[str, str]) -> Settings:
         if known is not None:
             name = known.alias or f"AILYDIAN_{name.upper()}"
         raise ConfigurationBroken(
-            f"The setting {variable} is not usable: {first['msg']}."
+            f"The setting {name} is not usable: {first['msg']}."
         ) from None
 
 
@@ -93,3 +94,8 @@ def read(environment: dict[str, str]) -> Settings:
 def settings() -> Settings:
     """The settings of this process, read at the first call."""
     return read(dict(os.environ))
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """The environment for a process that we start: ours, with changes."""
+    return dict(os.environ) | changes

@@ -20,7 +20,7 @@ import dramatiq
 import structlog
 
 from shared import broker as wire
-from shared import db, embedded, telemetry
+from shared import db, embedded, providers, telemetry
 from shared.broker import Wire
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
@@ -79,6 +79,7 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace) -> None
         lease_s=config.lease_s,
     )
     broker.runtime = runtime
+    providers.configure(wire.connect(redis_url, timeout_s=1.0))
     dramatiq.set_broker(broker)
     worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=options.threads)
     stop = threading.Event()
@@ -98,6 +99,8 @@ def _import_actors(queues: Sequence[str]) -> None:
     for name in queues:
         if name in served:
             importlib.import_module(f"workers.actors.{name}")
+    for name in filter(None, settings().plugins.split(",")):
+        importlib.import_module(name)
 
 
 def _slots_memory(descriptor: int | None) -> mmap.mmap:
@@ -154,6 +157,7 @@ def _finish(worker: dramatiq.Worker, runtime: Runtime, config: Settings) -> None
         worker.consumers[message.queue_name].requeue_messages([message])
     worker.stop(timeout=int(config.grace_s * 1000))
     runtime.completion.stop()
+    providers.configure(None)
     with db.transaction(None, role=Role.RELAY) as conn:
         workers.delete_process(conn, runtime.worker_id)
 

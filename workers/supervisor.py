@@ -28,7 +28,7 @@ from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.ids import JobId
 from shared.queries import flights, workers
-from shared.settings import settings
+from shared.settings import child_environment, settings
 from workers.holding import SLOTS_BYTES, Slots
 
 log = structlog.get_logger()
@@ -94,13 +94,15 @@ class Supervisor:
         with tempfile.TemporaryFile() as file:
             file.truncate(SLOTS_BYTES)
             slots = Slots(mmap.mmap(file.fileno(), SLOTS_BYTES))
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [
                     *(sys.executable, "-m", "workers.main", "--worker-id", worker_id),
                     *("--queues", ",".join(self._queues), "--threads", str(self._threads)),
                     *("--slots-fd", str(file.fileno()), "--pulse-fd", str(theirs)),
                 ],
                 pass_fds=(file.fileno(), theirs),
+                # Threads are ours to count: BLAS starting more of them only burns the cores.
+                env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
             )
         os.close(theirs)
         now = time.monotonic()

@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("producers.cli.publish", "Publish any job by its name."),
     "jobs": ("producers.cli.jobs", "List, show, explain and cancel jobs."),
     "dead": ("producers.cli.dead", "List, show, replay and discard dead jobs."),
-    "quarantine": ("producers.cli.dead", "List, show and discard what was no message of ours."),
+    "quarantine": (
+        "producers.cli.quarantine",
+        "List, show and discard what was no message of ours.",
+    ),
 }
 
 # Where `--json` leaves its mark, for who reports an error.

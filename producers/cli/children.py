@@ -38,7 +38,8 @@ def start(role: Sequence[str], output: IO[bytes] | int | None = None) -> Process
     """
     target = 2 if output is None else output
     command = [sys.executable, "-m", "producers.cli", *role, "--parent", str(os.getpid())]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=target, stderr=target)
+    # Our own interpreter and our own names, no shell.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=target, stderr=target)  # noqa: S603
 
 
 def parent_option(function: Command) -> Command:

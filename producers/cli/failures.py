@@ -1,4 +1,4 @@
-"""From an exception to the one sentence that a person reads, and the exit code that a script does."""
+"""From an exception to the sentence that a person reads and the exit code that a script does."""
 
 import json
 import traceback
@@ -17,6 +17,12 @@ class JobNotFound(PermanentError):
     """No job, dead letter or quarantined message has this id."""
 
     code = "job_not_found"
+
+
+class NothingToCancel(PermanentError):
+    """The job has ended."""
+
+    code = "nothing_to_cancel"
 
 
 class RoleKeepsEnding(PermanentError):
@@ -54,7 +60,7 @@ class Told(click.ClickException):
 
     def __init__(self, sentence: str, code: str, exit_code: int, *, as_json: bool) -> None:
         super().__init__(sentence)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # each instance has its own
         self._document = {"error": {"code": code, "message": sentence}} if as_json else None
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
@@ -75,7 +81,7 @@ def told(error: Exception, *, as_json: bool) -> Told:
         exit_code = MISUSED if isinstance(error, UsageError) else FAILED
         return Told(str(error), error.code, exit_code, as_json=as_json)
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction):
-        sentence = f"The database lacks the schema of this version ({_line(error)}): run `ailydian migrate`."
+        sentence = f"The database lacks the schema ({_line(error)}): run `ailydian migrate`."
         return Told(sentence, "schema_missing", FAILED, as_json=as_json)
     if isinstance(error, psycopg.OperationalError):
         sentence = f"Postgres does not answer: {_line(error)}."

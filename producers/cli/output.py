@@ -36,9 +36,7 @@ def print_json(document: object) -> None:
 
 def as_document(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
     """A query's row with the names that the outside knows: `createdAt` for created_at."""
-    return {
-        _camel(field.name): getattr(row, field.name) for field in dataclasses.fields(row)
-    }
+    return {_camel(field.name): getattr(row, field.name) for field in dataclasses.fields(row)}
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -18,7 +18,17 @@ from shared.queries.jobs import QueueFigures
 
 SCAN_BYTES_MAX = 512 * 1024 * 1024
 DRAIN_LOOK_S = 0.2
-COLUMNS = ("queue", "ready", "delayed", "running", "dead", "oldest s", "done/s", "workers", "paused")
+COLUMNS = (
+    "queue",
+    "ready",
+    "delayed",
+    "running",
+    "dead",
+    "oldest s",
+    "done/s",
+    "workers",
+    "paused",
+)
 
 
 def _figures(names: tuple[str, ...] = QUEUES) -> list[QueueFigures]:
@@ -107,7 +117,7 @@ def status(as_json: bool) -> None:
         figures = _figures()
         with db.transaction(None, role=Role.RELAY) as conn:
             processes = jobs.select_processes(conn)
-            quarantined = dead_letters.count_quarantined(conn)
+            quarantined = dead_letters.count_quarantined(conn, dead_letters.Filters())
         page: dict[str, Any] = {
             "database": without_password(servers.database_url),
             "redis": without_password(servers.redis_url),
@@ -126,9 +136,7 @@ def status(as_json: bool) -> None:
         return
     click.echo(f"Postgres  {page['database']}")
     click.echo(f"Redis     {page['redis']}{'' if page['redisAnswers'] else '  DOES NOT ANSWER'}")
-    click.echo(
-        f"Lag {page['lagSeconds']:.1f} s, {page['dead']} dead, {quarantined} quarantined\n"
-    )
+    click.echo(f"Lag {page['lagSeconds']:.1f} s, {page['dead']} dead, {quarantined} quarantined\n")
     _print_figures(figures)
     click.echo()
     columns = ("worker", "host", "pid", "queues", "threads", "started", "seen")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,7 +73,7 @@ def json_object(text: str) -> dict[str, Any]:
         ValueError: It is no JSON object, or the file cannot be read.
     """
     if text == "@-":
-        text = click.get_text_stream("stdin").read()
+        text = sys.stdin.read()
     elif text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
@@ -96,7 +97,7 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{credentials.partition(':')[0]}:{MASK}@{place}"))
 
 
-class Typed(click.ParamType):
+class Typed(click.ParamType[Any]):
     """A click type made of one of the functions above."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
@@ -104,7 +105,10 @@ class Typed(click.ParamType):
         self._read = read
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None  # noqa: ANN401
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> Any:  # noqa: ANN401
         """Read a value, or refuse it with the reason."""
         try:

@@ -114,15 +114,17 @@ class Batcher:
         """Send whatever is due, also for others, and wait in between; holds the lock."""
         while not call.is_over:
             now = time.monotonic()
-            if self._queue and self._in_flight < self._in_flight_max and self._is_due(now):
+            if not self._queue or self._in_flight == self._in_flight_max:
+                self._changed.wait()  # until a request comes back
+            elif self._is_due(now):
                 self._send_pack(self._take_pack())
             else:
-                is_free = bool(self._queue) and self._in_flight < self._in_flight_max
-                self._changed.wait(max(self._flush_at - now, 0.0) if is_free else None)
+                all_gone_at = max(self._left_at.values()) + _RECENT_S
+                self._changed.wait(max(min(self._flush_at, all_gone_at) - now, 0.0))
 
     def _is_due(self, now: float) -> bool:
         for thread, left_at in list(self._left_at.items()):
-            if now - left_at > _RECENT_S:
+            if now - left_at >= _RECENT_S:
                 del self._left_at[thread]
         queued = sum(part.stop - part.start for part in self._queue)
         is_full = queued >= INPUTS_MAX or sum(p.tokens for p in self._queue) >= TOKENS_MAX

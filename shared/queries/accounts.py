@@ -45,7 +45,8 @@ def select_tenant_id(conn: Connection, slug: str) -> TenantId | None:
 
 INSERT_TENANT: Final = """
     INSERT INTO "Tenant" ("slug", "name", "tier")
-    VALUES (%(slug)s, coalesce(%(name)s::text, %(slug)s), coalesce(%(tier)s::text, 'FREE')::"TenantTier")
+    VALUES (%(slug)s, coalesce(%(name)s::text, %(slug)s),
+            coalesce(%(tier)s::text, 'FREE')::"TenantTier")
     ON CONFLICT ("slug") DO NOTHING
 """
 

@@ -87,6 +87,19 @@ def select_dead(
     return [DeadRow(*row) for row in conn.execute(SELECT_DEAD, values)]
 
 
+SELECT_NOW: Final = """
+    SELECT now()
+"""
+
+
+def select_now(conn: Connection) -> datetime:
+    """The time on the clock that deaths are dated by."""
+    row = conn.execute(SELECT_NOW).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    found: datetime = row[0]
+    return found
+
+
 # One new attempt however often and by however many this is pressed: the row lock serialises
 # them, and all but the first find a job that is not DEAD any more. Attempts and crashes begin
 # anew, the fence goes on and "JobAttempt" keeps what was.
@@ -166,12 +179,22 @@ SELECT_QUARANTINED: Final = """
     ORDER BY q."receivedAt" DESC, q."id" DESC LIMIT %(limit)s
 """
 
-DELETE_QUARANTINED: Final = """
-    DELETE FROM "Quarantine" q WHERE q."id" = ANY(%(ids)s::text[])
+COUNT_QUARANTINED: Final = """
+    SELECT count(*) FROM "Quarantine" q
+    WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
+      AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
+      AND (%(error)s::text IS NULL OR q."reason" ~ %(error)s)
+      AND (%(since)s::timestamptz IS NULL OR q."receivedAt" >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
 """
 
-COUNT_QUARANTINED: Final = """
-    SELECT count(*) FROM "Quarantine"
+DELETE_QUARANTINED: Final = """
+    DELETE FROM "Quarantine" q
+    WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
+      AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
+      AND (%(error)s::text IS NULL OR q."reason" ~ %(error)s)
+      AND (%(since)s::timestamptz IS NULL OR q."receivedAt" >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
 """
 
 
@@ -179,24 +202,31 @@ def select_quarantined(
     conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None, limit: int
 ) -> list[QuarantinedRow]:
     """Quarantined messages, newest first; of the filters, `error` matches the reason."""
-    values = {
+    values = _of_quarantine(wanted, ids) | {"limit": limit}
+    return [QuarantinedRow(*row) for row in conn.execute(SELECT_QUARANTINED, values)]
+
+
+def count_quarantined(
+    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None
+) -> int:
+    """How many messages are quarantined."""
+    row = conn.execute(COUNT_QUARANTINED, _of_quarantine(wanted, ids)).fetchone()
+    assert row is not None, "an aggregate yields a row"
+    return int(row[0])
+
+
+def delete_quarantined(
+    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None
+) -> int:
+    """Throw quarantined messages away. Returns how many."""
+    return conn.execute(DELETE_QUARANTINED, _of_quarantine(wanted, ids)).rowcount
+
+
+def _of_quarantine(wanted: Filters, ids: Sequence[str] | None) -> dict[str, object]:
+    return {
         "ids": None if ids is None else list(ids),
         "queue": wanted.queue,
         "error": wanted.error,
         "since": wanted.since,
         "until": wanted.until,
-        "limit": limit,
     }
-    return [QuarantinedRow(*row) for row in conn.execute(SELECT_QUARANTINED, values)]
-
-
-def delete_quarantined(conn: Connection, ids: Sequence[str]) -> int:
-    """Throw quarantined messages away. Returns how many."""
-    return conn.execute(DELETE_QUARANTINED, {"ids": list(ids)}).rowcount
-
-
-def count_quarantined(conn: Connection) -> int:
-    """How many messages are quarantined."""
-    row = conn.execute(COUNT_QUARANTINED).fetchone()
-    assert row is not None, "an aggregate yields a row"
-    return int(row[0])

@@ -20,6 +20,16 @@ def insert_upload(conn: Connection, content: bytes) -> str:
     return str(row[0])
 
 
+RESTORE_UPLOAD: Final = """
+    INSERT INTO "Upload" ("id", "content") VALUES (%(id)s, %(content)b)
+"""
+
+
+def restore_upload(conn: Connection, upload_id: str, content: bytes) -> None:
+    """Put back bytes whose job lost them, under the id that the job knows."""
+    conn.execute(RESTORE_UPLOAD, {"id": upload_id, "content": content})
+
+
 SELECT_UPLOAD: Final = """
     SELECT "content" FROM "Upload" WHERE "id" = %(id)s
         AND "tenantId" = current_setting('app.tenant_id')

@@ -316,7 +316,7 @@ BURY: Final = """
                               "fingerprint")
     SELECT "tenantId", "id", "job", "queue", "attempt", %(reason)s, %(error)s, %(fingerprint)s
     FROM ended
-    ON CONFLICT ("jobId") DO UPDATE
+    ON CONFLICT ("tenantId", "jobId") DO UPDATE
     SET "attempts" = excluded."attempts", "reason" = excluded."reason", "error" = excluded."error",
         "fingerprint" = excluded."fingerprint", "diedAt" = excluded."diedAt"
 """

@@ -10,19 +10,20 @@ last message is acknowledged.
 """
 
 import random
+import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import batched
 from statistics import median
 
 import dramatiq
 import redis
-from dramatiq.brokers.redis import RedisBroker
 
 from shared import db
 from shared.contracts import Contract, Probe, ProbeBatch
+from shared.ids import TenantId
 from shared.outbox import publish_many
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
@@ -31,6 +32,7 @@ QUEUE = Probe.queue_name
 WARM_UP = 400
 TENANTS = 10
 PLAIN_DB = 1
+PLAIN_LIST, PLAIN_HASH = "dramatiq:default", "dramatiq:default.msgs"
 Make = Callable[[int], Contract]
 
 
@@ -51,8 +53,12 @@ VARIANTS = {
         "own transaction", lambda n: Probe(n=n, mode="receipt"), TENANTS, 0.75, 0.9, 1.4
     ),
     "statement": Variant(
-        "own transaction, one statement", lambda n: Probe(n=n, mode="statement"), TENANTS, 0.45,
-        0.6, 2.4,
+        "own transaction, one statement",
+        lambda n: Probe(n=n, mode="statement"),
+        TENANTS,
+        0.45,
+        0.6,
+        2.4,
     ),
     "group": Variant("group completion", lambda n: Probe(n=n), TENANTS, 2.0, 3.0, 0.55),
     "batch": Variant("batch actor", lambda n: ProbeBatch(n=n), 1, 2.25, 3.0, 0.45),
@@ -93,13 +99,15 @@ def drain_ours(here: World, make: Make, *, tenants: int, numbers: range) -> Drai
     ids = _publish(make, tenants, numbers)
     harness.owner_sql(here.database_url, 'ANALYZE "Job", "JobOutbox"')
     before = here.cpu_s()
-    [(began,)] = _pause(here, paused=False)
+    [(began, _)] = _pause(here, paused=False)
     harness.until(lambda: _empty(here), "our drain", every_s=0.1)
     used = harness.spent(before, here.cpu_s())
     [(ended, bad)] = here.sql(
         """SELECT max("finishedAt"), count(*) FILTER (WHERE "state" <> 'COMPLETED')
            FROM "Job" WHERE "id" BETWEEN %s AND %s AND "job" = %s""",
-        min(ids), max(ids), make(0).actor_name,
+        min(ids),
+        max(ids),
+        make(0).actor_name,
     )
     assert bad == 0, f"{bad} jobs did not complete"
     return _drained(len(numbers), (ended - began).total_seconds(), used)
@@ -110,17 +118,19 @@ def _pause(here: World, *, paused: bool) -> list[tuple]:
         """INSERT INTO "QueueState" ("queue", "paused") VALUES (%s, %s)
            ON CONFLICT ("queue") DO UPDATE SET "paused" = excluded."paused"
            RETURNING clock_timestamp(), pg_notify('ailydian_outbox', '')""",
-        QUEUE, paused,
-    ) and here.sql("SELECT clock_timestamp()")
+        QUEUE,
+        paused,
+    )
 
 
 def _publish(make: Make, tenants: int, numbers: range) -> list[str]:
     ids: list[str] = []
-    share = -(-len(numbers) // tenants)
-    for tenant, part in enumerate(batched(numbers, share)):
-        for some in batched(part, 1_000):
-            with db.transaction(f"t{tenant}") as conn:
-                ids += [one.id for one in publish_many(conn, [make(n) for n in some])]
+    for tenant in range(tenants):
+        part = numbers[tenant::tenants]
+        for start in range(0, len(part), 1_000):
+            jobs = [make(n) for n in part[start : start + 1_000]]
+            with db.transaction(TenantId(f"t{tenant}")) as conn:
+                ids += [one.id for one in publish_many(conn, jobs)]
     return ids
 
 
@@ -142,9 +152,7 @@ def our_workers(here: World, numbers: Numbers) -> Iterator[None]:
     workers = here.start(
         "workers", "workers.supervisor", "--processes", "2", "--threads", "8", "--queue", QUEUE
     )
-    harness.until(
-        lambda: here.sql('SELECT count(*) FROM "WorkerProcess"') == [(2,)], "our workers"
-    )
+    harness.until(lambda: here.sql('SELECT count(*) FROM "WorkerProcess"') == [(2,)], "our workers")
     for variant in VARIANTS.values():
         drain_ours(here, variant.make, tenants=variant.tenants, numbers=numbers.take(WARM_UP))
     yield
@@ -156,7 +164,13 @@ def our_workers(here: World, numbers: Numbers) -> Iterator[None]:
 def plain_workers(here: World) -> Iterator[None]:
     """Plain Dramatiq with two processes of eight threads."""
     workers = here.start(
-        "workers", "dramatiq", "tests.benchmarks.plain_role", "--processes", "2", "--threads", "8",
+        "workers",
+        "dramatiq",
+        "tests.benchmarks.plain_role",
+        "--processes",
+        "2",
+        "--threads",
+        "8",
         PLAIN_REDIS_URL=_plain_url(here),
     )
     yield
@@ -166,23 +180,124 @@ def plain_workers(here: World) -> Iterator[None]:
 def drain_plain(here: World, jobs: int) -> Drained:
     """Enqueue out of the workers' sight, warm them up, hand the messages over."""
     with redis.Redis.from_url(_plain_url(here)) as client:
-        broker = RedisBroker(client=client, middleware=[])
-        client.delete("dramatiq:held", "dramatiq:held.msgs")
-        for count, name in ((WARM_UP, "warm"), (jobs, "held")):
-            for n in range(count):
-                message = dramatiq.Message("default", "noop", (n,), {}, {})
-                broker.enqueue(message.copy(queue_name=name))
-            _rename_inside(client, name)
-        _hand_over(client, "warm")
-        harness.until(lambda: not client.hlen("dramatiq:default.msgs"), "warm-up", every_s=0.002)
+        _enqueue_plain(client, "warm", WARM_UP)
+        _enqueue_plain(client, "held", jobs)
+        client.rename("warm", PLAIN_LIST)
+        harness.until(lambda: client.hlen(PLAIN_HASH) == jobs, "plain's warm-up", every_s=0.002)
         before = here.cpu_s()
-        _hand_over(client, "held")
-        harness.until(
-            lambda: client.llen("dramatiq:default") < jobs, "plain's start", every_s=0.002
-        )
+        client.rename("held", PLAIN_LIST)
+        harness.until(lambda: client.llen(PLAIN_LIST) < jobs, "plain's start", every_s=0.002)
         began = time.monotonic()
-        harness.until(
-            lambda: not client.hlen("dramatiq:default.msgs"), "plain's drain", every_s=0.01
-        )
+        harness.until(lambda: client.hlen(PLAIN_HASH) == 0, "plain's drain", every_s=0.01)
         wall_s = time.monotonic() - began
         return _drained(jobs, wall_s, harness.spent(before, here.cpu_s()))
+
+
+def _plain_url(here: World) -> str:
+    return f"{here.redis_url}?db={PLAIN_DB}"
+
+
+def _enqueue_plain(client: redis.Redis, name: str, count: int) -> None:
+    """As the stock broker enqueues, but the list of ids under a name that nobody reads."""
+    with client.pipeline(transaction=False) as pipe:
+        for n in range(count):
+            key = str(uuid.uuid4())
+            message = dramatiq.Message("default", "noop", (n,), {}, {"redis_message_id": key})
+            pipe.hset(PLAIN_HASH, key, message.encode())
+            pipe.rpush(name, key)
+        pipe.execute()
+
+
+def one_round(here: World, names: list[str], jobs: int, numbers: Numbers) -> dict[str, Drained]:
+    """Plain and each of ours, in an order of chance."""
+    found: dict[str, Drained] = {}
+
+    def plain() -> None:
+        with plain_workers(here):
+            found["plain"] = drain_plain(here, jobs)
+
+    def ours() -> None:
+        with our_workers(here, numbers):
+            for name in random.sample(names, len(names)):
+                one = VARIANTS[name]
+                found[name] = drain_ours(
+                    here, one.make, tenants=one.tenants, numbers=numbers.take(jobs)
+                )
+
+    for drain in random.sample([plain, ours], 2):
+        drain()
+    return found
+
+
+def bad_job_spoils_none(here: World, numbers: Numbers) -> bool:
+    """Whether of 1,000 batched jobs with one bad one all the others take effect, each once."""
+    with our_workers(here, numbers):
+        before = here.sql('SELECT count(*) FROM "ProbeEntry"')[0][0]
+        wanted = numbers.take(1_000)
+        bad = wanted[500]
+        _publish(lambda n: ProbeBatch(n=n, bad=n == bad), 1, wanted)
+        harness.until(
+            lambda: here.sql('SELECT count(*) FROM "ProbeEntry"')[0][0] - before >= 999, "the batch"
+        )
+        [(rows, once, spoiled)] = here.sql(
+            """SELECT count(*), count(DISTINCT "n"), count(*) FILTER (WHERE "n" = %s)
+               FROM "ProbeEntry" WHERE "n" BETWEEN %s AND %s""",
+            bad,
+            wanted[0],
+            wanted[-1],
+        )
+        here.sql('DELETE FROM "JobOutbox"')
+    return (rows, once, spoiled) == (999, 999, 0)
+
+
+def figures(rounds: list[dict[str, Drained]], names: list[str]) -> list[Figure]:
+    """Medians of the rounds' ratios, and where the CPU went."""
+
+    def middle(value: Callable[[dict[str, Drained]], float]) -> float:
+        return median(value(one) for one in rounds)
+
+    found = []
+    for name in ["plain", *names]:
+        found.append(Figure(f"{name}: drain", middle(lambda it: it[name].per_s), "jobs/s"))
+        for kind in ("workers", "postgres", "redis", "relay"):
+            us = middle(lambda it: it[name].cpu_us.get(kind, 0.0))
+            found.append(Figure(f"{name}: CPU of {kind}", us, "us/job"))
+        found.append(Figure(f"{name}: CPU of all", middle(lambda it: it[name].all_us), "us/job"))
+        if name == "plain":
+            continue
+        asked = VARIANTS[name]
+        ratio = middle(lambda it: it[name].per_s / it["plain"].per_s)
+        cpu = middle(lambda it: it[name].all_us / it["plain"].all_us)
+        found.append(
+            Figure(f"{name}: speed", ratio, "x plain", asked.bar, asked.target, gates=True)
+        )
+        found.append(
+            Figure(f"{name}: CPU", cpu, "x plain", asked.cpu_bar, at_most=True, gates=True)
+        )
+    return found
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = harness.options(__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="default: all")
+    chosen = parser.parse_args()
+    names = chosen.variant or list(VARIANTS)
+    numbers = Numbers()
+    with harness.world(tenants=TENANTS) as here:
+        rounds = []
+        for number in range(chosen.rounds):
+            rounds.append(one_round(here, names, chosen.jobs, numbers))
+            told = ", ".join(f"{it} {rounds[-1][it].per_s:,.0f}" for it in ["plain", *names])
+            print(f"round {number + 1}: {told} jobs/s", file=sys.stderr)
+        found = figures(rounds, names)
+        if "batch" in names:
+            whole = float(bad_job_spoils_none(here, numbers))
+            found.append(Figure("batch: 999 of 1,000 beside a bad one", whole, "", 1.0, gates=True))
+    harness.report("drain", found, as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""`demo`: the main job on documents that come along, and every claim read back from Postgres."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from producers import demo as documents_of_ours
+from producers.cli import session
+from producers.cli.children import someone_works
+from producers.cli.following import follow
+from producers.cli.output import json_option, print_json
+from producers.documents import submit_document
+from shared import db, providers, search
+from shared.contracts import IngestDocument
+from shared.db import Role
+from shared.embedded import Servers
+from shared.errors import PermanentError
+from shared.ids import JobId, TenantId
+from shared.outbox import publish
+from shared.queries import accounts, dead_letters, documents, holdings
+
+SLUG = "demo"
+QUEUES = ("ingest", "embedding")
+LOST = "A letter that was lost in the post and found again. Kayıp bir mektup bulundu."
+
+Check = Callable[[], None]
+Say = Callable[[str], None]
+
+
+class DemoFailed(PermanentError):
+    """Something that the demo claims is not so."""
+
+    code = "demo_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One question and the place of the document that answers it, 1-based."""
+
+    query: str
+    expected: str
+    place: int | None
+    title: str | None
+    excerpt: str | None
+
+
+@click.command()
+@json_option
+def demo(as_json: bool) -> None:
+    """Ingest, chunk, embed and search Turkish and English documents; replay a job that failed.
+
+    It works in the tenant `demo`, with relay and workers of its own where none run, and ends 0
+    only when everything it says is so in the database. A second run finds its work done.
+    """
+    began = time.monotonic()
+    say: Say = (lambda _: None) if as_json else click.echo
+    with session.opened() as servers:
+        answer = _run(servers, say)
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        print_json(answer | {"seconds": seconds})
+    else:
+        say(f"\nAll of it is so in the database. {seconds} seconds.")
+
+
+def _run(servers: Servers, say: Say) -> dict[str, Any]:
+    with db.transaction(None, role=Role.OWNER) as conn:
+        tenant_id = accounts.put_tenant(conn, SLUG, SLUG, "FREE").id
+    with someone_works(servers, QUEUES) as check:
+        _ingest(tenant_id, check, say)
+        replayed = _replay(tenant_id, check, say)
+    model = providers.live_model()
+    with db.transaction(tenant_id) as conn:
+        held = holdings.select_holdings(conn, model)
+    if held.unsearchable or held.misquoted or held.embeddings != held.chunks:
+        raise DemoFailed(f"The tables do not fit together: {held}.")
+    say(f"\n{held.documents} documents, {held.chunks} chunks, {held.embeddings} vectors ({model})")
+    searches = [_ask(tenant_id, question, say) for question in documents_of_ours.QUESTIONS]
+    return {
+        "documents": held.documents,
+        "chunks": held.chunks,
+        "embeddings": held.embeddings,
+        "searches": [_shown(one) for one in searches],
+        "workflow": None,
+        "replayed": replayed,
+    }
+
+
+def _ingest(tenant_id: TenantId, check: Check, say: Say) -> None:
+    submitted: dict[JobId, str] = {}
+    for path in documents_of_ours.documents():
+        with db.transaction(tenant_id) as conn:
+            done = submit_document(conn, path.read_bytes(), source=path.name)
+        if done.job_id is None:
+            say(f"  {path.name:30} unchanged, {done.chunks} chunks")
+        else:
+            submitted[done.job_id] = path.name
+    for job_id, family in follow(submitted, check):
+        failed = [one for one in family if one.state != "COMPLETED"]
+        if failed:
+            raise DemoFailed(f"{submitted[job_id]}: {failed[0].error or failed[0].state}.")
+        outcome = family[0].outcome or {}
+        say(f"  {submitted[job_id]:30} ingested, {outcome.get('chunks')} chunks embedded")
+
+
+def _replay(tenant_id: TenantId, check: Check, say: Say) -> int:
+    """A job dies because its upload is gone; the bytes come back, and it is replayed."""
+    with db.transaction(tenant_id) as conn:
+        upload_id = documents.insert_upload(conn, LOST.encode())
+        job = IngestDocument(
+            content_sha256=uuid.uuid4().hex * 2,  # another letter each time
+            source="found-letter.txt",
+            upload_id=upload_id,
+        )
+        documents.delete_upload(conn, upload_id)
+        job_id = publish(conn, job).id
+    _expect(job_id, "DEAD", check)
+    say(f"\nJob {job_id} died: its upload is gone. It is put back, and the job replayed.")
+    with db.transaction(tenant_id) as conn:
+        documents.restore_upload(conn, upload_id, LOST.encode())
+    with db.transaction(None, role=Role.RELAY) as conn:
+        replayed = dead_letters.replay(conn, [job_id])
+    _expect(job_id, "COMPLETED", check)
+    return replayed
+
+
+def _expect(job_id: JobId, state: str, check: Check) -> None:
+    for _, family in follow([job_id], check):
+        if family[0].state != state:
+            raise DemoFailed(f"Job {job_id} is {family[0].state}, not {state}: {family[0].error}.")
+
+
+def _ask(tenant_id: TenantId, question: documents_of_ours.Question, say: Say) -> Found:
+    hits = search.search(tenant_id, question.text, k=10, mode="hybrid")
+    place = next((at for at, hit in enumerate(hits, 1) if hit.source == question.expected), None)
+    if place is None or place > documents_of_ours.HITS:
+        raise DemoFailed(f"{question.text!r} does not find {question.expected}.")
+    hit = hits[place - 1]
+    excerpt = " ".join(hit.content.split())[:160]
+    say(f"\n? {question.text}\n  {place}. {question.expected} [{hit.start}:{hit.end}] {excerpt}")
+    return Found(question.text, question.expected, place, hit.title, excerpt)
+
+
+def _shown(one: Found) -> dict[str, Any]:
+    return {
+        "query": one.query,
+        "expected": one.expected,
+        "place": one.place,
+        "title": one.title,
+        "excerpt": one.excerpt,
+    }

@@ -1,0 +1,74 @@
+"""A tenant's documents as people look at them; in the application's role, inside the tenant."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from shared.db import Connection
+from shared.ids import ChunkId, DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document without its text; `embedded` counts the chunks that have a vector."""
+
+    id: DocumentId
+    title: str
+    source: str | None
+    kind: str | None
+    language: str | None
+    characters: int
+    chunks: int
+    embedded: int
+    created_at: datetime
+    ingested_at: datetime | None
+    metadata: dict[str, Any] | None
+
+
+SELECT_DOCUMENTS: Final = """
+    SELECT d."id", d."title", d."source", d."kind", d."language", length(d."content"),
+           (SELECT count(*) FROM "DocumentChunk" c WHERE c."documentId" = d."id"),
+           (SELECT count(*) FROM "DocumentChunk" c
+            JOIN "ChunkEmbedding" e ON e."chunkId" = c."id" WHERE c."documentId" = d."id"),
+           d."createdAt" AT TIME ZONE 'UTC', d."ingestedAt", d."metadata"
+    FROM "Document" d
+    WHERE d."tenantId" = current_setting('app.tenant_id')
+      AND (%(id)s::text IS NULL OR d."id" = %(id)s)
+    ORDER BY d."createdAt" DESC, d."id" DESC LIMIT %(limit)s
+"""
+
+
+def select_documents(
+    conn: Connection, document_id: DocumentId | None = None, *, limit: int = 1
+) -> list[DocumentRow]:
+    """The tenant's documents, newest first, or the one with this id."""
+    values = {"id": document_id, "limit": limit}
+    return [DocumentRow(*row) for row in conn.execute(SELECT_DOCUMENTS, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk; `start` and `end` are code points of the document's content."""
+
+    id: ChunkId
+    chunk_index: int
+    start: int | None
+    end: int | None
+    token_count: int | None
+    headings: list[str] | None
+    model: str | None
+    content: str
+
+
+SELECT_CHUNKS: Final = """
+    SELECT c."id", c."chunkIndex", c."startOffset", c."endOffset", c."tokenCount", c."headings",
+           e."model", c."content"
+    FROM "DocumentChunk" c LEFT JOIN "ChunkEmbedding" e ON e."chunkId" = c."id"
+    WHERE c."documentId" = %(id)s ORDER BY c."chunkIndex", c."id" LIMIT %(limit)s
+"""
+
+
+def select_chunks(conn: Connection, document_id: DocumentId, *, limit: int) -> list[ChunkRow]:
+    """The chunks of a document, in its order."""
+    values = {"id": document_id, "limit": limit}
+    return [ChunkRow(*row) for row in conn.execute(SELECT_CHUNKS, values)]

@@ -1,0 +1,36 @@
+"""What a tenant holds, and whether it fits together: documents, chunks, vectors."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from shared.db import Connection
+
+SELECT_HOLDINGS: Final = """
+    SELECT (SELECT count(*) FROM "Document" WHERE "ingestedAt" IS NOT NULL),
+           (SELECT count(*) FROM "DocumentChunk"),
+           (SELECT count(*) FROM "ChunkEmbedding" WHERE "model" = %(model)s),
+           (SELECT count(*) FROM "DocumentChunk" c WHERE NOT EXISTS (
+                SELECT 1 FROM "ChunkVector" v WHERE v."tenantId" = c."tenantId"
+                    AND v."model" = %(model)s AND v."chunkId" = c."id")),
+           (SELECT count(*) FROM "DocumentChunk" c JOIN "Document" d ON d."id" = c."documentId"
+            WHERE substr(d."content", c."startOffset" + 1, c."endOffset" - c."startOffset")
+                  <> c."content")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Counts of a tenant's rows; the last two are zero when all is well."""
+
+    documents: int
+    chunks: int
+    embeddings: int
+    unsearchable: int
+    misquoted: int
+
+
+def select_holdings(conn: Connection, model: str) -> Holdings:
+    """Count what the transaction's tenant holds, with the vectors of one model."""
+    row = conn.execute(SELECT_HOLDINGS, {"model": model}).fetchone()
+    assert row is not None, "aggregates yield a row"
+    return Holdings(*row)

@@ -1,0 +1,79 @@
+"""Rows for tests, made the way their real writers make them."""
+
+import itertools
+from typing import Any
+
+from producers.relay import Relay
+from shared import broker as wire
+from shared import db
+from shared.broker import Wire
+from shared.contracts import Contract, Probe
+from shared.db import Role
+from shared.ids import JobId, TenantId
+from shared.outbox import Lease, publish_many
+from shared.queries import flights, outbox
+from shared.settings import Settings
+
+KEY = b"a key for tests"
+_numbers = itertools.count(1)
+
+
+def make_tenant(slug: str | None = None) -> TenantId:
+    """A tenant, as the platform creates it."""
+    slug = slug or f"tenant-{next(_numbers)}"
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute(
+            """INSERT INTO "Tenant" ("id", "name", "slug", "updatedAt")
+               VALUES (%(slug)s, %(slug)s, %(slug)s, now())""",
+            {"slug": slug},
+        )
+    return TenantId(slug)
+
+
+def publish_jobs(tenant_id: TenantId, jobs: list[Contract], **options: Any) -> list[JobId]:
+    """Publish jobs in a transaction of their own."""
+    with db.transaction(tenant_id) as conn:
+        return [one.id for one in publish_many(conn, jobs, **options)]
+
+
+def publish_probe(tenant_id: TenantId, **fields: Any) -> JobId:
+    """Publish one probe that no other equals."""
+    return publish_jobs(tenant_id, [Probe(note=f"probe {next(_numbers)}", **fields)])[0]
+
+
+def claim(*job_ids: JobId, worker: str = "worker-1", lease_s: float = 30.0) -> list[Lease]:
+    """Claim jobs as a worker does: the relay's step, then the claim, in the order given."""
+    with db.transaction(None, role=Role.RELAY) as conn:
+        flights.take_due(conn, {"maintenance": 1_000, "ingest": 1_000, "embedding": 1_000})
+        sent = conn.execute(
+            'SELECT "jobId", "attempt" FROM "JobFlight" WHERE "jobId" = ANY(%s)', [list(job_ids)]
+        ).fetchall()
+        rows = outbox.claim(conn, sent, worker=worker, lease_s=lease_s)
+    leases = {lease.job_id: lease for lease in (Lease(*row) for row in rows)}
+    return [leases[job_id] for job_id in job_ids if job_id in leases]
+
+
+def job(job_id: JobId) -> dict[str, Any]:
+    """A job's row by its columns, and where its other row lies: outbox, flight or nowhere."""
+    with db.transaction(None, role=Role.RELAY) as conn:
+        cursor = conn.execute(
+            """SELECT *, (SELECT count(*) FROM "JobOutbox" o WHERE o."jobId" = j."id") AS outbox,
+                      (SELECT count(*) FROM "JobFlight" f WHERE f."jobId" = j."id") AS flight
+               FROM "Job" j WHERE "id" = %s""",
+            [job_id],
+        )
+        row = cursor.fetchone()
+        assert row is not None, f"no job {job_id}"
+        assert cursor.description is not None
+        return {column.name: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def rows(query: str, *values: Any) -> list[Any]:
+    """Rows as the owner sees them: all tenants'."""
+    with db.transaction(None, role=Role.OWNER) as conn:
+        return conn.execute(query, values or None).fetchall()
+
+
+def make_relay(redis_url: str, **settings: Any) -> Relay:
+    """A relay on a test's Redis."""
+    return Relay(Settings(**settings), wire.connect(redis_url), Wire("ailydian", KEY))

@@ -1,0 +1,42 @@
+"""Jobs that misbehave: a plugin that the acceptance tests give to their workers."""
+
+import os
+import re
+import signal
+import time
+from typing import ClassVar
+
+from shared.contracts import Contract, register
+from shared.errors import PermanentError
+from shared.outbox import Lease, effect
+from shared.queries import probes
+from workers.broker import actor
+
+
+@register
+class Pill(Contract):
+    """Does to its worker what `how` says."""
+
+    actor_name: ClassVar[str] = "pill"
+    queue_name: ClassVar[str] = "audit"
+    time_limit_s: ClassVar[int] = 1
+    how: str
+    n: int = 0
+
+
+@actor(Pill)
+def pill(job: Pill, lease: Lease) -> None:
+    """Crash, hang, loop or refuse."""
+    match job.how:
+        case "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":  # holds the interpreter's lock: no exception gets in
+            re.match(r"(a+)+$", "a" * 64 + "b")
+        case "loop":
+            while True:
+                time.sleep(0.01)
+        case "refuse":
+            raise PermanentError("this pill is always refused")
+        case _:
+            with effect(lease) as conn:
+                probes.insert_entry(conn, lease.job_id, job.n)
