@@ -6,7 +6,6 @@ The question becomes a vector before a connection is taken; then four short stat
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
@@ -94,7 +93,7 @@ def search(
     return search_many(tenant_id, [text], k=k, mode=mode, language=language, model=model)[0]
 
 
-def search_many(  # noqa: PLR0913 - those of `search`
+def search_many(
     tenant_id: TenantId,
     texts: Sequence[str],
     *,
@@ -111,9 +110,10 @@ def search_many(  # noqa: PLR0913 - those of `search`
     # Think: no connection is held while the model answers.
     questions = [_question(text, mode, language, model) for text in texts]
     hits = []
-    for some in batched(questions, _QUESTIONS_A_TRANSACTION):
+    for start in range(0, len(questions), _QUESTIONS_A_TRANSACTION):
         with db.transaction(tenant_id) as conn:
-            hits += [_hits(conn, _ranked(conn, tenant_id, each, mode, k)) for each in some]
+            for each in questions[start : start + _QUESTIONS_A_TRANSACTION]:
+                hits.append(_hits(conn, _ranked(conn, tenant_id, each, mode, k)))
     return hits
 
 

@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -37,17 +36,6 @@ class DemoFailed(PermanentError):
     code = "demo_failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One question and the place of the document that answers it, 1-based."""
-
-    query: str
-    expected: str
-    place: int | None
-    title: str | None
-    excerpt: str | None
-
-
 @click.command()
 @json_option
 def demo(as_json: bool) -> None:
@@ -69,7 +57,8 @@ def demo(as_json: bool) -> None:
 
 def _run(servers: Servers, say: Say) -> dict[str, Any]:
     with db.transaction(None, role=Role.OWNER) as conn:
-        tenant_id = accounts.put_tenant(conn, SLUG, SLUG, "FREE").id
+        tenant, _ = accounts.put_tenant(conn, SLUG, name=None, tier=None)
+        tenant_id = TenantId(tenant.id)
     with someone_works(servers, QUEUES) as check:
         _ingest(tenant_id, check, say)
         replayed = _replay(tenant_id, check, say)
@@ -84,7 +73,7 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
         "documents": held.documents,
         "chunks": held.chunks,
         "embeddings": held.embeddings,
-        "searches": [_shown(one) for one in searches],
+        "searches": searches,
         "workflow": None,
         "replayed": replayed,
     }
@@ -134,22 +123,18 @@ def _expect(job_id: JobId, state: str, check: Check) -> None:
             raise DemoFailed(f"Job {job_id} is {family[0].state}, not {state}: {family[0].error}.")
 
 
-def _ask(tenant_id: TenantId, question: documents_of_ours.Question, say: Say) -> Found:
+def _ask(tenant_id: TenantId, question: documents_of_ours.Question, say: Say) -> dict[str, Any]:
     hits = search.search(tenant_id, question.text, k=10, mode="hybrid")
     place = next((at for at, hit in enumerate(hits, 1) if hit.source == question.expected), None)
     if place is None or place > documents_of_ours.HITS:
         raise DemoFailed(f"{question.text!r} does not find {question.expected}.")
     hit = hits[place - 1]
     excerpt = " ".join(hit.content.split())[:160]
-    say(f"\n? {question.text}\n  {place}. {question.expected} [{hit.start}:{hit.end}] {excerpt}")
-    return Found(question.text, question.expected, place, hit.title, excerpt)
-
-
-def _shown(one: Found) -> dict[str, Any]:
+    say(f"\n? {question.text}\n  {place}. {hit.source} [{hit.start}:{hit.end}] {excerpt}")
     return {
-        "query": one.query,
-        "expected": one.expected,
-        "place": one.place,
-        "title": one.title,
-        "excerpt": one.excerpt,
+        "query": question.text,
+        "expected": question.expected,
+        "place": place,
+        "title": hit.title,
+        "excerpt": excerpt,
     }

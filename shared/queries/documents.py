@@ -207,7 +207,8 @@ INSERT_CHUNKS: Final = """
     ), words AS (
         INSERT INTO "ChunkText" ("tenantId", "chunkId", "documentId", "language", "tsv")
         SELECT "tenantId", "id", %(document_id)s, %(language)s,
-               ailydian_words(%(language)s, coalesce(array_to_string("headings", ' '), ''), "content")
+               ailydian_words(
+                   %(language)s, coalesce(array_to_string("headings", ' '), ''), "content")
         FROM added
     )
     SELECT "id" FROM added ORDER BY "chunkIndex"
