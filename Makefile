@@ -35,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 	    echo "the package python3-venv, or name another Python: make PYTHON=..." >&2; exit 1; }
 	@echo 'Installing into $(VENV) ...'
 	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(STAMP)

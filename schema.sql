@@ -1543,19 +1543,31 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- The receipt: an attempt's effects count only where this stands in the same transaction. It
--- locks the job, so a sweep that would take the lease back waits or looks elsewhere.
--- A job that is a workflow's step will finish that step here too ("stepId").
-CREATE OR REPLACE FUNCTION ailydian_claim_receipt(job_id TEXT, fence_held BIGINT) RETURNS void
+-- The receipts: the effects of attempts count only where this stands in the same transaction. It
+-- locks the jobs, so a sweep that would take a lease back waits or looks elsewhere. One that is no
+-- longer ours refuses them all. A job that is a workflow's step will finish that step here too
+-- ("stepId").
+CREATE OR REPLACE FUNCTION ailydian_claim_receipts(job_ids TEXT[], fences BIGINT[]) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    claimed INTEGER;
 BEGIN
-    UPDATE "Job" SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(), "leaseUntil" = NULL,
-        "waitingFor" = NULL, "error" = NULL
-    WHERE "id" = job_id AND "fence" = fence_held AND "state" = 'RUNNING';
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: job % is no longer ours', job_id USING ERRCODE = 'AL001';
+    WITH held AS (
+        SELECT j."id" FROM unnest(job_ids, fences) AS m("id", "fence")
+        JOIN "Job" j ON j."id" = m."id"
+        WHERE j."fence" = m."fence" AND j."state" = 'RUNNING'
+        ORDER BY j."id" FOR UPDATE OF j
+    )
+    UPDATE "Job" j SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
+        "leaseUntil" = NULL, "error" = NULL
+    FROM held WHERE j."id" = held."id";
+    GET DIAGNOSTICS claimed = ROW_COUNT;
+    IF claimed < cardinality(job_ids) THEN
+        RAISE EXCEPTION 'lease_lost: % of % jobs are no longer ours (%)',
+            cardinality(job_ids) - claimed, cardinality(job_ids), job_ids[1]
+            USING ERRCODE = 'AL001';
     END IF;
-    DELETE FROM "JobFlight" WHERE "jobId" = job_id;
+    DELETE FROM "JobFlight" WHERE "jobId" = ANY(job_ids);
 END $$;
 
 CREATE OR REPLACE FUNCTION ailydian_tenant_gone() RETURNS trigger LANGUAGE plpgsql

@@ -154,9 +154,8 @@ def effects(leases: Sequence[Lease]) -> Iterator[Connection]:
     """
     tenants = {lease.tenant_id for lease in leases}
     assert len(tenants) == 1, "a transaction belongs to one tenant"
-    claim = sql.SQL("; ").join(
-        sql.SQL("SELECT ailydian_claim_receipt({}, {})").format(lease.job_id, lease.fence)
-        for lease in sorted(leases, key=lambda lease: lease.job_id)
+    claim = sql.SQL("SELECT ailydian_claim_receipts({}, {})").format(
+        [lease.job_id for lease in leases], [lease.fence for lease in leases]
     )
     try:
         with db.transaction(tenants.pop(), first=claim.as_string()) as conn:

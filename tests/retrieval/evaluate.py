@@ -81,7 +81,9 @@ def judge(url: str, each: EvaluationSet, model: str) -> Verdict:
         for start in range(0, len(each.passages), BATCH):
             some = each.passages[start : start + BATCH]
             add_passages(conn, tenant_id, some)
-            add_vectors(conn, tenant_id, model, [p.id for p in some], embedder.embed([p.text for p in some]))
+            add_vectors(
+                conn, tenant_id, model, [p.id for p in some], embedder.embed([p.text for p in some])
+            )
         conn.execute('ANALYZE "ChunkText", "ChunkVector"')
     texts = [query.text for query in each.queries]
     figures = {}
