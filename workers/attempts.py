@@ -37,18 +37,28 @@ def run(
         completion: Completes the jobs whose actor claimed no receipt itself.
     """
     started = time.monotonic()
-    with holding.doing(unit.leases, limit_s=contract.time_limit_s):
-        pairs = [pair for lease in unit.leases if (pair := _read(contract, lease))]
-        batch = contract.batch_max > 1
-        if batch and len(pairs) > 1 and _done_together(function, pairs):
-            done = [lease for _, lease in pairs]
-        else:
-            done = [pair[1] for pair in pairs if _done(function, pair, batch=batch)]
-    unit.took_s = time.monotonic() - started
-    to_complete = [lease for lease in done if not lease.receipted]
-    holding.drop([lease for lease in unit.leases if lease not in to_complete])
+    to_complete: list[Lease] = []
+    try:
+        with holding.doing(unit.leases, limit_s=contract.time_limit_s):
+            done = _do(function, contract, unit.leases)
+            to_complete = [lease for lease in done if not lease.receipted]
+    finally:
+        # What is not held is not renewed: should an ending itself have failed, the lease lapses.
+        holding.drop([lease for lease in unit.leases if lease not in to_complete])
+        unit.took_s = time.monotonic() - started
     for lease in to_complete:
         completion.add(lease)
+
+
+def _do(
+    function: Callable[..., None], contract: type[Contract], leases: list[Lease]
+) -> list[Lease]:
+    """Call the actor. Returns the leases whose jobs it did; the others are settled."""
+    pairs = [pair for lease in leases if (pair := _read(contract, lease))]
+    batch = contract.batch_max > 1
+    if batch and len(pairs) > 1 and _done_together(function, pairs):
+        return [lease for _, lease in pairs]
+    return [pair[1] for pair in pairs if _done(function, pair, batch=batch)]
 
 
 def _read(contract: type[Contract], lease: Lease) -> Pair | None:

@@ -101,7 +101,7 @@ class LedgerConsumer(Consumer):
             self._outstanding -= len(unit.leases)
             before = pace if self._pace_s is None else self._pace_s
             self._pace_s = before + _SMOOTHING * (pace - before)
-            if self._outstanding <= self._limit() // 2:
+            if self._outstanding <= self._refill_at():
                 self._changed.notify()
 
     nack = ack
@@ -149,15 +149,19 @@ class LedgerConsumer(Consumer):
         ahead = AHEAD_S * self._threads / max(self._pace_s, 1e-6)
         return int(min(max(ahead, self._threads), 2 * CLAIM_MAX))
 
+    def _refill_at(self) -> int:
+        # Short jobs are refilled at half: claims come in large groups and no thread runs dry.
+        # Long ones one by one: a thread that is free is worth a claim of its own.
+        limit = self._limit()
+        return limit // 2 if limit > 2 * self._threads else limit - 1
+
     def _wait_for_room(self) -> int:
-        # Refill at half: claims then come in large groups, and the threads never run dry.
         with self._changed:
-            if self._outstanding > self._limit() // 2:
+            if self._outstanding > self._refill_at():
                 self._changed.wait(_ROOM_S)
-            limit = self._limit()
-            if self._outstanding > limit // 2:
+            if self._outstanding > self._refill_at():
                 return 0
-            return min(limit - self._outstanding, CLAIM_MAX)
+            return min(self._limit() - self._outstanding, CLAIM_MAX)
 
     def _pop(self, room: int) -> list[bytes]:
         if self._blocking_id is None:

@@ -145,7 +145,7 @@ def add_passages(conn: psycopg.Connection, tenant_id: str, passages: Sequence[Pa
         )
 
 
-def add_vectors(conn, tenant_id, model, passage_ids, vectors) -> None:
+def add_vectors(conn, tenant_id, model, passages, vectors) -> None:
     """Add the vectors of passages, shape (n, 1536)."""
     register_vector(conn)
     packed = quantization.bits(vectors)
@@ -157,9 +157,9 @@ def add_vectors(conn, tenant_id, model, passage_ids, vectors) -> None:
             VALUES (%(tenant)s, %(model)s, %(id)s, %(id)s, %(bits)b, %(vector)b)
             """,
             [
-                {"tenant": tenant_id, "model": model, "id": f"{tenant_id}/{passage_id}"}
+                {"tenant": tenant_id, "model": model, "id": f"{tenant_id}/{p.id}"}
                 | {"bits": Bit(bits.tobytes()), "vector": HalfVector(vector)}
-                for passage_id, bits, vector in zip(passage_ids, packed, vectors, strict=True)
+                for p, bits, vector in zip(passages, packed, vectors, strict=True)
             ],
         )
 
