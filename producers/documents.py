@@ -11,6 +11,8 @@ from shared.outbox import Published, publish
 from shared.queries import documents
 from shared.queries.documents import ingest_key
 
+ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
+
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
@@ -60,6 +62,9 @@ def submit_document(
         replaces_version=current.version if current else 0,
     )
     published = publish(conn, job)
+    if published.duplicate and published.state in ENDED:
+        # It was done, and its document deleted since; or it was refused, and is to be tried again.
+        published = publish(conn, job, key=f"{job.key()}\n{job.upload_id}")
     if published.duplicate and job.upload_id is not None:
         documents.delete_upload(conn, job.upload_id)
     return Submitted("PUBLISHED", published.id, current.id if current else None)

@@ -35,6 +35,7 @@ GROUP = "ledger"
 BATCH_MAX = 200
 REPLY_TTL_S = 3_600
 FIELD_BYTES_MAX = 256
+REPLY_KEY_BYTES_MAX = 4_096  # who sent a key that is too long should hear of it
 ABANDONED_MS = 30_000
 _AWAY_S = 1.0
 _REQUIRED = frozenset({"job", "tenant", "key", "payload"})
@@ -58,7 +59,7 @@ class Door:
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
         self._stream = f"{namespace}:publish"
-        self._reply = f"{namespace}:reply:"
+        self._reply = f"{namespace}:reply:".encode()
         self._name = f"{socket.gethostname()}-{os.getpid()}"
 
     def run(self, stop: threading.Event) -> None:
@@ -96,7 +97,7 @@ class Door:
                 raise
 
     def _serve(self, entries: list[tuple[bytes, Fields]]) -> None:
-        replies: dict[bytes, tuple[str | None, dict[str, Any]]] = {}
+        replies: dict[bytes, tuple[bytes | None, dict[str, Any]]] = {}
         by_tenant: dict[str, list[Request]] = defaultdict(list)
         for entry, fields in entries:
             try:
@@ -106,7 +107,7 @@ class Door:
                 replies[entry] = (_key(fields), _refused(error))
         for slug, requests in by_tenant.items():
             for request, reply in zip(requests, _accept(slug, requests), strict=True):
-                replies[request.entry] = (request.key, reply)
+                replies[request.entry] = (request.key.encode(), reply)
         with self._client.pipeline(transaction=False) as pipe:
             for entry, (key, reply) in replies.items():
                 if key is not None:
@@ -137,9 +138,10 @@ def _read(entry: bytes, fields: Fields) -> Request:
     return Request(entry, texts["tenant"], texts["key"], job)
 
 
-def _key(fields: Fields) -> str | None:
+def _key(fields: Fields) -> bytes | None:
+    """The key as it was sent: whoever waits for a reply waits under these bytes."""
     key = fields.get(b"key", b"")
-    return key.decode(errors="replace") if 0 < len(key) <= FIELD_BYTES_MAX else None
+    return key if 0 < len(key) <= REPLY_KEY_BYTES_MAX else None
 
 
 def _accept(slug: str, requests: list[Request]) -> list[dict[str, Any]]:

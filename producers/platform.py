@@ -41,7 +41,7 @@ def _sweep_tenant(tenant_id: TenantId) -> int:
 
 def _jobs(conn: Connection, changes: list[Change]) -> Iterable[Contract]:
     yield from _documents(conn, [one.row_id for one in changes if one.table == "Document"])
-    yield from _messages([one.row_id for one in changes if one.table == "Message"])
+    yield from _messages([one for one in changes if one.table == "Message"])
     yield from _feedback(conn, [one for one in changes if one.table == "Feedback"])
 
 
@@ -52,11 +52,13 @@ def _documents(conn: Connection, ids: list[str]) -> Iterable[Contract]:
         )
 
 
-def _messages(ids: list[str]) -> Iterable[Contract]:
-    unique = sorted({MessageId(row_id) for row_id in ids})
+def _messages(changes: list[Change]) -> Iterable[Contract]:
+    unique = sorted({MessageId(one.row_id) for one in changes})
     for start in range(0, len(unique), MESSAGES_MAX):
         yield EmbedMessages(
-            message_ids=unique[start : start + MESSAGES_MAX], model=providers.live_model()
+            message_ids=unique[start : start + MESSAGES_MAX],
+            model=providers.live_model(),
+            changed_at=max(one.changed_at for one in changes).isoformat(),
         )
 
 

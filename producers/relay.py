@@ -46,7 +46,8 @@ class Window:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._size = WINDOW_MIN
+        self._least = min(WINDOW_MIN, most)
+        self._size = self._least
         self._was_full = False
 
     def room(self, length: int) -> int:
@@ -54,7 +55,7 @@ class Window:
         if length == 0 and self._was_full:
             self._size = min(self._size * 2, self._most)
         elif length > self._size * 3 // 4:
-            self._size = max(self._size * 15 // 16, WINDOW_MIN)
+            self._size = max(self._size * 15 // 16, self._least)
         return self._size - length if length <= self._size // 2 else 0
 
     def filled(self, *, full: bool) -> None:
@@ -107,7 +108,7 @@ class Relay:
         """Send what is due and fits.
 
         Returns:
-            Whether more waits than fitted.
+            Whether to look again soon: more may wait than was sent.
         """
         lengths = self._lengths()
         room = {queue: self._windows[queue].room(length) for queue, length in lengths.items()}
@@ -122,7 +123,8 @@ class Relay:
             sent[wakeup.queue] += 1
         for queue, free in wanted.items():
             self._windows[queue].filled(full=sent[queue] >= free)
-        return len(wanted) < len(room) or any(sent[queue] >= wanted[queue] for queue in wanted)
+        # Not only after a full window: a small tenant leaves a part of its share unused.
+        return len(wanted) < len(room) or bool(due)
 
     def send(self, wakeups: Iterable[Wakeup]) -> None:
         """Push wake-ups to their queues, in one round trip."""
@@ -142,9 +144,11 @@ class Relay:
         empty = [queue for queue, length in lengths.items() if length == 0]
         with db.transaction(None, role=Role.RELAY) as conn:
             flights.delete_stale(conn)
-            lost = flights.resend(
-                conn, empty, older_s=self._config.redelivery_s, limit=RESEND_MAX
-            ) + flights.resend(conn, list(QUEUES), older_s=FORGOTTEN_S, limit=RESEND_MAX)
+            lost = flights.resend(conn, empty, older_s=self._config.redelivery_s, limit=RESEND_MAX)
+            # Old alone is not lost: where nobody works, the wake-ups still lie there.
+            waiting = flights.count_waiting(conn)
+            short = [queue for queue in QUEUES if 0 < lengths[queue] < waiting.get(queue, 0)]
+            lost += flights.resend(conn, short, older_s=FORGOTTEN_S, limit=RESEND_MAX)
         if lost:
             log.warning("wakeups.resent", count=len(lost))
             self.send(lost)
@@ -184,12 +188,10 @@ class Relay:
 
     def _refill(self) -> None:
         total = 0
-        while True:
-            with db.transaction(None, role=Role.RELAY) as conn:
-                lost = flights.resend(conn, list(QUEUES), older_s=0.0, limit=RESEND_MAX)
-            self.send(lost)
-            total += len(lost)
-            if len(lost) < RESEND_MAX:
-                break
+        with db.transaction(None, role=Role.RELAY) as conn:
+            # One transaction, in which now() stands still: what a round marks, the next leaves.
+            while lost := flights.resend(conn, list(QUEUES), older_s=0.0, limit=RESEND_MAX):
+                self.send(lost)
+                total += len(lost)
         if total:
             log.warning("redis.refilled", count=total)

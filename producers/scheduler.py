@@ -5,7 +5,7 @@ import threading
 import structlog
 
 from producers import platform
-from shared.errors import ServerUnavailable
+from shared.errors import QueueFull, ServerUnavailable
 
 log = structlog.get_logger()
 
@@ -22,5 +22,7 @@ def run(stop: threading.Event) -> None:
                 log.info("platform.swept", changes=taken)
         except ServerUnavailable as error:
             log.warning("postgres.away", error=str(error))
+        except QueueFull as error:  # the changes stay on their list
+            log.warning("platform.postponed", error=str(error))
         stop.wait(SWEEP_S)
     log.info("scheduler.stopped")

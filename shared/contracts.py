@@ -128,6 +128,7 @@ class EmbedMessages(Contract):
     batch_max: ClassVar[int] = 16
     message_ids: Annotated[list[MessageId], Field(min_length=1, max_length=64)]
     model: Text
+    changed_at: str = ""  # a message that is written again is another fact
 
 
 class ApplyFeedback(Contract):

@@ -25,6 +25,19 @@ class Role(StrEnum):
     AUDIT_READER = "ailydian_audit_reader"
 
 
+# The ledger's statements name jobs by id, a few at a time. Their plans are made once and by index:
+# neither planned anew for each call, nor caught with a plan from when the tables were empty.
+_BY_INDEX = ", ".join(
+    f"set_config('{name}', '{value}', true)"
+    for name, value in {
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }.items()
+)
+
+
 class Pool:
     """Connections of one process, handed out only inside `transaction`."""
 
@@ -92,10 +105,11 @@ class Pool:
 
 def _begin(conn: Connection, tenant_id: TenantId | None, role: Role, first: str) -> None:
     tenant = psycopg.sql.Literal(tenant_id or "").as_string(conn)
+    plans = f", {_BY_INDEX}" if role is Role.RELAY else ""
     # One simple-protocol message: BEGIN, the two settings and what must come first.
     begin = (
         f"BEGIN; SELECT set_config('role', '{role.value}', true), "
-        f"set_config('app.tenant_id', {tenant}, true); {first}"
+        f"set_config('app.tenant_id', {tenant}, true){plans}; {first}"
     )
     try:
         conn.execute(begin.encode(), prepare=False)

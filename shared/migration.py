@@ -35,7 +35,8 @@ def migrate(database_url: str) -> Migrated:
     """
     scripts = [SCHEMA, *sorted(STEPS.glob("*.sql"))]
     try:
-        conn = psycopg.connect(database_url, connect_timeout=5)
+        # Prepared statements are the session's, and behind a pooler that is somebody else's next.
+        conn = psycopg.connect(database_url, connect_timeout=5, prepare_threshold=None)
     except psycopg.OperationalError as error:
         raise ServerUnavailable(f"Postgres does not answer: {error}") from error
     with conn:

@@ -39,7 +39,7 @@ def verify(conn_url: str) -> list[Check]:
         one check for writing, reading, changing and deleting a row of each of the 35 tables;
         and the count of rows without a tenant, which is never a fault.
     """
-    pool = Pool(conn_url, size=1)
+    pool = Pool(conn_url, size=1, prepared_statements=False)
     try:
         with pool.transaction(None, role=Role.OWNER) as conn:
             checks = [_checked(conn, name, find) for name, find in _FINDERS.items()]

@@ -1,18 +1,25 @@
 """Rows for tests, made the way their real writers make them."""
 
+import importlib
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
+from producers import documents
+from producers.documents import Submitted
 from producers.relay import Relay
 from shared import broker as wire
-from shared import db
+from shared import db, providers
 from shared.broker import Wire
-from shared.contracts import Contract, Probe
+from shared.contracts import QUEUES, Contract, Probe, contract_named
 from shared.db import Role
 from shared.ids import JobId, TenantId
 from shared.outbox import Lease, publish_many
 from shared.queries import flights, outbox
-from shared.settings import Settings
+from shared.settings import Settings, settings
 
 KEY = b"a key for tests"
 _numbers = itertools.count(1)
@@ -44,7 +51,7 @@ def publish_probe(tenant_id: TenantId, **fields: Any) -> JobId:
 def claim(*job_ids: JobId, worker: str = "worker-1", lease_s: float = 30.0) -> list[Lease]:
     """Claim jobs as a worker does: the relay's step, then the claim, in the order given."""
     with db.transaction(None, role=Role.RELAY) as conn:
-        flights.take_due(conn, {"maintenance": 1_000, "ingest": 1_000, "embedding": 1_000})
+        flights.take_due(conn, dict.fromkeys(QUEUES, 1_000))
         sent = conn.execute(
             'SELECT "jobId", "attempt" FROM "JobFlight" WHERE "jobId" = ANY(%s)', [list(job_ids)]
         ).fetchall()
@@ -77,3 +84,62 @@ def rows(query: str, *values: Any) -> list[Any]:
 def make_relay(redis_url: str, **settings: Any) -> Relay:
     """A relay on a test's Redis."""
     return Relay(Settings(**settings), wire.connect(redis_url), Wire("ailydian", KEY))
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """This process's settings and embedders, as an environment with these variables has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        settings.cache_clear()
+        providers.configure(None)
+        try:
+            yield
+        finally:
+            providers.configure(None)
+    settings.cache_clear()
+
+
+def submit(tenant_id: TenantId, content: bytes | str, **options: Any) -> Submitted:
+    """Submit a document in a transaction of its own."""
+    with db.transaction(tenant_id) as conn:
+        return documents.submit_document(conn, content, **options)
+
+
+def read_job(lease: Lease) -> Contract:
+    """The contract instance that a lease is for."""
+    contract = contract_named(lease.job)
+    return contract.from_payload(lease.payload, lease.schema_version)
+
+
+def do(lease: Lease) -> None:
+    """Do one attempt of one job, by its actor called as a plain function."""
+    contract = contract_named(lease.job)
+    function = getattr(
+        importlib.import_module(f"workers.actors.{contract.queue_name}"), contract.actor_name
+    )
+    if contract.batch_max > 1:
+        function([(read_job(lease), lease)])
+    else:
+        function(read_job(lease), lease)
+
+
+def waiting(name: str | None = None) -> list[JobId]:
+    """The jobs that have not ended, oldest first: all, or those of one name."""
+    return [
+        row[0]
+        for row in rows(
+            """SELECT "id" FROM "Job"
+               WHERE "state" = 'PENDING' AND "job" = coalesce(%s, "job") ORDER BY "createdAt", "id"
+            """,
+            name,
+        )
+    ]
+
+
+def do_all() -> None:
+    """Do every job and its follow-ups, until nothing is left."""
+    while ids := waiting():
+        for lease in claim(*ids):
+            do(lease)

@@ -192,7 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     telemetry.configure(settings().log_level)
     with embedded.use(settings()) as servers:
-        db.open_pool(servers.database_url, size=2)
+        db.open_pool(
+            servers.database_url, size=2, prepared_statements=settings().prepared_statements
+        )
         try:
             Supervisor(options.queue or QUEUES, options.threads).run(options.processes)
         finally:

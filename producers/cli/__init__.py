@@ -9,7 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("producers.cli.up", "Run everything: relay, scheduler, workers."),
     "relay": ("producers.cli.roles", "Run the relay: due jobs to Redis, and the Redis door."),
     "scheduler": ("producers.cli.roles", "Run the scheduler: what is due by the clock."),
-    "work": ("producers.cli.roles", "Run workers."),
+    "work": ("producers.cli.work", "Run workers."),
     "demo": ("producers.cli.demo", "Show the main job on documents that come along."),
     "bench": ("producers.cli.bench", "Measure, side by side with the raw floor."),
     "migrate": ("producers.cli.databases", "Bring the database to this version's schema."),

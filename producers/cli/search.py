@@ -1,7 +1,7 @@
 """`search`: a tenant's documents, by meaning and by words."""
 
 import json
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 import click
 
@@ -11,7 +11,7 @@ from producers.cli.values import tenant_option
 from shared.errors import UsageError
 from shared.ids import TenantId
 
-MODES = ("hybrid", "vector", "text")
+Mode = Literal["hybrid", "vector", "text"]
 EXCERPT_CHARS = 300
 
 
@@ -19,7 +19,7 @@ EXCERPT_CHARS = 300
 @click.argument("query", required=False)
 @tenant_option
 @click.option("-k", "count", type=click.IntRange(1, 1_000), default=10, show_default=True)
-@click.option("--mode", type=click.Choice(MODES), default="hybrid", show_default=True)
+@click.option("--mode", type=click.Choice(get_args(Mode)), default="hybrid", show_default=True)
 @click.option(
     "--batch", type=click.File(encoding="utf-8"), help='Queries, a line each: {"id", "text"}.'
 )
@@ -28,7 +28,7 @@ def search(
     query: str | None,
     slug: str,
     count: int,
-    mode: str,
+    mode: Mode,
     batch: IO[str] | None,
     as_json: bool,
 ) -> None:
@@ -59,8 +59,9 @@ def search(
         click.echo("Nothing found.")
 
 
-def _hits(tenant_id: TenantId, text: str, count: int, mode: str) -> list[dict[str, Any]]:
-    from shared import search as retrieval  # noqa: PLC0415 - models are slow to import
+def _hits(tenant_id: TenantId, text: str, count: int, mode: Mode) -> list[dict[str, Any]]:
+    # Imported now: models are slow to import, and a wrong option needs none.
+    from shared.search import search as find  # noqa: PLC0415
 
     return [
         {
@@ -73,7 +74,7 @@ def _hits(tenant_id: TenantId, text: str, count: int, mode: str) -> list[dict[st
             "start": hit.start,
             "end": hit.end,
         }
-        for hit in retrieval.search(tenant_id, text, k=count, mode=mode)
+        for hit in find(tenant_id, text, k=count, mode=mode)
     ]
 
 

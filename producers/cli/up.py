@@ -10,8 +10,9 @@ import click
 import psutil
 import structlog
 
-from producers.cli import children, session, values
+from producers.cli import session, values
 from producers.cli.failures import RoleKeepsEnding
+from producers.cli.processes import Process, TimeoutExpired, start, stop_on_signals
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
@@ -34,7 +35,7 @@ class Running:
     """One role and the process that plays it."""
 
     role: list[str]
-    process: children.Process
+    process: Process
     started_at: float
     quick_deaths: int = 0
     again_at: float | None = None
@@ -54,15 +55,17 @@ def up(per_queue: bool, processes: int | None) -> None:
     what runs is finished, the rest waits in the ledger. A second `up` shares the work.
     """
     each = processes or (1 if per_queue else settings().processes)
-    roles = [["relay"], ["scheduler"]]
+    roles = []  # workers first: they take longest to be ready
     for queues in [[queue] for queue in QUEUES] if per_queue else [[]]:
         chosen = [part for queue in queues for part in ("--queue", queue)]
         roles.append(["work", *chosen, "--processes", str(each)])
-    stop = children.stop_on_signals()
+    supervisors = len(roles)
+    roles += [["relay"], ["scheduler"]]
+    stop = stop_on_signals()
     with session.opened(role_of_its_own=True) as servers:
-        running = [Running(role, children.start(role), time.monotonic()) for role in roles]
+        running = [Running(role, start(role), time.monotonic()) for role in roles]
         try:
-            _keep(running, servers, stop, expected=each * (len(roles) - 2))
+            _keep(running, servers, stop, expected=each * supervisors)
         finally:
             _end(running)
 
@@ -111,7 +114,7 @@ def _look_after(one: Running, *, ready: bool) -> None:
             )
         one.again_at = now + min(AGAIN_S_MAX, 0.1 * 2**one.quick_deaths)
     if one.again_at is not None and now >= one.again_at:
-        one.process, one.started_at, one.again_at = children.start(one.role), now, None
+        one.process, one.started_at, one.again_at = start(one.role), now, None
 
 
 def _end(running: list[Running]) -> None:
@@ -123,7 +126,7 @@ def _end(running: list[Running]) -> None:
     for one in running:
         try:
             one.process.wait(max(0.0, deadline - time.monotonic()))
-        except children.TimeoutExpired:
+        except TimeoutExpired:
             log.error("role.killed", role=one.role[0])
             one.process.kill()
             one.process.wait()

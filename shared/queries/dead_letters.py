@@ -115,7 +115,8 @@ REPLAY: Final = """
         FROM mine WHERE j."id" = mine."id" AND j."state" = 'DEAD'
         RETURNING j."id", j."queue", j."tenantId", j."dueAt", j."attempt"
     ), lifted AS (
-        DELETE FROM "DeadLetter" d USING revived WHERE d."jobId" = revived."id"
+        DELETE FROM "DeadLetter" d USING revived r
+        WHERE d."tenantId" = r."tenantId" AND d."jobId" = r."id"
     ), waiting AS (
         INSERT INTO "JobOutbox" ("queue", "tenantId", "dueAt", "jobId", "attempt")
         SELECT "queue", "tenantId", "dueAt", "id", "attempt" FROM revived ORDER BY "id"
@@ -140,9 +141,10 @@ DISCARD: Final = """
     ), ended AS (
         UPDATE "Job" j SET "state" = 'CANCELLED'
         FROM mine WHERE j."id" = mine."id" AND j."state" = 'DEAD'
-        RETURNING j."id"
+        RETURNING j."id", j."tenantId"
     ), lifted AS (
-        DELETE FROM "DeadLetter" d USING ended WHERE d."jobId" = ended."id"
+        DELETE FROM "DeadLetter" d USING ended e
+        WHERE d."tenantId" = e."tenantId" AND d."jobId" = e."id"
     )
     SELECT count(*) FROM ended
 """

@@ -235,21 +235,35 @@ def insert_chunks(
     return [ChunkId(row[0]) for row in conn.execute(INSERT_CHUNKS, values)]
 
 
+# A chunk's words hold those of its headings: under another heading, or in a document that now
+# counts as another language, they are read anew.
 MOVE_CHUNKS: Final = """
+    WITH kept AS (
+        SELECT c.*, string_to_array(nullif(c."path", ''), E'\\n') AS "headings"
+        FROM unnest(%(ids)s::text[], %(indexes)s::int[], %(starts)s::int[], %(ends)s::int[],
+                    %(headings)s::text[]) AS c("id", "index", "start", "end", "path")
+    ), words AS (
+        UPDATE "ChunkText" t
+        SET "language" = %(language)s,
+            "tsv" = ailydian_words(
+                %(language)s, coalesce(array_to_string(k."headings", ' '), ''), d."content")
+        FROM kept k JOIN "DocumentChunk" d ON d."id" = k."id"
+        WHERE t."tenantId" = d."tenantId" AND t."chunkId" = d."id"
+          AND (d."headings" IS DISTINCT FROM k."headings" OR t."language" <> %(language)s)
+    )
     UPDATE "DocumentChunk" d
-    SET "chunkIndex" = c."index", "startOffset" = c."start", "endOffset" = c."end",
-        "headings" = string_to_array(nullif(c."headings", ''), E'\\n')
-    FROM unnest(%(ids)s::text[], %(indexes)s::int[], %(starts)s::int[], %(ends)s::int[],
-                %(headings)s::text[]) AS c("id", "index", "start", "end", "headings")
-    WHERE d."id" = c."id"
+    SET "chunkIndex" = k."index", "startOffset" = k."start", "endOffset" = k."end",
+        "headings" = k."headings"
+    FROM kept k WHERE d."id" = k."id"
 """
 
 
-def move_chunks(conn: Connection, kept: Sequence[tuple[ChunkId, ChunkRow]]) -> None:
-    """Give chunks that a new version keeps their new places."""
+def move_chunks(conn: Connection, language: str, kept: Sequence[tuple[ChunkId, ChunkRow]]) -> None:
+    """Give chunks that a new version keeps their new places, and their words where they differ."""
     if not kept:
         return
     values = {
+        "language": language,
         "ids": [chunk_id for chunk_id, _ in kept],
         "indexes": [chunk.chunk_index for _, chunk in kept],
         "starts": [chunk.start for _, chunk in kept],

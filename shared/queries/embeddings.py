@@ -123,19 +123,14 @@ def store(conn: Connection, vectors: Vectors, *, live: bool) -> int:
     return conn.execute(STORE, values).rowcount
 
 
-SELECT_UNEMBEDDED_MESSAGES: Final = """
-    SELECT m."id", m."content", NULL::int FROM "Message" m
-    WHERE m."id" = ANY(%(ids)s::text[])
-      AND NOT EXISTS (SELECT 1 FROM "MessageEmbedding" e
-                      WHERE e."messageId" = m."id" AND e."model" = %(model)s)
+SELECT_MESSAGES: Final = """
+    SELECT "id", "content", NULL::int FROM "Message" WHERE "id" = ANY(%(ids)s::text[])
 """
 
 
-def select_unembedded_messages(
-    conn: Connection, message_ids: Sequence[MessageId], model: str
-) -> list[TextToEmbed]:
-    """Those of the messages that are still there and have no vector of this model."""
-    rows = conn.execute(SELECT_UNEMBEDDED_MESSAGES, {"ids": list(message_ids), "model": model})
+def select_messages(conn: Connection, message_ids: Sequence[MessageId]) -> list[TextToEmbed]:
+    """Those of the messages that are still there; a vector they have may be of an older text."""
+    rows = conn.execute(SELECT_MESSAGES, {"ids": list(message_ids)})
     return [TextToEmbed(*row) for row in rows]
 
 

@@ -18,26 +18,32 @@ class Wakeup:
 
 
 # Fair between tenants: `lanes` walks the distinct (queue, tenant) pairs by a loose index scan, a
-# step a pair however many rows wait in it; each lane then gives an equal share of the free room.
+# step a pair however many rows wait in it; each lane that is due then gives an equal share of the
+# free room, and where there are more lanes than room, those that have waited longest give one.
 TAKE_DUE: Final = """
     WITH RECURSIVE room AS (
         SELECT r."queue", r."free"
         FROM unnest(%(queues)s::text[], %(free)s::int[]) AS r("queue", "free")
         WHERE NOT EXISTS (SELECT 1 FROM "QueueState" q WHERE q."queue" = r."queue" AND q."paused")
     ), lanes AS (
-        SELECT r."queue", r."free", l."tenantId" FROM room r CROSS JOIN LATERAL (
-            SELECT o."tenantId" FROM "JobOutbox" o WHERE o."queue" = r."queue"
-            ORDER BY o."tenantId" LIMIT 1
+        SELECT r."queue", r."free", l.* FROM room r CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."dueAt" FROM "JobOutbox" o WHERE o."queue" = r."queue"
+            ORDER BY o."tenantId", o."dueAt" LIMIT 1
         ) l
         UNION ALL
-        SELECT p."queue", p."free", l."tenantId" FROM lanes p CROSS JOIN LATERAL (
-            SELECT o."tenantId" FROM "JobOutbox" o
+        SELECT p."queue", p."free", l.* FROM lanes p CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."dueAt" FROM "JobOutbox" o
             WHERE o."queue" = p."queue" AND o."tenantId" > p."tenantId"
-            ORDER BY o."tenantId" LIMIT 1
+            ORDER BY o."tenantId", o."dueAt" LIMIT 1
         ) l
+    ), ranked AS (
+        SELECT "queue", "tenantId", "free", count(*) OVER (PARTITION BY "queue") AS "lanes",
+               row_number() OVER (PARTITION BY "queue" ORDER BY "dueAt", "tenantId") AS "rank"
+        FROM lanes WHERE "dueAt" <= now()
     ), shares AS (
-        SELECT *, ceil("free"::float8 / count(*) OVER (PARTITION BY "queue"))::int AS "share"
-        FROM lanes
+        SELECT "queue", "tenantId", "free" / "lanes" + ("rank" <= mod("free", "lanes"))::int
+               AS "share"
+        FROM ranked WHERE "rank" <= "free"
     ), taken AS (
         SELECT t.* FROM shares s CROSS JOIN LATERAL (
             SELECT o."queue", o."tenantId", o."dueAt", o."seq", o."jobId", o."attempt"
@@ -61,7 +67,7 @@ TAKE_DUE: Final = """
 
 
 def take_due(conn: Connection, room: Mapping[str, int]) -> list[Wakeup]:
-    """Move due jobs from the outbox into flight: at most about `room[queue]` of each queue.
+    """Move due jobs from the outbox into flight: at most `room[queue]` of each queue.
 
     Returns:
         The wake-ups to send once this transaction has committed, oldest first.
@@ -87,6 +93,17 @@ def resend(conn: Connection, queues: list[str], *, older_s: float, limit: int) -
     """Wake-ups of these queues that were sent more than `older_s` ago and never claimed."""
     rows = conn.execute(RESEND, {"queues": queues, "older_s": older_s, "limit": limit})
     return [Wakeup(*row) for row in rows]
+
+
+COUNT_WAITING: Final = """
+    SELECT f."queue", count(*) FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
+    WHERE j."state" = 'PENDING' GROUP BY f."queue"
+"""
+
+
+def count_waiting(conn: Connection) -> dict[str, int]:
+    """How many jobs of each queue wait for their wake-up to be taken from Redis."""
+    return {queue: count for queue, count in conn.execute(COUNT_WAITING)}
 
 
 # A flight whose job has ended is left by a duplicate that was claimed while the first waited.

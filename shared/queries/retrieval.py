@@ -140,7 +140,7 @@ class Passage:
     content: str
     start: int | None
     end: int | None
-    headings: tuple[str, ...]
+    headings: list[str]
 
 
 SELECT_PASSAGES: Final = """
@@ -155,7 +155,7 @@ SELECT_PASSAGES: Final = """
 def select_passages(conn: Connection, chunk_ids: Sequence[ChunkId]) -> dict[ChunkId, Passage]:
     """Return the chunks that are there, by id."""
     rows = conn.execute(SELECT_PASSAGES, {"chunk_ids": list(chunk_ids)})
-    return {row[0]: Passage(*row[:7], tuple(row[7])) for row in rows}
+    return {row[0]: Passage(*row) for row in rows}
 
 
 def _vector(question: Question) -> dict[str, object]:

@@ -98,12 +98,6 @@ def world(*, tenants: int = 1, **environment: str) -> Iterator[World]:
         tenants: How many.
         environment: Variables for every role, on top of this process's own without ours.
     """
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"DATABASE_URL", "REDIS_URL"}
-        and not name.startswith(("AILYDIAN_", "OPENAI_"))
-    }
     home = Path(tempfile.mkdtemp(prefix="ailydian-bench-"))
     ours = {"AILYDIAN_HOME": str(home), "AILYDIAN_LOG_LEVEL": "warning"} | environment
     telemetry.configure("warning")
@@ -111,9 +105,15 @@ def world(*, tenants: int = 1, **environment: str) -> Iterator[World]:
         with embedded.use(read(ours)) as servers:
             migration.migrate(servers.database_url)
             db.open_pool(servers.database_url, size=4)
-            made = World(home, read(ours), servers.database_url, servers.redis_url, clean | ours)
-            made.trees["postgres"] = [_pid(home / "postgres" / "postmaster.pid")]
-            made.trees["redis"] = [_pid(home / "valkey" / "pid")]
+            made = World(
+                home,
+                read(ours),
+                servers.database_url,
+                servers.redis_url,
+                clean_environment() | ours,
+            )
+            made.trees["postgres"] = [pid_in(home / "postgres" / "postmaster.pid")]
+            made.trees["redis"] = [pid_in(home / "valkey" / "pid")]
             _create_tenants(tenants)
             try:
                 yield made
@@ -122,6 +122,16 @@ def world(*, tenants: int = 1, **environment: str) -> Iterator[World]:
                 db.close_pool()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without anything of ours: nobody's servers, nobody's keys."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"DATABASE_URL", "REDIS_URL"}
+        and not name.startswith(("AILYDIAN_", "OPENAI_"))
+    }
 
 
 def tree_cpu_s(pid: int) -> float:
@@ -197,7 +207,8 @@ def _own_cpu_s(pid: int) -> float:
     return sum(map(int, stat.rpartition(")")[2].split()[11:15])) / _TICKS
 
 
-def _pid(path: Path) -> int:
+def pid_in(path: Path) -> int:
+    """The process id that a server has written into its file."""
     return int(path.read_text().split()[0])
 
 

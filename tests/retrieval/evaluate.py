@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from pgvector import Bit, HalfVector
 from pgvector.psycopg import register_vector
 
@@ -38,7 +40,7 @@ class Verdict:
     """nDCG@10 of one set, in the order of MODES."""
 
     name: str
-    figures: dict[str, float]
+    figures: dict[Mode, float]
 
     @property
     def loss(self) -> float:
@@ -81,12 +83,11 @@ def judge(url: str, each: EvaluationSet, model: str) -> Verdict:
         for start in range(0, len(each.passages), BATCH):
             some = each.passages[start : start + BATCH]
             add_passages(conn, tenant_id, some)
-            add_vectors(
-                conn, tenant_id, model, [p.id for p in some], embedder.embed([p.text for p in some])
-            )
+            vectors = embedder.embed([p.text for p in some])
+            add_vectors(conn, tenant_id, model, some, vectors)
         conn.execute('ANALYZE "ChunkText", "ChunkVector"')
     texts = [query.text for query in each.queries]
-    figures = {}
+    figures: dict[Mode, float] = {}
     for mode in MODES:
         answers = search_many(tenant_id, texts, mode=mode, model=model)
         gains = [
@@ -145,7 +146,13 @@ def add_passages(conn: psycopg.Connection, tenant_id: str, passages: Sequence[Pa
         )
 
 
-def add_vectors(conn, tenant_id, model, passages, vectors) -> None:
+def add_vectors(
+    conn: psycopg.Connection,
+    tenant_id: str,
+    model: str,
+    passages: Sequence[Passage],
+    vectors: NDArray[np.float32],
+) -> None:
     """Add the vectors of passages, shape (n, 1536)."""
     register_vector(conn)
     packed = quantization.bits(vectors)

@@ -33,12 +33,12 @@ def embed_chunks(jobs: Sequence[tuple[EmbedChunks, Lease]]) -> None:
 
 @actor(EmbedMessages)
 def embed_messages(jobs: Sequence[tuple[EmbedMessages, Lease]]) -> None:
-    """Give the messages that lack it their vector."""
+    """Give messages the vector of what they say now."""
     for model, several in _by_model(jobs):
         leases = [lease for _, lease in several]
         ids = [message_id for job, _ in several for message_id in job.message_ids]
         with db.transaction(_tenant(leases)) as conn:
-            texts = embeddings.select_unembedded_messages(conn, ids, model)
+            texts = embeddings.select_messages(conn, ids)
         vectors = _vectors(model, texts)
         with effects(leases) as conn:
             if vectors is not None:

@@ -145,7 +145,7 @@ def _put_chunks(
         else:
             new.append(chunk)
     documents.delete_chunks(conn, [chunk_id for ids in old.values() for chunk_id in ids])
-    documents.move_chunks(conn, kept)
+    documents.move_chunks(conn, made.version.language, kept)
     return documents.insert_chunks(conn, document_id, made.version.language, new)
 
 

@@ -1,0 +1,400 @@
+"""The relay: what it sends, how much, to whom first, and what it does when something is gone."""
+
+import itertools
+import threading
+from collections import Counter
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producers.relay import WINDOW_MIN, Window
+from shared import db
+from shared.broker import Wire
+from shared.contracts import Probe
+from shared.db import Role
+from shared.queries import flights, outbox
+from tests.factories import (
+    KEY,
+    claim,
+    job,
+    make_relay,
+    make_tenant,
+    publish_jobs,
+    publish_probe,
+    rows,
+)
+
+QUEUE = "ailydian:queue:maintenance"
+WIRE = Wire("ailydian", KEY)
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def client(redis_url, pool):
+    with redis.Redis.from_url(redis_url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def relay(redis_url, client):
+    """A relay that has looked once already, so that its Redis is not new to it."""
+    relay = make_relay(redis_url)
+    relay.step()
+    return relay
+
+
+def publish_probes(tenant, count, **options):
+    first = next(_numbers)
+    jobs = [Probe(n=n, note=f"of {first}") for n in range(count)]
+    return publish_jobs(tenant, jobs, **options)
+
+
+def owner(statement, *values):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        return conn.execute(statement, values or None).rowcount
+
+
+def sent(client):
+    """The ids of the jobs whose wake-ups lie in Redis, in their order."""
+    return [WIRE.read("maintenance", message)[0] for message in client.lrange(QUEUE, 0, -1)]
+
+
+def flying():
+    return {row[0] for row in rows('SELECT "jobId" FROM "JobFlight"')}
+
+
+# ---- what is sent
+
+
+def test_a_due_job_is_sent_once(relay, client):
+    job_id = publish_probe(make_tenant())
+
+    for _ in range(3):
+        relay.step()
+
+    assert sent(client) == [job_id]
+    assert (job(job_id)["outbox"], job(job_id)["flight"]) == (0, 1)
+
+
+def test_a_tenant_with_three_jobs_does_not_wait_for_one_with_a_thousand(relay, client):
+    large, small = make_tenant(), make_tenant()
+    publish_probes(large, 1_000)
+    few = publish_probes(small, 3)
+
+    relay.step()
+
+    assert set(few) <= set(sent(client))
+
+
+def test_the_room_that_a_small_tenant_leaves_is_asked_for_again_at_once(relay, client):
+    large, small = make_tenant(), make_tenant()
+    publish_probes(large, 1_000)
+    publish_probes(small, 3)
+
+    assert relay.step()
+
+
+def test_tenants_that_only_wait_for_later_take_no_room_from_those_who_are_due(relay, client):
+    due = publish_probes(make_tenant(), 40)
+    for _ in range(10):
+        publish_probes(make_tenant(), 1, delay_s=3_600)
+
+    relay.step()
+
+    assert sent(client) == due
+
+
+def test_a_tenants_jobs_go_in_the_order_they_were_published(relay, client):
+    ids = publish_probes(make_tenant(), 30)
+
+    relay.step()
+
+    assert sent(client) == ids
+
+
+def test_no_more_than_a_window_lies_in_redis(relay, client):
+    publish_probes(make_tenant(), 500)
+
+    for _ in range(10):
+        assert relay.step()
+
+    assert client.llen(QUEUE) == len(flying()) == WINDOW_MIN
+
+
+def test_many_tenants_share_one_window(relay, client):
+    ids = [publish_probes(make_tenant(), 1)[0] for _ in range(WINDOW_MIN + 20)]
+
+    relay.step()
+
+    assert sent(client) == ids[:WINDOW_MIN]  # those that have waited longest
+
+
+def test_a_full_queue_does_not_keep_another_one_waiting(relay, client):
+    publish_probes(make_tenant(), 500)
+    relay.step()
+
+    owner("""UPDATE "JobOutbox" SET "queue" = 'scoring' WHERE mod("seq", 2) = 0""")
+    relay.step()
+
+    assert client.llen(QUEUE) == client.llen("ailydian:queue:scoring") == WINDOW_MIN
+
+
+def test_a_paused_queue_sends_nothing_until_it_goes_on(relay, client):
+    owner("""INSERT INTO "QueueState" ("queue", "paused") VALUES ('maintenance', true)""")
+    ids = publish_probes(make_tenant(), 5)
+
+    relay.step()
+    while_paused = client.llen(QUEUE)
+    owner('UPDATE "QueueState" SET "paused" = false')
+    relay.step()
+
+    assert while_paused == 0
+    assert sent(client) == ids
+
+
+def test_a_delayed_job_is_not_sent_before_it_is_due(relay, client):
+    [later] = publish_probes(make_tenant(), 1, delay_s=3_600)
+
+    relay.step()
+    before = client.llen(QUEUE)
+    owner("""UPDATE "JobOutbox" SET "dueAt" = now()""")
+    relay.step()
+
+    assert before == 0
+    assert sent(client) == [later]
+
+
+def test_relays_side_by_side_send_each_job_once(redis_url, client, relay):
+    tenants = [make_tenant() for _ in range(4)]
+    ids = [one for tenant in tenants for one in publish_probes(tenant, 250)]
+    found = []
+    lock = threading.Lock()
+
+    def relay_until_empty():
+        own = make_relay(redis_url)
+        while rows('SELECT 1 FROM "JobOutbox" LIMIT 1'):
+            own.step()
+            with lock:
+                while message := client.lpop(QUEUE):
+                    found.append(WIRE.read("maintenance", message)[0])
+
+    threads = [threading.Thread(target=relay_until_empty) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    found += sent(client)
+
+    assert Counter(found) == Counter(ids)
+
+
+# ---- what was lost
+
+
+def test_a_wiped_redis_is_filled_again_at_the_next_look(relay, client):
+    ids = publish_probes(make_tenant(), 20)
+    relay.step()
+
+    client.flushdb()
+    relay.step()
+
+    assert sorted(sent(client)) == sorted(ids)
+
+
+def test_a_refill_of_thousands_sends_each_once_and_ends(relay, client):
+    ids = publish_probes(make_tenant(), 2_500)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        flights.take_due(conn, {"maintenance": 3_000})
+
+    client.flushdb()
+    relay.step()
+
+    assert Counter(sent(client)) == Counter(ids)
+
+
+def test_running_jobs_are_not_sent_again_after_a_wipe(relay, client):
+    running, waiting = publish_probes(make_tenant(), 2)
+    claim(running)
+
+    client.flushdb()
+    relay.step()
+
+    assert sent(client) == [waiting]
+
+
+def test_lost_wakeups_are_sent_again_after_a_while(relay, client):
+    ids = publish_probes(make_tenant(), 5)
+    relay.step()
+    client.delete(QUEUE)
+
+    relay.sweep()
+    at_once = client.llen(QUEUE)
+    owner("""UPDATE "JobFlight" SET "sentAt" = now() - interval '6 seconds'""")
+    relay.sweep()
+
+    assert at_once == 0
+    assert sorted(sent(client)) == sorted(ids)
+
+
+def test_wakeups_that_nobody_takes_do_not_pile_up(relay, client):
+    ids = publish_probes(make_tenant(), 5)
+    relay.step()
+
+    for _ in range(3):
+        owner("""UPDATE "JobFlight" SET "sentAt" = now() - interval '2 minutes'""")
+        relay.sweep()
+
+    assert sorted(sent(client)) == sorted(ids)
+
+
+def test_one_wakeup_lost_from_a_queue_that_is_never_empty_is_sent_again(relay, client):
+    ids = publish_probes(make_tenant(), 5)
+    relay.step()
+    client.lpop(QUEUE)
+
+    owner("""UPDATE "JobFlight" SET "sentAt" = now() - interval '2 minutes'""")
+    relay.sweep()
+
+    assert set(sent(client)) == set(ids)
+
+
+def test_a_lapsed_lease_is_another_attempt(relay, client):
+    job_id = publish_probe(make_tenant())
+    claim(job_id, lease_s=0)
+
+    relay.sweep()
+
+    row = job(job_id)
+    assert (row["state"], row["attempt"], row["crashes"]) == ("PENDING", 1, 1)
+    assert (row["outbox"], row["flight"]) == (1, 0)
+    assert rows('SELECT "verdict", "errorType" FROM "JobAttempt"') == [("crashed", "LeaseLapsed")]
+
+
+def test_the_third_lapsed_lease_is_poison(relay):
+    job_id = publish_probe(make_tenant())
+
+    for _ in range(3):
+        owner("""UPDATE "JobOutbox" SET "dueAt" = now()""")
+        claim(job_id, lease_s=0)
+        relay.sweep()
+
+    assert job(job_id)["state"] == "DEAD"
+    assert rows('SELECT "reason" FROM "DeadLetter"') == [("poison",)]
+
+
+def test_a_lease_that_holds_is_left_alone(relay):
+    job_id = publish_probe(make_tenant())
+    claim(job_id, lease_s=30)
+
+    relay.sweep()
+
+    assert job(job_id)["state"] == "RUNNING"
+
+
+def test_flights_of_jobs_that_have_ended_are_removed(relay):
+    [lease] = claim(publish_probe(make_tenant()))
+    with db.transaction(None, role=Role.RELAY) as conn:
+        outbox.complete(conn, [(lease.job_id, lease.fence)])
+    owner(
+        """INSERT INTO "JobFlight" ("jobId", "tenantId", "queue", "attempt")
+           VALUES (%s, %s, 'maintenance', 0)""",
+        lease.job_id,
+        lease.tenant_id,
+    )
+
+    relay.sweep()
+
+    assert flying() == set()
+
+
+def test_the_depth_that_publishers_are_measured_by_is_counted(redis_url, client):
+    relay = make_relay(redis_url, queue_depth_max=77)
+    publish_probes(make_tenant(), 4, delay_s=60)
+
+    relay.sweep()
+
+    depth = """SELECT "depth", "depthMax" FROM "QueueState" WHERE "queue" = 'maintenance'"""
+    assert rows(depth) == [(4, 77)]
+
+
+# ---- what is away
+
+
+def test_while_redis_is_away_lapsed_leases_still_come_back(tmp_path, pool, database_url):
+    job_id = publish_probe(make_tenant())
+    claim(job_id, lease_s=0)
+    relay = make_relay(f"unix://{tmp_path}/no-server")
+    stop = threading.Event()
+
+    thread = threading.Thread(target=relay.run, args=(database_url, stop))
+    thread.start()
+    while job(job_id)["state"] == "RUNNING" and thread.is_alive():
+        stop.wait(0.02)
+    alive = thread.is_alive()
+    stop.set()
+    thread.join(10)
+
+    assert alive
+    assert job(job_id)["state"] == "PENDING"
+
+
+def test_a_job_published_while_redis_was_away_is_sent_when_it_is_back(tmp_path, redis_url, client):
+    socket = urlsplit(redis_url).path
+    relay = make_relay(redis_url.replace(socket, f"{tmp_path}/socket"))
+    job_id = publish_probe(make_tenant())
+    with pytest.raises(redis.ConnectionError):
+        relay.step()
+
+    (tmp_path / "socket").symlink_to(socket)
+    relay.step()  # it finds a Redis it does not know
+    relay.step()
+
+    assert sent(client) == [job_id]
+
+
+# ---- the window
+
+
+@given(
+    most=st.integers(1, 1_000),
+    taken=st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 1_000)), max_size=60),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_window_never_holds_more_than_its_maximum(most, taken):
+    window, length = Window(most), 0
+
+    for due, consumed in taken:
+        room = window.room(length)
+        length += min(room, due)
+        window.filled(full=due >= room)
+        assert room >= 0
+        assert length <= most
+        length -= min(length, consumed)
+
+
+def test_a_window_that_is_emptied_grows_to_its_maximum():
+    window = Window(1_000)
+    rooms = []
+
+    for _ in range(8):
+        rooms.append(window.room(0))
+        window.filled(full=True)
+
+    assert WINDOW_MIN == 64
+    assert rooms == [64, 128, 256, 512, 1_000, 1_000, 1_000, 1_000]
+
+
+def test_a_window_that_hardly_moves_shrinks_again():
+    window = Window(1_000)
+    for _ in range(6):
+        window.room(0)
+        window.filled(full=True)
+
+    window.filled(full=False)
+    for _ in range(200):
+        window.room(900)
+
+    assert window.room(0) == WINDOW_MIN
