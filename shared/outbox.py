@@ -154,17 +154,25 @@ def effects(leases: Sequence[Lease]) -> Iterator[Connection]:
     """
     tenants = {lease.tenant_id for lease in leases}
     assert len(tenants) == 1, "a transaction belongs to one tenant"
+    ids = ", ".join(_literal(lease.job_id) for lease in leases)
+    fences = ", ".join(str(int(lease.fence)) for lease in leases)
     # Effects are short statements over arrays: planning each anew would cost more than doing it.
-    claim = sql.SQL(
-        "SET LOCAL plan_cache_mode = force_generic_plan; SELECT ailydian_claim_receipts({}, {})"
-    ).format([lease.job_id for lease in leases], [lease.fence for lease in leases])
+    claim = (
+        "SET LOCAL plan_cache_mode = force_generic_plan; "
+        f"SELECT ailydian_claim_receipts(ARRAY[{ids}], ARRAY[{fences}]::bigint[])"
+    )
     try:
-        with db.transaction(tenants.pop(), first=claim.as_string()) as conn:
+        with db.transaction(tenants.pop(), first=claim) as conn:
             yield conn
     except psycopg.DatabaseError as error:
         raise refusal(error) from error
     for lease in leases:
         lease.receipted = True
+
+
+def _literal(text: str) -> str:
+    plain = "'" not in text and "\\" not in text
+    return f"'{text}'" if plain else sql.Literal(text).as_string()
 
 
 def _payload(job: Contract) -> str:
