@@ -8,7 +8,8 @@ SKIP LOCKED.
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 import redis
@@ -72,6 +73,7 @@ class Relay:
         self._wire = wire
         self._windows = {queue: Window(config.queue_window) for queue in QUEUES}
         self._sweep_at = self._depth_at = 0.0
+        self._look_s = BUSY_S_MIN
 
     def run(self, listen_url: str, stop: threading.Event) -> None:
         """Relay until told to stop, through every absence of Redis and Postgres."""
@@ -92,17 +94,18 @@ class Relay:
         """One turn of the loop. Returns how long to wait for the next, in seconds."""
         now = time.monotonic()
         try:
-            busy = self.step()
             if now >= self._sweep_at:
                 self._sweep_at = now + self._config.sweep_s
                 self.sweep()
+            waits = self.step()
         except AWAY as error:
             log.warning("redis.away", error=str(error))
             self.take_back_lapsed()
             return _AWAY_S
-        if not busy:
+        if not waits:
+            self._look_s = BUSY_S_MIN
             return min(IDLE_S, self._config.sweep_s)
-        return min(max(time.monotonic() - now, BUSY_S_MIN), BUSY_S_MAX)
+        return self._look_s
 
     def step(self) -> bool:
         """Send what is due and fits.
@@ -110,19 +113,21 @@ class Relay:
         Returns:
             Whether to look again soon: more may wait than was sent.
         """
-        lengths = self._lengths()
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            queues = flights.select_waiting_queues(conn, list(QUEUES))
+        lengths = self._lengths(queues)
         room = {queue: self._windows[queue].room(length) for queue, length in lengths.items()}
         wanted = {queue: free for queue, free in room.items() if free}
-        if not wanted:
-            return True
-        with db.transaction(None, role=Role.RELAY) as conn:
-            due = flights.take_due(conn, wanted)
+        due: list[Wakeup] = []
+        if wanted:
+            with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+                due = flights.take_due(conn, wanted)
         self.send(due)
-        sent = {queue: 0 for queue in wanted}
-        for wakeup in due:
-            sent[wakeup.queue] += 1
+        sent = Counter(wakeup.queue for wakeup in due)
         for queue, free in wanted.items():
             self._windows[queue].filled(full=sent[queue] >= free)
+        # A list that nobody empties is looked at less and less often.
+        self._look_s = BUSY_S_MIN if due else min(self._look_s * 2, BUSY_S_MAX)
         # Not only after a full window: a small tenant leaves a part of its share unused.
         return len(wanted) < len(room) or bool(due)
 
@@ -140,18 +145,10 @@ class Relay:
     def sweep(self) -> None:
         """Take lapsed leases back, send lost wake-ups again, count what waits."""
         self.take_back_lapsed()
-        lengths = self._lengths()
-        empty = [queue for queue, length in lengths.items() if length == 0]
-        with db.transaction(None, role=Role.RELAY) as conn:
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             flights.delete_stale(conn)
-            lost = flights.resend(conn, empty, older_s=self._config.redelivery_s, limit=RESEND_MAX)
-            # Old alone is not lost: where nobody works, the wake-ups still lie there.
             waiting = flights.count_waiting(conn)
-            short = [queue for queue in QUEUES if 0 < lengths[queue] < waiting.get(queue, 0)]
-            lost += flights.resend(conn, short, older_s=FORGOTTEN_S, limit=RESEND_MAX)
-        if lost:
-            log.warning("wakeups.resent", count=len(lost))
-            self.send(lost)
+        self._resend_lost(waiting)
         if time.monotonic() >= self._depth_at:
             began = time.monotonic()
             with db.transaction(None, role=Role.RELAY) as conn:
@@ -159,6 +156,19 @@ class Relay:
                 workers.delete_silent(conn, silent_s=SILENT_S)
             # Counting a million rows takes a while: spend at most one part in a hundred on it.
             self._depth_at = began + max(DEPTH_EVERY_S, 100 * (time.monotonic() - began))
+
+    def _resend_lost(self, waiting: Mapping[str, int]) -> None:
+        """Send wake-ups again that nobody has answered, by queue as (not yet claimed)."""
+        lengths = self._lengths(list(waiting))
+        empty = [queue for queue, length in lengths.items() if length == 0]
+        # Old alone is not lost: where nobody works, the wake-ups still lie there.
+        short = [queue for queue, length in lengths.items() if 0 < length < waiting[queue]]
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            lost = flights.resend(conn, empty, older_s=self._config.redelivery_s, limit=RESEND_MAX)
+            lost += flights.resend(conn, short, older_s=FORGOTTEN_S, limit=RESEND_MAX)
+        if lost:
+            log.warning("wakeups.resent", count=len(lost))
+            self.send(lost)
 
     def take_back_lapsed(self) -> None:
         """Give jobs whose lease ended unrenewed their next attempt, or bury the poisonous."""
@@ -174,17 +184,17 @@ class Relay:
         if lapsed:
             log.warning("leases.lapsed", again=again, buried=buried)
 
-    def _lengths(self) -> dict[str, int]:
-        """How many wake-ups wait in each queue; a wiped Redis is noticed here, and refilled."""
+    def _lengths(self, queues: Sequence[str]) -> dict[str, int]:
+        """How many wake-ups lie in these queues; a wiped Redis is noticed here, and refilled."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.set(self._wire.epoch_key, secrets.token_hex(8), nx=True)
-            for queue in QUEUES:
+            for queue in queues:
                 pipe.llen(self._wire.queue_key(queue))
             wiped, *lengths = pipe.execute()
         if wiped:
             self._refill()
-            return dict.fromkeys(QUEUES, self._config.queue_window)
-        return dict(zip(QUEUES, lengths, strict=True))
+            return dict.fromkeys(queues, self._config.queue_window)
+        return dict(zip(queues, lengths, strict=True))
 
     def _refill(self) -> None:
         total = 0

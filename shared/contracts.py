@@ -6,7 +6,6 @@ way old rows do not fit, raise `schema_version` and give `upcasts` the step from
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -56,10 +55,7 @@ class Contract(BaseModel):
 
     def key(self) -> str:
         """The idempotency key: a hash of the fields, the same for the same fact."""
-        canonical = json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any], version: int) -> Self:

@@ -27,15 +27,13 @@ class Role(StrEnum):
 
 # The ledger's statements name jobs by id, a few at a time. Their plans are made once and by index:
 # neither planned anew for each call, nor caught with a plan from when the tables were empty.
-_BY_INDEX = ", ".join(
-    f"set_config('{name}', '{value}', true)"
-    for name, value in {
-        "plan_cache_mode": "force_generic_plan",
-        "enable_seqscan": "off",
-        "enable_hashjoin": "off",
-        "enable_mergejoin": "off",
-    }.items()
+_BY_INDEX = (
+    "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; "
+    "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
 )
+# What a crash of Postgres takes back (less than a second of it) the ledger does again: a lost claim
+# is claimed anew, a lost receipt is lost with its effects. So such a commit need not wait for disk.
+_REDOABLE = "SET LOCAL synchronous_commit = off; "
 
 
 class Pool:
@@ -74,7 +72,12 @@ class Pool:
 
     @contextmanager
     def transaction(
-        self, tenant_id: TenantId | None, *, role: Role = Role.APP, first: str = ""
+        self,
+        tenant_id: TenantId | None,
+        *,
+        role: Role = Role.APP,
+        first: str = "",
+        durable: bool = True,
     ) -> Iterator[Connection]:
         """Open a transaction whose first statement sets its role and its tenant.
 
@@ -82,6 +85,8 @@ class Pool:
             tenant_id: Whose rows may be seen; None with a role that serves all tenants.
             role: The database role the transaction runs as.
             first: SQL without parameters that travels in the same round trip as BEGIN.
+            durable: Whether COMMIT waits for the disk; False only for what the ledger would do
+                again, were it lost.
 
         Yields:
             A connection inside the transaction. Leaving the block commits, an exception rolls
@@ -96,7 +101,7 @@ class Pool:
         except PoolTimeout as error:
             raise ServerUnavailable(f"Postgres gives no connection: {error}") from error
         try:
-            _begin(conn, tenant_id, role, first)
+            _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
             yield conn
             _commit(conn)
         except psycopg.OperationalError as error:
@@ -114,11 +119,10 @@ class Pool:
 
 def _begin(conn: Connection, tenant_id: TenantId | None, role: Role, first: str) -> None:
     tenant = psycopg.sql.Literal(tenant_id or "").as_string(conn)
-    plans = f", {_BY_INDEX}" if role is Role.RELAY else ""
+    plans = _BY_INDEX if role is Role.RELAY else ""
     # One simple-protocol message: BEGIN, the two settings and what must come first.
     begin = (
-        f"BEGIN; SELECT set_config('role', '{role.value}', true), "
-        f"set_config('app.tenant_id', {tenant}, true){plans}; {first}"
+        f"BEGIN; SET LOCAL ROLE {role.value}; SET LOCAL app.tenant_id = {tenant}; {plans}{first}"
     )
     try:
         _send(conn, begin.encode())
@@ -182,11 +186,11 @@ def close_pool() -> None:
 
 
 def transaction(
-    tenant_id: TenantId | None, *, role: Role = Role.APP, first: str = ""
+    tenant_id: TenantId | None, *, role: Role = Role.APP, first: str = "", durable: bool = True
 ) -> AbstractContextManager[Connection]:
     """`Pool.transaction` of this process's pool."""
     assert _Process.pool is not None, "call db.open_pool() before the first transaction"
-    return _Process.pool.transaction(tenant_id, role=role, first=first)
+    return _Process.pool.transaction(tenant_id, role=role, first=first, durable=durable)
 
 
 def sentence(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """Publish once, effect once: the two functions that every producer and every actor uses."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -132,21 +131,27 @@ def refusal(error: psycopg.Error) -> Exception:
 
 
 @contextmanager
-def effect(lease: Lease) -> Iterator[Connection]:
+def effect(lease: Lease, *, durable: bool = False) -> Iterator[Connection]:
     """Open the one transaction in which this attempt may write.
 
     The receipt is claimed with the first statement, so what follows commits together with it or
     not at all; no later attempt can commit a second time.
 
+    Args:
+        lease: The attempt.
+        durable: Whether COMMIT waits for the disk. Otherwise a crash of Postgres itself may take
+            back what was committed in the second before, receipt and effects together, and the
+            job is done again: right, unless someone outside was told.
+
     Raises:
         LeaseLost: The job was done before, or someone newer owns it. Nothing was written.
     """
-    with effects([lease]) as conn:
+    with effects([lease], durable=durable) as conn:
         yield conn
 
 
 @contextmanager
-def effects(leases: Sequence[Lease]) -> Iterator[Connection]:
+def effects(leases: Sequence[Lease], *, durable: bool = False) -> Iterator[Connection]:
     """As `effect`, for the jobs of one tenant that a batch actor does together.
 
     Raises:
@@ -162,7 +167,7 @@ def effects(leases: Sequence[Lease]) -> Iterator[Connection]:
         f"SELECT ailydian_claim_receipts(ARRAY[{ids}], ARRAY[{fences}]::bigint[])"
     )
     try:
-        with db.transaction(tenants.pop(), first=claim) as conn:
+        with db.transaction(tenants.pop(), first=claim, durable=durable) as conn:
             yield conn
     except psycopg.DatabaseError as error:
         raise refusal(error) from error
@@ -176,11 +181,12 @@ def _literal(text: str) -> str:
 
 
 def _payload(job: Contract) -> str:
-    payload = json.dumps(job.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
-    if len(payload.encode()) > PAYLOAD_BYTES_MAX:
+    payload = job.model_dump_json()
+    size = len(payload.encode())
+    if size > PAYLOAD_BYTES_MAX:
         raise PayloadTooLarge(
-            f"{job.actor_name}: its payload is {len(payload.encode()):,} bytes, at most "
-            f"{PAYLOAD_BYTES_MAX:,} fit; keep the bytes in a table and send their id."
+            f"{job.actor_name}: its payload is {size:,} bytes, at most {PAYLOAD_BYTES_MAX:,} fit; "
+            f"keep the bytes in a table and send their id."
         )
     if "\\u0000" in payload:
         raise PayloadRefused(f"{job.actor_name}: a text holds NUL, which Postgres cannot store.")

@@ -85,9 +85,7 @@ def read(environment: dict[str, str]) -> Settings:
         known = Settings.model_fields.get(name)
         if known is not None:
             name = known.alias or f"AILYDIAN_{name.upper()}"
-        raise ConfigurationBroken(
-            f"The setting {name} is not usable: {first['msg']}."
-        ) from None
+        raise ConfigurationBroken(f"The setting {name} is not usable: {first['msg']}.") from None
 
 
 @cache

@@ -185,7 +185,7 @@ class LedgerConsumer(Consumer):
     def _claim(self, wakeups: list[tuple[JobId, int]]) -> list[Lease]:
         if not wakeups:
             return []
-        with db.transaction(None, role=Role.RELAY) as conn:
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             rows = outbox.claim(conn, wakeups, worker=self._worker_id, lease_s=self._lease_s)
             unknown: list[JobId] = []
             if len(rows) < len(wakeups):

@@ -71,7 +71,7 @@ class Completion:
         held = [(lease.job_id, lease.fence) for lease in group]
         while True:
             try:
-                with db.transaction(None, role=Role.RELAY) as conn:
+                with db.transaction(None, role=Role.RELAY, durable=False) as conn:
                     completed = outbox.complete(conn, held)
             except ServerUnavailable as error:
                 log.warning("completion.postponed", jobs=len(held), error=str(error))

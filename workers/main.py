@@ -140,7 +140,7 @@ def _keep(
 def _renew(runtime: Runtime) -> None:
     held = runtime.holding.all()
     if held:
-        with db.transaction(None, role=Role.RELAY) as conn:
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             outbox.renew(conn, held, lease_s=runtime.lease_s)
 
 

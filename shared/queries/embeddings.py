@@ -12,6 +12,8 @@ from shared.db import Connection
 from shared.ids import ChunkId, MessageId
 
 # A text that stands elsewhere in the tenant has its vector already: the live rows are the cache.
+# Sub-selects with OFFSET 0 or LIMIT 1 are looked up one by one, by their whole key: under row level
+# security the planner, without statistics, would as soon read all the rows of the tenant.
 REUSE: Final = """
     WITH found AS (
         SELECT c."id" AS "chunkId", c."documentId", v."model", v."bits", v."embedding" AS "half",
@@ -20,13 +22,18 @@ REUSE: Final = """
             SELECT o."id" FROM "DocumentChunk" o
             WHERE o."tenantId" = c."tenantId" AND o."contentSha256" = c."contentSha256"
               AND o."id" <> c."id"
-              AND EXISTS (SELECT 1 FROM "ChunkEmbedding" x
-                          WHERE x."chunkId" = o."id" AND x."model" = %(model)s)
+              AND (SELECT x."model" FROM "ChunkEmbedding" x WHERE x."chunkId" = o."id" LIMIT 1)
+                  = %(model)s
             LIMIT 1
         ) o
-        JOIN "ChunkEmbedding" e ON e."chunkId" = o."id"
-        JOIN "ChunkVector" v ON v."tenantId" = c."tenantId" AND v."model" = %(model)s
-                            AND v."chunkId" = o."id"
+        CROSS JOIN LATERAL (
+            SELECT e."embedding" FROM "ChunkEmbedding" e WHERE e."chunkId" = o."id" OFFSET 0
+        ) e
+        CROSS JOIN LATERAL (
+            SELECT * FROM "ChunkVector" v
+            WHERE v."tenantId" = c."tenantId" AND v."model" = %(model)s AND v."chunkId" = o."id"
+            OFFSET 0
+        ) v
         WHERE c."id" = ANY(%(ids)s::text[])
     ), live AS (
         INSERT INTO "ChunkEmbedding" ("chunkId", "embedding", "model")
@@ -61,8 +68,8 @@ class TextToEmbed:
 SELECT_UNEMBEDDED: Final = """
     SELECT c."id", c."content", c."tokenCount" FROM "DocumentChunk" c
     WHERE c."id" = ANY(%(ids)s::text[])
-      AND NOT EXISTS (SELECT 1 FROM "ChunkVector" v WHERE v."tenantId" = c."tenantId"
-                      AND v."model" = %(model)s AND v."chunkId" = c."id")
+      AND (SELECT v."chunkId" FROM "ChunkVector" v WHERE v."tenantId" = c."tenantId"
+           AND v."model" = %(model)s AND v."chunkId" = c."id" LIMIT 1) IS NULL
 """
 
 

@@ -17,6 +17,17 @@ class Wakeup:
     attempt: int
 
 
+SELECT_WAITING_QUEUES: Final = """
+    SELECT q."queue" FROM unnest(%(queues)s::text[]) AS q("queue")
+    WHERE EXISTS (SELECT 1 FROM "JobOutbox" o WHERE o."queue" = q."queue")
+"""
+
+
+def select_waiting_queues(conn: Connection, queues: list[str]) -> list[str]:
+    """Those of the queues that have jobs in the outbox, due or delayed."""
+    return [row[0] for row in conn.execute(SELECT_WAITING_QUEUES, {"queues": queues})]
+
+
 # Fair between tenants: `lanes` walks the distinct (queue, tenant) pairs by a loose index scan, a
 # step a pair however many rows wait in it; each lane that is due then gives an equal share of the
 # free room, and where there are more lanes than room, those that have waited longest give one.

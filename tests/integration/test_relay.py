@@ -3,14 +3,14 @@
 import itertools
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 import redis
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from producers.relay import WINDOW_MIN, Window
+from producers.relay import WINDOW_MIN
 from shared import db
 from shared.broker import Wire
 from shared.contracts import Probe
@@ -156,15 +156,30 @@ def test_a_paused_queue_sends_nothing_until_it_goes_on(relay, client):
 
 
 def test_a_delayed_job_is_not_sent_before_it_is_due(relay, client):
-    [later] = publish_probes(make_tenant(), 1, delay_s=3_600)
+    tenant = make_tenant()
+    [now] = publish_probes(tenant, 1)
+    [later] = publish_probes(tenant, 1, delay_s=3_600)
 
     relay.step()
-    before = client.llen(QUEUE)
+    before = sent(client)
+    client.delete(QUEUE)
     owner("""UPDATE "JobOutbox" SET "dueAt" = now()""")
     relay.step()
 
-    assert before == 0
-    assert sent(client) == [later]
+    assert (before, sent(client)) == ([now], [later])
+
+
+def test_what_another_relay_is_taking_is_not_waited_for(relay, client, database_url):
+    first, *others = publish_probes(make_tenant(), 10)
+
+    with psycopg.connect(database_url) as conn, ThreadPoolExecutor(1) as threads:
+        conn.execute('SELECT FROM "JobOutbox" WHERE "jobId" = %s FOR UPDATE', [first])
+        try:
+            threads.submit(relay.step).result(10)
+        finally:
+            conn.rollback()
+
+    assert sent(client) == others
 
 
 def test_relays_side_by_side_send_each_job_once(redis_url, client, relay):
@@ -353,48 +368,3 @@ def test_a_job_published_while_redis_was_away_is_sent_when_it_is_back(tmp_path, 
     relay.step()
 
     assert sent(client) == [job_id]
-
-
-# ---- the window
-
-
-@given(
-    most=st.integers(1, 1_000),
-    taken=st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 1_000)), max_size=60),
-)
-@settings(max_examples=150, deadline=None)
-def test_a_window_never_holds_more_than_its_maximum(most, taken):
-    window, length = Window(most), 0
-
-    for due, consumed in taken:
-        room = window.room(length)
-        length += min(room, due)
-        window.filled(full=due >= room)
-        assert room >= 0
-        assert length <= most
-        length -= min(length, consumed)
-
-
-def test_a_window_that_is_emptied_grows_to_its_maximum():
-    window = Window(1_000)
-    rooms = []
-
-    for _ in range(8):
-        rooms.append(window.room(0))
-        window.filled(full=True)
-
-    assert WINDOW_MIN == 64
-    assert rooms == [64, 128, 256, 512, 1_000, 1_000, 1_000, 1_000]
-
-
-def test_a_window_that_hardly_moves_shrinks_again():
-    window = Window(1_000)
-    for _ in range(6):
-        window.room(0)
-        window.filled(full=True)
-
-    window.filled(full=False)
-    for _ in range(200):
-        window.room(900)
-
-    assert window.room(0) == WINDOW_MIN
