@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from shared import db, providers, tokens
+from shared import db, language, providers, tokens
 from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument
 from shared.db import Connection
 from shared.errors import DocumentNotFound
@@ -18,7 +18,7 @@ from shared.queries.documents import ChunkRow, Version, ingest_key
 from shared.settings import settings
 from workers import sandbox
 from workers.broker import actor
-from workers.domain import chunking, language
+from workers.domain import chunking
 from workers.parsers import KindName, Parsed
 
 EMBED_CHUNKS_MAX = 64
