@@ -714,7 +714,8 @@ CREATE TABLE IF NOT EXISTS "Document" (
     "ingestedAt"     TIMESTAMPTZ,
     "ingestedSha256" TEXT,         -- of the content that the chunks were made from
     "uploadSha256"   TEXT,         -- of the bytes that were submitted
-    "submittedAt"    TIMESTAMPTZ,  -- when they were: the later of two submissions stays
+    "submittedAt"    TIMESTAMPTZ,  -- when they were: the later of two submissions stays,
+    "submittedJobId" TEXT,         -- and of two in one transaction the one published later
     "ingestVersion"  INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT "Document_tenantId_ingestKey_key" UNIQUE ("tenantId", "ingestKey"),
     CONSTRAINT "Document_sha256_check"
@@ -1489,10 +1490,13 @@ COMMENT ON TABLE "WorkerProcess" IS 'Worker processes and when each was last hea
 CREATE TABLE IF NOT EXISTS "Upload" (
     "id"        TEXT NOT NULL DEFAULT ailydian_new_id(),
     "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "ingestKey" TEXT NOT NULL,
+    "sha256"    TEXT NOT NULL,
     "content"   BYTEA NOT NULL,
     "createdAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY ("tenantId", "id")
 );
+CALL ailydian_build_index('Upload', 'tenantId', 'ingestKey');
 DO $$
 BEGIN
     -- Uploads live for seconds: compressing them is not worth their while.

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import psycopg
 import structlog
 
 from shared import db
@@ -77,6 +78,11 @@ class Completion:
                 log.warning("completion.postponed", jobs=len(held), error=str(error))
                 time.sleep(_AGAIN_S)
                 continue
+            except psycopg.Error as error:
+                # Nothing was completed: the leases lapse, and the jobs are done again.
+                log.error("completion.failed", jobs=len(held), error=db.sentence(error))
+                self._holding.drop(group)
+                return
             if completed < len(held):
                 log.warning("lease.lost", jobs=len(held) - completed)
             self._holding.drop(group)

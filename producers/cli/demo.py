@@ -99,7 +99,7 @@ def _ingest(tenant_id: TenantId, check: Check, say: Say) -> None:
 def _replay(tenant_id: TenantId, check: Check, say: Say) -> int:
     """A job dies because its upload is gone; the bytes come back, and it is replayed."""
     with db.transaction(tenant_id) as conn:
-        upload_id = documents.insert_upload(conn, LOST.encode())
+        upload_id = documents.insert_upload(conn, "", "", LOST.encode())
         job = IngestDocument(
             content_sha256=uuid.uuid4().hex * 2,  # another letter each time
             source="found-letter.txt",

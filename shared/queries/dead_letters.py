@@ -141,10 +141,13 @@ DISCARD: Final = """
     ), ended AS (
         UPDATE "Job" j SET "state" = 'CANCELLED'
         FROM mine WHERE j."id" = mine."id" AND j."state" = 'DEAD'
-        RETURNING j."id", j."tenantId"
+        RETURNING j."id", j."tenantId", j."payload" ->> 'upload_id' AS "uploadId"
     ), lifted AS (
         DELETE FROM "DeadLetter" d USING ended e
         WHERE d."tenantId" = e."tenantId" AND d."jobId" = e."id"
+    ), forgotten AS (
+        DELETE FROM "Upload" u USING ended e
+        WHERE u."tenantId" = e."tenantId" AND u."id" = e."uploadId"
     )
     SELECT count(*) FROM ended
 """

@@ -6,22 +6,37 @@ from datetime import datetime
 from typing import Final
 
 from shared.db import Connection
-from shared.ids import ChunkId, DocumentId
+from shared.ids import ChunkId, DocumentId, JobId
 
 INSERT_UPLOAD: Final = """
-    INSERT INTO "Upload" ("content") VALUES (%(content)b) RETURNING "id"
+    INSERT INTO "Upload" ("ingestKey", "sha256", "content")
+    VALUES (%(key)s, %(sha256)s, %(content)b) RETURNING "id"
 """
 
 
-def insert_upload(conn: Connection, content: bytes) -> str:
+def insert_upload(conn: Connection, ingest_key: str, sha256: str, content: bytes) -> str:
     """Keep bytes until they are ingested. Returns their id."""
-    row = conn.execute(INSERT_UPLOAD, {"content": content}).fetchone()
+    values = {"key": ingest_key, "sha256": sha256, "content": content}
+    row = conn.execute(INSERT_UPLOAD, values).fetchone()
     assert row is not None, "INSERT .. RETURNING yields a row"
     return str(row[0])
 
 
+SELECT_NEWEST_UPLOAD: Final = """
+    SELECT "id", "sha256" FROM "Upload"
+    WHERE "tenantId" = current_setting('app.tenant_id') AND "ingestKey" = %(key)s
+    ORDER BY "createdAt" DESC, "id" DESC LIMIT 1
+"""
+
+
+def select_newest_upload(conn: Connection, ingest_key: str) -> tuple[str, str] | None:
+    """The last bytes of a document that are still on their way, as (id, hash), or None."""
+    return conn.execute(SELECT_NEWEST_UPLOAD, {"key": ingest_key}).fetchone()
+
+
 RESTORE_UPLOAD: Final = """
-    INSERT INTO "Upload" ("id", "content") VALUES (%(id)s, %(content)b)
+    INSERT INTO "Upload" ("id", "ingestKey", "sha256", "content")
+    VALUES (%(id)s, '', '', %(content)b)
 """
 
 
@@ -118,23 +133,26 @@ class Version:
     upload_sha256: str
     content_sha256: str
     submitted_at: datetime
+    submitted_job_id: JobId
 
 
 # Of two versions on their way at once the one submitted later stays, whichever comes first.
 PUT_VERSION: Final = """
     INSERT INTO "Document" AS d ("tenantId", "ingestKey", "title", "content", "source", "kind",
         "language", "uploadSha256", "contentSha256", "ingestedSha256", "ingestedAt",
-        "submittedAt", "ingestVersion")
+        "submittedAt", "submittedJobId", "ingestVersion")
     VALUES (current_setting('app.tenant_id'), %(ingest_key)s, %(title)s, %(content)s, %(source)s,
         %(kind)s, %(language)s, %(upload_sha256)s, %(content_sha256)s, %(content_sha256)s, now(),
-        %(submitted_at)s, 1)
+        %(submitted_at)s, %(submitted_job_id)s, 1)
     ON CONFLICT ("tenantId", "ingestKey") DO UPDATE
     SET "title" = excluded."title", "content" = excluded."content", "kind" = excluded."kind",
         "language" = excluded."language", "uploadSha256" = excluded."uploadSha256",
         "contentSha256" = excluded."contentSha256", "ingestedSha256" = excluded."ingestedSha256",
         "ingestedAt" = excluded."ingestedAt", "submittedAt" = excluded."submittedAt",
+        "submittedJobId" = excluded."submittedJobId",
         "ingestVersion" = d."ingestVersion" + 1
-    WHERE d."submittedAt" IS NULL OR d."submittedAt" <= excluded."submittedAt"
+    WHERE d."submittedAt" IS NULL OR (d."submittedAt", d."submittedJobId")
+        <= (excluded."submittedAt", excluded."submittedJobId")
     RETURNING d."id", d."ingestVersion"
 """
 

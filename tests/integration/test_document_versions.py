@@ -2,6 +2,8 @@
 
 import pytest
 
+from producers.documents import submit_document
+from shared import db
 from shared.errors import DocumentRefused
 from tests.articles import (
     TABLES,
@@ -160,3 +162,42 @@ def test_a_chunk_below_a_renamed_heading_is_found_by_its_new_name():
                WHERE "tsv" @@ to_tsquery('english', %s)"""
     assert rows(found, "submarines") == [(counts()["DocumentChunk"],)]
     assert rows(found, "lighthouses") == [(0,)]
+
+
+def test_going_back_to_the_first_version_while_the_second_is_on_its_way_ends_on_the_first():
+    tenant = make_tenant()
+
+    for part in (1, 2, 1):
+        submit(tenant, article(part), source="coast.md")
+    do_all()
+
+    [(content,)] = rows('SELECT "content" FROM "Document"')
+    assert content == article(1).strip()
+
+
+def test_the_live_version_is_no_answer_while_another_is_on_its_way():
+    tenant = make_tenant()
+    ingested(tenant, article(1), source="coast.md")
+    submit(tenant, article(2), source="coast.md")
+
+    back = submit(tenant, article(1), source="coast.md")
+    do_all()
+
+    assert back.state == "PUBLISHED"
+    [(content,)] = rows('SELECT "content" FROM "Document"')
+    assert content == article(1).strip()
+
+
+def test_of_two_versions_in_one_transaction_the_one_published_later_stays():
+    tenant = make_tenant()
+    with db.transaction(tenant) as conn:
+        first = submit_document(conn, article(1), source="coast.md")
+        second = submit_document(conn, article(2), source="coast.md")
+
+    for one in (second, first):
+        [lease] = claim(one.job_id)
+        do(lease)
+
+    [(content,)] = rows('SELECT "content" FROM "Document"')
+    assert content == article(2).strip()
+    assert job(first.job_id)["outcome"]["status"] == "SUPERSEDED"

@@ -120,6 +120,7 @@ def _make(job: IngestDocument, lease: Lease, content: bytes, title: str | None) 
         upload_sha256=job.content_sha256,
         content_sha256=hashlib.sha256(text.encode()).hexdigest(),
         submitted_at=lease.created_at,
+        submitted_job_id=lease.job_id,
     )
     return _Made(version, chunks)
 
