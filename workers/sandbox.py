@@ -6,6 +6,7 @@ no environment, no network, no files and hard limits; a limit hit kills it and n
 
 import json
 import os
+import resource
 import queue
 import selectors
 import signal
@@ -178,6 +179,8 @@ class _Child:
             Path(folder).rmdir()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        # A process inherits the peak of the one that forked it: below that it tells nothing.
+        self._inherited_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
@@ -269,7 +272,8 @@ class _Child:
         self._process.returncode = code
         if -code == signal.SIGXCPU:
             return _ChildDied("time_limit", "It takes more CPU time to read than allowed.")
-        if usage.ru_maxrss * 1024 >= _MEMORY_SHARE * self._limits.memory_bytes_max:
+        enough = usage.ru_maxrss * 1024 >= _MEMORY_SHARE * self._limits.memory_bytes_max
+        if enough and usage.ru_maxrss > self._inherited_peak:
             return _ChildDied("memory_limit", "It needs more memory than allowed.")
         return _ChildDied("crashed", f"Its reader ended with code {code}.", used=used)
 
