@@ -6,8 +6,8 @@ no environment, no network, no files and hard limits; a limit hit kills it and n
 
 import json
 import os
-import resource
 import queue
+import resource
 import selectors
 import signal
 import subprocess

@@ -1,5 +1,6 @@
 """Queue `ingest`: bytes in, a document with its chunks in Postgres out."""
 
+import atexit
 import hashlib
 import json
 from collections import defaultdict
@@ -35,7 +36,9 @@ class _Made:
 
 @cache
 def _parsers() -> sandbox.Sandbox:
-    return sandbox.Sandbox()
+    parsers = sandbox.Sandbox()
+    atexit.register(parsers.close)
+    return parsers
 
 
 @actor(IngestDocument)
