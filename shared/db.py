@@ -1,5 +1,6 @@
 """One pool, one way to open a transaction. Role and tenant are set here and nowhere else."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
@@ -36,6 +37,17 @@ _BY_INDEX = (
 _REDOABLE = "SET LOCAL synchronous_commit = off; "
 
 
+class _Stack(deque[Connection]):
+    """Idle connections, the last one used first: it has its plans and catalogues at hand.
+
+    The library hands them out in turn, so that every one of a process's connections plans every
+    statement; when a burst of work opens forty, that costs more than the work.
+    """
+
+    def popleft(self) -> Connection:
+        return self.pop()
+
+
 class Pool:
     """Connections of one process, handed out only inside `transaction`."""
 
@@ -60,6 +72,7 @@ class Pool:
             },
             configure=self._configure,
         )
+        self._pool._pool = _Stack()
 
     def _configure(self, conn: Connection) -> None:
         conn.prepare_threshold = self._prepare_threshold

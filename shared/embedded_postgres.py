@@ -38,6 +38,7 @@ _SETTINGS: Final = {
     "max_wal_size": "2GB",
     "random_page_cost": "1.1",
     "jit": "off",  # compiling costs more than our short statements do
+    "autovacuum_naptime": "5s",  # statistics soon after the first rows: plans depend on them
 }
 # For tests alone: a crash of the machine may lose everything, a crash of a process nothing.
 _NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}

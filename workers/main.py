@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with embedded.use(settings()) as servers:
         db.open_pool(
             servers.database_url,
-            size=options.threads + len(QUEUES) + 3,
+            size=options.threads + 4,
             prepared_statements=settings().prepared_statements,
         )
         try:
