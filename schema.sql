@@ -1362,7 +1362,8 @@ DO $$
 BEGIN
     IF to_regtype('public."JobPayload"') IS NULL THEN
         CREATE DOMAIN "JobPayload" AS JSONB
-            CONSTRAINT "JobPayload_check" CHECK (jsonb_typeof(VALUE) = 'object');
+            CONSTRAINT "JobPayload_check"
+            CHECK (jsonb_typeof(VALUE) = 'object' AND pg_column_size(VALUE) <= 131072);
     END IF;
 END $$;
 

@@ -21,7 +21,7 @@ import redis
 import structlog
 
 from shared import db
-from shared.broker import AWAY, BLOCK_S
+from shared.broker import AWAY, BLOCK_S, is_wrong_type, mend
 from shared.contracts import Contract, contract_named
 from shared.db import Role
 from shared.errors import AilydianError, PayloadRefused, ServerUnavailable, TenantNotFound
@@ -70,6 +70,9 @@ class Door:
                 while not stop.is_set():
                     self.turn(block_s=min(BLOCK_S, 2.0))
             except (*AWAY, ServerUnavailable) as error:
+                if is_wrong_type(error):
+                    mend(self._client, self._stream)
+                    continue
                 log.warning("door.away", error=str(error))
                 stop.wait(_AWAY_S)
 
@@ -123,6 +126,8 @@ def _read(entry: bytes, fields: Fields) -> Request:
         texts = {name.decode(): value.decode() for name, value in fields.items()}
     except UnicodeDecodeError:
         raise PayloadRefused("A field is not UTF-8.") from None
+    if any("\0" in text for text in texts.values()):
+        raise PayloadRefused("A field holds NUL, which Postgres cannot store.")
     if texts.keys() != _REQUIRED:
         raise PayloadRefused("An entry has exactly the fields job, tenant, key and payload.")
     if not 0 < len(fields[b"key"]) <= FIELD_BYTES_MAX:

@@ -16,7 +16,7 @@ import redis
 import structlog
 
 from shared import db, leases
-from shared.broker import AWAY, Wire
+from shared.broker import AWAY, Wire, is_wrong_type, mend
 from shared.contracts import QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable
@@ -190,11 +190,19 @@ class Relay:
             pipe.set(self._wire.epoch_key, secrets.token_hex(8), nx=True)
             for queue in queues:
                 pipe.llen(self._wire.queue_key(queue))
-            wiped, *lengths = pipe.execute()
+            wiped, *lengths = pipe.execute(raise_on_error=False)
+        found = dict(zip(queues, lengths, strict=True))
+        for queue, length in found.items():
+            if is_wrong_type(length):  # one damaged key must not stop the other queues
+                mend(self._client, self._wire.queue_key(queue))
+                found[queue] = 0
+        broken = next((one for one in (wiped, *found.values()) if isinstance(one, Exception)), None)
+        if broken is not None:
+            raise broken
         if wiped:
             self._refill()
             return dict.fromkeys(queues, self._config.queue_window)
-        return dict(zip(queues, lengths, strict=True))
+        return found
 
     def _refill(self) -> None:
         total = 0

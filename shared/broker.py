@@ -9,12 +9,15 @@ import json
 from typing import Any
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared import crypto
 from shared.errors import AilydianError
 from shared.ids import JobId
+
+log = structlog.get_logger()
 
 WAKEUP_BYTES_MAX = 1_024
 BLOCK_S = 5.0
@@ -99,6 +102,20 @@ def connect(url: str, *, timeout_s: float = BLOCK_S + 5.0) -> redis.Redis:
         socket_connect_timeout=min(timeout_s, 5.0),
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def is_wrong_type(answer: object) -> bool:
+    """Whether Redis says that a key of ours holds something else than we put there."""
+    return isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE")
+
+
+def mend(client: redis.Redis, key: str) -> None:
+    """Remove a key of ours that someone has made into something else.
+
+    Nothing is lost: wake-ups are sent again from Postgres, and what stands there is none.
+    """
+    client.delete(key)
+    log.error("redis.mended", key=key)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import structlog
 from dramatiq.broker import Consumer, MessageProxy
 
 from shared import db
-from shared.broker import AWAY, BLOCK_S, BadWakeup, Wire
+from shared.broker import AWAY, BLOCK_S, BadWakeup, Wire, is_wrong_type, mend
 from shared.contracts import CONTRACTS
 from shared.db import Role
 from shared.errors import ServerUnavailable
@@ -84,14 +84,20 @@ class LedgerConsumer(Consumer):
             try:
                 self._fill()
             except AWAY as error:
-                log.warning("redis.away", queue=self._queue, error=str(error))
-                self._blocking_id = None
-                self._stopping.wait(_AWAY_S)
+                self._wait_for_redis(error)
             except ServerUnavailable as error:
                 # The wake-ups in hand are dropped: their flights are still open, and sent again.
                 log.warning("postgres.away", queue=self._queue, error=str(error))
                 self._stopping.wait(_AWAY_S)
         return self._ready.popleft() if self._ready else None
+
+    def _wait_for_redis(self, error: Exception) -> None:
+        if is_wrong_type(error):
+            mend(self._client, self._wire.queue_key(self._queue))
+            return
+        log.warning("redis.away", queue=self._queue, error=str(error))
+        self._blocking_id = None
+        self._stopping.wait(_AWAY_S)
 
     def ack(self, message: MessageProxy) -> None:
         """Note that a thread is done with a message, whatever became of it."""

@@ -199,3 +199,19 @@ def test_hostile_messages_are_quarantined_and_strand_no_neighbour(plant):
     publish_jobs(tenant, [Probe(n=-1, mode="statement")])
     plant.until(all_ended)
     assert states() == {"COMPLETED": 101}
+
+
+@pytest.mark.timeout(120)
+def test_keys_made_into_something_else_are_mended_and_stop_no_queue(plant):
+    tenant = make_tenant()
+    plant.start_relay()
+    plant.start_workers(processes=1)
+
+    with redis.Redis.from_url(plant.redis_url) as client:
+        for key in ("queue:maintenance", "queue:scoring", "epoch"):
+            client.delete(f"ailydian:{key}")
+            client.set(f"ailydian:{key}", "broken")
+    publish_effects(tenant, 100)
+    plant.until(all_ended)
+
+    assert_each_effect_once(100)

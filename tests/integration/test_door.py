@@ -148,7 +148,7 @@ def test_a_request_is_not_answered_before_its_job_is_committed(door, client, dat
     [
         (request("k", job="no_such_job"), "unknown_job"),
         (request("k", tenant="nobody"), "tenant_not_found"),
-        (request("k", tenant="a\0b"), "refused"),
+        (request("k", tenant="a\0b"), "payload_refused"),
         (request("k", payload="{"), "payload_refused"),
         (request("k", payload="[1]"), "payload_refused"),
         (request("k", payload="[" * 100_000), "payload_refused"),
@@ -168,7 +168,7 @@ def test_a_request_is_not_answered_before_its_job_is_committed(door, client, dat
         (request("k", tenant=None), "payload_refused"),
         (request("k", payload=None), "payload_refused"),
         (request("k", payload=b"\xff\xfe"), "payload_refused"),
-        (request("k\0"), "refused"),
+        (request("k\0"), "payload_refused"),
         (request(b"k\xff"), "payload_refused"),
         (request("k" * (FIELD_BYTES_MAX + 1)), "payload_refused"),
     ],
