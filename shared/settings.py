@@ -54,7 +54,6 @@ class Settings(BaseModel):
     redelivery_s: Annotated[float, Field(gt=0)] = 5.0
     queue_window: Annotated[int, Field(ge=1)] = 1_000
     queue_depth_max: Annotated[int, Field(ge=1)] = 5_000_000
-    memory_max_mb: Annotated[int, Field(ge=64)] = 2_048
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

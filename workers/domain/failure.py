@@ -8,7 +8,6 @@ from random import Random
 BACKOFF_BASE_S = 2.0
 BACKOFF_FACTOR = 3.0
 BACKOFF_MAX_S = 1_200.0
-CRASHES_MAX = 3
 
 _VARIES = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\d+")
 
