@@ -126,7 +126,6 @@ def _other_value(field: str) -> str:
         "log_level": "debug",
         "redis_namespace": "elsewhere",
         "chunk_tokens": "64",
-        "memory_max_mb": "1000",
     }
     if field in special:
         return special[field]
