@@ -117,7 +117,7 @@ class Pool:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
             yield conn
             _commit(conn)
-        except psycopg.OperationalError as error:
+        except psycopg.DatabaseError as error:
             if conn.closed or conn.broken:
                 raise ServerUnavailable(f"The connection to Postgres broke: {error}") from error
             raise
@@ -174,7 +174,7 @@ def _roll_back_what_is_left(conn: Connection) -> None:
     if not conn.closed and conn.info.transaction_status != TransactionStatus.IDLE:
         try:
             _send(conn, b"ROLLBACK")
-        except psycopg.OperationalError:
+        except psycopg.DatabaseError:
             conn.close()  # the pool replaces a closed connection
 
 
