@@ -166,7 +166,10 @@ def _send(conn: Connection, statements: bytes) -> bytes | None:
     """
     result = conn.pgconn.exec_(statements)
     if result.status == ExecStatus.FATAL_ERROR:
-        raise psycopg.errors.error_from_result(result, conn.info.encoding)
+        error = psycopg.errors.error_from_result(result, conn.info.encoding)
+        if error.sqlstate is None:  # libpq's own: the server did not answer, the connection is lost
+            conn.close()
+        raise error
     return result.command_status
 
 
