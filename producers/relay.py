@@ -205,11 +205,11 @@ class Relay:
         return found
 
     def _refill(self) -> None:
-        total = 0
+        missing: list[Wakeup] = []
         with db.transaction(None, role=Role.RELAY) as conn:
             # One transaction, in which now() stands still: what a round marks, the next leaves.
             while lost := flights.resend(conn, list(QUEUES), older_s=0.0, limit=RESEND_MAX):
-                self.send(lost)
-                total += len(lost)
-        if total:
-            log.warning("redis.refilled", count=total)
+                missing += lost
+        self.send(missing)
+        if missing:
+            log.warning("redis.refilled", count=len(missing))
