@@ -1328,7 +1328,47 @@ COMMENT ON TABLE "PlatformChange" IS 'Rows the platform wrote that may need work
 -- leaves them room on the page); the two small tables carry the indexes that find work. `fence`
 -- grows with each claim: an attempt may write only while the fence it was given still stands.
 -- Times here are Postgres's own: no other clock decides a lease, a delay or a retry.
+--
+-- In the outbox a lane is what waits in one order: a queue, a tenant, a kind, a limit key and a
+-- priority. Fair shares, holds and limits look at lanes, never at the rows behind their heads.
+-- "JobEvent" notes every ending in the transaction that ends; batches, figures, followers and
+-- retention read it by position, so that none of them needs an index on the ledger.
 -- ============================================================================================
+
+-- A ledger of the first version gets what it lacks.
+DO $$
+BEGIN
+    IF to_regclass('public."Job"') IS NULL OR EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('public."Job"') AND attname = 'limitKey') THEN
+        RETURN;
+    END IF;
+    ALTER TABLE "Job" ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '',
+        ADD COLUMN "cost" INTEGER NOT NULL DEFAULT 1, ADD COLUMN "batchId" TEXT,
+        ADD COLUMN "producer" TEXT, ADD COLUMN "traceparent" TEXT;
+    ALTER TABLE "JobOutbox" ADD COLUMN "job" TEXT, ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '',
+        ADD COLUMN "priority" SMALLINT NOT NULL DEFAULT 0,
+        ADD COLUMN "cost" INTEGER NOT NULL DEFAULT 1;
+    UPDATE "JobOutbox" o SET "job" = j."job", "priority" = greatest(-9, least(9, j."priority"))
+    FROM "Job" j WHERE j."id" = o."jobId";
+    ALTER TABLE "JobOutbox" ALTER COLUMN "job" SET NOT NULL, DROP CONSTRAINT "JobOutbox_pkey",
+        ADD PRIMARY KEY ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "seq");
+    ALTER TABLE "JobFlight" ADD COLUMN "job" TEXT NOT NULL DEFAULT '',
+        ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '';
+    ALTER TABLE "JobAttempt" ADD COLUMN "signal" TEXT, ADD COLUMN "exitCode" INTEGER,
+        ADD COLUMN "peakBytes" BIGINT, ADD COLUMN "fingerprint" TEXT;
+    ALTER TABLE "DeadLetter" ADD COLUMN "edits" JSONB NOT NULL DEFAULT '[]';
+    ALTER TABLE "Quarantine" ADD COLUMN "source" TEXT NOT NULL DEFAULT 'wakeup',
+        ADD COLUMN "seen" BIGINT NOT NULL DEFAULT 1,
+        ADD COLUMN "seenAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+        ADD COLUMN "edits" JSONB NOT NULL DEFAULT '[]';
+    ALTER TABLE "WorkerProcess" ADD COLUMN "role" TEXT NOT NULL DEFAULT 'worker',
+        ADD COLUMN "figures" JSONB NOT NULL DEFAULT '{}';
+    ALTER TABLE "QueueState" DROP COLUMN "paused",
+        ADD COLUMN "keepDone" INTERVAL NOT NULL DEFAULT '30 days',
+        ADD COLUMN "keepDead" INTERVAL NOT NULL DEFAULT '180 days',
+        ADD COLUMN "keepQuarantined" INTERVAL NOT NULL DEFAULT '30 days';
+END $$;
 
 CREATE TABLE IF NOT EXISTS "SchemaMigration" (
     "version"   TEXT PRIMARY KEY,
@@ -1348,14 +1388,69 @@ COMMENT ON TABLE "JobKind" IS
     'The contracts of shared/contracts.py, written by migrate: SQL publishers need name no queue.';
 
 CREATE TABLE IF NOT EXISTS "QueueState" (
-    "queue"      TEXT PRIMARY KEY,
-    "paused"     BOOLEAN NOT NULL DEFAULT false,
-    "depth"      BIGINT NOT NULL DEFAULT 0,
-    "depthMax"   BIGINT NOT NULL DEFAULT 5000000,
-    "measuredAt" TIMESTAMPTZ NOT NULL DEFAULT now()
+    "queue"           TEXT PRIMARY KEY,
+    "depth"           BIGINT NOT NULL DEFAULT 0,
+    "depthMax"        BIGINT NOT NULL DEFAULT 5000000,
+    "measuredAt"      TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "keepDone"        INTERVAL NOT NULL DEFAULT '30 days',
+    "keepDead"        INTERVAL NOT NULL DEFAULT '180 days',
+    "keepQuarantined" INTERVAL NOT NULL DEFAULT '30 days'
 );
 COMMENT ON TABLE "QueueState" IS
-    'What operators decided about a queue, and its depth as the relay last counted it.';
+    'The depth of a queue as the relay last counted it, and how long what has ended is kept.';
+
+CREATE TABLE IF NOT EXISTS "JobHold" (
+    "id"       TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "queue"    TEXT,
+    "tenantId" TEXT,
+    "job"      TEXT,
+    "heldBy"   TEXT NOT NULL,
+    "heldAt"   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "JobHold_scope_check" CHECK (num_nonnulls("queue", "tenantId", "job") > 0)
+);
+COMMENT ON TABLE "JobHold" IS
+    'What is paused: a queue, a tenant, a kind of job, or where the named ones meet.';
+
+CREATE TABLE IF NOT EXISTS "JobLimit" (
+    "id"             TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "tenantId"       TEXT,
+    "tier"           TEXT,
+    "job"            TEXT,
+    "perKey"         BOOLEAN NOT NULL DEFAULT false,
+    "concurrencyMax" INTEGER,
+    "ratePerS"       DOUBLE PRECISION,
+    "burst"          DOUBLE PRECISION NOT NULL DEFAULT 1,
+    "unit"           TEXT NOT NULL DEFAULT 'jobs',
+    "setAt"          TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "JobLimit_scope_check"
+        CHECK (num_nonnulls("tenantId", "tier") < 2 AND num_nonnulls("tenantId", "tier", "job") > 0),
+    CONSTRAINT "JobLimit_amount_check"
+        CHECK (num_nonnulls("concurrencyMax", "ratePerS") > 0 AND "concurrencyMax" > 0
+               AND "ratePerS" > 0 AND "burst" > 0),
+    CONSTRAINT "JobLimit_unit_check" CHECK ("unit" IN ('jobs', 'cost'))
+);
+COMMENT ON TABLE "JobLimit" IS
+    'How much may run at once or start a second: of a tenant, of each tenant of a tier, of a kind of '
+    'job, or of each limit key among these. A tenant''s own takes the place of its tier''s.';
+
+CREATE TABLE IF NOT EXISTS "JobLimitUse" (
+    "limitId"    TEXT NOT NULL REFERENCES "JobLimit" ("id") ON DELETE CASCADE,
+    "tenantId"   TEXT NOT NULL,
+    "limitKey"   TEXT NOT NULL,
+    "spentUntil" TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY ("limitId", "tenantId", "limitKey")
+) WITH (fillfactor = 50);
+COMMENT ON TABLE "JobLimitUse" IS 'Until when a rate is spent: one time per counter.';
+
+DO $$
+BEGIN
+    IF to_regclass('public."JobHold_scope_key"') IS NULL THEN
+        CREATE UNIQUE INDEX "JobHold_scope_key" ON "JobHold"
+            (coalesce("tenantId", ''), coalesce("queue", ''), coalesce("job", ''));
+        CREATE UNIQUE INDEX "JobLimit_scope_key" ON "JobLimit"
+            (coalesce("tenantId", ''), coalesce("tier", ''), coalesce("job", ''), "perKey");
+    END IF;
+END $$;
 
 -- A domain, so that the payload is looked at when it is written, and by no later transition.
 DO $$
@@ -1364,6 +1459,9 @@ BEGIN
         CREATE DOMAIN "JobPayload" AS JSONB
             CONSTRAINT "JobPayload_check"
             CHECK (jsonb_typeof(VALUE) = 'object' AND pg_column_size(VALUE) <= 131072);
+        CREATE DOMAIN "JobPriority" AS SMALLINT
+            CONSTRAINT "JobPriority_check" CHECK (VALUE BETWEEN -9 AND 9);
+        CREATE DOMAIN "JobCost" AS INTEGER CONSTRAINT "JobCost_check" CHECK (VALUE >= 0);
     END IF;
 END $$;
 
@@ -1375,9 +1473,14 @@ CREATE TABLE IF NOT EXISTS "Job" (
     "payload"       "JobPayload" NOT NULL DEFAULT '{}',
     "schemaVersion" INTEGER NOT NULL DEFAULT 1,
     "key"           TEXT,
-    "priority"      SMALLINT NOT NULL DEFAULT 0,
+    "priority"      "JobPriority" NOT NULL DEFAULT 0,
+    "limitKey"      TEXT NOT NULL DEFAULT '',
+    "cost"          "JobCost" NOT NULL DEFAULT 1,
     "parentId"      TEXT,
     "stepId"        TEXT,
+    "batchId"       TEXT,
+    "producer"      TEXT,
+    "traceparent"   TEXT,
     "state"         TEXT NOT NULL DEFAULT 'PENDING',
     "waitingFor"    TEXT,
     "dueAt"         TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -1414,11 +1517,15 @@ END $$;
 CREATE TABLE IF NOT EXISTS "JobOutbox" (
     "queue"    TEXT NOT NULL,
     "tenantId" TEXT NOT NULL,
+    "job"      TEXT NOT NULL,
+    "limitKey" TEXT NOT NULL DEFAULT '',
+    "priority" SMALLINT NOT NULL DEFAULT 0,
     "dueAt"    TIMESTAMPTZ NOT NULL,
     "seq"      BIGINT GENERATED ALWAYS AS IDENTITY,
     "jobId"    TEXT NOT NULL,
     "attempt"  INTEGER NOT NULL,
-    PRIMARY KEY ("queue", "tenantId", "dueAt", "seq")
+    "cost"     INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "seq")
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 COMMENT ON TABLE "JobOutbox" IS 'Jobs that wait for the relay: due ones and delayed ones.';
 
@@ -1426,6 +1533,8 @@ CREATE TABLE IF NOT EXISTS "JobFlight" (
     "jobId"    TEXT PRIMARY KEY,
     "tenantId" TEXT NOT NULL,
     "queue"    TEXT NOT NULL,
+    "job"      TEXT NOT NULL DEFAULT '',
+    "limitKey" TEXT NOT NULL DEFAULT '',
     "attempt"  INTEGER NOT NULL,
     "sentAt"   TIMESTAMPTZ NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
@@ -1444,6 +1553,10 @@ CREATE TABLE IF NOT EXISTS "JobAttempt" (
     "errorType" TEXT,
     "error"     TEXT,
     "traceback" TEXT,
+    "signal"    TEXT,
+    "exitCode"  INTEGER,
+    "peakBytes" BIGINT,
+    "fingerprint" TEXT,
     PRIMARY KEY ("jobId", "fence"),
     CONSTRAINT "JobAttempt_verdict_check"
         CHECK ("verdict" IN ('failed', 'refused', 'crashed', 'timed_out', 'lapsed'))
@@ -1461,6 +1574,7 @@ CREATE TABLE IF NOT EXISTS "DeadLetter" (
     "error"       TEXT NOT NULL,
     "fingerprint" TEXT NOT NULL,
     "diedAt"      TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "edits"       JSONB NOT NULL DEFAULT '[]',
     CONSTRAINT "DeadLetter_tenantId_jobId_key" UNIQUE ("tenantId", "jobId"),
     CONSTRAINT "DeadLetter_reason_check"
         CHECK ("reason" IN ('permanent', 'exhausted', 'poison'))
@@ -1476,10 +1590,15 @@ CREATE TABLE IF NOT EXISTS "Quarantine" (
     "message"    BYTEA NOT NULL,
     "bytes"      BIGINT NOT NULL,
     "sha256"     TEXT NOT NULL,
-    "receivedAt" TIMESTAMPTZ NOT NULL DEFAULT now()
+    "receivedAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "source"     TEXT NOT NULL DEFAULT 'wakeup',
+    "seen"       BIGINT NOT NULL DEFAULT 1,
+    "seenAt"     TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "edits"      JSONB NOT NULL DEFAULT '[]'
 );
 COMMENT ON TABLE "Quarantine" IS
-    'What arrived in Redis and is no wake-up of ours: the reason and the bytes (the first 64 kB).';
+    'What arrived in Redis and is no wake-up of ours: the reason, the bytes (the first 64 kB), and how '
+    'often the same ones came.';
 CALL ailydian_build_index('Quarantine', 'receivedAt');
 
 CREATE TABLE IF NOT EXISTS "WorkerProcess" (
@@ -1488,10 +1607,127 @@ CREATE TABLE IF NOT EXISTS "WorkerProcess" (
     "pid"       INTEGER NOT NULL,
     "queues"    TEXT[] NOT NULL,
     "threads"   INTEGER NOT NULL,
+    "role"      TEXT NOT NULL DEFAULT 'worker',
+    "figures"   JSONB NOT NULL DEFAULT '{}',
     "startedAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
     "seenAt"    TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE "WorkerProcess" IS 'Worker processes and when each was last heard of.';
+COMMENT ON TABLE "WorkerProcess" IS
+    'Workers, relays and schedulers: when each was last heard of, and how it is.';
+
+CREATE TABLE IF NOT EXISTS "JobEvent" (
+    "xid"      XID8 NOT NULL DEFAULT pg_current_xact_id(),
+    "position" BIGINT GENERATED ALWAYS AS IDENTITY,
+    "tenantId" TEXT NOT NULL,
+    "jobId"    TEXT NOT NULL,
+    "job"      TEXT NOT NULL,
+    "queue"    TEXT NOT NULL,
+    "what"     TEXT NOT NULL,
+    "batchId"  TEXT,
+    "waitedS"  REAL,
+    "tookS"    REAL,
+    "at"       TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY ("xid", "position")
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
+COMMENT ON TABLE "JobEvent" IS
+    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED: noted as it commits. In the order of '
+    '("xid", "position"); rows below the oldest open transaction are all there.';
+
+CREATE TABLE IF NOT EXISTS "EventCursor" (
+    "reader"   TEXT PRIMARY KEY,
+    "xid"      XID8 NOT NULL,
+    "position" BIGINT NOT NULL,
+    "movedAt"  TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE "EventCursor" IS 'How far each reader of "JobEvent" has come.';
+
+CREATE TABLE IF NOT EXISTS "JobStat" (
+    "job"           TEXT PRIMARY KEY,
+    "queue"         TEXT NOT NULL,
+    "completed"     BIGINT NOT NULL DEFAULT 0,
+    "dead"          BIGINT NOT NULL DEFAULT 0,
+    "cancelled"     BIGINT NOT NULL DEFAULT 0,
+    "retried"       BIGINT NOT NULL DEFAULT 0,
+    "tookS"         DOUBLE PRECISION NOT NULL DEFAULT 0,
+    "waitedS"       DOUBLE PRECISION NOT NULL DEFAULT 0,
+    "tookBuckets"   BIGINT[] NOT NULL,
+    "waitedBuckets" BIGINT[] NOT NULL,
+    "donePerS"      DOUBLE PRECISION NOT NULL DEFAULT 0,
+    "foldedAt"      TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE "JobStat" IS
+    'What became of all jobs of a kind, how long they waited and took: counters that only grow.';
+
+CREATE TABLE IF NOT EXISTS "ModelUse" (
+    "model"    TEXT NOT NULL,
+    "hour"     TIMESTAMPTZ NOT NULL,
+    "requests" BIGINT NOT NULL,
+    "tokens"   BIGINT NOT NULL,
+    "costUsd"  NUMERIC(20, 8) NOT NULL,
+    PRIMARY KEY ("model", "hour")
+);
+COMMENT ON TABLE "ModelUse" IS 'Requests, tokens and dollars of each model by the hour, for figures.';
+
+CREATE TABLE IF NOT EXISTS "JobBatch" (
+    "tenantId"    TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "id"          TEXT NOT NULL DEFAULT ailydian_new_id(),
+    "name"        TEXT NOT NULL,
+    "total"       INTEGER NOT NULL DEFAULT 0,
+    "completed"   INTEGER NOT NULL DEFAULT 0,
+    "dead"        INTEGER NOT NULL DEFAULT 0,
+    "cancelled"   INTEGER NOT NULL DEFAULT 0,
+    "thenJob"     TEXT,
+    "thenPayload" "JobPayload",
+    "thenId"      TEXT,
+    "createdAt"   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "sealedAt"    TIMESTAMPTZ,
+    "finishedAt"  TIMESTAMPTZ,
+    PRIMARY KEY ("tenantId", "id"),
+    CONSTRAINT "JobBatch_then_check" CHECK (("thenJob" IS NULL) = ("thenPayload" IS NULL)),
+    CONSTRAINT "JobBatch_finished_check" CHECK ("finishedAt" IS NULL OR "sealedAt" IS NOT NULL)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE "JobBatch" IS
+    'Jobs published together: how many have ended and how, and what follows when all have.';
+
+CREATE TABLE IF NOT EXISTS "Schedule" (
+    "id"        TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "tenantId"  TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "name"      TEXT NOT NULL,
+    "cron"      TEXT NOT NULL,
+    "timeZone"  TEXT NOT NULL DEFAULT 'UTC',
+    "jitterS"   INTEGER NOT NULL DEFAULT 0,
+    "missed"    TEXT NOT NULL DEFAULT 'once',
+    "job"       TEXT,
+    "payload"   "JobPayload" NOT NULL DEFAULT '{}',
+    "sweep"     TEXT,
+    "enabled"   BOOLEAN NOT NULL DEFAULT true,
+    "slotAt"    TIMESTAMPTZ NOT NULL,
+    "nextAt"    TIMESTAMPTZ NOT NULL,
+    "ranSlotAt" TIMESTAMPTZ,
+    "ranAt"     TIMESTAMPTZ,
+    "lastJobId" TEXT,
+    "error"     TEXT,
+    "createdAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "Schedule_missed_check" CHECK ("missed" IN ('once', 'skip', 'all')),
+    CONSTRAINT "Schedule_jitterS_check" CHECK ("jitterS" BETWEEN 0 AND 86400),
+    CONSTRAINT "Schedule_what_check" CHECK (CASE WHEN "tenantId" IS NULL
+        THEN "sweep" IS NOT NULL AND "job" IS NULL
+        ELSE "sweep" IS NULL AND "job" IS NOT NULL END)
+);
+COMMENT ON TABLE "Schedule" IS
+    'What is done by the clock: a tenant''s job, or a sweep of the system. "slotAt" is the next slot, '
+    '"nextAt" the same with its jitter.';
+CALL ailydian_build_index('Schedule', 'nextAt');
+DO $$
+BEGIN
+    IF to_regclass('public."Schedule_tenantId_name_key"') IS NULL THEN
+        CREATE UNIQUE INDEX "Schedule_tenantId_name_key" ON "Schedule"
+            (coalesce("tenantId", ''), "name");
+        CREATE INDEX "JobBatch_unfinished_idx" ON "JobBatch" ("tenantId", "id")
+            WHERE "finishedAt" IS NULL;
+        CREATE UNIQUE INDEX "Quarantine_queue_sha256_key" ON "Quarantine" ("queue", "sha256");
+    END IF;
+END $$;
 
 CREATE TABLE IF NOT EXISTS "Upload" (
     "id"        TEXT NOT NULL DEFAULT ailydian_new_id(),
@@ -1557,8 +1793,10 @@ BEGIN
         RAISE EXCEPTION 'queue_full: the queue % holds as many jobs as it may', refused
             USING ERRCODE = 'AL004';
     END IF;
-    INSERT INTO "JobOutbox" ("queue", "tenantId", "dueAt", "jobId", "attempt")
-    SELECT a."queue", a."tenantId", a."dueAt", a."id", a."attempt" FROM accepted a
+    INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",
+                             "attempt", "cost")
+    SELECT a."queue", a."tenantId", a."job", a."limitKey", a."priority", a."dueAt", a."id",
+           a."attempt", a."cost" FROM accepted a
     WHERE a."state" = 'PENDING' ORDER BY a."id";
     IF FOUND THEN
         PERFORM pg_notify('ailydian_outbox', '');
@@ -1573,34 +1811,53 @@ END $$;
 --
 -- SECURITY DEFINER for its plan: under the tenant's policy the planner may read all the jobs of the
 -- tenant to find these few. The owner's policy leaves it only the primary key, and the tenant is
--- compared afterwards. The plans are generic and by index: made once, right however the ledger grows.
+-- compared afterwards. The plans are by index, and generic as `effects` asks for: made once, right
+-- however the ledger grows.
+CREATE OR REPLACE FUNCTION ailydian_claim_receipt(job_id TEXT, job_fence BIGINT) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    done RECORD;
+BEGIN
+    UPDATE public."Job" SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
+        "leaseUntil" = NULL, "error" = NULL
+    WHERE "id" = job_id AND "fence" = job_fence AND "state" = 'RUNNING'
+      AND "tenantId" = current_setting('app.tenant_id')
+    RETURNING "tenantId", "job", "queue", "batchId", "dueAt", "startedAt", "finishedAt" INTO done;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
+    END IF;
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
+                                   "waitedS", "tookS")
+    VALUES (done."tenantId", job_id, done."job", done."queue", 'COMPLETED', done."batchId",
+            extract(epoch FROM done."startedAt" - done."dueAt"),
+            extract(epoch FROM done."finishedAt" - done."startedAt"));
+    DELETE FROM public."JobFlight" WHERE "jobId" = job_id;
+END $$;
+
 CREATE OR REPLACE FUNCTION ailydian_claim_receipts(job_ids TEXT[], fences BIGINT[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     tenant CONSTANT TEXT := current_setting('app.tenant_id');
     claimed INTEGER;
 BEGIN
-    IF cardinality(job_ids) = 1 THEN  -- most are: a plan of one row, half the price
-        UPDATE public."Job" SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
+    WITH held AS (
+        SELECT j."id" FROM unnest(job_ids, fences) AS m("id", "fence")
+        JOIN public."Job" j ON j."id" = m."id"
+        WHERE j."fence" = m."fence" AND j."state" = 'RUNNING' AND j."tenantId" = tenant
+        ORDER BY j."id" FOR UPDATE OF j
+    ), done AS (
+        UPDATE public."Job" j SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
             "leaseUntil" = NULL, "error" = NULL
-        WHERE "id" = job_ids[1] AND "fence" = fences[1] AND "state" = 'RUNNING'
-          AND "tenantId" = tenant;
-        GET DIAGNOSTICS claimed = ROW_COUNT;
-    ELSE
-        WITH held AS (
-            SELECT j."id" FROM unnest(job_ids, fences) AS m("id", "fence")
-            JOIN public."Job" j ON j."id" = m."id"
-            WHERE j."fence" = m."fence" AND j."state" = 'RUNNING'
-            ORDER BY j."id" FOR UPDATE OF j
-        ), done AS (
-            UPDATE public."Job" j SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
-                "leaseUntil" = NULL, "error" = NULL
-            FROM held WHERE j."id" = held."id" RETURNING j."tenantId"
-        )
-        SELECT count(*) FILTER (WHERE "tenantId" = tenant) INTO claimed FROM done;
-    END IF;
+        FROM held WHERE j."id" = held."id" RETURNING j.*
+    )
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
+                                   "waitedS", "tookS")
+    SELECT "tenantId", "id", "job", "queue", 'COMPLETED', "batchId",
+           extract(epoch FROM "startedAt" - "dueAt"),
+           extract(epoch FROM "finishedAt" - "startedAt") FROM done;
+    GET DIAGNOSTICS claimed = ROW_COUNT;
     IF claimed < cardinality(job_ids) THEN
         RAISE EXCEPTION 'lease_lost: % of % jobs are no longer ours (%)',
             cardinality(job_ids) - claimed, cardinality(job_ids), job_ids[1]
@@ -1615,6 +1872,12 @@ BEGIN
     DELETE FROM "JobOutbox" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobFlight" WHERE "tenantId" = OLD."id";
     DELETE FROM "Job" WHERE "tenantId" = OLD."id";
+    DELETE FROM "JobEvent" WHERE "tenantId" = OLD."id";
+    DELETE FROM "JobBatch" WHERE "tenantId" = OLD."id";
+    DELETE FROM "JobHold" WHERE "tenantId" = OLD."id";
+    DELETE FROM "JobLimit" WHERE "tenantId" = OLD."id";
+    DELETE FROM "JobLimitUse" WHERE "tenantId" = OLD."id";
+    DELETE FROM "Schedule" WHERE "tenantId" = OLD."id";
     DELETE FROM "Upload" WHERE "tenantId" = OLD."id";
     DELETE FROM "ProbeEntry" WHERE "tenantId" = OLD."id";
     RETURN OLD;
@@ -1638,13 +1901,28 @@ CALL ailydian_build_security('QueueState', 'SELECT', 'true', of_platform => fals
 CALL ailydian_build_security('Quarantine', '', 'false', of_platform => false);
 CALL ailydian_build_security('WorkerProcess', '', 'false', of_platform => false);
 CALL ailydian_build_security('SchemaMigration', '', 'false', of_platform => false);
+CALL ailydian_build_security('JobEvent', 'SELECT, INSERT', of_platform => false);
+CALL ailydian_build_security('JobBatch', 'SELECT, INSERT, UPDATE', of_platform => false);
+CALL ailydian_build_security('Schedule', 'SELECT, INSERT, UPDATE, DELETE', of_platform => false);
+CALL ailydian_build_security('JobHold', '', 'false', of_platform => false);
+CALL ailydian_build_security('JobLimit', '', 'false', of_platform => false);
+CALL ailydian_build_security('JobLimitUse', '', 'false', of_platform => false);
+CALL ailydian_build_security('EventCursor', '', 'false', of_platform => false);
+CALL ailydian_build_security('JobStat', '', 'false', of_platform => false);
+CALL ailydian_build_security('ModelUse', '', 'false', of_platform => false);
+
+-- Operators act on many tenants at once, in the relay's role: each act is noted beside it.
+CALL ailydian_build_policy('AuditLog', 'ailydian_relay', 'true');
+CALL ailydian_build_grant('AuditLog', 'ailydian_relay', 'INSERT');
 
 DO $$
 DECLARE
     ledger text;
 BEGIN
     FOREACH ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
-            'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'Quarantine', 'WorkerProcess'] LOOP
+            'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'Quarantine', 'WorkerProcess', 'JobEvent',
+            'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
+            'ModelUse'] LOOP
         CALL ailydian_build_policy(ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;

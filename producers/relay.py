@@ -1,27 +1,29 @@
 """The relay: due jobs become wake-ups in Redis, lost ones are sent again, lapsed leases come back.
 
 It wakes up by LISTEN, and once a second in any case. It commits before it sends: what is lost in
-between lies in "JobFlight" and is sent again. Several relays at once share the rows by
-SKIP LOCKED.
+between lies in "JobFlight" and is sent again. Who goes next is decided in `producers.dispatch`.
+Several relays at once take turns.
 """
 
 import secrets
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 import redis
 import structlog
 
+from producers import dispatch
+from producers.dispatch import Rules, Use
 from shared import db, leases
 from shared.broker import AWAY, Wire, is_wrong_type, mend
 from shared.contracts import QUEUES
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.errors import ServerUnavailable
-from shared.queries import flights, workers
-from shared.queries.flights import Wakeup
+from shared.queries import flights, holds, limits, workers
+from shared.queries.flights import BEFORE_ALL, Lane, Taken, Wakeup
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -35,6 +37,9 @@ DEPTH_EVERY_S = 5.0
 SILENT_S = 60.0
 IDLE_S = 1.0
 BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
+# Lanes of a queue that one look sees; with more, it goes round.
+LANES_MAX = 1_000
+RULES_EVERY_S = 0.1
 _AWAY_S = 1.0
 
 
@@ -72,6 +77,9 @@ class Relay:
         self._client = client
         self._wire = wire
         self._windows = {queue: Window(config.queue_window) for queue in QUEUES}
+        self._after = dict.fromkeys(QUEUES, BEFORE_ALL)
+        self._rules = Rules()
+        self._rules_at = 0.0
         self._sweep_at = self._depth_at = 0.0
         self._look_s = BUSY_S_MIN
 
@@ -114,22 +122,62 @@ class Relay:
             Whether to look again soon: more may wait than was sent.
         """
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
-            queues = flights.select_waiting_queues(conn, list(QUEUES))
-        lengths = self._lengths(queues)
+            self._read_rules(conn)
+            lanes = flights.select_lanes(conn, self._after, limit=LANES_MAX)
+        going_round = self._go_round(lanes)
+        lengths = self._lengths(sorted({lane.queue for lane in lanes if lane.due_s >= 0}))
         room = {queue: self._windows[queue].room(length) for queue, length in lengths.items()}
-        wanted = {queue: free for queue, free in room.items() if free}
-        due: list[Wakeup] = []
-        if wanted:
-            with db.transaction(None, role=Role.RELAY, durable=False) as conn:
-                due = flights.take_due(conn, wanted)
-        self.send(due)
-        sent = Counter(wakeup.queue for wakeup in due)
-        for queue, free in wanted.items():
-            self._windows[queue].filled(full=sent[queue] >= free)
+        taken = self._take(lanes, {queue: free for queue, free in room.items() if free})
+        self.send(row.wakeup for row in taken)
+        sent = Counter(row.wakeup.queue for row in taken)
+        for queue, free in room.items():
+            if free:
+                self._windows[queue].filled(full=sent[queue] >= free)
         # A list that nobody empties is looked at less and less often.
-        self._look_s = BUSY_S_MIN if due else min(self._look_s * 2, BUSY_S_MAX)
+        slowest = dispatch.LOOK_S / 2 if self._rules.limits else BUSY_S_MAX
+        self._look_s = BUSY_S_MIN if taken or going_round else min(self._look_s * 2, slowest)
         # Not only after a full window: a small tenant leaves a part of its share unused.
-        return len(wanted) < len(room) or bool(due)
+        return bool(lengths) or going_round
+
+    def _read_rules(self, conn: Connection) -> None:
+        now = time.monotonic()
+        if now - self._rules_at >= RULES_EVERY_S:
+            self._rules = Rules(holds.select_holds(conn), limits.select_limits(conn))
+            self._rules_at = now
+
+    def _go_round(self, lanes: Sequence[Lane]) -> bool:
+        """Note where the next look begins. Returns whether there is more to see than was seen."""
+        seen: dict[str, list[Lane]] = defaultdict(list)
+        for lane in lanes:
+            seen[lane.queue].append(lane)
+        self._after = {
+            queue: seen[queue][-1].place if len(seen[queue]) >= LANES_MAX else BEFORE_ALL
+            for queue in QUEUES
+        }
+        return any(place != BEFORE_ALL for place in self._after.values())
+
+    def _take(self, lanes: Sequence[Lane], room: Mapping[str, int]) -> list[Taken]:
+        """Take what may go. What limits leave is counted while no other relay takes."""
+        if not room:
+            return []
+        first = flights.TAKE_TURNS
+        with db.transaction(None, role=Role.RELAY, first=first, durable=False) as conn:
+            use = self._use(conn)
+            shares = dispatch.shares(lanes, room, self._rules, use)
+            if not shares:
+                return []
+            taken = flights.take(conn, shares, ageing_s=dispatch.AGEING_S)
+            if self._rules.limits:
+                spent = dispatch.spent(taken, lanes, self._rules)
+                if spent:
+                    limits.spend(conn, spent)
+        return taken
+
+    def _use(self, conn: Connection) -> Use:
+        if not self._rules.limits:
+            return Use()
+        ids = [limit.id for limit in self._rules.limits if limit.rate_per_s]
+        return Use(limits.count_flying(conn), limits.select_spent(conn, ids))
 
     def send(self, wakeups: Iterable[Wakeup]) -> None:
         """Push wake-ups to their queues, in one round trip."""
@@ -147,6 +195,8 @@ class Relay:
         self.take_back_lapsed()
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             flights.delete_stale(conn)
+            if self._rules.holds:
+                holds.withdraw(conn)
             waiting = flights.count_waiting(conn)
         self._resend_lost(waiting)
         if time.monotonic() >= self._depth_at:
@@ -154,6 +204,7 @@ class Relay:
             with db.transaction(None, role=Role.RELAY) as conn:
                 flights.measure_depth(conn, list(QUEUES), depth_max=self._config.queue_depth_max)
                 workers.delete_silent(conn, silent_s=SILENT_S)
+                limits.delete_unspent(conn)
             # Counting a million rows takes a while: spend at most one part in a hundred on it.
             self._depth_at = began + max(DEPTH_EVERY_S, 100 * (time.monotonic() - began))
 

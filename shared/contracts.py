@@ -57,6 +57,14 @@ class Contract(BaseModel):
         """The idempotency key: a hash of the fields, the same for the same fact."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    def limit_key(self) -> str:
+        """What a limit with `per_key` counts this job by: a customer, a document; '' for nothing."""
+        return ""
+
+    def cost(self) -> int:
+        """What a limit by cost counts this job as, such as the tokens it will use; >= 0."""
+        return 1
+
     @classmethod
     def from_payload(cls, payload: dict[str, Any], version: int) -> Self:
         """Read a ledger row's payload, lifting older versions step by step.

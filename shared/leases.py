@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from shared.db import Connection
 from shared.ids import JobId
-from shared.queries import outbox
+from shared.queries import attempts
 from shared.queries.flights import HeldJob
 
 CRASHES_MAX = 3
@@ -36,16 +36,18 @@ def take_back(
         How many wait again, and how many were buried.
     """
     again = buried = 0
+    shape = hashlib.sha256(error_type.encode()).hexdigest()[:16]
     verdict = "timed_out" if error_type == "TimeLimitExceeded" else "crashed"
     for job in held:
-        ending = outbox.Ending(job.job_id, job.fence, verdict, error_type, error, None)
+        ending = attempts.Ending(
+            job.job_id, job.fence, verdict, error_type, error, None, fingerprint=shape
+        )
         poison = verdict == "crashed" and job.crashes + 1 >= CRASHES_MAX
         if job.job_id not in crashed:
-            again += outbox.give_back(conn, [(job.job_id, job.fence)])
+            again += attempts.give_back(conn, [(job.job_id, job.fence)])
         elif poison or job.attempt >= job.attempts_max:
-            shape = hashlib.sha256(error_type.encode()).hexdigest()[:16]
             reason = "poison" if poison else "exhausted"
-            buried += outbox.bury(conn, ending, reason=reason, fingerprint=shape)
+            buried += attempts.bury(conn, ending, reason=reason)
         else:
-            again += outbox.retry(conn, ending, delay_s=AGAIN_S)
+            again += attempts.retry(conn, ending, delay_s=AGAIN_S)
     return again, buried

@@ -22,6 +22,8 @@ PAYLOAD_BYTES_MAX = 64 * 1024
 
 # The job whose actor runs in this thread: follow-ups name it as their parent.
 current_job: ContextVar[JobId | None] = ContextVar("current_job", default=None)
+# Who publishes in this context, for those who ask where a job came from: `cli:root`, `door`.
+producer: ContextVar[str | None] = ContextVar("producer", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Lease:
     fence: int
     step_id: StepId | None
     created_at: datetime
+    traceparent: str | None = None
     receipted: bool = False
 
 
@@ -62,6 +65,7 @@ def publish(
     key: str | None = None,
     delay_s: float = 0.0,
     priority: int = 0,
+    batch_id: str | None = None,
 ) -> Published:
     """Accept one job in the caller's transaction: it exists if, and only if, that commits.
 
@@ -70,7 +74,9 @@ def publish(
         job: The contract instance.
         key: Idempotency key; by default computed from the job's fields.
         delay_s: Seconds until it is due, >= 0.
-        priority: Higher goes first within a tenant and queue.
+        priority: From -9 to 9. Each step is worth half a minute of waiting, within a tenant and
+            queue: a job of priority 0 goes before one of priority 1 that came a minute later.
+        batch_id: The batch that counts it; see `producers.batches`.
 
     Raises:
         PayloadTooLarge: Above 64 kB; keep the bytes in a table and send their id.
@@ -78,7 +84,9 @@ def publish(
         TenantNotFound: The transaction's tenant does not exist.
     """
     keys = None if key is None else [key]
-    return publish_many(conn, [job], keys=keys, delay_s=delay_s, priority=priority)[0]
+    return publish_many(
+        conn, [job], keys=keys, delay_s=delay_s, priority=priority, batch_id=batch_id
+    )[0]
 
 
 def publish_many(
@@ -88,6 +96,7 @@ def publish_many(
     keys: Sequence[str] | None = None,
     delay_s: float = 0.0,
     priority: int = 0,
+    batch_id: str | None = None,
 ) -> list[Published]:
     """Accept many jobs in one statement; see `publish`.
 
@@ -105,13 +114,21 @@ def publish_many(
             schema_version=job.schema_version,
             key=job.key() if keys is None else keys[position],
             attempts_max=job.attempts_max,
+            limit_key=job.limit_key(),
+            cost=job.cost(),
         )
         for position, job in enumerate(jobs)
     ]
+    common = queries.Circumstances(
+        delay_s=delay_s,
+        priority=priority,
+        parent_id=current_job.get(),
+        batch_id=batch_id,
+        producer=producer.get(),
+        traceparent=None,
+    )
     try:
-        found = queries.insert_jobs(
-            conn, rows, delay_s=delay_s, priority=priority, parent_id=current_job.get()
-        )
+        found = queries.insert_jobs(conn, rows, common)
     except psycopg.Error as error:
         raise refusal(error) from error
     return [Published(JobId(row.id), row.duplicate, row.state) for row in found]
@@ -159,13 +176,8 @@ def effects(leases: Sequence[Lease], *, durable: bool = False) -> Iterator[Conne
     """
     tenants = {lease.tenant_id for lease in leases}
     assert len(tenants) == 1, "a transaction belongs to one tenant"
-    ids = ", ".join(_literal(lease.job_id) for lease in leases)
-    fences = ", ".join(str(int(lease.fence)) for lease in leases)
     # Effects are short statements over arrays: planning each anew would cost more than doing it.
-    claim = (
-        "SET LOCAL plan_cache_mode = force_generic_plan; "
-        f"SELECT ailydian_claim_receipts(ARRAY[{ids}], ARRAY[{fences}]::bigint[])"
-    )
+    claim = "SET LOCAL plan_cache_mode = force_generic_plan; " + _receipts(leases)
     try:
         with db.transaction(tenants.pop(), first=claim, durable=durable) as conn:
             yield conn
@@ -173,6 +185,14 @@ def effects(leases: Sequence[Lease], *, durable: bool = False) -> Iterator[Conne
         raise refusal(error) from error
     for lease in leases:
         lease.receipted = True
+
+
+def _receipts(leases: Sequence[Lease]) -> str:
+    if len(leases) == 1:  # most are
+        return f"SELECT ailydian_claim_receipt({_literal(leases[0].job_id)}, {leases[0].fence:d})"
+    ids = ", ".join(_literal(lease.job_id) for lease in leases)
+    fences = ", ".join(f"{lease.fence:d}" for lease in leases)
+    return f"SELECT ailydian_claim_receipts(ARRAY[{ids}], ARRAY[{fences}]::bigint[])"
 
 
 def _literal(text: str) -> str:

@@ -40,6 +40,8 @@ OWN_TABLES: Final[tuple[str, ...]] = (
     *("ChunkVector", "ChunkText", "PlatformChange"),
     *("SchemaMigration", "JobKind", "QueueState", "Job", "JobOutbox", "JobFlight", "JobAttempt"),
     *("DeadLetter", "Quarantine", "WorkerProcess", "Upload", "ProbeEntry"),
+    *("JobHold", "JobLimit", "JobLimitUse", "JobEvent", "EventCursor", "JobStat", "ModelUse"),
+    *("JobBatch", "Schedule"),
 )
 
 # Tables that every tenant may read whole, with the reason.
@@ -49,7 +51,7 @@ GLOBAL: Final[dict[str, str]] = {
     "RoutingScore": "what is learnt about a model is a figure, nobody's text",
     "BanditArm": "what is learnt about a model is a figure, nobody's text",
     "JobKind": "the contracts of this version, the same for everybody",
-    "QueueState": "whether a queue is paused holds for everybody",
+    "QueueState": "how deep a queue is, and may be, holds for everybody",
 }
 
 # Tables without row level security, with the reason.

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from producers import documents
+from producers import dispatch, documents
+from producers.dispatch import Rules, Use
 from producers.documents import Submitted
 from producers.relay import Relay
 from shared import broker as wire
 from shared import db, providers
 from shared.broker import Wire
 from shared.contracts import QUEUES, Contract, Probe, contract_named
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.ids import JobId, TenantId
 from shared.outbox import Lease, publish_many
 from shared.queries import flights, outbox
+from shared.queries.flights import BEFORE_ALL
 from shared.settings import Settings, settings
 
 KEY = b"a key for tests"
@@ -48,10 +50,17 @@ def publish_probe(tenant_id: TenantId, **fields: Any) -> JobId:
     return publish_jobs(tenant_id, [Probe(note=f"probe {next(_numbers)}", **fields)])[0]
 
 
+def wake(conn: Connection, rows: int = 1_000) -> None:
+    """Move what is due into flight, as the relay does; nothing is sent."""
+    lanes = flights.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
+    if chosen := dispatch.shares(lanes, dict.fromkeys(QUEUES, rows), Rules(), Use()):
+        flights.take(conn, chosen, ageing_s=dispatch.AGEING_S)
+
+
 def claim(*job_ids: JobId, worker: str = "worker-1", lease_s: float = 30.0) -> list[Lease]:
     """Claim jobs as a worker does: the relay's step, then the claim, in the order given."""
     with db.transaction(None, role=Role.RELAY) as conn:
-        flights.take_due(conn, dict.fromkeys(QUEUES, 1_000))
+        wake(conn)
         sent = conn.execute(
             'SELECT "jobId", "attempt" FROM "JobFlight" WHERE "jobId" = ANY(%s)', [list(job_ids)]
         ).fetchall()

@@ -24,7 +24,7 @@ from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.ids import JobId
 from shared.outbox import Lease
-from shared.queries import outbox
+from shared.queries import outbox, quarantines
 from workers import endings
 from workers.holding import Holding
 
@@ -179,7 +179,7 @@ class LedgerConsumer(Consumer):
 
     def _checked(self, messages: Sequence[bytes]) -> list[tuple[JobId, int]]:
         wakeups: dict[tuple[JobId, int], None] = {}
-        bad: list[outbox.BadMessage] = []
+        bad: list[quarantines.BadMessage] = []
         for message in messages:
             try:
                 wakeups[self._wire.read(self._queue, message)] = None
@@ -216,14 +216,14 @@ class LedgerConsumer(Consumer):
         )
         return False
 
-    def _quarantine(self, bad: Sequence[outbox.BadMessage]) -> None:
+    def _quarantine(self, bad: Sequence[quarantines.BadMessage]) -> None:
         if not bad:
             return
         log.error(
             "message.quarantined", queue=self._queue, reasons=[one.reason for one in bad][:10]
         )
         with db.transaction(None, role=Role.RELAY) as conn:
-            outbox.insert_quarantined(conn, self._queue, bad)
+            quarantines.insert_quarantined(conn, self._queue, bad)
 
     def _units(self, leases: list[Lease]) -> Iterable[Unit]:
         leases = sorted(
@@ -249,6 +249,6 @@ class LedgerConsumer(Consumer):
         )
 
 
-def _bad(reason: str, message: bytes) -> outbox.BadMessage:
+def _bad(reason: str, message: bytes) -> quarantines.BadMessage:
     digest = hashlib.sha256(message).hexdigest()
-    return outbox.BadMessage(reason, message[:_BYTES_KEPT], len(message), digest)
+    return quarantines.BadMessage(reason, message[:_BYTES_KEPT], len(message), digest)

@@ -14,7 +14,7 @@ from shared import db
 from shared.db import Role
 from shared.errors import LeaseLost, PermanentError, ServerUnavailable, TransientError, UsageError
 from shared.outbox import Lease
-from shared.queries import outbox
+from shared.queries import attempts
 from workers.domain import failure
 from workers.holding import Holding
 
@@ -73,7 +73,7 @@ class Completion:
         while True:
             try:
                 with db.transaction(None, role=Role.RELAY, durable=False) as conn:
-                    completed = outbox.complete(conn, held)
+                    completed = attempts.complete(conn, held)
             except ServerUnavailable as error:
                 log.warning("completion.postponed", jobs=len(held), error=str(error))
                 time.sleep(_AGAIN_S)
@@ -99,13 +99,14 @@ def settle(lease: Lease, error: Exception) -> None:
         log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
         return
     permanent = isinstance(error, PermanentError | UsageError)
-    ending = outbox.Ending(
+    ending = attempts.Ending(
         job_id=lease.job_id,
         fence=lease.fence,
         verdict="refused" if permanent else "failed",
         error_type=type(error).__name__,
         error=db.sentence(error),
         traceback=_traceback(error)[-TRACEBACK_CHARS_MAX:],
+        fingerprint=_fingerprint(error),
     )
     wait = failure.backoff_s(lease.attempt, _rng)
     if isinstance(error, TransientError) and error.retry_after_s is not None:
@@ -114,10 +115,10 @@ def settle(lease: Lease, error: Exception) -> None:
         with db.transaction(None, role=Role.RELAY) as conn:
             if permanent or lease.attempt >= lease.attempts_max:
                 reason = "permanent" if permanent else "exhausted"
-                outbox.bury(conn, ending, reason=reason, fingerprint=_fingerprint(error))
+                attempts.bury(conn, ending, reason=reason)
                 log.error("job.died", **_names(lease), reason=reason, error=ending.error)
             else:
-                outbox.retry(conn, ending, delay_s=wait)
+                attempts.retry(conn, ending, delay_s=wait)
                 log.warning(
                     "job.failed", **_names(lease), error=ending.error, retry_s=round(wait, 1)
                 )
@@ -127,9 +128,9 @@ def settle(lease: Lease, error: Exception) -> None:
 
 def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:
     """Put a job aside without using up an attempt: it is not the job's fault."""
-    ending = outbox.Ending(lease.job_id, lease.fence, "lapsed", None, why, None)
+    ending = attempts.Ending(lease.job_id, lease.fence, "lapsed", None, why, None)
     with db.transaction(None, role=Role.RELAY) as conn:
-        outbox.retry(conn, ending, delay_s=delay_s, waiting_for=waiting_for, uncounted=True)
+        attempts.retry(conn, ending, delay_s=delay_s, waiting_for=waiting_for, uncounted=True)
     log.warning("job.postponed", **_names(lease), waiting_for=waiting_for, why=why)
 
 
@@ -137,7 +138,7 @@ def give_back(leases: Sequence[Lease]) -> None:
     """Return jobs that were claimed and never begun, as if nothing had happened."""
     held = [(lease.job_id, lease.fence) for lease in leases]
     with db.transaction(None, role=Role.RELAY) as conn:
-        outbox.give_back(conn, held)
+        attempts.give_back(conn, held)
 
 
 def _names(lease: Lease) -> dict[str, object]:

@@ -49,6 +49,12 @@ class WorkersMissing(PermanentError):
     code = "workers_missing"
 
 
+class LimitNotFound(PermanentError):
+    """No limit has this id."""
+
+    code = "limit_not_found"
+
+
 class WaitedTooLong(PermanentError):
     """What was waited for did not come within the time given."""
 

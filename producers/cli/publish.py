@@ -26,7 +26,7 @@ from shared.queries import jobs
 )
 @click.option("--key", help="Idempotency key; default: computed from the fields.")
 @click.option("--delay", "delay_s", type=DURATION, default="0s", help="Not before, such as 30s.")
-@click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher goes first.")
+@click.option("--priority", type=click.IntRange(-9, 9), default=0, help="Higher goes first.")
 @click.option("--wait", is_flag=True, help="Until it has ended; 1 unless COMPLETED.")
 @click.option("--list", "listing", is_flag=True, help="Names, queues and JSON Schemas instead.")
 @json_option

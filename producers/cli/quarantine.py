@@ -11,8 +11,8 @@ from producers.cli.failures import JobNotFound
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
 from shared import db
 from shared.db import Role
-from shared.queries import dead_letters
-from shared.queries.dead_letters import Filters, QuarantinedRow
+from shared.queries import quarantines
+from shared.queries.quarantines import Filters, QuarantinedRow
 
 
 @click.group()
@@ -25,7 +25,7 @@ def quarantine() -> None:
 def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
     """Quarantined messages, newest first; --error matches the reason."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-        rows = dead_letters.select_quarantined(conn, Filters(**filters), limit=limit)
+        rows = quarantines.select_quarantined(conn, Filters(**filters), limit=limit)
     documents = [_without_bytes(row) for row in rows]
     if as_json:
         print_json(documents)
@@ -40,7 +40,7 @@ def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa
 def show_quarantined(message_id: str, as_json: bool) -> None:
     """One message: the reason, and its first 64 kB (base64 in JSON)."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        rows = dead_letters.select_quarantined(conn, Filters(), ids=[message_id], limit=1)
+        rows = quarantines.select_quarantined(conn, Filters(), ids=[message_id], limit=1)
     if not rows:
         raise JobNotFound(f"No message has the id {message_id!r}: see `ailydian quarantine list`.")
     document = _without_bytes(rows[0])
@@ -58,9 +58,9 @@ def discard_quarantined(ids: tuple[str, ...], as_json: bool, **choice: Any) -> N
     refuse_no_choice(ids, every, choice)
     wanted, done = Filters(**choice), 0
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-        matched = dead_letters.count_quarantined(conn, wanted, ids=ids or None)
+        matched = quarantines.count_quarantined(conn, wanted, ids=ids or None)
         if not dry_run:
-            done = dead_letters.delete_quarantined(conn, wanted, ids=ids or None)
+            done = quarantines.delete_quarantined(conn, wanted, ids=ids or None)
     if as_json:
         print_json({"matched": matched, "discarded": done} | ({"dryRun": True} if dry_run else {}))
     else:

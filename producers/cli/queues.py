@@ -1,23 +1,20 @@
-"""`queues`, `pause`, `resume`, `drain`, `status`: what waits, what runs, what died."""
+"""`queues`, `status`: what waits, what runs, what died."""
 
-import time
 from typing import Any
 
 import click
 
 from producers.cli import session
-from producers.cli.failures import WaitedTooLong
 from producers.cli.output import as_document, json_option, print_json, print_table, say
-from producers.cli.values import DURATION, QUEUE, without_password
+from producers.cli.values import without_password
 from shared import db
 from shared.broker import AWAY, connect
 from shared.contracts import QUEUES
 from shared.db import Role
-from shared.queries import dead_letters, jobs
+from shared.queries import jobs, quarantines
 from shared.queries.jobs import QueueFigures
 
 SCAN_BYTES_MAX = 512 * 1024 * 1024
-DRAIN_LOOK_S = 0.2
 COLUMNS = (
     "queue",
     "ready",
@@ -57,59 +54,6 @@ def queues(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("queue", type=QUEUE)
-@json_option
-def pause(queue: str, as_json: bool) -> None:
-    """Send no more jobs of a queue to its workers; publishing goes on.
-
-    Wake-ups that are in Redis already, a short window of them, are still done.
-    """
-    _set_paused(queue, as_json, paused=True)
-
-
-@click.command()
-@click.argument("queue", type=QUEUE)
-@json_option
-def resume(queue: str, as_json: bool) -> None:
-    """Undo pause."""
-    _set_paused(queue, as_json, paused=False)
-
-
-def _set_paused(queue: str, as_json: bool, *, paused: bool) -> None:
-    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        jobs.set_paused(conn, queue, paused=paused)
-    if as_json:
-        print_json({"queue": queue, "paused": paused})
-    else:
-        click.echo(f"The queue {queue} is {'paused' if paused else 'running'}.")
-
-
-@click.command()
-@click.argument("queue", type=QUEUE)
-@click.option("--timeout", "timeout_s", type=DURATION, help="Give up after this, with exit code 1.")
-@json_option
-def drain(queue: str, timeout_s: float | None, as_json: bool) -> None:
-    """Wait until a queue has nothing ready and nothing running; delayed jobs may stay."""
-    began = time.monotonic()
-    with session.opened():
-        while True:
-            figures = _figures((queue,))[0]
-            waited_s = time.monotonic() - began
-            if figures.ready + figures.running == 0:
-                break
-            if timeout_s is not None and waited_s > timeout_s:
-                raise WaitedTooLong(
-                    f"The queue {queue} still has {figures.ready} ready and {figures.running} "
-                    f"running jobs after {waited_s:.0f} s."
-                )
-            time.sleep(DRAIN_LOOK_S)
-    if as_json:
-        print_json({"queue": queue, "seconds": round(waited_s, 3), "delayed": figures.delayed})
-    else:
-        click.echo(f"The queue {queue} is empty after {waited_s:.1f} s.")
-
-
-@click.command()
 @json_option
 def status(as_json: bool) -> None:
     """Queues, workers, lag and dead jobs on one page."""
@@ -117,7 +61,7 @@ def status(as_json: bool) -> None:
         figures = _figures()
         with db.transaction(None, role=Role.RELAY) as conn:
             processes = jobs.select_processes(conn)
-            quarantined = dead_letters.count_quarantined(conn, dead_letters.Filters())
+            quarantined = quarantines.count_quarantined(conn, quarantines.Filters())
         page: dict[str, Any] = {
             "database": without_password(servers.database_url),
             "redis": without_password(servers.redis_url),

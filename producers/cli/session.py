@@ -1,5 +1,7 @@
 """A command's connection to its servers: opened late, closed always."""
 
+import getpass
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +49,14 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
             yield servers
         finally:
             db.close_pool()
+
+
+def actor() -> str:
+    """Who acts, as the audit log names them: the user of the operating system."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"cli:{os.getuid()}"
 
 
 def tenant_named(slug: str) -> TenantId:

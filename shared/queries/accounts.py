@@ -43,6 +43,17 @@ def select_tenant_id(conn: Connection, slug: str) -> TenantId | None:
     return None if row is None else TenantId(row[0])
 
 
+SELECT_SLUG: Final = """
+    SELECT "slug" FROM "Tenant" WHERE "id" = %(id)s
+"""
+
+
+def select_slug(conn: Connection, tenant_id: TenantId) -> str | None:
+    """The slug of a tenant, in the relay's role."""
+    row = conn.execute(SELECT_SLUG, {"id": tenant_id}).fetchone()
+    return None if row is None else str(row[0])
+
+
 INSERT_TENANT: Final = """
     INSERT INTO "Tenant" ("slug", "name", "tier")
     VALUES (%(slug)s, coalesce(%(name)s::text, %(slug)s),

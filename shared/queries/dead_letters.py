@@ -1,4 +1,4 @@
-"""Dead letters and quarantined messages: what waits for an operator. In the relay's role.
+"""Dead letters: the jobs that wait for an operator. In the relay's role.
 
 Lock order as in `outbox`: "Job" rows by id, then "DeadLetter", then "JobOutbox".
 """
@@ -113,13 +113,18 @@ REPLAY: Final = """
         SET "state" = 'PENDING', "attempt" = 0, "crashes" = 0, "dueAt" = now(),
             "waitingFor" = 'replay', "finishedAt" = NULL, "startedAt" = NULL, "worker" = NULL
         FROM mine WHERE j."id" = mine."id" AND j."state" = 'DEAD'
-        RETURNING j."id", j."queue", j."tenantId", j."dueAt", j."attempt"
+        RETURNING j.*
     ), lifted AS (
         DELETE FROM "DeadLetter" d USING revived r
         WHERE d."tenantId" = r."tenantId" AND d."jobId" = r."id"
     ), waiting AS (
-        INSERT INTO "JobOutbox" ("queue", "tenantId", "dueAt", "jobId", "attempt")
-        SELECT "queue", "tenantId", "dueAt", "id", "attempt" FROM revived ORDER BY "id"
+        INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt",
+                                 "jobId", "attempt", "cost")
+        SELECT "queue", "tenantId", "job", "limitKey", "priority", "dueAt", "id", "attempt",
+               "cost" FROM revived ORDER BY "id"
+    ), told AS (
+        INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
+        SELECT "tenantId", "id", "job", "queue", 'REPLAYED', "batchId" FROM revived
     )
     SELECT count(*), pg_notify('ailydian_outbox', '') FROM revived
 """
@@ -141,7 +146,11 @@ DISCARD: Final = """
     ), ended AS (
         UPDATE "Job" j SET "state" = 'CANCELLED'
         FROM mine WHERE j."id" = mine."id" AND j."state" = 'DEAD'
-        RETURNING j."id", j."tenantId", j."payload" ->> 'upload_id' AS "uploadId"
+        RETURNING j."id", j."tenantId", j."job", j."queue", j."batchId",
+                  j."payload" ->> 'upload_id' AS "uploadId"
+    ), told AS (
+        INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
+        SELECT "tenantId", "id", "job", "queue", 'DISCARDED', "batchId" FROM ended
     ), lifted AS (
         DELETE FROM "DeadLetter" d USING ended e
         WHERE d."tenantId" = e."tenantId" AND d."jobId" = e."id"
@@ -158,80 +167,3 @@ def discard(conn: Connection, ids: Sequence[JobId]) -> int:
     row = conn.execute(DISCARD, {"ids": list(ids)}).fetchone()
     assert row is not None, "an aggregate yields a row"
     return int(row[0])
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantinedRow:
-    """Bytes that arrived in Redis and are no wake-up of ours; `message` is their beginning."""
-
-    id: str
-    queue: str
-    reason: str
-    size_bytes: int
-    sha256: str
-    received_at: datetime
-    message: bytes
-
-
-SELECT_QUARANTINED: Final = """
-    SELECT q."id", q."queue", q."reason", q."bytes", q."sha256", q."receivedAt", q."message"
-    FROM "Quarantine" q
-    WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
-      AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
-      AND (%(error)s::text IS NULL OR q."reason" ~ %(error)s)
-      AND (%(since)s::timestamptz IS NULL OR q."receivedAt" >= %(since)s)
-      AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
-    ORDER BY q."receivedAt" DESC, q."id" DESC LIMIT %(limit)s
-"""
-
-COUNT_QUARANTINED: Final = """
-    SELECT count(*) FROM "Quarantine" q
-    WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
-      AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
-      AND (%(error)s::text IS NULL OR q."reason" ~ %(error)s)
-      AND (%(since)s::timestamptz IS NULL OR q."receivedAt" >= %(since)s)
-      AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
-"""
-
-DELETE_QUARANTINED: Final = """
-    DELETE FROM "Quarantine" q
-    WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
-      AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
-      AND (%(error)s::text IS NULL OR q."reason" ~ %(error)s)
-      AND (%(since)s::timestamptz IS NULL OR q."receivedAt" >= %(since)s)
-      AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
-"""
-
-
-def select_quarantined(
-    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None, limit: int
-) -> list[QuarantinedRow]:
-    """Quarantined messages, newest first; of the filters, `error` matches the reason."""
-    values = _of_quarantine(wanted, ids) | {"limit": limit}
-    return [QuarantinedRow(*row) for row in conn.execute(SELECT_QUARANTINED, values)]
-
-
-def count_quarantined(
-    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None
-) -> int:
-    """How many messages are quarantined."""
-    row = conn.execute(COUNT_QUARANTINED, _of_quarantine(wanted, ids)).fetchone()
-    assert row is not None, "an aggregate yields a row"
-    return int(row[0])
-
-
-def delete_quarantined(
-    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None
-) -> int:
-    """Throw quarantined messages away. Returns how many."""
-    return conn.execute(DELETE_QUARANTINED, _of_quarantine(wanted, ids)).rowcount
-
-
-def _of_quarantine(wanted: Filters, ids: Sequence[str] | None) -> dict[str, object]:
-    return {
-        "ids": None if ids is None else list(ids),
-        "queue": wanted.queue,
-        "error": wanted.error,
-        "since": wanted.since,
-        "until": wanted.until,
-    }

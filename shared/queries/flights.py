@@ -1,11 +1,11 @@
-"""The ledger as the relay uses it: take what is due, find what was lost, count what waits."""
+"""The ledger as the relay uses it: see the lanes, take what is due, find what was lost."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from shared.db import Connection
-from shared.ids import JobId
+from shared.ids import JobId, TenantId
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,74 +17,165 @@ class Wakeup:
     attempt: int
 
 
-SELECT_WAITING_QUEUES: Final = """
-    SELECT q."queue" FROM unnest(%(queues)s::text[]) AS q("queue")
-    WHERE EXISTS (SELECT 1 FROM "JobOutbox" o WHERE o."queue" = q."queue")
-"""
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What waits in one order; `due_s` is how long its head has been due, below 0 if it is not."""
+
+    queue: str
+    tenant_id: TenantId
+    job: str
+    limit_key: str
+    priority: int
+    due_s: float
+    cost: int
+    tier: str | None
+
+    @property
+    def place(self) -> tuple[str, str, str, int]:
+        """Where the lane lies among those of its queue."""
+        return self.tenant_id, self.job, self.limit_key, self.priority
 
 
-def select_waiting_queues(conn: Connection, queues: list[str]) -> list[str]:
-    """Those of the queues that have jobs in the outbox, due or delayed."""
-    return [row[0] for row in conn.execute(SELECT_WAITING_QUEUES, {"queues": queues})]
+BEFORE_ALL: Final = ("", "", "", -32_768)
 
-
-# Fair between tenants: `lanes` walks the distinct (queue, tenant) pairs by a loose index scan, a
-# step a pair however many rows wait in it; each lane that is due then gives an equal share of the
-# free room, and where there are more lanes than room, those that have waited longest give one.
-TAKE_DUE: Final = """
-    WITH RECURSIVE room AS (
-        SELECT r."queue", r."free"
-        FROM unnest(%(queues)s::text[], %(free)s::int[]) AS r("queue", "free")
-        WHERE NOT EXISTS (SELECT 1 FROM "QueueState" q WHERE q."queue" = r."queue" AND q."paused")
-    ), lanes AS (
-        SELECT r."queue", r."free", l.* FROM room r CROSS JOIN LATERAL (
-            SELECT o."tenantId", o."dueAt" FROM "JobOutbox" o WHERE o."queue" = r."queue"
-            ORDER BY o."tenantId", o."dueAt" LIMIT 1
+# A loose index scan: one step a lane, however many rows wait in it. It begins after a place in
+# each queue and sees so many lanes at most; where there are more, the next look begins there.
+SELECT_LANES: Final = """
+    WITH RECURSIVE lane AS (
+        SELECT r."queue", 1 AS "n", l.*
+        FROM unnest(%(queues)s::text[], %(tenants)s::text[], %(jobs)s::text[], %(keys)s::text[],
+                    %(priorities)s::int[]) AS r("queue", "tenantId", "job", "limitKey", "priority")
+        CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt", o."cost"
+            FROM "JobOutbox" o
+            WHERE o."queue" = r."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (r."tenantId", r."job", r."limitKey", r."priority"::smallint)
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
         ) l
         UNION ALL
-        SELECT p."queue", p."free", l.* FROM lanes p CROSS JOIN LATERAL (
-            SELECT o."tenantId", o."dueAt" FROM "JobOutbox" o
-            WHERE o."queue" = p."queue" AND o."tenantId" > p."tenantId"
-            ORDER BY o."tenantId", o."dueAt" LIMIT 1
-        ) l
-    ), ranked AS (
-        SELECT "queue", "tenantId", "free", count(*) OVER (PARTITION BY "queue") AS "lanes",
-               row_number() OVER (PARTITION BY "queue" ORDER BY "dueAt", "tenantId") AS "rank"
-        FROM lanes WHERE "dueAt" <= now()
-    ), shares AS (
-        SELECT "queue", "tenantId", "free" / "lanes" + ("rank" <= mod("free", "lanes"))::int
-               AS "share"
-        FROM ranked WHERE "rank" <= "free"
-    ), taken AS (
-        SELECT t.* FROM shares s CROSS JOIN LATERAL (
-            SELECT o."queue", o."tenantId", o."dueAt", o."seq", o."jobId", o."attempt"
+        SELECT p."queue", p."n" + 1, l.* FROM lane p CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt", o."cost"
             FROM "JobOutbox" o
-            WHERE o."queue" = s."queue" AND o."tenantId" = s."tenantId" AND o."dueAt" <= now()
-            ORDER BY o."queue", o."tenantId", o."dueAt", o."seq" LIMIT s."share"
-            FOR UPDATE SKIP LOCKED
-        ) t
-    ), gone AS (
-        DELETE FROM "JobOutbox" o USING taken t
-        WHERE o."queue" = t."queue" AND o."tenantId" = t."tenantId" AND o."dueAt" = t."dueAt"
-          AND o."seq" = t."seq"
-        RETURNING o."jobId", o."tenantId", o."queue", o."attempt", o."dueAt", o."seq"
-    ), sent AS (
-        INSERT INTO "JobFlight" ("jobId", "tenantId", "queue", "attempt")
-        SELECT "jobId", "tenantId", "queue", "attempt" FROM gone
-        ON CONFLICT ("jobId") DO UPDATE SET "attempt" = excluded."attempt", "sentAt" = now()
+            WHERE o."queue" = p."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (p."tenantId", p."job", p."limitKey", p."priority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l WHERE p."n" < %(limit)s
     )
-    SELECT "jobId", "queue", "attempt" FROM gone ORDER BY "dueAt", "seq"
+    SELECT l."queue", l."tenantId", l."job", l."limitKey", l."priority",
+           extract(epoch FROM now() - l."dueAt")::float8, l."cost", t."tier"::text
+    FROM lane l LEFT JOIN "Tenant" t ON t."id" = l."tenantId"
 """
 
 
-def take_due(conn: Connection, room: Mapping[str, int]) -> list[Wakeup]:
-    """Move due jobs from the outbox into flight: at most `room[queue]` of each queue.
+def select_lanes(
+    conn: Connection, after: dict[str, tuple[str, str, str, int]], *, limit: int
+) -> list[Lane]:
+    """The lanes of these queues, due or not: of each at most `limit`, from a place on."""
+    tenants, jobs, keys, priorities = zip(*after.values(), strict=True)
+    values: dict[str, object] = {
+        "queues": list(after),
+        "tenants": list(tenants),
+        "jobs": list(jobs),
+        "keys": list(keys),
+        "priorities": list(priorities),
+        "limit": limit,
+    }
+    return [Lane(*row) for row in conn.execute(SELECT_LANES, values)]
+
+
+# Relays take turns: what one has taken the next sees when it counts what its limits leave.
+TAKE_TURNS: Final = """
+    SELECT pg_advisory_xact_lock(hashtext('ailydian'), hashtext('relay'))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of a lane may go: rows, what they may cost, and rows of its tenant altogether."""
+
+    lane: Lane
+    rows: int
+    cost: float
+    tenant_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A row that was taken: its wake-up, and what limits count it as."""
+
+    wakeup: Wakeup
+    tenant_id: TenantId
+    job: str
+    limit_key: str
+    cost: int
+
+
+# Within a tenant's share the lanes are merged by the time since which a job has waited, each step
+# of priority counting as so many seconds more: a virtual deadline, so nothing waits for ever.
+TAKE: Final = """
+    WITH ahead AS (
+        SELECT o.*, row_number() OVER (
+            PARTITION BY o."queue", o."tenantId"
+            ORDER BY o."dueAt" - o."priority" * %(ageing_s)s::float8 * interval '1 second', o."seq"
+        ) AS "place", s."tenantRows"
+        FROM unnest(%(queues)s::text[], %(tenants)s::text[], %(jobs)s::text[], %(keys)s::text[],
+                    %(priorities)s::int[], %(rows)s::int[], %(costs)s::float8[],
+                    %(tenant_rows)s::int[])
+             AS s("queue", "tenantId", "job", "limitKey", "priority", "rows", "cost", "tenantRows")
+        CROSS JOIN LATERAL (
+            SELECT l.* FROM (
+                SELECT o.*, sum(o."cost") OVER (ROWS UNBOUNDED PRECEDING) AS "sum"
+                FROM (
+                    SELECT o.ctid AS "row", o."queue", o."tenantId", o."priority", o."dueAt",
+                           o."seq", o."cost"
+                    FROM "JobOutbox" o
+                    WHERE o."queue" = s."queue" AND o."tenantId" = s."tenantId"
+                      AND o."job" = s."job" AND o."limitKey" = s."limitKey"
+                      AND o."priority" = s."priority"::smallint AND o."dueAt" <= now()
+                    ORDER BY o."dueAt", o."seq" LIMIT s."rows"
+                ) o
+            ) l WHERE l."sum" - l."cost" < s."cost"
+        ) o
+    ), mine AS (
+        SELECT o.ctid AS "row" FROM ahead a JOIN "JobOutbox" o ON o.ctid = a."row"
+        WHERE a."place" <= a."tenantRows" FOR UPDATE OF o SKIP LOCKED
+    ), gone AS (
+        DELETE FROM "JobOutbox" o WHERE o.ctid = ANY(ARRAY(SELECT m."row" FROM mine m))
+        RETURNING o.*
+    ), sent AS (
+        INSERT INTO "JobFlight" ("jobId", "tenantId", "queue", "job", "limitKey", "attempt")
+        SELECT "jobId", "tenantId", "queue", "job", "limitKey", "attempt" FROM gone
+        ON CONFLICT ("jobId") DO UPDATE SET "attempt" = excluded."attempt", "sentAt" = now()
+    )
+    SELECT "jobId", "queue", "attempt", "tenantId", "job", "limitKey", "cost" FROM gone
+    ORDER BY "dueAt" - "priority" * %(ageing_s)s::float8 * interval '1 second', "seq"
+"""
+
+
+def take(conn: Connection, shares: Sequence[Share], *, ageing_s: float) -> list[Taken]:
+    """Move due jobs from the outbox into flight, of each lane its share.
+
+    Args:
+        conn: A connection in the relay's role.
+        shares: How much of which lane.
+        ageing_s: Seconds of waiting that a step of priority is worth.
 
     Returns:
-        The wake-ups to send once this transaction has committed, oldest first.
+        What was taken; its wake-ups may be sent, in this order, once the transaction has committed.
     """
-    rows = conn.execute(TAKE_DUE, {"queues": list(room), "free": list(room.values())})
-    return [Wakeup(*row) for row in rows]
+    lanes = [share.lane for share in shares]
+    values: dict[str, object] = {
+        "queues": [lane.queue for lane in lanes],
+        "tenants": [lane.tenant_id for lane in lanes],
+        "jobs": [lane.job for lane in lanes],
+        "keys": [lane.limit_key for lane in lanes],
+        "priorities": [lane.priority for lane in lanes],
+        "rows": [share.rows for share in shares],
+        "costs": [share.cost for share in shares],
+        "tenant_rows": [share.tenant_rows for share in shares],
+        "ageing_s": ageing_s,
+    }
+    return [Taken(Wakeup(row[0], row[1], row[2]), *row[3:]) for row in conn.execute(TAKE, values)]
 
 
 # Lost wake-ups: in flight, never claimed, sent long ago.

@@ -195,14 +195,17 @@ CANCEL: Final = """
         SET "state" = 'CANCELLED', "finishedAt" = clock_timestamp(), "leaseUntil" = NULL,
             "waitingFor" = NULL, "fence" = j."fence" + 1
         FROM found WHERE j."id" = found."id"
-        RETURNING j."id", j."tenantId", j."queue", j."dueAt", j."attempt", j."worker",
-                  j."startedAt", found."state" AS "was", found."fence" AS "held"
+        RETURNING j.*, found."state" AS "was", found."fence" AS "held"
     ), landed AS (
         DELETE FROM "JobFlight" f USING ended e WHERE f."jobId" = e."id"
     ), unqueued AS (
         DELETE FROM "JobOutbox" o USING ended e
-        WHERE o."queue" = e."queue" AND o."tenantId" = e."tenantId" AND o."dueAt" = e."dueAt"
-          AND o."jobId" = e."id"
+        WHERE o."queue" = e."queue" AND o."tenantId" = e."tenantId" AND o."job" = e."job"
+          AND o."limitKey" = e."limitKey" AND o."priority" = e."priority"
+          AND o."dueAt" = e."dueAt" AND o."jobId" = e."id"
+    ), told AS (
+        INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
+        SELECT "tenantId", "id", "job", "queue", 'CANCELLED', "batchId" FROM ended
     ), noted AS (
         INSERT INTO "JobAttempt" ("tenantId", "jobId", "fence", "attempt", "worker", "startedAt",
                                   "verdict", "errorType", "error")
@@ -270,11 +273,13 @@ SELECT_FIGURES: Final = """
            extract(epoch FROM now() - least(w."oldest", f."oldest"))::float8,
            CASE WHEN pg_relation_size('"Job"') <= %(scan_bytes_max)s::bigint
                 THEN coalesce(r."rate", 0)::float8 END,
-           coalesce(s."workers", 0), coalesce(p."paused", false)
+           coalesce(s."workers", 0), EXISTS (
+               SELECT FROM "JobHold" h
+               WHERE h."queue" = q."queue" AND num_nonnulls(h."tenantId", h."job") = 0)
     FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q("queue", "place")
     LEFT JOIN waiting w USING ("queue") LEFT JOIN flying f USING ("queue")
     LEFT JOIN dead d USING ("queue") LEFT JOIN done r USING ("queue")
-    LEFT JOIN serving s USING ("queue") LEFT JOIN "QueueState" p USING ("queue")
+    LEFT JOIN serving s USING ("queue")
     ORDER BY q."place"
 """
 
@@ -291,17 +296,6 @@ def select_figures(
     """
     values = {"queues": list(queues), "scan_bytes_max": scan_bytes_max}
     return [QueueFigures(*row) for row in conn.execute(SELECT_FIGURES, values)]
-
-
-SET_PAUSED: Final = """
-    INSERT INTO "QueueState" ("queue", "paused") VALUES (%(queue)s, %(paused)s)
-    ON CONFLICT ("queue") DO UPDATE SET "paused" = excluded."paused"
-"""
-
-
-def set_paused(conn: Connection, queue: str, *, paused: bool) -> None:
-    """Let the relay send jobs of a queue, or not."""
-    conn.execute(SET_PAUSED, {"queue": queue, "paused": paused})
 
 
 @dataclass(frozen=True, slots=True)

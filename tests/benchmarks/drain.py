@@ -114,12 +114,16 @@ def drain_ours(here: World, make: Make, *, tenants: int, numbers: range) -> Drai
 
 
 def _pause(here: World, *, paused: bool) -> list[tuple]:
+    if paused:
+        return here.sql(
+            """INSERT INTO "JobHold" ("queue", "heldBy") VALUES (%s, 'the benchmark')
+               ON CONFLICT DO NOTHING RETURNING clock_timestamp(), NULL""",
+            QUEUE,
+        )
     return here.sql(
-        """INSERT INTO "QueueState" ("queue", "paused") VALUES (%s, %s)
-           ON CONFLICT ("queue") DO UPDATE SET "paused" = excluded."paused"
+        """DELETE FROM "JobHold" WHERE "queue" = %s
            RETURNING clock_timestamp(), pg_notify('ailydian_outbox', '')""",
         QUEUE,
-        paused,
     )
 
 

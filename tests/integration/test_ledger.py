@@ -16,7 +16,7 @@ from shared.errors import (
 )
 from shared.ids import TenantId
 from shared.outbox import current_job, effect, effects, publish, publish_many
-from shared.queries import flights, outbox, probes
+from shared.queries import attempts, flights, outbox, probes
 from tests import factories
 from tests.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 
@@ -36,7 +36,9 @@ def take_back(job_ids, crashed, worker="worker-1"):
 
 
 def ending(lease, verdict="failed"):
-    return outbox.Ending(lease.job_id, lease.fence, verdict, "ValueError", "no \0 good", "trace")
+    return attempts.Ending(
+        lease.job_id, lease.fence, verdict, "ValueError", "no \0 good", "trace", "f"
+    )
 
 
 def test_a_published_job_exists_only_if_its_transaction_commits():
@@ -232,7 +234,7 @@ def test_group_completion_leaves_out_what_is_no_longer_ours():
 
     with db.transaction(None, role=Role.RELAY) as conn:
         pairs = [(lease.job_id, lease.fence) for lease in held[:2]]
-        completed = outbox.complete(conn, [*pairs, (ids[2], 99)])
+        completed = attempts.complete(conn, [*pairs, (ids[2], 99)])
 
     assert completed == 2
     assert [job(one)["state"] for one in ids] == ["COMPLETED", "COMPLETED", "RUNNING"]
@@ -245,8 +247,8 @@ def test_a_failed_attempt_waits_for_its_next_one_and_leaves_its_error():
     [lease] = claim(job_id)
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        assert outbox.retry(conn, ending(lease), delay_s=60)
-        assert not outbox.retry(conn, ending(lease), delay_s=60)
+        assert attempts.retry(conn, ending(lease), delay_s=60)
+        assert not attempts.retry(conn, ending(lease), delay_s=60)
 
     row = job(job_id)
     assert (row["state"], row["waitingFor"], row["outbox"]) == ("PENDING", "retry", 1)
@@ -262,8 +264,8 @@ def test_a_buried_job_is_a_dead_letter_with_its_reason():
     [lease] = claim(job_id)
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        assert outbox.bury(conn, ending(lease), reason="permanent", fingerprint="f")
-        assert not outbox.bury(conn, ending(lease), reason="permanent", fingerprint="f")
+        assert attempts.bury(conn, ending(lease), reason="permanent")
+        assert not attempts.bury(conn, ending(lease), reason="permanent")
 
     assert job(job_id)["state"] == "DEAD"
     assert rows('SELECT "jobId", "reason", "attempts" FROM "DeadLetter"') == [
@@ -278,7 +280,7 @@ def test_jobs_given_back_lose_neither_attempt_nor_place():
     held = claim(*ids)
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        outbox.give_back(conn, [(lease.job_id, lease.fence) for lease in held])
+        attempts.give_back(conn, [(lease.job_id, lease.fence) for lease in held])
 
     row = job(ids[0])
     assert (row["state"], row["attempt"], row["fence"]) == ("PENDING", 0, 1)
@@ -340,7 +342,7 @@ def test_transitions_of_a_job_stay_heap_only():
     held = claim(*ids)
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        outbox.complete(conn, [(lease.job_id, lease.fence) for lease in held])
+        attempts.complete(conn, [(lease.job_id, lease.fence) for lease in held])
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute("SELECT pg_stat_force_next_flush()")
     updates, hot = rows(

@@ -15,7 +15,7 @@ from shared import db
 from shared.broker import Wire
 from shared.contracts import Probe
 from shared.db import Role
-from shared.queries import flights, outbox
+from shared.queries import attempts
 from tests.factories import (
     KEY,
     claim,
@@ -25,6 +25,7 @@ from tests.factories import (
     publish_jobs,
     publish_probe,
     rows,
+    wake,
 )
 
 QUEUE = "ailydian:queue:maintenance"
@@ -142,14 +143,14 @@ def test_a_full_queue_does_not_keep_another_one_waiting(relay, client):
     assert client.llen(QUEUE) == client.llen("ailydian:queue:scoring") == WINDOW_MIN
 
 
-def test_a_paused_queue_sends_nothing_until_it_goes_on(relay, client):
-    owner("""INSERT INTO "QueueState" ("queue", "paused") VALUES ('maintenance', true)""")
+def test_a_paused_queue_sends_nothing_until_it_goes_on(redis_url, client):
+    owner("""INSERT INTO "JobHold" ("queue", "heldBy") VALUES ('maintenance', 'a test')""")
     ids = publish_probes(make_tenant(), 5)
 
-    relay.step()
+    make_relay(redis_url).step()
     while_paused = client.llen(QUEUE)
-    owner('UPDATE "QueueState" SET "paused" = false')
-    relay.step()
+    owner('DELETE FROM "JobHold"')
+    make_relay(redis_url).step()
 
     assert while_paused == 0
     assert sent(client) == ids
@@ -222,7 +223,7 @@ def test_a_wiped_redis_is_filled_again_at_the_next_look(relay, client):
 def test_a_refill_of_thousands_sends_each_once_and_ends(relay, client):
     ids = publish_probes(make_tenant(), 2_500)
     with db.transaction(None, role=Role.RELAY) as conn:
-        flights.take_due(conn, {"maintenance": 3_000})
+        wake(conn, 3_000)
 
     client.flushdb()
     relay.step()
@@ -312,7 +313,7 @@ def test_a_lease_that_holds_is_left_alone(relay):
 def test_flights_of_jobs_that_have_ended_are_removed(relay):
     [lease] = claim(publish_probe(make_tenant()))
     with db.transaction(None, role=Role.RELAY) as conn:
-        outbox.complete(conn, [(lease.job_id, lease.fence)])
+        attempts.complete(conn, [(lease.job_id, lease.fence)])
     owner(
         """INSERT INTO "JobFlight" ("jobId", "tenantId", "queue", "attempt")
            VALUES (%s, %s, 'maintenance', 0)""",

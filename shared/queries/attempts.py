@@ -1,0 +1,201 @@
+"""How attempts end in the ledger: complete, retry, bury, give back. Each ending is one event.
+
+Lock order in every statement: "Job" rows by id, then "JobFlight", then "JobOutbox".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.db import Connection
+from shared.ids import JobId
+
+COMPLETE: Final = """
+    WITH held AS (
+        SELECT j."id" FROM unnest(%(ids)s::text[], %(fences)s::bigint[]) AS m("id", "fence")
+        JOIN "Job" j ON j."id" = m."id"
+        WHERE j."fence" = m."fence" AND j."state" = 'RUNNING'
+        ORDER BY j."id" FOR UPDATE OF j
+    ), landed AS (
+        DELETE FROM "JobFlight" f USING held WHERE f."jobId" = held."id"
+    ), done AS (
+        UPDATE "Job" j
+        SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(), "leaseUntil" = NULL,
+            "error" = NULL
+        FROM held WHERE j."id" = held."id" RETURNING j.*
+    )
+    INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
+                                "waitedS", "tookS")
+    SELECT "tenantId", "id", "job", "queue", 'COMPLETED', "batchId",
+           extract(epoch FROM "startedAt" - "dueAt"),
+           extract(epoch FROM "finishedAt" - "startedAt") FROM done
+"""
+
+
+def complete(conn: Connection, held: Sequence[tuple[JobId, int]]) -> int:
+    """Complete jobs that wrote nothing themselves, as (job id, fence); lost ones are left out.
+
+    Returns:
+        How many were ours to complete.
+    """
+    ids, fences = [job_id for job_id, _ in held], [fence for _, fence in held]
+    return conn.execute(COMPLETE, {"ids": ids, "fences": fences}).rowcount
+
+
+# Jobs that were claimed and never begun go back as if nothing had happened: the attempt is not
+# counted, the place in the queue is kept, the fence stays raised.
+GIVE_BACK: Final = """
+    WITH freed AS (
+        UPDATE "Job" j
+        SET "state" = 'PENDING', "attempt" = j."attempt" - 1, "leaseUntil" = NULL, "worker" = NULL
+        FROM unnest(%(ids)s::text[], %(fences)s::bigint[]) AS m("id", "fence")
+        WHERE j."id" = m."id" AND j."fence" = m."fence" AND j."state" = 'RUNNING'
+        RETURNING j.*
+    ), landed AS (
+        DELETE FROM "JobFlight" f USING freed WHERE f."jobId" = freed."id"
+    ), waiting AS (
+        INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt",
+                                 "jobId", "attempt", "cost")
+        SELECT "queue", "tenantId", "job", "limitKey", "priority", "dueAt", "id", "attempt",
+               "cost" FROM freed
+    )
+    SELECT count(*), pg_notify('ailydian_outbox', '') FROM freed
+"""
+
+
+def give_back(conn: Connection, held: Sequence[tuple[JobId, int]]) -> int:
+    """Return jobs that were claimed but not begun, as (job id, fence). Returns how many."""
+    ids, fences = [job_id for job_id, _ in held], [fence for _, fence in held]
+    row = conn.execute(GIVE_BACK, {"ids": ids, "fences": fences}).fetchone()
+    assert row is not None, "an aggregate yields a row"
+    return int(row[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended that did not end well."""
+
+    job_id: JobId
+    fence: int
+    verdict: str
+    error_type: str | None
+    error: str
+    traceback: str | None
+    fingerprint: str = ""
+    signal: str | None = None
+    exit_code: int | None = None
+    peak_bytes: int | None = None
+
+
+# The attempt that ends is noted, whatever follows from it.
+RETRY: Final = """
+    WITH ended AS (
+        UPDATE "Job" j
+        SET "state" = 'PENDING', "waitingFor" = %(waiting_for)s, "leaseUntil" = NULL,
+            "dueAt" = now() + %(delay_s)s::float8 * interval '1 second', "error" = %(error)s,
+            "crashes" = j."crashes" + (%(verdict)s = 'crashed')::int,
+            "attempt" = j."attempt" - (%(uncounted)s::bool)::int
+        WHERE j."id" = %(job_id)s AND j."fence" = %(fence)s AND j."state" = 'RUNNING'
+        RETURNING j.*
+    ), landed AS (
+        DELETE FROM "JobFlight" f USING ended WHERE f."jobId" = ended."id"
+    ), noted AS (
+        INSERT INTO "JobAttempt" ("tenantId", "jobId", "fence", "attempt", "worker", "startedAt",
+                                  "verdict", "errorType", "error", "traceback", "fingerprint",
+                                  "signal", "exitCode", "peakBytes")
+        SELECT "tenantId", "id", "fence", "attempt" + (%(uncounted)s::bool)::int, "worker",
+               "startedAt", %(verdict)s, %(error_type)s, %(error)s, %(traceback)s,
+               %(fingerprint)s, %(signal)s, %(exit_code)s, %(peak_bytes)s FROM ended
+    ), told AS (
+        INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
+                                "waitedS", "tookS")
+        SELECT "tenantId", "id", "job", "queue", 'RETRY', "batchId", NULL,
+               extract(epoch FROM clock_timestamp() - "startedAt") FROM ended
+    )
+    INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",
+                             "attempt", "cost")
+    SELECT "queue", "tenantId", "job", "limitKey", "priority", "dueAt", "id", "attempt", "cost"
+    FROM ended
+"""
+
+
+def retry(
+    conn: Connection,
+    ending: Ending,
+    *,
+    delay_s: float,
+    waiting_for: str = "retry",
+    uncounted: bool = False,
+) -> bool:
+    """Note a failed attempt and let the job wait for its next one.
+
+    Args:
+        conn: A connection in the relay's role.
+        ending: What happened.
+        delay_s: Seconds until the next attempt.
+        waiting_for: What the job waits for, shown to operators.
+        uncounted: Whether this attempt does not use up one of `attempts_max`.
+
+    Returns:
+        False when the lease no longer stood: then nothing was written.
+    """
+    waits = {"delay_s": delay_s, "waiting_for": waiting_for, "uncounted": uncounted}
+    return conn.execute(RETRY, _values(ending) | waits).rowcount == 1
+
+
+BURY: Final = """
+    WITH ended AS (
+        UPDATE "Job" j
+        SET "state" = 'DEAD', "leaseUntil" = NULL, "finishedAt" = clock_timestamp(),
+            "waitingFor" = NULL, "error" = %(error)s,
+            "crashes" = j."crashes" + (%(verdict)s = 'crashed')::int
+        WHERE j."id" = %(job_id)s AND j."fence" = %(fence)s AND j."state" = 'RUNNING'
+        RETURNING j.*
+    ), landed AS (
+        DELETE FROM "JobFlight" f USING ended WHERE f."jobId" = ended."id"
+    ), noted AS (
+        INSERT INTO "JobAttempt" ("tenantId", "jobId", "fence", "attempt", "worker", "startedAt",
+                                  "verdict", "errorType", "error", "traceback", "fingerprint",
+                                  "signal", "exitCode", "peakBytes")
+        SELECT "tenantId", "id", "fence", "attempt", "worker", "startedAt", %(verdict)s,
+               %(error_type)s, %(error)s, %(traceback)s, %(fingerprint)s, %(signal)s,
+               %(exit_code)s, %(peak_bytes)s FROM ended
+    ), told AS (
+        INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
+                                "waitedS", "tookS")
+        SELECT "tenantId", "id", "job", "queue", 'DEAD', "batchId", NULL,
+               extract(epoch FROM "finishedAt" - "startedAt") FROM ended
+    )
+    INSERT INTO "DeadLetter" ("tenantId", "jobId", "job", "queue", "attempts", "reason", "error",
+                              "fingerprint")
+    SELECT "tenantId", "id", "job", "queue", "attempt", %(reason)s, %(error)s, %(fingerprint)s
+    FROM ended
+    ON CONFLICT ("tenantId", "jobId") DO UPDATE
+    SET "attempts" = excluded."attempts", "reason" = excluded."reason", "error" = excluded."error",
+        "fingerprint" = excluded."fingerprint", "diedAt" = excluded."diedAt"
+"""
+
+
+def bury(conn: Connection, ending: Ending, *, reason: str) -> bool:
+    """Note a failed attempt and end the job as a dead letter.
+
+    Returns:
+        False when the lease no longer stood: then nothing was written.
+    """
+    return conn.execute(BURY, _values(ending) | {"reason": reason}).rowcount == 1
+
+
+def _values(ending: Ending) -> dict[str, object]:
+    # Postgres stores no NUL, and an error may quote one.
+    return {
+        "job_id": ending.job_id,
+        "fence": ending.fence,
+        "verdict": ending.verdict,
+        "error_type": ending.error_type,
+        "error": ending.error.replace("\0", "\\0"),
+        "fingerprint": ending.fingerprint,
+        "signal": ending.signal,
+        "exit_code": ending.exit_code,
+        "peak_bytes": ending.peak_bytes,
+        "traceback": None if ending.traceback is None else ending.traceback.replace("\0", "\\0"),
+    }
