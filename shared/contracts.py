@@ -58,7 +58,7 @@ class Contract(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def limit_key(self) -> str:
-        """What a limit with `per_key` counts this job by: a customer, a document; '' for nothing."""
+        """By what a limit with `per_key` counts this job, such as a customer; '' for nothing."""
         return ""
 
     def cost(self) -> int:

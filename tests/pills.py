@@ -40,3 +40,29 @@ def pill(job: Pill, lease: Lease) -> None:
         case _:
             with effect(lease) as conn:
                 probes.insert_entry(conn, lease.job_id, job.n)
+
+
+@register
+class Keyed(Contract):
+    """Does nothing, for a customer, at a price."""
+
+    actor_name: ClassVar[str] = "keyed"
+    queue_name: ClassVar[str] = "maintenance"
+    customer: str = ""
+    weight: int = 1
+    n: int = 0
+
+    def limit_key(self) -> str:
+        """The customer."""
+        return self.customer
+
+    def cost(self) -> int:
+        """The price."""
+        return self.weight
+
+
+@actor(Keyed)
+def keyed(job: Keyed, lease: Lease) -> None:
+    """Write the one row of a job."""
+    with effect(lease) as conn:
+        probes.insert_entry(conn, lease.job_id, job.n)
