@@ -20,6 +20,7 @@ BENCHMARKS = {
     "idle": "`ailydian up` doing nothing: ready time and CPU.",
     "chunker": "MB a CPU-second with the fast tokenizer and with tiktoken alone.",
     "publish": "Publishing and relaying, beside plain Dramatiq's drain.",
+    "fair": "A small tenant beside a flood; rates and concurrency over all processes.",
     "search": "Insert cost with search live, recall and query time.",
 }
 
