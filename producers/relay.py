@@ -15,7 +15,7 @@ from itertools import groupby
 import redis
 import structlog
 
-from producers import dispatch
+from producers import dispatch, folding
 from producers.dispatch import Rules, Use
 from shared import db, leases
 from shared.broker import AWAY, Wire, is_wrong_type, mend
@@ -37,6 +37,9 @@ DEPTH_EVERY_S = 5.0
 SILENT_S = 60.0
 IDLE_S = 1.0
 BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
+# How soon what ends is counted and told, and for how long after the last sign of life so soon.
+FOLD_EVERY_S = 0.2
+LIVELY_S = 10.0
 # Lanes of a queue that one look sees; with more, it goes round.
 LANES_MAX = 1_000
 RULES_EVERY_S = 0.1
@@ -80,7 +83,8 @@ class Relay:
         self._after = dict.fromkeys(QUEUES, BEFORE_ALL)
         self._rules = Rules()
         self._rules_at = 0.0
-        self._sweep_at = self._depth_at = 0.0
+        self._sweep_at = self._depth_at = self._fold_at = 0.0
+        self._lively_until = 0.0
         self._look_s = BUSY_S_MIN
 
     def run(self, listen_url: str, stop: threading.Event) -> None:
@@ -101,6 +105,8 @@ class Relay:
     def _turn(self) -> float:
         """One turn of the loop. Returns how long to wait for the next, in seconds."""
         now = time.monotonic()
+        if now >= self._fold_at:
+            self._fold_at = now if self.fold() else now + FOLD_EVERY_S
         try:
             if now >= self._sweep_at:
                 self._sweep_at = now + self._config.sweep_s
@@ -110,10 +116,19 @@ class Relay:
             log.warning("redis.away", error=str(error))
             self.take_back_lapsed()
             return _AWAY_S
-        if not waits:
-            self._look_s = BUSY_S_MIN
-            return min(IDLE_S, self._config.sweep_s)
-        return self._look_s
+        if waits:
+            return self._look_s
+        self._look_s = BUSY_S_MIN
+        lively = time.monotonic() < self._lively_until
+        return FOLD_EVERY_S if lively else min(IDLE_S, self._config.sweep_s)
+
+    def fold(self) -> bool:
+        """Count what has ended, finish batches, tell followers. Returns whether more waits."""
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            folded = folding.fold(conn)
+        if folded.events:
+            self._lively_until = time.monotonic() + LIVELY_S
+        return folded.more
 
     def step(self) -> bool:
         """Send what is due and fits.
@@ -129,6 +144,8 @@ class Relay:
         room = {queue: self._windows[queue].room(length) for queue, length in lengths.items()}
         taken = self._take(lanes, {queue: free for queue, free in room.items() if free})
         self.send(row.wakeup for row in taken)
+        if taken:
+            self._lively_until = time.monotonic() + LIVELY_S
         sent = Counter(row.wakeup.queue for row in taken)
         for queue, free in room.items():
             if free:

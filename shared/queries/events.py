@@ -1,0 +1,319 @@
+"""Events: what became of jobs, in the order in which it can be read without a gap.
+
+The order is that of ("xid", "position"). A transaction that began earlier may commit later, so a
+reader looks only below the oldest transaction that is still open: there all rows have come.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from shared.db import Connection
+from shared.ids import JobId, TenantId
+
+CHANNEL: Final = "ailydian_events"
+# Upper bounds of the histograms in "JobStat", in seconds; one bucket more holds what is above.
+BOUNDS_S: Final = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+    *(2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0),
+)
+# After so many seconds without a job, "donePerS" means 37 % of what it says. It is of the moment
+# "foldedAt": who reads it later lets it fade by exp(-(now - foldedAt) / RATE_S).
+RATE_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one fold has done: events counted, whether more wait, and whose they were."""
+
+    events: int
+    more: bool
+    tenants: list[TenantId]
+
+
+HAS_NEWS: Final = """
+    SELECT EXISTS (
+        SELECT FROM "JobEvent" e
+        WHERE (e."xid", e."position") > (c."xid", c."position")
+          AND e."xid" < pg_snapshot_xmin(pg_current_snapshot()))
+    FROM "EventCursor" c WHERE c."reader" = 'fold'
+"""
+
+PUT_CURSOR: Final = """
+    INSERT INTO "EventCursor" ("reader", "xid", "position") VALUES ('fold', '0', 0)
+    ON CONFLICT DO NOTHING
+"""
+
+WAIT_BRIEFLY: Final = """
+    SELECT set_config('lock_timeout', %(milliseconds)s::text, true)
+"""
+
+# One statement: who holds the cursor's row reads on from there, counts, and moves it. So no event
+# counts twice, and none is left out.
+FOLD: Final = """
+    WITH cursor AS MATERIALIZED (
+        SELECT c."xid", c."position" FROM "EventCursor" c
+        WHERE c."reader" = 'fold' FOR UPDATE SKIP LOCKED
+    ), news AS MATERIALIZED (
+        SELECT e.* FROM cursor c CROSS JOIN LATERAL (
+            SELECT e."xid", e."position", e."tenantId", e."jobId", e."job", e."queue", e."what",
+                   e."batchId", e."waitedS", e."tookS", e."at" FROM "JobEvent" e
+            WHERE (e."xid", e."position") > (c."xid", c."position")
+              AND e."xid" < pg_snapshot_xmin(pg_current_snapshot())
+            ORDER BY e."xid", e."position" LIMIT %(limit)s
+        ) e
+    ), alike AS MATERIALIZED (
+        SELECT e."job", e."what", max(e."queue") AS "queue", count(*) AS "n",
+               width_bucket(e."tookS"::float8, %(bounds)s::float8[]) AS "took",
+               width_bucket(e."waitedS"::float8, %(bounds)s::float8[]) AS "waited",
+               sum(e."tookS") AS "tookS", sum(e."waitedS") AS "waitedS", max(e."at") AS "at"
+        FROM news e GROUP BY e."job", e."what", 5, 6
+    ), kinds AS (
+        SELECT a."job", max(a."queue") AS "queue", max(a."at") AS "at",
+               coalesce(sum(a."n") FILTER (WHERE a."what" = 'COMPLETED'), 0) AS "completed",
+               coalesce(sum(a."n") FILTER (WHERE a."what" = 'DEAD'), 0) AS "dead",
+               coalesce(sum(a."n") FILTER (WHERE a."what" IN ('CANCELLED', 'DISCARDED')), 0)
+                   AS "cancelled",
+               coalesce(sum(a."n") FILTER (WHERE a."what" = 'RETRY'), 0) AS "retried",
+               coalesce(sum(a."tookS"), 0) AS "tookS", coalesce(sum(a."waitedS"), 0) AS "waitedS"
+        FROM alike a GROUP BY a."job"
+    ), counted AS (
+        SELECT b."job", b."bucket", sum(b."took")::bigint AS "took",
+               sum(b."waited")::bigint AS "waited"
+        FROM (
+            SELECT a."job", a."took" AS "bucket", a."n" AS "took", 0 AS "waited" FROM alike a
+            WHERE a."took" IS NOT NULL
+            UNION ALL
+            SELECT a."job", a."waited", 0, a."n" FROM alike a WHERE a."waited" IS NOT NULL
+            UNION ALL
+            SELECT k."job", g.g, 0, 0
+            FROM kinds k CROSS JOIN generate_series(0, cardinality(%(bounds)s::float8[])) g
+        ) b GROUP BY 1, 2
+    ), buckets AS (
+        SELECT c."job", array_agg(c."took" ORDER BY c."bucket") AS "took",
+               array_agg(c."waited" ORDER BY c."bucket") AS "waited"
+        FROM counted c GROUP BY c."job"
+    ), stats AS (
+        INSERT INTO "JobStat" AS s ("job", "queue", "completed", "dead", "cancelled", "retried",
+            "tookS", "waitedS", "tookBuckets", "waitedBuckets", "donePerS", "foldedAt")
+        SELECT k."job", k."queue", k."completed", k."dead", k."cancelled", k."retried",
+               k."tookS", k."waitedS", b."took", b."waited",
+               k."completed" / %(rate_s)s::float8, k."at"
+        FROM kinds k JOIN buckets b USING ("job")
+        ON CONFLICT ("job") DO UPDATE
+        SET "queue" = excluded."queue",
+            "completed" = s."completed" + excluded."completed",
+            "dead" = s."dead" + excluded."dead",
+            "cancelled" = s."cancelled" + excluded."cancelled",
+            "retried" = s."retried" + excluded."retried",
+            "tookS" = s."tookS" + excluded."tookS",
+            "waitedS" = s."waitedS" + excluded."waitedS",
+            "tookBuckets" = (SELECT array_agg(u.a + u.b ORDER BY u.n)
+                FROM unnest(s."tookBuckets", excluded."tookBuckets") WITH ORDINALITY u(a, b, n)),
+            "waitedBuckets" = (SELECT array_agg(u.a + u.b ORDER BY u.n)
+                FROM unnest(s."waitedBuckets", excluded."waitedBuckets")
+                     WITH ORDINALITY u(a, b, n)),
+            "donePerS" = (
+                SELECT s."donePerS" * exp(-passed.s / %(rate_s)s::float8)
+                       + CASE WHEN passed.s < 0.001 THEN excluded."donePerS"
+                              ELSE excluded."completed" / passed.s
+                                   * (1 - exp(-passed.s / %(rate_s)s::float8)) END
+                FROM (SELECT least(1e4, greatest(0, extract(
+                    epoch FROM excluded."foldedAt" - s."foldedAt")))::float8 AS s) passed),
+            "foldedAt" = greatest(s."foldedAt", excluded."foldedAt")
+    ), ends AS MATERIALIZED (
+        SELECT e."tenantId", e."batchId",
+               count(*) FILTER (WHERE e."what" = 'COMPLETED') AS "completed",
+               count(*) FILTER (WHERE e."what" = 'DEAD')
+                   - count(*) FILTER (WHERE e."what" IN ('REPLAYED', 'DISCARDED')) AS "dead",
+               count(*) FILTER (WHERE e."what" IN ('CANCELLED', 'DISCARDED')) AS "cancelled",
+               (array_agg(e."jobId" ORDER BY e."xid" DESC, e."position" DESC))[1] AS "jobId"
+        FROM news e WHERE e."batchId" IS NOT NULL AND e."what" <> 'RETRY' GROUP BY 1, 2
+    ), batches AS (
+        UPDATE "JobBatch" b
+        SET "completed" = b."completed" + e."completed", "dead" = b."dead" + e."dead",
+            "cancelled" = b."cancelled" + e."cancelled"
+        FROM ends e WHERE b."tenantId" = e."tenantId" AND b."id" = e."batchId"
+        RETURNING b.*, e."jobId"
+    ), moved AS (
+        UPDATE "EventCursor" c SET "xid" = l."xid", "position" = l."position", "movedAt" = now()
+        FROM (SELECT e."xid", e."position" FROM news e
+              ORDER BY e."xid" DESC, e."position" DESC LIMIT 1) l
+        WHERE c."reader" = 'fold'
+    ), told AS (
+        SELECT t."tenantId", pg_notify('ailydian_events', t."tenantId")
+        FROM (SELECT DISTINCT e."tenantId" FROM news e) t
+    )
+    SELECT (SELECT count(*) FROM news), ARRAY(SELECT t."tenantId" FROM told t),
+           ARRAY(SELECT b."tenantId" FROM batches b WHERE b."sealedAt" IS NOT NULL
+                 AND b."completed" + b."dead" + b."cancelled" = b."total"
+                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id"),
+           ARRAY(SELECT b."id" FROM batches b WHERE b."sealedAt" IS NOT NULL
+                 AND b."completed" + b."dead" + b."cancelled" = b."total"
+                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id"),
+           ARRAY(SELECT b."jobId" FROM batches b WHERE b."sealedAt" IS NOT NULL
+                 AND b."completed" + b."dead" + b."cancelled" = b."total"
+                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedBatch:
+    """A batch whose jobs have all ended, and the one that was the last."""
+
+    tenant_id: TenantId
+    batch_id: str
+    job_id: JobId
+
+
+def has_news(conn: Connection) -> bool:
+    """Whether there is an event to fold; the first call ever makes the cursor."""
+    row = conn.execute(HAS_NEWS).fetchone()
+    if row is None:
+        conn.execute(PUT_CURSOR)
+        row = conn.execute(HAS_NEWS).fetchone()
+    return row is not None and bool(row[0])
+
+
+def wait_briefly(conn: Connection, seconds: float) -> None:
+    """Let no lock of this transaction be waited for longer."""
+    conn.execute(WAIT_BRIEFLY, {"milliseconds": f"{seconds * 1000:.0f}"})
+
+
+def fold(conn: Connection, *, limit: int) -> tuple[Folded, list[EndedBatch]]:
+    """Count the next events, once and for all.
+
+    Args:
+        conn: A connection in the relay's role.
+        limit: Events at most.
+
+    Returns:
+        What was done, and the batches that ended by it; nothing while someone else folds.
+
+    Raises:
+        LockNotAvailable: Of psycopg: a batch was locked for longer than `wait_briefly` allows.
+    """
+    values = {"limit": limit, "bounds": list(BOUNDS_S), "rate_s": RATE_S}
+    row = conn.execute(FOLD, values).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    count, tenants, *ended = row
+    batches = [EndedBatch(*one) for one in zip(*ended, strict=True)]
+    return Folded(count, count >= limit, tenants), batches
+
+
+class Position(NamedTuple):
+    """A place in the order of events; everything up to it has been read."""
+
+    xid: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.xid}-{self.position}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position":
+        """Read what `str` wrote.
+
+        Raises:
+            ValueError: It is no position.
+        """
+        match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
+        if match is None:
+            raise ValueError(f"{text!r} is no position: write one as an event shows it, 812-3")
+        return cls(int(match[1]), int(match[2]))
+
+
+BEGINNING: Final = Position(0, 0)
+POSITION_MAX: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What became of a job, by ids alone.
+
+    Attributes:
+        position: Where it stands; following after it goes on with the next.
+        tenant_id: Whose.
+        job_id: Which job.
+        job: Its kind.
+        queue: Its queue.
+        what: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED.
+        batch_id: Its batch, if it is of one.
+        waited_s: From when it was due to the start of the attempt that completed it.
+        took_s: How long the attempt took that ended.
+        at: When.
+    """
+
+    position: Position
+    tenant_id: TenantId
+    job_id: JobId
+    job: str
+    queue: str
+    what: str
+    batch_id: str | None
+    waited_s: float | None
+    took_s: float | None
+    at: datetime
+
+
+SELECT_EVENTS: Final = """
+    SELECT e."xid"::text, e."position", e."tenantId", e."jobId", e."job", e."queue", e."what",
+           e."batchId", e."waitedS", e."tookS", e."at" FROM "JobEvent" e
+    WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
+      AND e."xid" < %(below)s::text::xid8
+    ORDER BY e."xid", e."position" LIMIT %(limit)s
+"""
+
+SELECT_BELOW: Final = """
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text
+"""
+
+
+def select_events(
+    conn: Connection, after: Position, *, limit: int
+) -> tuple[list[Event], Position]:
+    """The next events that the transaction may see, in their order.
+
+    Args:
+        conn: A connection in the relay's role, or a tenant's.
+        after: Where to go on.
+        limit: Events at most, >= 1.
+
+    Returns:
+        The events, and the place up to which all is read now: that of the last of them or, when
+        there were fewer than `limit`, the end of what can be read without a gap.
+    """
+    below = conn.execute(SELECT_BELOW).fetchone()
+    assert below is not None, "a select without a table yields a row"
+    values = {"xid": str(after.xid), "position": after.position, "below": below[0], "limit": limit}
+    found = [
+        Event(Position(int(xid), position), *rest)
+        for xid, position, *rest in conn.execute(SELECT_EVENTS, values)
+    ]
+    if len(found) >= limit:
+        return found, found[-1].position
+    return found, max(after, Position(int(below[0]) - 1, POSITION_MAX))
+
+
+# A crash of Postgres takes back what was committed without waiting for the disk, events and the
+# numbers of their transactions: new ones may then come at places that were read already.
+SELECT_LAST: Final = """
+    SELECT e."xid"::text, e."position" FROM "JobEvent" e
+    WHERE (e."xid", e."position") <= (%(xid)s::text::xid8, %(position)s::bigint)
+    ORDER BY e."xid" DESC, e."position" DESC LIMIT 1
+"""
+
+
+def select_last(conn: Connection, upto: Position) -> Position:
+    """The last event there is up to a place; there is none between it and that place."""
+    values = {"xid": str(upto.xid), "position": upto.position}
+    row = conn.execute(SELECT_LAST, values).fetchone()
+    return BEGINNING if row is None else Position(int(row[0]), row[1])
+
+
+def select_end(conn: Connection) -> Position:
+    """Where those begin who want to know only what comes from now on."""
+    row = conn.execute(SELECT_BELOW).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    return Position(int(row[0]) - 1, POSITION_MAX)
