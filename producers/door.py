@@ -3,6 +3,8 @@
     XADD ailydian:publish * job NAME tenant SLUG key K payload JSON
     BLPOP ailydian:reply:K 5
 
+The field `traceparent` is optional: the trace that the request belongs to, as W3C writes it.
+
 A request is accepted when the reply says so, and not before: it is in the ledger then. It leaves
 the stream after that commit, so a door that dies in between reads it again, and the key makes the
 second time a duplicate.
@@ -14,13 +16,14 @@ import socket
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import psycopg
 import redis
 import structlog
 
-from shared import db
+from shared import db, tracing
 from shared.broker import AWAY, BLOCK_S, is_wrong_type, mend
 from shared.contracts import Contract, contract_named
 from shared.db import Role
@@ -39,6 +42,7 @@ REPLY_KEY_BYTES_MAX = 4_096  # who sent a key that is too long should hear of it
 ABANDONED_MS = 30_000
 _AWAY_S = 1.0
 _REQUIRED = frozenset({"job", "tenant", "key", "payload"})
+_OPTIONAL = frozenset({"traceparent"})
 
 Fields = dict[bytes, bytes]
 
@@ -51,6 +55,7 @@ class Request:
     tenant: str
     key: str
     job: Contract
+    traceparent: str | None
 
 
 class Door:
@@ -128,8 +133,10 @@ def _read(entry: bytes, fields: Fields) -> Request:
         raise PayloadRefused("A field is not UTF-8.") from None
     if any("\0" in text for text in texts.values()):
         raise PayloadRefused("A field holds NUL, which Postgres cannot store.")
-    if texts.keys() != _REQUIRED:
-        raise PayloadRefused("An entry has exactly the fields job, tenant, key and payload.")
+    if texts.keys() - _OPTIONAL != _REQUIRED:
+        raise PayloadRefused(
+            "An entry has exactly the fields job, tenant, key and payload; traceparent is optional."
+        )
     if not 0 < len(fields[b"key"]) <= FIELD_BYTES_MAX:
         raise PayloadRefused(f"The key has 1 to {FIELD_BYTES_MAX} bytes.")
     contract = contract_named(texts["job"])
@@ -140,7 +147,7 @@ def _read(entry: bytes, fields: Fields) -> Request:
     if not isinstance(payload, dict):
         raise PayloadRefused("The payload is not a JSON object.")
     job = contract.from_payload(payload, contract.schema_version)
-    return Request(entry, texts["tenant"], texts["key"], job)
+    return Request(entry, texts["tenant"], texts["key"], job, texts.get("traceparent"))
 
 
 def _key(fields: Fields) -> bytes | None:
@@ -154,8 +161,12 @@ def _accept(slug: str, requests: list[Request]) -> list[dict[str, Any]]:
     try:
         tenant_id = _tenant(slug)
         with db.transaction(tenant_id) as conn:
-            keys = [request.key for request in requests]
-            published = publish_many(conn, [request.job for request in requests], keys=keys)
+            published: list[Published] = []
+            for header, group in groupby(requests, key=lambda request: request.traceparent):
+                traced = list(group)
+                keys = [request.key for request in traced]
+                with tracing.continued(header):
+                    published += publish_many(conn, [one.job for one in traced], keys=keys)
         return [_accepted(one) for one in published]
     except ServerUnavailable:
         raise
@@ -179,4 +190,4 @@ def _accepted(one: Published) -> dict[str, Any]:
 
 def _refused(error: Exception) -> dict[str, Any]:
     code = error.code if isinstance(error, AilydianError) else "refused"
-    return {"accepted": False, "error": code, "message": str(error)}
+    return {"accepted": False, "error": code, "message": db.sentence(error)}

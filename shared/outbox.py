@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from shared import db
+from shared import db, tracing
 from shared.contracts import Contract
 from shared.db import Connection
 from shared.errors import LeaseLost, PayloadRefused, PayloadTooLarge, QueueFull, TenantNotFound
@@ -119,18 +119,19 @@ def publish_many(
         )
         for position, job in enumerate(jobs)
     ]
-    common = queries.Circumstances(
-        delay_s=delay_s,
-        priority=priority,
-        parent_id=current_job.get(),
-        batch_id=batch_id,
-        producer=producer.get(),
-        traceparent=None,
-    )
-    try:
-        found = queries.insert_jobs(conn, rows, common)
-    except psycopg.Error as error:
-        raise refusal(error) from error
+    with tracing.publishing(rows[0].job, rows[0].queue, count=len(rows)) as traceparent:
+        common = queries.Circumstances(
+            delay_s=delay_s,
+            priority=priority,
+            parent_id=current_job.get(),
+            batch_id=batch_id,
+            producer=producer.get(),
+            traceparent=traceparent,
+        )
+        try:
+            found = queries.insert_jobs(conn, rows, common)
+        except psycopg.Error as error:
+            raise refusal(error) from error
     return [Published(JobId(row.id), row.duplicate, row.state) for row in found]
 
 

@@ -54,7 +54,14 @@ class Settings(BaseModel):
     redelivery_s: Annotated[float, Field(gt=0)] = 5.0
     queue_window: Annotated[int, Field(ge=1)] = 1_000
     queue_depth_max: Annotated[int, Field(ge=1)] = 5_000_000
+    archive_dir: Path | None = Field(None, description="unset: archive/ in home")
+    archive_done: bool = Field(False, description="archive what retention deletes of done jobs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Traces: spans are recorded if one of these is set; OpenTelemetry reads its other variables.
+    tracing: bool = False
+    otel_traces_exporter: str | None = Field(None, alias="OTEL_TRACES_EXPORTER")
+    otel_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
 
     @property
     def uses_openai(self) -> bool:

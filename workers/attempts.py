@@ -1,11 +1,13 @@
 """One attempt, from lease to ending: read the payload, call the actor, settle what came of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import structlog
 
+from shared import db, telemetry, tracing
 from shared.contracts import Contract
 from shared.errors import PayloadRefused, TimeLimitExceeded
 from shared.outbox import Lease, current_job
@@ -53,49 +55,88 @@ def run(
 def _do(
     function: Callable[..., None], contract: type[Contract], leases: list[Lease]
 ) -> list[Lease]:
-    """Call the actor. Returns the leases whose jobs it did; the others are settled."""
+    """Call the actor. Returns the leases whose jobs it did; the others are settled.
+
+    Each attempt has a context of its own: what it notes there, for its log lines and for the jobs
+    it publishes, ends with it wherever it is interrupted.
+    """
     pairs = [pair for lease in leases if (pair := _read(contract, lease))]
     batch = contract.batch_max > 1
-    if batch and len(pairs) > 1 and _done_together(function, pairs):
+    if batch and len(pairs) > 1 and copy_context().run(_done_together, function, pairs):
         return [lease for _, lease in pairs]
-    return [pair[1] for pair in pairs if _done(function, pair, batch=batch)]
+    done = _done_of_batch if batch else _done
+    return [pair[1] for pair in pairs if copy_context().run(done, function, pair)]
 
 
 def _read(contract: type[Contract], lease: Lease) -> Pair | None:
     try:
         return contract.from_payload(lease.payload, lease.schema_version), lease
     except PayloadRefused as error:
-        endings.settle(lease, error)
+        copy_context().run(_refuse, lease, error)
         return None
 
 
-def _done(function: Callable[..., None], pair: Pair, *, batch: bool) -> bool:
+def _refuse(lease: Lease, error: PayloadRefused) -> None:
+    with tracing.attempt([lease]) as attempt:
+        _begin([lease], attempt)
+        _fail(lease, error, attempt)
+
+
+def _done_of_batch(function: Callable[..., None], pair: Pair) -> bool:
+    return _done(lambda *one: function([one]), pair)
+
+
+def _done(function: Callable[..., None], pair: Pair) -> bool:
     job, lease = pair
-    token = current_job.set(lease.job_id)
-    try:
-        if batch:
-            function([pair])
-        else:
+    with tracing.attempt([lease]) as attempt:
+        _begin([lease], attempt)
+        try:
             function(job, lease)
-    except Overdue:
-        endings.settle(lease, TimeLimitExceeded(f"stopped after {job.time_limit_s} seconds"))
-        return False
-    except Exception as error:
-        endings.settle(lease, error)
-        return False
-    finally:
-        current_job.reset(token)
+        except Overdue:
+            late = TimeLimitExceeded(f"stopped after {job.time_limit_s} seconds")
+            _fail(lease, late, attempt)
+            return False
+        except Exception as error:
+            _fail(lease, error, attempt)
+            return False
     return True
 
 
 def _done_together(function: Callable[..., None], pairs: list[Pair]) -> bool:
     """Do a batch as one. When it fails nothing was written, and each job is tried by itself."""
-    token = current_job.set(pairs[0][1].job_id)
-    try:
-        function(pairs)
-    except (Exception, Overdue) as error:
-        log.warning("batch.split", job=pairs[0][1].job, jobs=len(pairs), error=str(error))
-        return False
-    finally:
-        current_job.reset(token)
+    leases = [lease for _, lease in pairs]
+    with tracing.attempt(leases) as attempt:
+        _begin(leases, attempt)
+        try:
+            function(pairs)
+        except (Exception, Overdue) as error:
+            why = db.sentence(error)
+            attempt.failed(error, why)
+            log.warning("batch.split", jobs=len(pairs), error=why)
+            return False
     return True
+
+
+def _begin(leases: Sequence[Lease], attempt: tracing.Attempt) -> None:
+    """Let whatever this thread logs and publishes from here on name the job."""
+    first = leases[0]
+    current_job.set(first.job_id)
+    several: dict[str, object] = (
+        {"job_ids": [lease.job_id for lease in leases]} if len(leases) > 1 else {}
+    )
+    telemetry.doing.set(
+        {
+            "job_id": first.job_id,
+            "job": first.job,
+            "tenant_id": first.tenant_id,
+            "attempt": first.attempt,
+            "trace_id": attempt.trace.trace_id,
+            "span_id": attempt.trace.span_id,
+            **several,
+        }
+    )
+
+
+def _fail(lease: Lease, error: Exception, attempt: tracing.Attempt) -> None:
+    attempt.failed(error, db.sentence(error))
+    endings.settle(lease, error)

@@ -124,6 +124,8 @@ def _other_value(field: str) -> str:
         "allow_spend": "true",
         "prepared_statements": "false",
         "log_level": "debug",
+        "tracing": "true",
+        "archive_done": "true",
         "redis_namespace": "elsewhere",
         "chunk_tokens": "64",
     }
