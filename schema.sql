@@ -1349,7 +1349,9 @@ BEGIN
     ALTER TABLE "JobOutbox" ADD COLUMN "job" TEXT, ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '',
         ADD COLUMN "priority" SMALLINT NOT NULL DEFAULT 0,
         ADD COLUMN "cost" INTEGER NOT NULL DEFAULT 1;
-    UPDATE "JobOutbox" o SET "job" = j."job", "priority" = greatest(-9, least(9, j."priority"))
+    UPDATE "Job" SET "priority" = greatest(-9, least(9, "priority"))
+    WHERE "priority" NOT BETWEEN -9 AND 9;
+    UPDATE "JobOutbox" o SET "job" = j."job", "priority" = j."priority"
     FROM "Job" j WHERE j."id" = o."jobId";
     ALTER TABLE "JobOutbox" ALTER COLUMN "job" SET NOT NULL, DROP CONSTRAINT "JobOutbox_pkey",
         ADD PRIMARY KEY ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "seq");
