@@ -1584,6 +1584,7 @@ CREATE TABLE IF NOT EXISTS "DeadLetter" (
 COMMENT ON TABLE "DeadLetter" IS 'Jobs that wait for an operator.';
 CALL ailydian_build_index('DeadLetter', 'tenantId', 'diedAt');
 CALL ailydian_build_index('DeadLetter', 'queue', 'fingerprint');
+CALL ailydian_build_index('DeadLetter', 'jobId');
 
 CREATE TABLE IF NOT EXISTS "Quarantine" (
     "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),

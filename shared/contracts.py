@@ -39,6 +39,7 @@ class Contract(BaseModel):
         schema_version: Version of the fields below.
         time_limit_s: After this the attempt is stopped and counted as failed.
         attempts_max: Attempts before the job becomes a dead letter.
+        backoff_s_max: The longest wait between two attempts, before its jitter.
         batch_max: Above 1, a worker hands that many jobs of one tenant to the actor at once.
         upcasts: From version n, the function that makes a payload of version n + 1.
     """
@@ -50,6 +51,7 @@ class Contract(BaseModel):
     schema_version: ClassVar[int] = 1
     time_limit_s: ClassVar[int] = 60
     attempts_max: ClassVar[int] = 8
+    backoff_s_max: ClassVar[float] = 1_200.0
     batch_max: ClassVar[int] = 1
     upcasts: ClassVar[Mapping[int, Upcast]] = {}
 

@@ -21,8 +21,12 @@ class TransientError(AilydianError):
     """Trying again later may help.
 
     Attributes:
+        counted: Whether an attempt that ends so uses up one of `attempts_max`. What is no fault
+            of the job's, such as a spent budget, parks it instead.
         retry_after_s: What the other side asked us to wait, in seconds, or None.
     """
+
+    counted: ClassVar[bool] = True
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -90,6 +94,18 @@ class LeaseLost(AilydianError):
     code = "lease_lost"
 
 
+class EditRefused(PermanentError):
+    """What was edited is no dead letter any more, or its edit would make a double of another."""
+
+    code = "edit_refused"
+
+
+class ReplayStopped(PermanentError):
+    """Replayed jobs fail again, so the others were left alone."""
+
+    code = "replay_stopped"
+
+
 class TimeLimitExceeded(TransientError):
     """The job ran longer than its contract allows."""
 
@@ -128,6 +144,20 @@ class ProviderRateLimited(TransientError):
     """The provider asked us to slow down."""
 
     code = "provider_rate_limited"
+
+
+class ProviderBudgetSpent(ProviderRateLimited):
+    """Our own share of the provider's budget is spent for now; nothing was sent."""
+
+    code = "provider_budget_spent"
+    counted: ClassVar[bool] = False
+
+
+class QuotaExhausted(TransientError):
+    """The account's quota, budget or right is gone: jobs wait until a person has seen to it."""
+
+    code = "quota_exhausted"
+    counted: ClassVar[bool] = False
 
 
 class ProviderUnavailable(TransientError):

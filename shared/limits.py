@@ -16,7 +16,7 @@ from typing import Final
 
 from redis import Redis, RedisError
 
-from shared.errors import ProviderRateLimited
+from shared.errors import ProviderBudgetSpent
 
 BURST_MS: Final = 500.0  # what an idle bucket lets through at once: half a second's worth
 WAIT_MAX_S: Final = 20.0  # longer waits belong in the ledger, not in a thread
@@ -133,11 +133,11 @@ class ProviderBucket:
             Seconds to wait before sending, in [0, 20].
 
         Raises:
-            ProviderRateLimited: The wait would exceed 20 s; nothing is reserved.
+            ProviderBudgetSpent: The wait would exceed 20 s; nothing is reserved.
         """
         wait_s = self._acquire(tokens, requests, now_ms) / 1000
         if wait_s > WAIT_MAX_S:
-            raise ProviderRateLimited(
+            raise ProviderBudgetSpent(
                 f"The provider's budget is spent for the next {wait_s:.0f} s.", retry_after_s=wait_s
             )
         return wait_s

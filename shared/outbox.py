@@ -110,7 +110,7 @@ def publish_many(
         queries.NewJob(
             job=job.actor_name,
             queue=job.queue_name,
-            payload=_payload(job),
+            payload=payload_of(job),
             schema_version=job.schema_version,
             key=job.key() if keys is None else keys[position],
             attempts_max=job.attempts_max,
@@ -133,6 +133,25 @@ def publish_many(
         except psycopg.Error as error:
             raise refusal(error) from error
     return [Published(JobId(row.id), row.duplicate, row.state) for row in found]
+
+
+def payload_of(job: Contract) -> str:
+    """The JSON text of a job's fields, as its row holds it.
+
+    Raises:
+        PayloadTooLarge: Above `PAYLOAD_BYTES_MAX`.
+        PayloadRefused: A text holds NUL.
+    """
+    payload = job.model_dump_json()
+    size = len(payload.encode())
+    if size > PAYLOAD_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"{job.actor_name}: its payload is {size:,} bytes, at most {PAYLOAD_BYTES_MAX:,} fit; "
+            f"keep the bytes in a table and send their id."
+        )
+    if "\\u0000" in payload:
+        raise PayloadRefused(f"{job.actor_name}: a text holds NUL, which Postgres cannot store.")
+    return payload
 
 
 def refusal(error: psycopg.Error) -> Exception:
@@ -199,16 +218,3 @@ def _receipts(leases: Sequence[Lease]) -> str:
 def _literal(text: str) -> str:
     plain = "'" not in text and "\\" not in text
     return f"'{text}'" if plain else sql.Literal(text).as_string()
-
-
-def _payload(job: Contract) -> str:
-    payload = job.model_dump_json()
-    size = len(payload.encode())
-    if size > PAYLOAD_BYTES_MAX:
-        raise PayloadTooLarge(
-            f"{job.actor_name}: its payload is {size:,} bytes, at most {PAYLOAD_BYTES_MAX:,} fit; "
-            f"keep the bytes in a table and send their id."
-        )
-    if "\\u0000" in payload:
-        raise PayloadRefused(f"{job.actor_name}: a text holds NUL, which Postgres cannot store.")
-    return payload

@@ -66,3 +66,21 @@ def keyed(job: Keyed, lease: Lease) -> None:
     """Write the one row of a job."""
     with effect(lease) as conn:
         probes.insert_entry(conn, lease.job_id, job.n)
+
+
+@register
+class Nap(Contract):
+    """Takes its time, then writes its one row."""
+
+    actor_name: ClassVar[str] = "nap"
+    queue_name: ClassVar[str] = "maintenance"
+    ms: int = 20
+    n: int = 0
+
+
+@actor(Nap)
+def nap(job: Nap, lease: Lease) -> None:
+    """Work for a while, so that whoever kills this process finds it at work."""
+    time.sleep(job.ms / 1e3)
+    with effect(lease) as conn:
+        probes.insert_entry(conn, lease.job_id, job.n)

@@ -177,28 +177,30 @@ class LedgerConsumer(Consumer):
         )
         return [bytes(message) for message in answer[1]] if answer else []  # type: ignore[arg-type]
 
-    def _checked(self, messages: Sequence[bytes]) -> list[tuple[JobId, int]]:
-        wakeups: dict[tuple[JobId, int], None] = {}
+    def _checked(self, messages: Sequence[bytes]) -> dict[tuple[JobId, int], bytes]:
+        wakeups: dict[tuple[JobId, int], bytes] = {}
         bad: list[quarantines.BadMessage] = []
         for message in messages:
             try:
-                wakeups[self._wire.read(self._queue, message)] = None
+                wakeups[self._wire.read(self._queue, message)] = message
             except BadWakeup as error:
                 bad.append(_bad(error.reason, message))
         self._quarantine(bad)
-        return list(wakeups)
+        return wakeups
 
-    def _claim(self, wakeups: list[tuple[JobId, int]]) -> list[Lease]:
+    def _claim(self, wakeups: dict[tuple[JobId, int], bytes]) -> list[Lease]:
         if not wakeups:
             return []
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
-            rows = outbox.claim(conn, wakeups, worker=self._worker_id, lease_s=self._lease_s)
+            rows = outbox.claim(conn, list(wakeups), worker=self._worker_id, lease_s=self._lease_s)
             unknown: list[JobId] = []
             if len(rows) < len(wakeups):
                 claimed = {row[0] for row in rows}
                 stale = [job_id for job_id, _ in wakeups if job_id not in claimed]
                 unknown = outbox.select_unknown(conn, stale)
-        self._quarantine([_bad("no_such_job", job_id.encode()) for job_id in unknown])
+        self._quarantine(
+            [_bad("no_such_job", raw) for (job_id, _), raw in wakeups.items() if job_id in unknown]
+        )
         order = {job_id: position for position, (job_id, _) in enumerate(wakeups)}
         rows.sort(key=lambda row: order[row[0]])
         leases = [Lease(*row) for row in rows]

@@ -1,6 +1,8 @@
 """How attempts end: completed in groups, tried again later, or buried as dead letters."""
 
 import random
+import resource
+import sys
 import threading
 import time
 import traceback
@@ -11,10 +13,19 @@ import psycopg
 import structlog
 
 from shared import db
+from shared.contracts import CONTRACTS
 from shared.db import Role
-from shared.errors import LeaseLost, PermanentError, ServerUnavailable, TransientError, UsageError
+from shared.errors import (
+    LeaseLost,
+    PermanentError,
+    ServerUnavailable,
+    TimeLimitExceeded,
+    TransientError,
+    UsageError,
+)
 from shared.outbox import Lease
 from shared.queries import attempts
+from shared.redaction import redact
 from workers.domain import failure
 from workers.holding import Holding
 
@@ -24,6 +35,7 @@ GROUP_MAX = 50
 GROUP_S = 0.005
 TRACEBACK_CHARS_MAX = 20_000
 _AGAIN_S = 1.0
+_PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the system counts its peak
 _rng = random.Random()  # noqa: S311 - jitter, not secrecy
 
 
@@ -92,6 +104,8 @@ class Completion:
 def settle(lease: Lease, error: Exception) -> None:
     """Write down that an attempt failed, and what follows: another attempt, or a dead letter.
 
+    What is no fault of the job's, such as a spent quota, parks it and uses up no attempt.
+
     While Postgres is away nothing can be written: the lease lapses, and the sweep takes the job
     back as it would from a dead worker.
     """
@@ -99,31 +113,46 @@ def settle(lease: Lease, error: Exception) -> None:
         log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
         return
     permanent = isinstance(error, PermanentError | UsageError)
-    ending = attempts.Ending(
-        job_id=lease.job_id,
-        fence=lease.fence,
-        verdict="refused" if permanent else "failed",
-        error_type=type(error).__name__,
-        error=db.sentence(error),
-        traceback=_traceback(error)[-TRACEBACK_CHARS_MAX:],
-        fingerprint=_fingerprint(error),
-    )
-    wait = failure.backoff_s(lease.attempt, _rng)
-    if isinstance(error, TransientError) and error.retry_after_s is not None:
-        wait = max(wait, error.retry_after_s)
+    ending = _ending(lease, error, permanent=permanent)
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
-            if permanent or lease.attempt >= lease.attempts_max:
+            if isinstance(error, TransientError) and not error.counted:
+                wait = failure.park_s(error.retry_after_s, _rng)
+                attempts.retry(conn, ending, delay_s=wait, waiting_for="quota", uncounted=True)
+                log.warning("job.parked", **_names(lease), error=ending.error, retry_s=round(wait))
+            elif permanent or lease.attempt >= lease.attempts_max:
                 reason = "permanent" if permanent else "exhausted"
                 attempts.bury(conn, ending, reason=reason)
                 log.error("job.died", **_names(lease), reason=reason, error=ending.error)
             else:
+                wait = _wait_s(lease, error)
                 attempts.retry(conn, ending, delay_s=wait)
                 log.warning(
                     "job.failed", **_names(lease), error=ending.error, retry_s=round(wait, 1)
                 )
     except ServerUnavailable as unavailable:
         log.warning("job.unsettled", **_names(lease), error=str(unavailable))
+
+
+def _ending(lease: Lease, error: Exception, *, permanent: bool) -> attempts.Ending:
+    late = isinstance(error, TimeLimitExceeded)
+    return attempts.Ending(
+        job_id=lease.job_id,
+        fence=lease.fence,
+        verdict="refused" if permanent else "timed_out" if late else "failed",
+        error_type=type(error).__name__,
+        error=redact(db.sentence(error)),
+        traceback=redact(_traceback(error))[-TRACEBACK_CHARS_MAX:],
+        fingerprint=_fingerprint(error),
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT_BYTES,
+    )
+
+
+def _wait_s(lease: Lease, error: Exception) -> float:
+    contract = CONTRACTS[lease.job]
+    wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
+    asked = error.retry_after_s if isinstance(error, TransientError) else None
+    return max(wait, failure.asked_s(asked, _rng))
 
 
 def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:
@@ -163,4 +192,4 @@ def _fingerprint(error: Exception) -> str:
         f"{Path(frame.filename).name}:{frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    return failure.fingerprint(type(error).__name__, frames, db.sentence(error))
+    return failure.fingerprint(type(error).__name__, frames, redact(db.sentence(error)))

@@ -10,6 +10,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "relay": ("producers.cli.roles", "Run the relay: due jobs to Redis, and the Redis door."),
     "scheduler": ("producers.cli.roles", "Run the scheduler: what is due by the clock."),
     "work": ("producers.cli.work", "Run workers."),
+    "autoscale": ("producers.cli.autoscale", "Run workers, as many as the lag asks for."),
+    "web": ("producers.cli.web", "Serve /metrics, /health and /ready."),
     "demo": ("producers.cli.demo", "Show the main job on documents that come along."),
     "bench": ("producers.cli.bench", "Measure, side by side with the raw floor."),
     "migrate": ("producers.cli.databases", "Bring the database to this version's schema."),
@@ -21,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("producers.cli.holds", "Undo pause."),
     "drain": ("producers.cli.holds", "Wait until nothing of it is ready or running."),
     "limits": ("producers.cli.limits", "How much may run at once, or start a second."),
+    "schedule": ("producers.cli.schedule", "Jobs by the clock: cron with a time zone."),
+    "retention": ("producers.cli.retention", "How long what has ended is kept, and its archive."),
     "tenant": ("producers.cli.accounts", "Create, list, adopt into and delete tenants."),
     "user": ("producers.cli.accounts", "Create and list people."),
     "ingest": ("producers.cli.ingest", "Ingest files, folders, globs or standard input."),
@@ -28,10 +32,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("producers.cli.search", "Search a tenant's documents."),
     "publish": ("producers.cli.publish", "Publish any job by its name."),
     "jobs": ("producers.cli.jobs", "List, show, explain and cancel jobs."),
-    "dead": ("producers.cli.dead", "List, show, replay and discard dead jobs."),
+    "batches": ("producers.cli.batches", "Many jobs as one thing, with progress."),
+    "events": ("producers.cli.events", "Follow what becomes of jobs, live."),
+    "dead": ("producers.cli.dead", "List, show, edit, replay and discard dead jobs."),
+    "audit": ("producers.cli.audit", "Who did what: the audit log."),
     "quarantine": (
         "producers.cli.quarantine",
-        "List, show and discard what was no message of ours.",
+        "List, edit, replay and discard what was no message of ours.",
     ),
 }
 

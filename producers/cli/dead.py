@@ -1,87 +1,57 @@
 """`dead`: jobs that wait for an operator."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import click
-import psycopg
 
-from producers.cli import session
+from producers.cli import dead_acts, dead_choice, dead_edit, session
+from producers.cli.dead_acts import Trial
+from producers.cli.dead_choice import (
+    ALL,
+    CHOICE,
+    DRY_RUN,
+    FILTERS,
+    IDS,
+    LIMIT,
+    OF_JOBS,
+    PACE,
+    options,
+    regex_checked,
+)
 from producers.cli.failures import JobNotFound
-from producers.cli.output import (
-    Command,
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
-from producers.cli.values import JOB, MOMENT, QUEUE, RATE
+from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
+from producers.cli.values import DURATION, JOB, JSON_OBJECT, QUEUE
 from shared import db
-from shared.db import Connection, Role
-from shared.ids import JobId
-from shared.queries import dead_letters
-from shared.queries import jobs as ledger
-from shared.queries.dead_letters import DeadRow, Filters
+from shared.db import Role
+from shared.queries import dead_edits, dead_letters, replays
+from shared.queries.dead_letters import Filters
 
-PAGE = 500
-BATCHES_PER_SECOND = 4
-Ids = tuple[str, ...]
-
-
-FILTERS = (
-    click.option("--until", type=MOMENT, help="Not later than this time or age."),
-    click.option("--since", type=MOMENT, help="Not earlier than this time or age, such as 2h."),
-    click.option("--error", metavar="REGEX", help="What the error must match (POSIX)."),
-    click.option("--queue", type=QUEUE),
-)
-LIMIT = click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
-CHOICE = (
-    json_option,
-    click.option("--dry-run", is_flag=True, help="Only say how many it would be."),
-    click.option("--all", "every", is_flag=True, help="All there are."),
-    *FILTERS,
-    click.argument("ids", nargs=-1, metavar="[ID]..."),
-)
-_OF_JOBS = (click.option("--tenant", "slug", metavar="SLUG"), click.option("--job", type=JOB))
-_RATE = click.option("--rate", type=RATE, metavar="N/s", help="Not faster than this.")
-
-
-def options(*wanted: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Give a command several options at once."""
-
-    def give(function: Command) -> Command:
-        for option in wanted:
-            function = option(function)
-        return function
-
-    return give
+MEGABYTE = 1 << 20
 
 
 @click.group()
 def dead() -> None:
-    """List, show, replay and discard dead jobs: those that need a person."""
+    """List, show, edit, replay and discard dead jobs: those that need a person."""
 
 
 @dead.command("list")
-@options(json_option, LIMIT, *FILTERS, *_OF_JOBS)
-def list_dead(limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
-    """Dead jobs in the order of their deaths."""
+@options(json_option, LIMIT, *FILTERS, *OF_JOBS)
+@click.option("--grouped", is_flag=True, help="One line for each failure, the commonest first.")
+def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+    """Dead jobs in the order of their deaths, or grouped by what they died of."""
+    select = dead_letters.select_groups if grouped else dead_letters.select_dead
     with session.opened():
-        wanted = _read(filters)
+        wanted = dead_choice.read_filters(given)
         with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-            rows = dead_letters.select_dead(conn, wanted, limit=limit)
+            documents = [as_document(row) for row in select(conn, wanted, limit=limit)]
     if as_json:
-        print_json([as_document(row) for row in rows])
+        print_json(documents)
         return
-    columns = ("id", "job", "queue", "tenant", "attempts", "reason", "died", "error")
-    print_table(
-        columns,
-        [(r.id, r.job, r.queue, r.tenant, r.attempts, r.reason, r.died_at, r.error) for r in rows],
-    )
+    columns = {
+        True: ("fingerprint", "count", "job", "tenants", "firstDiedAt", "lastDiedAt", "error"),
+        False: ("id", "job", "queue", "tenant", "attempts", "reason", "diedAt", "error"),
+    }[grouped]
+    print_table(columns, [[document[name] for name in columns] for document in documents])
 
 
 @dead.command("show")
@@ -91,119 +61,133 @@ def show_dead(job_id: str, as_json: bool) -> None:
     """One dead job: its payload, and every attempt with its traceback."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         rows = dead_letters.select_dead(conn, Filters(), ids=[job_id], limit=1)
-        if not rows:
+        letter = dead_edits.select_letter(conn, rows[0].id) if rows else None
+        if letter is None:
             raise JobNotFound(f"No dead job has the id {job_id!r}: see `ailydian dead list`.")
-        job = ledger.select_by_ids(conn, [rows[0].id])[0]
-        attempts = [as_document(one) for one in ledger.select_attempts(conn, rows[0].id)]
-    document = as_document(rows[0]) | {"payload": job.payload, "key": job.key}
+        history = [as_document(one) for one in dead_edits.select_history(conn, rows[0].id)]
+    document = as_document(rows[0]) | {
+        "payload": letter.payload,
+        "schemaVersion": letter.schema_version,
+        "key": letter.key,
+        "edits": letter.edits,
+    }
     if as_json:
-        print_json(document | {"history": attempts})
+        print_json(document | {"history": history})
         return
     print_fields(document)
-    for attempt in attempts:
-        click.echo(f"\nattempt {attempt['attempt']}, {attempt['verdict']}: {attempt['error']}")
+    for attempt in history:
+        click.echo("\n" + _told(attempt))
         click.echo((attempt["traceback"] or "").rstrip())
 
 
+@dead.command("edit")
+@click.argument("job_id", metavar="ID")
+@click.option("--payload", type=JSON_OBJECT, required=True, help="The new one, whole, or @FILE.")
+@json_option
+def edit_dead(job_id: str, payload: dict[str, Any], as_json: bool) -> None:
+    """Change a dead job's payload, to replay it then. Its contract refuses nonsense.
+
+    The job keeps its id and its key: whoever published it finds it again. What was changed, by
+    whom and when is kept with the letter and in the audit log.
+    """
+    with session.opened():
+        changes = dead_edit.edit(job_id, payload)
+    if as_json:
+        print_json({"id": job_id, "edited": bool(changes), "changes": changes})
+    elif changes:
+        click.echo(
+            f"Changed: {', '.join(changes)}. Replay it with `ailydian dead replay {job_id}`."
+        )
+    else:
+        click.echo("Nothing to change: that is its payload.")
+
+
 @dead.command("replay")
-@options(_RATE, *CHOICE, *_OF_JOBS)
-def replay_dead(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
+@options(PACE, *CHOICE, *OF_JOBS)
+@click.option("--canary", type=click.IntRange(1, dead_choice.PAGE), metavar="N", help="N go first.")
+@click.option("--canary-wait", type=DURATION, default="60s", show_default=True)
+@click.option(
+    "--stop-if-failing",
+    type=click.FloatRange(0, 100),
+    metavar="P",
+    help="Stop when more than P % of those that ended failed; with --rate or --canary.",
+)
+def replay_dead(
+    canary: int | None,
+    canary_wait: float,
+    stop_if_failing: float | None,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
     """Give dead jobs a new life: attempts from one, the old ones kept to be read.
 
-    By ids or by filters. However often it is pressed, a dead job gets one new life.
+    By ids or by filters. However often it is pressed, a dead job gets one new life. With --canary
+    the first N must end well before the others follow. `dead undo` takes back what has not begun.
     """
-    _act(dead_letters.replay, "replayed", as_json, choice)
+    if stop_if_failing is not None and canary is None and given["rate"] is None:
+        raise click.UsageError("--stop-if-failing needs time to see: give --rate or --canary too.")
+    trial = None
+    if canary is not None or stop_if_failing is not None:
+        share = None if stop_if_failing is None else stop_if_failing / 100
+        trial = Trial(canary, share, canary_wait)
+    with session.opened():
+        choice = dead_choice.read(given)
+        matched, done = dead_acts.act(dead_letters.replay, "replay", choice, trial)
+    _report(matched, "replayed", done, as_json, dry_run=choice.dry_run)
 
 
 @dead.command("discard")
-@options(_RATE, *CHOICE, *_OF_JOBS)
-def discard_dead(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
+@options(PACE, *CHOICE, *OF_JOBS)
+def discard_dead(as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """End dead jobs for good: they become CANCELLED and keep their error."""
-    _act(dead_letters.discard, "discarded", as_json, choice)
-
-
-def _act(
-    act: Callable[[Connection, Sequence[JobId]], int],
-    verb: str,
-    as_json: bool,
-    choice: dict[str, Any],
-) -> None:
-    ids: Ids = choice.pop("ids")
-    every, rate = choice.pop("every"), choice.pop("rate")
-    dry_run = choice.pop("dry_run")
-    refuse_no_choice(ids, every, choice)
     with session.opened():
-        wanted = _read(choice)
-        if ids:
-            _refuse_unknown(ids)
-        matched = done = 0
-        size = PAGE if rate is None else max(1, min(PAGE, int(rate / BATCHES_PER_SECOND)))
-        for page in _pages(wanted, ids or None, size):
-            began = time.monotonic()
-            matched += len(page)
-            if dry_run:
-                continue
-            with db.transaction(None, role=Role.RELAY) as conn:
-                done += act(conn, [row.id for row in page])
-            if rate is not None:
-                time.sleep(max(0.0, len(page) / rate - (time.monotonic() - began)))
+        choice = dead_choice.read(given)
+        matched, done = dead_acts.act(dead_letters.discard, "discard", choice)
+    _report(matched, "discarded", done, as_json, dry_run=choice.dry_run)
+
+
+@dead.command("undo")
+@options(json_option, DRY_RUN, ALL, IDS)
+@click.option("--queue", type=QUEUE)
+@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--job", type=JOB)
+def undo_replay(
+    ids: tuple[str, ...], every: bool, dry_run: bool, as_json: bool, **filters: str | None
+) -> None:
+    """Make replayed jobs that no worker has begun yet dead letters again."""
+    dead_choice.refuse_no_choice(ids, every, filters)
+    with session.opened():
+        slug = filters.pop("slug")
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            unbegun = replays.select_unbegun(conn, tenant_id=tenant_id, **filters)
+        chosen = [one for one in unbegun if not ids or one in ids]
+        done = 0
+        for start in range(0, 0 if dry_run else len(chosen), dead_choice.PAGE):
+            page = chosen[start : start + dead_choice.PAGE]
+            done += len(dead_acts.move_page(replays.undo, "undo", page, {}))
+    _report(len(chosen), "undone", done, as_json, dry_run=dry_run)
+
+
+def _report(matched: int, verb: str, done: int, as_json: bool, *, dry_run: bool) -> None:
     if as_json:
         print_json({"matched": matched, verb: done} | ({"dryRun": True} if dry_run else {}))
     else:
         click.echo(f"{matched} matched, {done} {verb}.")
 
 
-def refuse_no_choice(ids: Ids, every: bool, filters: dict[str, Any]) -> None:
-    """Make sure that someone who means everything says so.
-
-    Raises:
-        click.UsageError: Neither ids nor filters nor --all.
-    """
-    if not (ids or every or any(value is not None for value in filters.values())):
-        raise click.UsageError("Say which: ids, filters, or --all for every one; see --help.")
-
-
-def _read(filters: dict[str, Any]) -> Filters:
-    slug = filters.pop("slug")
-    tenant_id = None if slug is None else session.tenant_named(slug)
-    return Filters(tenant_id=tenant_id, **filters)
-
-
-@contextmanager
-def regex_checked() -> Iterator[None]:
-    """Let Postgres, whose regular expressions these are, say what is wrong with one.
-
-    Raises:
-        click.UsageError: It does not parse.
-    """
-    try:
-        yield
-    except psycopg.errors.InvalidRegularExpression as error:
-        raise click.UsageError(f"--error: {str(error).partition(chr(10))[0]}.") from error
-
-
-def _pages(wanted: Filters, ids: Ids | None, size: int) -> Iterator[list[DeadRow]]:
-    """What was dead when we began, a page at a time; who dies again meanwhile is not met twice."""
-    with db.transaction(None, role=Role.RELAY) as conn:
-        now = dead_letters.select_now(conn)
-    wanted = replace(wanted, until=min(wanted.until or now, now))
-    after: str | None = None
-    while True:
-        with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-            page = dead_letters.select_dead(conn, wanted, ids=ids, after=after, limit=size)
-        if page:
-            yield page
-            after = page[-1].letter_id
-        if len(page) < size:
-            return
-
-
-def _refuse_unknown(ids: Ids) -> None:
-    """An id that is neither a job's nor a letter's is a mistake; a job that lives is not."""
-    with db.transaction(None, role=Role.RELAY) as conn:
-        known = {row.id for row in ledger.select_by_ids(conn, [JobId(one) for one in ids])}
-        letters = dead_letters.select_dead(conn, Filters(), ids=ids, limit=len(ids))
-    known_letters = {row.letter_id for row in letters}
-    unknown = [one for one in ids if one not in known and one not in known_letters]
-    if unknown:
-        raise JobNotFound(f"No job has the id {unknown[0]!r}: see `ailydian dead list`.")
+def _told(attempt: dict[str, Any]) -> str:
+    """An attempt's head line: what is known, and nothing of what is not."""
+    took, peak, code = attempt["tookS"], attempt["peakBytes"], attempt["exitCode"]
+    ended = f"{attempt['endedAt']:%Y-%m-%d %H:%M:%S}"
+    facts = [
+        f"attempt {attempt['attempt']}, {attempt['verdict']} {ended}",
+        None if took is None else f"after {took:.2f} s",
+        attempt["worker"] and f"on {attempt['worker']}",
+        attempt["signal"] and f"by {attempt['signal']}",
+        None if code is None else f"exit code {code}",
+        None if peak is None else f"peak {peak / MEGABYTE:.0f} MB",
+        attempt["fingerprint"] and f"like {attempt['fingerprint']}",
+    ]
+    head = ", ".join(fact for fact in facts if fact)
+    return f"{head}\n{attempt['errorType'] or ''}: {attempt['error'] or ''}"

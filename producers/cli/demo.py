@@ -112,7 +112,7 @@ def _replay(tenant_id: TenantId, check: Check, say: Say) -> int:
     with db.transaction(tenant_id) as conn:
         documents.restore_upload(conn, upload_id, LOST.encode())
     with db.transaction(None, role=Role.RELAY) as conn:
-        replayed = dead_letters.replay(conn, [job_id])
+        replayed = len(dead_letters.replay(conn, [job_id]))
     _expect(job_id, "COMPLETED", check)
     return replayed
 

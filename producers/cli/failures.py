@@ -55,6 +55,12 @@ class LimitNotFound(PermanentError):
     code = "limit_not_found"
 
 
+class ScheduleNotFound(PermanentError):
+    """The tenant has no schedule of this name."""
+
+    code = "schedule_not_found"
+
+
 class WaitedTooLong(PermanentError):
     """What was waited for did not come within the time given."""
 

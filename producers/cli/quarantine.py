@@ -5,11 +5,13 @@ from typing import Any
 
 import click
 
-from producers.cli import session
-from producers.cli.dead import CHOICE, FILTERS, LIMIT, options, refuse_no_choice, regex_checked
+from producers.cli import quarantine_acts, quarantine_edit, session
+from producers.cli.dead_choice import CHOICE, FILTERS, LIMIT, PACE, options, regex_checked
 from producers.cli.failures import JobNotFound
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
+from producers.cli.values import JSON_OBJECT
 from shared import db
+from shared.broker import connect
 from shared.db import Role
 from shared.queries import quarantines
 from shared.queries.quarantines import Filters, QuarantinedRow
@@ -17,7 +19,7 @@ from shared.queries.quarantines import Filters, QuarantinedRow
 
 @click.group()
 def quarantine() -> None:
-    """List, show and discard what was no message of ours: bytes, reason, time."""
+    """List, show, edit, replay and discard what was no message of ours."""
 
 
 @quarantine.command("list")
@@ -30,8 +32,8 @@ def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa
     if as_json:
         print_json(documents)
     else:
-        columns = ("id", "queue", "reason", "bytes", "sha256", "received")
-        print_table(columns, [list(document.values()) for document in documents])
+        columns = ("id", "queue", "reason", "bytes", "seen", "sha256", "receivedAt")
+        print_table(columns, [[document[name] for name in columns] for document in documents])
 
 
 @quarantine.command("show")
@@ -50,21 +52,53 @@ def show_quarantined(message_id: str, as_json: bool) -> None:
         print_fields(document | {"message": ascii(rows[0].message)})
 
 
-@quarantine.command("discard")
-@options(*CHOICE)
-def discard_quarantined(ids: tuple[str, ...], as_json: bool, **choice: Any) -> None:  # noqa: ANN401
-    """Throw quarantined messages away."""
-    every, dry_run = choice.pop("every"), choice.pop("dry_run")
-    refuse_no_choice(ids, every, choice)
-    wanted, done = Filters(**choice), 0
-    with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-        matched = quarantines.count_quarantined(conn, wanted, ids=ids or None)
-        if not dry_run:
-            done = quarantines.delete_quarantined(conn, wanted, ids=ids or None)
+@quarantine.command("edit")
+@click.argument("message_id", metavar="ID")
+@click.option("--message", type=JSON_OBJECT, required=True, help='{"job": ID, "attempt": N}')
+@json_option
+def edit_quarantined(message_id: str, message: dict[str, Any], as_json: bool) -> None:
+    """Make a message the wake-up that it should have been; it is signed anew.
+
+    A wake-up names a job and how many attempts it has made; the job must be one of this queue.
+    """
+    with session.opened():
+        quarantine_edit.edit(message_id, message)
     if as_json:
-        print_json({"matched": matched, "discarded": done} | ({"dryRun": True} if dry_run else {}))
+        print_json({"id": message_id, "edited": True})
     else:
-        click.echo(f"{matched} matched, {done} discarded.")
+        click.echo(f"Signed anew. Send it with `ailydian quarantine replay {message_id}`.")
+
+
+@quarantine.command("replay")
+@options(PACE, *CHOICE)
+def replay_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
+    """Send quarantined messages again, byte for byte, to the queues that they came from.
+
+    What is no message of ours comes back; a wake-up that is sent twice is answered once. Those of
+    which only the beginning was kept stay where they are.
+    """
+    with session.opened() as servers, connect(servers.redis_url) as client:
+        send = quarantine_acts.sender(client, quarantine_edit.wire())
+        _act(send, "replay", "replayed", choice, as_json)
+
+
+@quarantine.command("discard")
+@options(PACE, *CHOICE)
+def discard_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
+    """Throw quarantined messages away."""
+    with session.opened():
+        _act(quarantines.discard, "discard", "discarded", choice, as_json)
+
+
+def _act(
+    move: quarantine_acts.Move, verb: str, done_word: str, given: dict[str, Any], as_json: bool
+) -> None:
+    dry_run = given["dry_run"]
+    matched, done = quarantine_acts.act(move, verb, given)
+    if as_json:
+        print_json({"matched": matched, done_word: done} | ({"dryRun": True} if dry_run else {}))
+    else:
+        click.echo(f"{matched} matched, {done} {done_word}.")
 
 
 def _without_bytes(row: QuarantinedRow) -> dict[str, Any]:

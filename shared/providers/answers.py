@@ -19,6 +19,7 @@ from shared.errors import (
     ProviderRateLimited,
     ProviderRefused,
     ProviderUnavailable,
+    QuotaExhausted,
 )
 from shared.limits import BLOCK_MAX_S, Heard
 from shared.providers.batching import TextRefused
@@ -99,16 +100,18 @@ def refusal(status: int, code: object, headers: Mapping[str, str]) -> AilydianEr
         headers: The answer's headers.
 
     Returns:
-        `TextRefused` where a text is at fault, `ProviderRefused` where an operator must act,
-        a TransientError with `retry_after_s` where time helps.
+        `TextRefused` where a text is at fault, `QuotaExhausted` where the account is not in order,
+        `ProviderRefused` where the set-up is wrong, a TransientError with `retry_after_s` where
+        time helps.
     """
     # Only a plain word is shown: a server may echo the key or the text it did not like.
     word = f", {code}" if isinstance(code, str) and re.fullmatch(r"[a-z_]{1,40}", code) else ""
     said = f"The provider answered {status}{word}"
     if status in _TEXT_AT_FAULT:
         return TextRefused(f"{said}: it refuses a text of this request.")
-    if code in _NO_CREDIT:
-        return ProviderRefused(f"{said}: top up the account.")
+    advice = "top up the account" if code in _NO_CREDIT else _ADVICE.get(status)
+    if advice is not None:
+        return QuotaExhausted(f"{said}: {advice}.", retry_after_s=retry_after_s(headers))
     if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         wait_s = retry_after_s(headers)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -116,7 +119,7 @@ def refusal(status: int, code: object, headers: Mapping[str, str]) -> AilydianEr
         return ProviderUnavailable(f"{said}.", retry_after_s=wait_s)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return ProviderRefused(f"{said}: redirects are not followed, check OPENAI_BASE_URL.")
-    return ProviderRefused(f"{said}: {_ADVICE.get(status, 'check OPENAI_BASE_URL')}.")
+    return ProviderRefused(f"{said}: check OPENAI_BASE_URL.")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

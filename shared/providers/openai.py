@@ -17,9 +17,11 @@ from shared.errors import (
     ProviderRateLimited,
     ProviderRefused,
     ProviderUnavailable,
+    QuotaExhausted,
     TransientError,
 )
 from shared.limits import ProviderBucket
+from shared.providers import uses
 from shared.providers.answers import heard, refusal, vectors
 from shared.providers.batching import TOKENS_MAX, Batcher
 from shared.providers.shaping import WIDTH, cleaned, padded
@@ -28,6 +30,7 @@ from shared.settings import Settings
 INPUT_TOKENS_MAX: Final = 8_191
 _ANSWER_BYTES_MAX: Final = 64 << 20  # 2,048 vectors: 17 MB in base64, some 60 as numbers
 _BLOCK_S: Final = 2.0  # after a 429 that does not say how long
+_CLOSED_S: Final = 120.0  # after the account was refused: until one request asks again
 _NATIVE: Final = {
     "text-embedding-3-small": 1_536,
     "text-embedding-3-large": 3_072,
@@ -88,7 +91,8 @@ class OpenAIEmbedder:
         """Return one row per text; see `providers.Embedder`.
 
         Raises:
-            ProviderRefused: A text is empty, too long or refused, or the account is not in order.
+            ProviderRefused: A text is empty, too long or refused, or the address is wrong.
+            QuotaExhausted: The account is not in order, or out of credit.
             ProviderRateLimited: The budget, ours or the provider's, is spent for now.
             ProviderUnavailable: No answer, or one that blames the server.
             ProviderContractBroken: An answer that is not what was asked for.
@@ -143,6 +147,7 @@ class OpenAIEmbedder:
         if self._width is None and rows.shape[1] > WIDTH:
             raise ProviderRefused(f"{self.model} has more than {WIDTH} dimensions.")
         self._width = rows.shape[1]
+        uses.note(self.model, uses.tokens_of(answer.content, estimate=tokens))
         return rows
 
     def _refused(self, error: APIStatusError, tokens: int) -> AilydianError:
@@ -152,6 +157,8 @@ class OpenAIEmbedder:
         block_s = refused.retry_after_s if isinstance(refused, TransientError) else None
         if isinstance(refused, ProviderRateLimited) and block_s is None:
             block_s = _BLOCK_S
+        if isinstance(refused, QuotaExhausted):
+            block_s = max(block_s or 0.0, _CLOSED_S)
         self._bucket.learn(heard(headers, block_s=block_s), tokens=tokens)
         return refused
 

@@ -87,7 +87,8 @@ class Ending:
     peak_bytes: int | None = None
 
 
-# The attempt that ends is noted, whatever follows from it.
+# The attempt that ends is noted, whatever follows from it; of looks that use up no attempt only
+# the first, for a parked job may look for weeks.
 RETRY: Final = """
     WITH ended AS (
         UPDATE "Job" j
@@ -105,7 +106,10 @@ RETRY: Final = """
                                   "signal", "exitCode", "peakBytes")
         SELECT "tenantId", "id", "fence", "attempt" + (%(uncounted)s::bool)::int, "worker",
                "startedAt", %(verdict)s, %(error_type)s, %(error)s, %(traceback)s,
-               %(fingerprint)s, %(signal)s, %(exit_code)s, %(peak_bytes)s FROM ended
+               %(fingerprint)s, %(signal)s, %(exit_code)s, %(peak_bytes)s FROM ended e
+        WHERE NOT %(uncounted)s::bool OR NOT EXISTS (
+            SELECT FROM "JobAttempt" a WHERE a."jobId" = e."id" AND a."attempt" = e."attempt" + 1
+              AND a."verdict" = %(verdict)s)
     ), told AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
                                 "waitedS", "tookS")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
@@ -51,3 +52,47 @@ def insert_acts(conn: Connection, acts: Sequence[Act]) -> None:
         "metadata": [Jsonb(dict(act.what)) for act in acts],
     }
     conn.execute(INSERT_ACTS, values)
+
+
+@dataclass(frozen=True, slots=True)
+class ActRow:
+    """One entry of the audit log."""
+
+    id: str
+    created_at: datetime
+    actor: str | None
+    action: str
+    resource: str
+    resource_id: str | None
+    what: dict[str, Any] | None
+
+
+# Ids grow with time, so those of one moment keep their order.
+SELECT_LATEST: Final = """
+    SELECT a."id", a."createdAt", a."userId", a."action", a."resource", a."resourceId",
+           a."metadata"
+    FROM "AuditLog" a WHERE a."tenantId" = %(tenant_id)s::text
+    ORDER BY a."createdAt" DESC, a."id" DESC LIMIT %(limit)s
+"""
+
+SELECT_LATEST_OF_SYSTEM: Final = """
+    SELECT a."id", a."createdAt", a."userId", a."action", a."resource", a."resourceId",
+           a."metadata"
+    FROM "AuditLog" a WHERE a."tenantId" IS NULL
+    ORDER BY a."createdAt" DESC, a."id" DESC LIMIT %(limit)s
+"""
+
+
+def select_latest(conn: Connection, tenant_id: TenantId | None, *, limit: int) -> list[ActRow]:
+    """The latest acts on a tenant's things, or on the system's (None), oldest first.
+
+    Args:
+        conn: A connection in the audit reader's role.
+        tenant_id: Whose.
+        limit: Rows at most.
+    """
+    if tenant_id is None:
+        rows = conn.execute(SELECT_LATEST_OF_SYSTEM, {"limit": limit}).fetchall()
+    else:
+        rows = conn.execute(SELECT_LATEST, {"tenant_id": tenant_id, "limit": limit}).fetchall()
+    return [ActRow(row[0], row[1].replace(tzinfo=UTC), *row[2:]) for row in reversed(rows)]

@@ -1,6 +1,6 @@
 """Dead letters: the jobs that wait for an operator. In the relay's role.
 
-Lock order as in `outbox`: "Job" rows by id, then "DeadLetter", then "JobOutbox".
+Lock order as in `outbox`: "Job" rows by id, then "JobFlight", "DeadLetter", then "JobOutbox".
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ class Filters:
     since: datetime | None = None
     until: datetime | None = None
     error: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,43 @@ class DeadRow:
     letter_id: str
 
 
+# The pages go by the primary key, and `after` is compared by itself: in a plan made once, an OR
+# around it would read every page before this one again.
 SELECT_DEAD: Final = """
     SELECT d."jobId", d."job", d."queue", t."slug", d."attempts", d."reason", d."error",
            d."fingerprint", d."diedAt", d."id"
     FROM "DeadLetter" d LEFT JOIN "Tenant" t ON t."id" = d."tenantId"
-    WHERE (%(ids)s::text[] IS NULL OR d."jobId" = ANY(%(ids)s) OR d."id" = ANY(%(ids)s))
+    WHERE d."id" > %(after)s
       AND (%(queue)s::text IS NULL OR d."queue" = %(queue)s)
       AND (%(job)s::text IS NULL OR d."job" = %(job)s)
       AND (%(tenant_id)s::text IS NULL OR d."tenantId" = %(tenant_id)s)
       AND (%(since)s::timestamptz IS NULL OR d."diedAt" >= %(since)s)
       AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
+      AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
       AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
-      AND (%(after)s::text IS NULL OR d."id" > %(after)s)
+    ORDER BY d."id" LIMIT %(limit)s
+"""
+
+SELECT_DEAD_BY_IDS: Final = """
+    SELECT d."jobId", d."job", d."queue", t."slug", d."attempts", d."reason", d."error",
+           d."fingerprint", d."diedAt", d."id"
+    FROM (
+        SELECT i."id" FROM unnest(%(ids)s::text[]) AS i("id")
+        UNION
+        SELECT x."id" FROM unnest(%(ids)s::text[]) AS i("id")
+        JOIN "Job" j ON j."id" = i."id"
+        JOIN "DeadLetter" x ON x."tenantId" = j."tenantId" AND x."jobId" = j."id"
+    ) AS named
+    JOIN "DeadLetter" d ON d."id" = named."id"
+    LEFT JOIN "Tenant" t ON t."id" = d."tenantId"
+    WHERE d."id" > %(after)s
+      AND (%(queue)s::text IS NULL OR d."queue" = %(queue)s)
+      AND (%(job)s::text IS NULL OR d."job" = %(job)s)
+      AND (%(tenant_id)s::text IS NULL OR d."tenantId" = %(tenant_id)s)
+      AND (%(since)s::timestamptz IS NULL OR d."diedAt" >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
+      AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
+      AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
     ORDER BY d."id" LIMIT %(limit)s
 """
 
@@ -73,18 +99,71 @@ def select_dead(
         after: The `letter_id` where the page before ended.
         limit: Rows at most.
     """
-    values = {
-        "ids": None if ids is None else list(ids),
-        "queue": wanted.queue,
-        "job": wanted.job,
-        "tenant_id": wanted.tenant_id,
-        "since": wanted.since,
-        "until": wanted.until,
-        "error": wanted.error,
-        "after": after,
-        "limit": limit,
-    }
-    return [DeadRow(*row) for row in conn.execute(SELECT_DEAD, values)]
+    values = _values(wanted) | {"after": after or "", "limit": limit}
+    if ids is None:
+        return [DeadRow(*row) for row in conn.execute(SELECT_DEAD, values)]
+    return [DeadRow(*row) for row in conn.execute(SELECT_DEAD_BY_IDS, values | {"ids": list(ids)})]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """Letters of one kind of job that died of the same failure; `error` is the latest one's."""
+
+    fingerprint: str
+    job: str
+    queue: str
+    count: int
+    tenants: int
+    first_died_at: datetime
+    last_died_at: datetime
+    error: str
+
+
+SELECT_GROUPS: Final = """
+    SELECT g."fingerprint", g."job", g."queue", g."count", g."tenants", g."first", g."last",
+           (SELECT d."error" FROM "DeadLetter" d WHERE d."id" = g."latest")
+    FROM (
+        SELECT d."fingerprint", d."job", d."queue", count(*) AS "count",
+               count(DISTINCT d."tenantId") AS "tenants", min(d."diedAt") AS "first",
+               max(d."diedAt") AS "last", max(d."id") AS "latest"
+        FROM "DeadLetter" d
+        WHERE (%(queue)s::text IS NULL OR d."queue" = %(queue)s)
+          AND (%(job)s::text IS NULL OR d."job" = %(job)s)
+          AND (%(tenant_id)s::text IS NULL OR d."tenantId" = %(tenant_id)s)
+          AND (%(since)s::timestamptz IS NULL OR d."diedAt" >= %(since)s)
+          AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
+          AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
+          AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
+        GROUP BY d."fingerprint", d."job", d."queue"
+        ORDER BY count(*) DESC, max(d."id") DESC LIMIT %(limit)s
+    ) AS g
+    ORDER BY g."count" DESC, g."latest" DESC
+"""
+
+
+def select_groups(conn: Connection, wanted: Filters, *, limit: int) -> list[GroupRow]:
+    """Dead letters grouped by failure, the largest group first."""
+    values = _values(wanted) | {"limit": limit}
+    return [GroupRow(*row) for row in conn.execute(SELECT_GROUPS, values)]
+
+
+COUNT_DEAD: Final = """
+    SELECT count(*) FROM "DeadLetter" d
+    WHERE (%(queue)s::text IS NULL OR d."queue" = %(queue)s)
+      AND (%(job)s::text IS NULL OR d."job" = %(job)s)
+      AND (%(tenant_id)s::text IS NULL OR d."tenantId" = %(tenant_id)s)
+      AND (%(since)s::timestamptz IS NULL OR d."diedAt" >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
+      AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
+      AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
+"""
+
+
+def count_dead(conn: Connection, wanted: Filters) -> int:
+    """How many letters there are."""
+    row = conn.execute(COUNT_DEAD, _values(wanted)).fetchone()
+    assert row is not None, "an aggregate yields a row"
+    return int(row[0])
 
 
 SELECT_NOW: Final = """
@@ -98,6 +177,14 @@ def select_now(conn: Connection) -> datetime:
     assert row is not None, "a select without a table yields a row"
     found: datetime = row[0]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A job that an act has moved, and whose it is."""
+
+    id: JobId
+    tenant_id: TenantId
 
 
 # One new attempt however often and by however many this is pressed: the row lock serialises
@@ -125,16 +212,16 @@ REPLAY: Final = """
     ), told AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
         SELECT "tenantId", "id", "job", "queue", 'REPLAYED', "batchId" FROM revived
+    ), woken AS MATERIALIZED (
+        SELECT pg_notify('ailydian_outbox', '') WHERE EXISTS (SELECT FROM revived)
     )
-    SELECT count(*), pg_notify('ailydian_outbox', '') FROM revived
+    SELECT r."id", r."tenantId" FROM revived r LEFT JOIN woken ON true ORDER BY r."id"
 """
 
 
-def replay(conn: Connection, ids: Sequence[JobId]) -> int:
-    """Give dead jobs a new life. Returns how many were dead until now."""
-    row = conn.execute(REPLAY, {"ids": list(ids)}).fetchone()
-    assert row is not None, "an aggregate yields a row"
-    return int(row[0])
+def replay(conn: Connection, ids: Sequence[JobId]) -> list[Moved]:
+    """Give dead jobs a new life. Returns those that were dead until now."""
+    return [Moved(*row) for row in conn.execute(REPLAY, {"ids": list(ids)})]
 
 
 # Someone decided that it shall not be done: that is what CANCELLED means. The error stays.
@@ -158,12 +245,22 @@ DISCARD: Final = """
         DELETE FROM "Upload" u USING ended e
         WHERE u."tenantId" = e."tenantId" AND u."id" = e."uploadId"
     )
-    SELECT count(*) FROM ended
+    SELECT e."id", e."tenantId" FROM ended e ORDER BY e."id"
 """
 
 
-def discard(conn: Connection, ids: Sequence[JobId]) -> int:
-    """End dead jobs for good, as CANCELLED. Returns how many were dead until now."""
-    row = conn.execute(DISCARD, {"ids": list(ids)}).fetchone()
-    assert row is not None, "an aggregate yields a row"
-    return int(row[0])
+def discard(conn: Connection, ids: Sequence[JobId]) -> list[Moved]:
+    """End dead jobs for good, as CANCELLED. Returns those that were dead until now."""
+    return [Moved(*row) for row in conn.execute(DISCARD, {"ids": list(ids)})]
+
+
+def _values(wanted: Filters) -> dict[str, object]:
+    return {
+        "queue": wanted.queue,
+        "job": wanted.job,
+        "tenant_id": wanted.tenant_id,
+        "since": wanted.since,
+        "until": wanted.until,
+        "fingerprint": wanted.fingerprint,
+        "error": wanted.error,
+    }

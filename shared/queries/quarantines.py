@@ -1,11 +1,18 @@
 """Quarantined messages: bytes from Redis that are none of ours. In the relay's role."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
 
 from shared.db import Connection
+
+KEPT_MAX = 100_000
+KEPT_SLACK = 5_000
+# A look at how many there are costs milliseconds: one batch in sixteen pays for it.
+_LOOKS = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,11 @@ INSERT_QUARANTINED: Final = """
 
 
 def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessage]) -> None:
-    """Keep messages that could not be understood, for people to look at."""
+    """Keep messages that could not be understood, for people to look at.
+
+    The same bytes again are only counted. Of more than `KEPT_MAX` messages the oldest go: a flood
+    of nonsense does not fill the disk.
+    """
     messages = list({message.sha256: message for message in messages}.values())
     values: dict[str, object] = {
         "queue": queue,
@@ -50,6 +61,48 @@ def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessa
         "hashes": [message.sha256 for message in messages],
     }
     conn.execute(INSERT_QUARANTINED, values)
+    if any(message.sha256.startswith(_LOOKS) for message in messages[:1]):
+        trim(conn)
+
+
+# Some more than the limit are let be, so that many go at once and the audit log, where they are
+# counted, gets one row for all of them.
+TRIM: Final = """
+    WITH gone AS (
+        DELETE FROM "Quarantine" q WHERE q."id" = ANY(ARRAY(
+            SELECT o."id" FROM "Quarantine" o
+            WHERE EXISTS (SELECT FROM "Quarantine" x
+                          ORDER BY x."receivedAt" DESC OFFSET %(most)s LIMIT 1)
+              AND o."receivedAt" <= (SELECT x."receivedAt" FROM "Quarantine" x
+                                     ORDER BY x."receivedAt" DESC OFFSET %(kept)s LIMIT 1)
+            ORDER BY o."receivedAt" LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING q."queue"
+    ), counted AS (
+        SELECT g."queue", count(*) AS "count" FROM gone g GROUP BY g."queue"
+    ), noted AS (
+        INSERT INTO "AuditLog" ("userId", "action", "resource", "metadata")
+        SELECT 'platform', 'quarantine.trim', 'Quarantine',
+               jsonb_build_object('count', sum(c."count"),
+                                  'queues', jsonb_object_agg(c."queue", c."count"))
+        FROM counted c HAVING count(*) > 0
+    )
+    SELECT coalesce(sum(c."count"), 0)::bigint FROM counted c
+"""
+
+
+def trim(conn: Connection, *, kept: int = KEPT_MAX, slack: int = KEPT_SLACK) -> int:
+    """Throw the oldest messages away where there are too many. Returns how many.
+
+    Args:
+        conn: A connection in the relay's role.
+        kept: How many stay.
+        slack: How many more there may be before any goes.
+    """
+    values = {"kept": kept, "most": kept + slack, "limit": 2 * slack}
+    row = conn.execute(TRIM, values).fetchone()
+    assert row is not None, "an aggregate yields a row"
+    return int(row[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +115,16 @@ class QuarantinedRow:
     size_bytes: int
     sha256: str
     received_at: datetime
+    source: str
+    seen: int
+    seen_at: datetime
+    edits: list[dict[str, Any]]
     message: bytes
 
 
 SELECT_QUARANTINED: Final = """
-    SELECT q."id", q."queue", q."reason", q."bytes", q."sha256", q."receivedAt", q."message"
+    SELECT q."id", q."queue", q."reason", q."bytes", q."sha256", q."receivedAt", q."source",
+           q."seen", q."seenAt", q."edits", q."message"
     FROM "Quarantine" q
     WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
       AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
@@ -85,13 +143,16 @@ COUNT_QUARANTINED: Final = """
       AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
 """
 
-DELETE_QUARANTINED: Final = """
-    DELETE FROM "Quarantine" q
-    WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
+# Pages go by the primary key, without the messages themselves.
+SELECT_IDS: Final = """
+    SELECT q."id" FROM "Quarantine" q
+    WHERE q."id" > %(after)s
+      AND (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
       AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
       AND (%(error)s::text IS NULL OR q."reason" ~ %(error)s)
       AND (%(since)s::timestamptz IS NULL OR q."receivedAt" >= %(since)s)
       AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
+    ORDER BY q."id" LIMIT %(limit)s
 """
 
 
@@ -99,7 +160,7 @@ def select_quarantined(
     conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None, limit: int
 ) -> list[QuarantinedRow]:
     """Quarantined messages, newest first; of the filters, `error` matches the reason."""
-    values = _of_quarantine(wanted, ids) | {"limit": limit}
+    values = _values(wanted, ids) | {"limit": limit}
     return [QuarantinedRow(*row) for row in conn.execute(SELECT_QUARANTINED, values)]
 
 
@@ -107,19 +168,96 @@ def count_quarantined(
     conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None
 ) -> int:
     """How many messages are quarantined."""
-    row = conn.execute(COUNT_QUARANTINED, _of_quarantine(wanted, ids)).fetchone()
+    row = conn.execute(COUNT_QUARANTINED, _values(wanted, ids)).fetchone()
     assert row is not None, "an aggregate yields a row"
     return int(row[0])
 
 
-def delete_quarantined(
-    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None
-) -> int:
-    """Throw quarantined messages away. Returns how many."""
-    return conn.execute(DELETE_QUARANTINED, _of_quarantine(wanted, ids)).rowcount
+def select_ids(
+    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None, after: str, limit: int
+) -> list[str]:
+    """The ids of a page of messages, those after `after`."""
+    values = _values(wanted, ids) | {"after": after, "limit": limit}
+    return [row[0] for row in conn.execute(SELECT_IDS, values)]
 
 
-def _of_quarantine(wanted: Filters, ids: Sequence[str] | None) -> dict[str, object]:
+SELECT_NOW: Final = """
+    SELECT now()
+"""
+
+
+def select_now(conn: Connection) -> datetime:
+    """The time on the clock that messages are dated by."""
+    row = conn.execute(SELECT_NOW).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    found: datetime = row[0]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRow:
+    """A message that has just left the quarantine, whole or (`size_bytes` larger) its head."""
+
+    id: str
+    queue: str
+    size_bytes: int
+    message: bytes
+
+
+DISCARD: Final = """
+    DELETE FROM "Quarantine" WHERE "id" = ANY(%(ids)s::text[])
+    RETURNING "id", "queue", "bytes", ''::bytea
+"""
+
+# Only what was kept whole can be sent again.
+TAKE_WHOLE: Final = """
+    DELETE FROM "Quarantine"
+    WHERE "id" = ANY(%(ids)s::text[]) AND "bytes" = octet_length("message")
+      AND "source" = 'wakeup'
+    RETURNING "id", "queue", "bytes", "message"
+"""
+
+
+def discard(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
+    """Throw messages away. Returns those that were there until now, without their bytes."""
+    return [TakenRow(*row) for row in conn.execute(DISCARD, {"ids": list(ids)})]
+
+
+def take_whole(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
+    """Take messages out to send them again before this transaction commits.
+
+    Until then the rows are locked: the same bytes, arriving once more, wait and become a new row.
+    """
+    return [TakenRow(*row) for row in conn.execute(TAKE_WHOLE, {"ids": list(ids)})]
+
+
+EDIT: Final = """
+    UPDATE "Quarantine"
+    SET "message" = %(message)s, "bytes" = octet_length(%(message)s::bytea),
+        "sha256" = %(sha256)s, "edits" = "edits" || %(diff)s::jsonb
+    WHERE "id" = %(id)s AND "sha256" = %(before)s
+"""
+
+
+def edit(
+    conn: Connection, row: QuarantinedRow, message: bytes, sha256: str, diff: Mapping[str, Any]
+) -> bool:
+    """Put other bytes in a message's place. Returns False when it is gone or was changed.
+
+    Raises:
+        psycopg.errors.UniqueViolation: The queue's quarantine holds these bytes already.
+    """
+    values = {
+        "id": row.id,
+        "before": row.sha256,
+        "message": message,
+        "sha256": sha256,
+        "diff": Jsonb([dict(diff)]),
+    }
+    return conn.execute(EDIT, values).rowcount == 1
+
+
+def _values(wanted: Filters, ids: Sequence[str] | None) -> dict[str, object]:
     return {
         "ids": None if ids is None else list(ids),
         "queue": wanted.queue,

@@ -1,6 +1,7 @@
 """What follows from a failed attempt: how long to wait, and which failures are the same one."""
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from random import Random
@@ -8,11 +9,19 @@ from random import Random
 BACKOFF_BASE_S = 2.0
 BACKOFF_FACTOR = 3.0
 BACKOFF_MAX_S = 1_200.0
+ASKED_MAX_S = 900.0
+PARK_S = 180.0
+FRAMES = 3
 
-_VARIES = re.compile(r"0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\d+")
+# Ids, addresses, paths, quotations and numbers tell one failure from its twin: they go.
+_VARIES = re.compile(
+    r"'[^']*'|\"[^\"]*\"|0x[0-9a-f]+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}"
+    r"|\S+@\S+|\w+://\S+|(?<!\w)(?:/[^\s/:,]+){2,}|\d+",
+    re.IGNORECASE,
+)
 
 
-def backoff_s(attempt: int, rng: Random) -> float:
+def backoff_s(attempt: int, rng: Random, *, max_s: float = BACKOFF_MAX_S) -> float:
     """Seconds to wait after an attempt failed: exponential, capped, with jitter of 15 %.
 
     Eight attempts fall within an hour: 2, 6, 18, 54, 162, 486 and 1,200 seconds apart.
@@ -20,9 +29,35 @@ def backoff_s(attempt: int, rng: Random) -> float:
     Args:
         attempt: The attempt that failed, 1-based.
         rng: Source of the jitter, which keeps jobs that failed together from returning together.
+        max_s: The cap, before its jitter.
     """
-    wait = min(BACKOFF_BASE_S * BACKOFF_FACTOR ** min(attempt - 1, 40), BACKOFF_MAX_S)
+    wait = min(BACKOFF_BASE_S * BACKOFF_FACTOR ** min(attempt - 1, 40), max_s)
     return wait * rng.uniform(0.85, 1.15)
+
+
+def asked_s(retry_after_s: float | None, rng: Random) -> float:
+    """Seconds that the other side asked us to wait, believed within [0, 900], and up to 15 % more.
+
+    Never less: who asks for a minute refuses whoever comes sooner.
+
+    Args:
+        retry_after_s: What was asked; None, or no number, is nothing.
+        rng: Source of the jitter.
+    """
+    if retry_after_s is None or math.isnan(retry_after_s):
+        return 0.0
+    return min(max(retry_after_s, 0.0), ASKED_MAX_S) * rng.uniform(1.0, 1.15)
+
+
+def park_s(retry_after_s: float | None, rng: Random) -> float:
+    """Seconds until a job looks again whether its quota is back: what was asked, or 2 to 4 minutes.
+
+    Args:
+        retry_after_s: When the other side thinks that it will be; None where it does not say.
+        rng: Source of the jitter: of the jobs that wait together, the first to come is the probe.
+    """
+    asked = asked_s(retry_after_s, rng)
+    return asked if asked > 0 else PARK_S * rng.uniform(2 / 3, 4 / 3)
 
 
 def fingerprint(error_type: str, frames: Sequence[str], message: str) -> str:
@@ -31,11 +66,11 @@ def fingerprint(error_type: str, frames: Sequence[str], message: str) -> str:
     Args:
         error_type: Name of the exception class.
         frames: Innermost last, as `file:function`; the last three count.
-        message: The error's text; numbers, ids and quoted parts do not count.
+        message: The error's text; numbers, ids, paths and quoted parts do not count.
 
     Returns:
         16 hex digits.
     """
     shape = _VARIES.sub("*", message)[:200]
-    text = "\n".join([error_type, *frames[-3:], shape])
+    text = "\n".join([error_type, *frames[-FRAMES:], shape])
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]

@@ -1,0 +1,120 @@
+"""One dead letter, whole: its payload, its attempts, its edits. In the relay's role."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+
+from shared.db import Connection
+from shared.ids import JobId, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """What a dead letter holds besides its list entry."""
+
+    tenant_id: TenantId
+    key: str | None
+    payload: dict[str, Any]
+    schema_version: int
+    edits: list[dict[str, Any]]
+
+
+SELECT_LETTER: Final = """
+    SELECT j."tenantId", j."key", j."payload", j."schemaVersion", d."edits"
+    FROM "Job" j JOIN "DeadLetter" d ON d."tenantId" = j."tenantId" AND d."jobId" = j."id"
+    WHERE j."id" = %(id)s
+"""
+
+
+def select_letter(conn: Connection, job_id: JobId) -> LetterRow | None:
+    """The payload of a dead job, and how it was edited."""
+    row = conn.execute(SELECT_LETTER, {"id": job_id}).fetchone()
+    return None if row is None else LetterRow(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One attempt of a dead job; `peak_bytes` is its process's peak of memory, `took_s` seconds."""
+
+    attempt: int
+    verdict: str
+    error_type: str | None
+    error: str | None
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+    took_s: float | None
+    signal: str | None
+    exit_code: int | None
+    peak_bytes: int | None
+    fingerprint: str | None
+    traceback: str | None
+
+
+SELECT_HISTORY: Final = """
+    SELECT a."attempt", a."verdict", a."errorType", a."error", a."worker", a."startedAt",
+           a."endedAt", extract(epoch FROM a."endedAt" - a."startedAt")::float8, a."signal",
+           a."exitCode", a."peakBytes", a."fingerprint", a."traceback"
+    FROM "JobAttempt" a WHERE a."jobId" = %(id)s ORDER BY a."fence"
+"""
+
+
+def select_history(conn: Connection, job_id: JobId) -> list[AttemptRow]:
+    """The attempts of a job that did not end well, those before a replay too, oldest first."""
+    return [AttemptRow(*row) for row in conn.execute(SELECT_HISTORY, {"id": job_id})]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A dead job's new payload, and what follows from it. `diff` tells who changed what."""
+
+    job_id: JobId
+    before: Mapping[str, Any]
+    payload: str
+    schema_version: int
+    limit_key: str
+    cost: int
+    diff: Mapping[str, Any]
+
+
+# The payload is compared with the one that was shown: of two who edit at once, one is told.
+EDIT: Final = """
+    WITH edited AS (
+        UPDATE "Job" j
+        SET "payload" = %(payload)s::jsonb, "schemaVersion" = %(schema_version)s,
+            "limitKey" = %(limit_key)s, "cost" = %(cost)s
+        WHERE j."id" = %(id)s AND j."state" = 'DEAD' AND j."payload" = %(before)s::jsonb
+        RETURNING j."id", j."tenantId"
+    )
+    UPDATE "DeadLetter" d SET "edits" = d."edits" || %(diff)s::jsonb
+    FROM edited e WHERE d."tenantId" = e."tenantId" AND d."jobId" = e."id"
+"""
+
+
+def edit(conn: Connection, change: Edit) -> bool:
+    """Change a dead job's payload. Returns False when it is dead no more, or was changed."""
+    values = {
+        "id": change.job_id,
+        "before": Jsonb(dict(change.before)),
+        "payload": change.payload,
+        "schema_version": change.schema_version,
+        "limit_key": change.limit_key,
+        "cost": change.cost,
+        "diff": Jsonb([dict(change.diff)]),
+    }
+    return conn.execute(EDIT, values).rowcount == 1
+
+
+SELECT_HOLDER: Final = """
+    SELECT j."id" FROM "Job" j
+    WHERE j."tenantId" = %(tenant_id)s AND j."job" = %(job)s AND j."key" = %(key)s
+"""
+
+
+def select_holder(conn: Connection, tenant_id: TenantId, job: str, key: str) -> JobId | None:
+    """The job that has this idempotency key."""
+    row = conn.execute(SELECT_HOLDER, {"tenant_id": tenant_id, "job": job, "key": key}).fetchone()
+    return None if row is None else JobId(row[0])

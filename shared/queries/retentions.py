@@ -1,0 +1,345 @@
+"""What has ended long enough ago, as retention finds, archives and deletes it. In the relay's role.
+
+Ended jobs are found by walking "JobEvent" in its order, so that the ledger needs no index on the
+time of an end; dead letters and quarantined messages by the indexes they have. Lock order: "Job"
+rows by id, then what hangs on them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from shared.db import Connection
+from shared.ids import JobId
+
+_READERS: Final = "retention:"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long a queue keeps what has ended; None leaves a time as it is."""
+
+    queue: str
+    done: timedelta | None
+    dead: timedelta | None
+    quarantined: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far the walk along the events has come."""
+
+    xid: str
+    position: int
+
+
+START: Final = Place("0", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ripe:
+    """An event on the walk: `ends` tells an end from a retry, `ripe` whether it is old enough."""
+
+    place: Place
+    job_id: JobId
+    queue: str
+    ends: bool
+    ripe: bool
+
+
+TAKE_TURNS: Final = """
+    SELECT pg_advisory_xact_lock(hashtext('ailydian'), hashtext('retention'))
+"""
+
+SELECT_NOW: Final = """
+    SELECT now()
+"""
+
+
+def select_now(conn: Connection) -> datetime:
+    """The time on the clock that ages are counted from."""
+    row = conn.execute(SELECT_NOW).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    found: datetime = row[0]
+    return found
+
+
+INSERT_QUEUES: Final = """
+    INSERT INTO "QueueState" ("queue") SELECT unnest(%(queues)s::text[])
+    ON CONFLICT ("queue") DO NOTHING
+"""
+
+SELECT_KEEPS: Final = """
+    SELECT q."queue", q."keepDone", q."keepDead", q."keepQuarantined" FROM "QueueState" q
+    WHERE q."queue" = ANY(%(queues)s::text[])
+    ORDER BY array_position(%(queues)s::text[], q."queue")
+"""
+
+
+def select_keeps(conn: Connection, queues: Sequence[str]) -> list[Keep]:
+    """How long these queues keep what has ended, in the order given; new ones get the defaults."""
+    values = {"queues": list(queues)}
+    conn.execute(INSERT_QUEUES, values)
+    return [Keep(*row) for row in conn.execute(SELECT_KEEPS, values)]
+
+
+UPDATE_KEEP: Final = """
+    UPDATE "QueueState" SET "keepDone" = coalesce(%(done)s::interval, "keepDone"),
+        "keepDead" = coalesce(%(dead)s::interval, "keepDead"),
+        "keepQuarantined" = coalesce(%(quarantined)s::interval, "keepQuarantined")
+    WHERE "queue" = %(queue)s
+"""
+
+
+def update_keep(conn: Connection, keep: Keep) -> None:
+    """Change how long a queue keeps what has ended."""
+    values = {
+        "queue": keep.queue,
+        "done": keep.done,
+        "dead": keep.dead,
+        "quarantined": keep.quarantined,
+    }
+    conn.execute(UPDATE_KEEP, values)
+
+
+SELECT_PLACE: Final = """
+    SELECT "xid"::text, "position" FROM "EventCursor" WHERE "reader" = 'retention:' || %(walk)s
+"""
+
+
+def select_place(conn: Connection, walk: str) -> Place:
+    """Where a walk goes on."""
+    row = conn.execute(SELECT_PLACE, {"walk": walk}).fetchone()
+    return START if row is None else Place(*row)
+
+
+# Below the oldest open transaction, so that no event commits behind our back; and not beyond what
+# the other readers have read, so that nobody misses one.
+SELECT_EVENTS: Final = """
+    WITH read AS (
+        SELECT c."xid", c."position" FROM "EventCursor" c
+        WHERE c."reader" NOT LIKE 'retention:%%' ORDER BY c."xid", c."position" LIMIT 1
+    )
+    SELECT e."xid"::text, e."position", e."jobId", e."queue",
+           e."what" IN ('COMPLETED', 'CANCELLED', 'DISCARDED'), e."at" < now() - %(age)s::interval
+    FROM "JobEvent" e
+    WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
+      AND e."xid" < pg_snapshot_xmin(pg_current_snapshot())
+      AND NOT EXISTS (
+          SELECT FROM read r WHERE (r."xid", r."position") < (e."xid", e."position"))
+    ORDER BY e."xid", e."position" LIMIT %(limit)s
+"""
+
+
+def select_events(conn: Connection, after: Place, *, age: timedelta, limit: int) -> list[Ripe]:
+    """The next events of all queues, in order, as far as everybody else has read them.
+
+    Args:
+        conn: A connection in the relay's role.
+        after: Where the walk stands.
+        age: How old an event must be to be ripe.
+        limit: Rows at most.
+    """
+    values = {"xid": after.xid, "position": after.position, "age": age, "limit": limit}
+    rows = conn.execute(SELECT_EVENTS, values)
+    return [Ripe(Place(row[0], row[1]), *row[2:]) for row in rows]
+
+
+# A job that was replayed since is not over, or its end is younger than its event.
+LOCK_DONE: Final = """
+    SELECT j."id" FROM "Job" j
+    WHERE j."id" = ANY(%(ids)s::text[]) AND j."state" IN ('COMPLETED', 'CANCELLED')
+      AND j."finishedAt" < now() - %(age)s::interval
+    ORDER BY j."id" FOR UPDATE
+"""
+
+
+def lock_done(conn: Connection, ids: Sequence[JobId], *, age: timedelta) -> list[JobId]:
+    """Those of these jobs that are over, and have been for longer than `age`; locked."""
+    rows = conn.execute(LOCK_DONE, {"ids": list(ids), "age": age})
+    return [JobId(row[0]) for row in rows]
+
+
+# Along the index by time of each tenant: ripe letters only, and those of queues that keep longer.
+LOCK_DEAD: Final = """
+    WITH ripe AS (
+        SELECT r."jobId" FROM (SELECT "id" FROM "Tenant") t
+        CROSS JOIN LATERAL (
+            SELECT d."jobId" FROM "DeadLetter" d
+            JOIN unnest(%(queues)s::text[], %(ages)s::interval[]) AS k("queue", "age")
+              ON k."queue" = d."queue"
+            WHERE d."tenantId" = t."id" AND d."diedAt" < now() - %(age)s::interval
+              AND d."diedAt" < now() - k."age"
+            ORDER BY d."diedAt" LIMIT %(limit)s
+        ) r
+    )
+    SELECT j."id" FROM "Job" j
+    WHERE j."id" = ANY(ARRAY(SELECT "jobId" FROM ripe)) AND j."state" = 'DEAD'
+    ORDER BY j."id" LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+"""
+
+
+def lock_dead(conn: Connection, ages: dict[str, timedelta], *, limit: int) -> list[JobId]:
+    """Dead jobs whose letter is older than its queue keeps it, locked."""
+    values = {
+        "queues": list(ages),
+        "ages": list(ages.values()),
+        "age": min(ages.values()),
+        "limit": limit,
+    }
+    return [JobId(row[0]) for row in conn.execute(LOCK_DEAD, values)]
+
+
+LOCK_QUARANTINED: Final = """
+    SELECT q."id" FROM "Quarantine" q
+    JOIN unnest(%(queues)s::text[], %(ages)s::interval[]) AS k("queue", "age")
+      ON k."queue" = q."queue"
+    WHERE q."receivedAt" < now() - %(age)s::interval
+      AND q."receivedAt" < now() - k."age" AND q."seenAt" < now() - k."age"
+    ORDER BY q."receivedAt" LIMIT %(limit)s FOR UPDATE OF q SKIP LOCKED
+"""
+
+
+def lock_quarantined(conn: Connection, ages: dict[str, timedelta], *, limit: int) -> list[str]:
+    """Messages that were last seen longer ago than their queue keeps them, locked."""
+    values = {
+        "queues": list(ages),
+        "ages": list(ages.values()),
+        "age": min(ages.values()),
+        "limit": limit,
+    }
+    return [row[0] for row in conn.execute(LOCK_QUARANTINED, values)]
+
+
+# Whole rows: what a later version adds to them is archived as well.
+SELECT_JOB_LINES: Final = """
+    SELECT jsonb_build_object(
+        'kind', CASE WHEN j."state" = 'DEAD' THEN 'dead' ELSE 'done' END,
+        'archivedAt', now(),
+        'tenant', (SELECT t."slug" FROM "Tenant" t WHERE t."id" = j."tenantId"),
+        'job', to_jsonb(j),
+        'letter', (SELECT to_jsonb(d) FROM "DeadLetter" d
+                   WHERE d."tenantId" = j."tenantId" AND d."jobId" = j."id"),
+        'attempts', (SELECT coalesce(jsonb_agg(to_jsonb(a) ORDER BY a."fence"), '[]')
+                     FROM "JobAttempt" a WHERE a."jobId" = j."id"))::text
+    FROM "Job" j WHERE j."id" = ANY(%(ids)s::text[]) ORDER BY j."id"
+"""
+
+SELECT_QUARANTINED_LINES: Final = """
+    SELECT jsonb_build_object('kind', 'quarantined', 'archivedAt', now(),
+        'message', (to_jsonb(q) - 'message')
+                   || jsonb_build_object('base64', encode(q."message", 'base64')))::text
+    FROM "Quarantine" q WHERE q."id" = ANY(%(ids)s::text[]) ORDER BY q."id"
+"""
+
+
+def select_job_lines(conn: Connection, ids: Sequence[JobId]) -> list[str]:
+    """Everything there is about these jobs, a JSON text each."""
+    return [row[0] for row in conn.execute(SELECT_JOB_LINES, {"ids": list(ids)})]
+
+
+def select_quarantined_lines(conn: Connection, ids: Sequence[str]) -> list[str]:
+    """Everything there is about these messages, a JSON text each."""
+    return [row[0] for row in conn.execute(SELECT_QUARANTINED_LINES, {"ids": list(ids)})]
+
+
+DELETE_JOBS: Final = """
+    WITH gone AS (DELETE FROM "Job" WHERE "id" = ANY(%(ids)s::text[]) RETURNING "queue")
+    SELECT "queue", count(*) FROM gone GROUP BY 1
+"""
+
+DELETE_QUARANTINED: Final = """
+    WITH gone AS (DELETE FROM "Quarantine" WHERE "id" = ANY(%(ids)s::text[]) RETURNING "queue")
+    SELECT "queue", count(*) FROM gone GROUP BY 1
+"""
+
+
+def delete_jobs(conn: Connection, ids: Sequence[JobId]) -> dict[str, int]:
+    """Delete locked jobs, with their letters and attempts. Returns how many of each queue."""
+    return dict(conn.execute(DELETE_JOBS, {"ids": list(ids)}).fetchall())
+
+
+def delete_quarantined(conn: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Delete locked messages. Returns how many of each queue."""
+    return dict(conn.execute(DELETE_QUARANTINED, {"ids": list(ids)}).fetchall())
+
+
+COUNT_DONE: Final = """
+    SELECT "queue", count(*) FROM "Job"
+    WHERE "id" = ANY(%(ids)s::text[]) AND "state" IN ('COMPLETED', 'CANCELLED')
+      AND "finishedAt" < now() - %(age)s::interval
+    GROUP BY 1
+"""
+
+COUNT_DEAD: Final = """
+    SELECT d."queue", count(*) FROM "DeadLetter" d
+    JOIN "Job" j ON j."id" = d."jobId" AND j."state" = 'DEAD'
+    JOIN unnest(%(queues)s::text[], %(ages)s::interval[]) AS k("queue", "age")
+      ON k."queue" = d."queue"
+    WHERE d."diedAt" < now() - k."age" GROUP BY 1
+"""
+
+COUNT_QUARANTINED: Final = """
+    SELECT q."queue", count(*) FROM "Quarantine" q
+    JOIN unnest(%(queues)s::text[], %(ages)s::interval[]) AS k("queue", "age")
+      ON k."queue" = q."queue"
+    WHERE q."receivedAt" < now() - k."age" AND q."seenAt" < now() - k."age" GROUP BY 1
+"""
+
+
+def count_done(conn: Connection, ids: Sequence[JobId], *, age: timedelta) -> dict[str, int]:
+    """How many of these jobs `lock_done` would find, of each queue."""
+    return dict(conn.execute(COUNT_DONE, {"ids": list(ids), "age": age}).fetchall())
+
+
+def count_dead(conn: Connection, ages: dict[str, timedelta]) -> dict[str, int]:
+    """How many jobs `lock_dead` would find, of each queue."""
+    values = {"queues": list(ages), "ages": list(ages.values())}
+    return dict(conn.execute(COUNT_DEAD, values).fetchall())
+
+
+def count_quarantined(conn: Connection, ages: dict[str, timedelta]) -> dict[str, int]:
+    """How many messages `lock_quarantined` would find, of each queue."""
+    values = {"queues": list(ages), "ages": list(ages.values())}
+    return dict(conn.execute(COUNT_QUARANTINED, values).fetchall())
+
+
+DELETE_EVENTS: Final = """
+    DELETE FROM "JobEvent" e
+    WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
+      AND (e."xid", e."position") <= (%(to_xid)s::text::xid8, %(to_position)s::bigint)
+      AND e."queue" = ANY(%(queues)s::text[])
+"""
+
+MOVE: Final = """
+    INSERT INTO "EventCursor" ("reader", "xid", "position")
+    VALUES ('retention:' || %(walk)s, %(to_xid)s::text::xid8, %(to_position)s::bigint)
+    ON CONFLICT ("reader") DO UPDATE
+    SET "xid" = excluded."xid", "position" = excluded."position", "movedAt" = now()
+"""
+
+
+def pass_by(conn: Connection, walk: str, queues: Sequence[str], start: Place, to: Place) -> None:
+    """Delete the events of these queues up to a place, and let the walk go on behind it."""
+    values = {
+        "walk": walk,
+        "queues": list(queues),
+        "xid": start.xid,
+        "position": start.position,
+        "to_xid": to.xid,
+        "to_position": to.position,
+    }
+    conn.execute(DELETE_EVENTS, values)
+    conn.execute(MOVE, values)
+
+
+DELETE_OTHER_WALKS: Final = """
+    DELETE FROM "EventCursor"
+    WHERE "reader" LIKE 'retention:%%' AND "reader" <> ALL(%(readers)s::text[])
+"""
+
+
+def delete_other_walks(conn: Connection, walks: Sequence[str]) -> None:
+    """Forget how far walks had come that nobody goes on."""
+    conn.execute(DELETE_OTHER_WALKS, {"readers": [f"{_READERS}{walk}" for walk in walks]})

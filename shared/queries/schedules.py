@@ -1,0 +1,314 @@
+"""Schedules: what is done by the clock. Tenants' in their tenant's role, all others in the relay's.
+
+A slot is claimed by the lock on its row, and given up for the next one in the transaction that
+publishes its job: whoever looks meanwhile skips the row, whoever looks later finds it moved on.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from shared.db import Connection
+from shared.ids import JobId, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class NewSchedule:
+    """What a tenant wants to have done by the clock; `payload` is the job's."""
+
+    name: str
+    cron: str
+    time_zone: str
+    jitter_s: int
+    missed: str
+    job: str
+    payload: dict[str, Any]
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A schedule: a tenant's job, or a sweep of the system. `next_at` is `slot_at` with jitter."""
+
+    id: str
+    tenant: str | None
+    name: str
+    cron: str
+    time_zone: str
+    jitter_s: int
+    missed: str
+    job: str | None
+    payload: dict[str, Any]
+    sweep: str | None
+    enabled: bool
+    slot_at: datetime
+    next_at: datetime
+    ran_slot_at: datetime | None
+    ran_at: datetime | None
+    last_job_id: JobId | None
+    error: str | None
+
+
+LOCK: Final = """
+    SELECT s."id", NULL, s."name", s."cron", s."timeZone", s."jitterS", s."missed", s."job",
+           s."payload", s."sweep", s."enabled", s."slotAt", s."nextAt", s."ranSlotAt", s."ranAt",
+           s."lastJobId", s."error"
+    FROM "Schedule" s
+    WHERE coalesce(s."tenantId", '') = current_setting('app.tenant_id') AND s."name" = %(name)s
+    FOR UPDATE
+"""
+
+
+def lock(conn: Connection, name: str) -> ScheduleRow | None:
+    """The schedule of this name of the transaction's tenant, locked; without its tenant's slug."""
+    row = conn.execute(LOCK, {"name": name}).fetchone()
+    return None if row is None else ScheduleRow(*row)
+
+
+# Not now(): it is asked after a lock was waited for.
+SELECT_NOW: Final = """
+    SELECT clock_timestamp()
+"""
+
+
+def select_now(conn: Connection) -> datetime:
+    """The time on the clock that slots are due by."""
+    row = conn.execute(SELECT_NOW).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    found: datetime = row[0]
+    return found
+
+
+# Two who put the same name at once: the second waits here, and finds the first one's row.
+INSERT_DRAFT: Final = """
+    INSERT INTO "Schedule" ("name", "cron", "timeZone", "job", "enabled", "slotAt", "nextAt")
+    VALUES (%(name)s, '', '', %(job)s, false, now(), now())
+    ON CONFLICT (coalesce("tenantId", ''), "name") DO NOTHING
+"""
+
+
+def insert_draft(conn: Connection, name: str, job: str) -> bool:
+    """Take a name for the transaction's tenant; `update` fills the row. Returns whether it is new.
+
+    Its id is needed before it can be said when its first slot is due.
+    """
+    return conn.execute(INSERT_DRAFT, {"name": name, "job": job}).rowcount == 1
+
+
+UPDATE: Final = """
+    UPDATE "Schedule"
+    SET "cron" = %(cron)s, "timeZone" = %(time_zone)s, "jitterS" = %(jitter_s)s,
+        "missed" = %(missed)s, "job" = %(job)s, "payload" = %(payload)s::jsonb,
+        "enabled" = %(enabled)s, "slotAt" = %(slot_at)s, "nextAt" = %(next_at)s, "error" = NULL
+    WHERE "id" = %(id)s
+"""
+
+
+def update(
+    conn: Connection,
+    schedule_id: str,
+    wanted: NewSchedule,
+    *,
+    slot_at: datetime,
+    next_at: datetime,
+) -> None:
+    """Give a locked schedule what is wanted, and its next slot."""
+    values = {
+        "id": schedule_id,
+        "cron": wanted.cron,
+        "time_zone": wanted.time_zone,
+        "jitter_s": wanted.jitter_s,
+        "missed": wanted.missed,
+        "job": wanted.job,
+        "payload": json.dumps(wanted.payload),
+        "enabled": wanted.enabled,
+        "slot_at": slot_at,
+        "next_at": next_at,
+    }
+    conn.execute(UPDATE, values)
+
+
+DELETE: Final = """
+    DELETE FROM "Schedule"
+    WHERE coalesce("tenantId", '') = current_setting('app.tenant_id') AND "name" = %(name)s
+    RETURNING "id"
+"""
+
+
+def delete(conn: Connection, name: str) -> str | None:
+    """Delete a schedule of the transaction's tenant. Returns its id, None when there was none."""
+    row = conn.execute(DELETE, {"name": name}).fetchone()
+    return None if row is None else str(row[0])
+
+
+SELECT_SCHEDULES: Final = """
+    SELECT s."id", t."slug", s."name", s."cron", s."timeZone", s."jitterS", s."missed", s."job",
+           s."payload", s."sweep", s."enabled", s."slotAt", s."nextAt", s."ranSlotAt", s."ranAt",
+           s."lastJobId", s."error"
+    FROM "Schedule" s LEFT JOIN "Tenant" t ON t."id" = s."tenantId"
+    WHERE %(tenant_id)s::text IS NULL OR s."tenantId" = %(tenant_id)s
+    ORDER BY t."slug" NULLS FIRST, s."name" LIMIT %(limit)s
+"""
+
+
+def select_schedules(
+    conn: Connection, tenant_id: TenantId | None, *, limit: int
+) -> list[ScheduleRow]:
+    """Schedules by tenant and name: the system's first, or those of one tenant alone."""
+    rows = conn.execute(SELECT_SCHEDULES, {"tenant_id": tenant_id, "limit": limit})
+    return [ScheduleRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class DueSchedule:
+    """A schedule whose slot is due, locked; `now` is the clock it is due by."""
+
+    id: str
+    name: str
+    cron: str
+    time_zone: str
+    jitter_s: int
+    missed: str
+    job: str | None
+    payload: dict[str, Any]
+    slot_at: datetime
+    now: datetime
+
+
+SELECT_DUE: Final = """
+    SELECT "tenantId", "id" FROM "Schedule"
+    WHERE "enabled" AND "nextAt" <= now() AND "tenantId" IS NOT NULL
+    ORDER BY "nextAt" LIMIT %(limit)s
+"""
+
+
+def select_due(conn: Connection, *, limit: int) -> list[tuple[TenantId, str]]:
+    """Tenants' schedules that are due, as (tenant, id), the longest due first; not locked."""
+    return conn.execute(SELECT_DUE, {"limit": limit}).fetchall()
+
+
+CLAIM: Final = """
+    SELECT "id", "name", "cron", "timeZone", "jitterS", "missed", "job", "payload", "slotAt", now()
+    FROM "Schedule"
+    WHERE "id" = ANY(%(ids)s::text[]) AND "enabled" AND "nextAt" <= now()
+    FOR UPDATE SKIP LOCKED
+"""
+
+
+def claim(conn: Connection, ids: Sequence[str]) -> list[DueSchedule]:
+    """Those of these schedules that are due still and that nobody else is at, locked."""
+    return [DueSchedule(*row) for row in conn.execute(CLAIM, {"ids": list(ids)})]
+
+
+CLAIM_SWEEP: Final = """
+    SELECT "id", "name", "cron", "timeZone", "jitterS", "missed", "job", "payload", "slotAt", now()
+    FROM "Schedule"
+    WHERE "sweep" = %(sweep)s AND "tenantId" IS NULL AND "enabled" AND "nextAt" <= now()
+    LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+
+
+def claim_sweep(conn: Connection, sweep: str) -> DueSchedule | None:
+    """A sweep of the system, locked, if it is due and nobody else is at it."""
+    row = conn.execute(CLAIM_SWEEP, {"sweep": sweep}).fetchone()
+    return None if row is None else DueSchedule(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How a claimed schedule goes on; `ran_slot_at` is None when no slot of it was run."""
+
+    id: str
+    slot_at: datetime
+    next_at: datetime
+    ran_slot_at: datetime | None
+    job_id: JobId | None
+    error: str | None
+
+
+ADVANCE: Final = """
+    UPDATE "Schedule" s
+    SET "slotAt" = a."slotAt", "nextAt" = a."nextAt", "error" = a."error",
+        "ranSlotAt" = coalesce(a."ranSlotAt", s."ranSlotAt"),
+        "ranAt" = CASE WHEN a."ranSlotAt" IS NULL THEN s."ranAt" ELSE now() END,
+        "lastJobId" = coalesce(a."jobId", s."lastJobId")
+    FROM unnest(%(ids)s::text[], %(slots)s::timestamptz[], %(next)s::timestamptz[],
+                %(ran)s::timestamptz[], %(jobs)s::text[], %(errors)s::text[])
+         AS a("id", "slotAt", "nextAt", "ranSlotAt", "jobId", "error")
+    WHERE s."id" = a."id"
+"""
+
+
+def advance(conn: Connection, steps: Sequence[Step]) -> None:
+    """Move claimed schedules on to their next slots."""
+    values: dict[str, object] = {
+        "ids": [step.id for step in steps],
+        "slots": [step.slot_at for step in steps],
+        "next": [step.next_at for step in steps],
+        "ran": [step.ran_slot_at for step in steps],
+        "jobs": [step.job_id for step in steps],
+        "errors": [step.error for step in steps],
+    }
+    conn.execute(ADVANCE, values)
+
+
+# The slot stays: only the next look at it is put off.
+POSTPONE: Final = """
+    UPDATE "Schedule" SET "nextAt" = now() + %(delay_s)s::float8 * interval '1 second',
+        "error" = %(error)s
+    WHERE "id" = %(id)s
+"""
+
+
+def postpone(conn: Connection, schedule_id: str, *, delay_s: float, error: str) -> None:
+    """Try a slot again later, and say why."""
+    conn.execute(POSTPONE, {"id": schedule_id, "delay_s": delay_s, "error": error})
+
+
+DISABLE: Final = """
+    UPDATE "Schedule" SET "enabled" = false, "error" = %(error)s WHERE "id" = %(id)s
+"""
+
+
+def disable(conn: Connection, schedule_id: str, *, error: str) -> None:
+    """Stop a schedule that cannot be kept, and say why."""
+    conn.execute(DISABLE, {"id": schedule_id, "error": error})
+
+
+NOTE: Final = """
+    UPDATE "Schedule" SET "error" = %(error)s::text
+    WHERE "id" = %(id)s AND "error" IS DISTINCT FROM %(error)s::text
+"""
+
+
+def note(conn: Connection, schedule_id: str, error: str | None) -> None:
+    """Say how the last run of a sweep ended; None is well."""
+    conn.execute(NOTE, {"id": schedule_id, "error": error})
+
+
+SELECT_WAIT: Final = """
+    SELECT extract(epoch FROM "nextAt" - clock_timestamp())::float8 FROM "Schedule"
+    WHERE "enabled" AND "tenantId" IS NOT NULL ORDER BY "nextAt" LIMIT 1
+"""
+
+
+def select_wait(conn: Connection) -> float | None:
+    """Seconds until a tenant's schedule is due, below 0 if one is; None without any."""
+    row = conn.execute(SELECT_WAIT).fetchone()
+    return None if row is None else float(row[0])
+
+
+# What was put before stays as an operator may have changed it.
+PUT_SWEEP: Final = """
+    INSERT INTO "Schedule" ("tenantId", "name", "cron", "sweep", "slotAt", "nextAt")
+    VALUES (NULL, %(sweep)s, %(cron)s, %(sweep)s, now(), now())
+    ON CONFLICT (coalesce("tenantId", ''), "name") DO UPDATE SET "slotAt" = now(), "nextAt" = now()
+    WHERE %(at_once)s::bool AND "Schedule"."nextAt" > now()
+"""
+
+
+def put_sweep(conn: Connection, sweep: str, cron: str, *, at_once: bool) -> None:
+    """Have a sweep of the system done by the clock; `at_once` makes a known one due now as well."""
+    conn.execute(PUT_SWEEP, {"sweep": sweep, "cron": cron, "at_once": at_once})
