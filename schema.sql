@@ -1037,6 +1037,7 @@ CALL ailydian_build_index('AuditLog', 'tenantId');
 CALL ailydian_build_index('AuditLog', 'userId');
 CALL ailydian_build_index('AuditLog', 'createdAt');
 CALL ailydian_build_index('AuditLog', 'action');
+CALL ailydian_build_index('AuditLog', 'tenantId', 'createdAt');
 CALL ailydian_build_index('EncryptionKey', 'tenantId');
 CALL ailydian_build_index('TrustScore', 'score');
 CALL ailydian_build_index('DSARRequest', 'userId');

@@ -29,7 +29,7 @@ from shared.contracts import Contract, contract_named
 from shared.db import Role
 from shared.errors import AilydianError, PayloadRefused, ServerUnavailable, TenantNotFound
 from shared.ids import TenantId
-from shared.outbox import Published, publish_many
+from shared.outbox import Published, publish_many, published_by
 from shared.queries import accounts
 
 log = structlog.get_logger()
@@ -165,7 +165,7 @@ def _accept(slug: str, requests: list[Request]) -> list[dict[str, Any]]:
             for header, group in groupby(requests, key=lambda request: request.traceparent):
                 traced = list(group)
                 keys = [request.key for request in traced]
-                with tracing.continued(header):
+                with tracing.continued(header), published_by("door"):
                     published += publish_many(conn, [one.job for one in traced], keys=keys)
         return [_accepted(one) for one in published]
     except ServerUnavailable:

@@ -6,7 +6,7 @@ from shared import db, providers
 from shared.contracts import ApplyFeedback, Contract, EmbedMessages, IngestDocument
 from shared.db import Connection, Role
 from shared.ids import MessageId, TenantId
-from shared.outbox import publish_many
+from shared.outbox import publish_many, published_by
 from shared.queries import platform_changes
 from shared.queries.platform_changes import Change
 
@@ -33,7 +33,8 @@ def _sweep_tenant(tenant_id: TenantId) -> int:
     while True:
         with db.transaction(tenant_id) as conn:
             changes = platform_changes.take(conn, limit=CHANGES_MAX)
-            publish_many(conn, list(_jobs(conn, changes)))
+            with published_by("platform"):
+                publish_many(conn, list(_jobs(conn, changes)))
         total += len(changes)
         if len(changes) < CHANGES_MAX:
             return total

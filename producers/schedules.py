@@ -133,11 +133,8 @@ def _publish(conn: Connection, schedule: DueSchedule, runs: Sequence[datetime]) 
     contract = contract_named(schedule.job)
     job = contract.from_payload(schedule.payload, contract.schema_version)
     keys = [f"schedule:{schedule.id}:{slot.isoformat()}" for slot in runs]
-    token = outbox.producer.set(f"schedule:{schedule.name}")
-    try:
+    with outbox.published_by(f"schedule:{schedule.name}"):
         published = outbox.publish_many(conn, [job] * len(keys), keys=keys)
-    finally:
-        outbox.producer.reset(token)
     return [one.id for one in published]
 
 

@@ -58,6 +58,16 @@ class Lease:
     receipted: bool = False
 
 
+@contextmanager
+def published_by(name: str) -> Iterator[None]:
+    """Name who publishes in this context: `door`, `cli:root`, `schedule:nightly`."""
+    token = producer.set(name)
+    try:
+        yield
+    finally:
+        producer.reset(token)
+
+
 def publish(
     conn: Connection,
     job: Contract,

@@ -1,23 +1,27 @@
 """`jobs`: list, show, why, cancel."""
 
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from producers.cli import session
+from producers.cli import session, why
 from producers.cli.failures import JobNotFound, NothingToCancel
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
 from producers.cli.values import JOB, MOMENT, QUEUE
 from shared import db
 from shared.db import Connection, Role
-from shared.ids import JobId
-from shared.queries import dead_letters
+from shared.ids import JobId, TenantId
+from shared.queries import audit_logs, lives
 from shared.queries import jobs as ledger
-from shared.queries.jobs import JobRow
+from shared.queries.audit_logs import Act
+from shared.queries.jobs import Cancelled, JobRow
+from shared.queries.lives import Scope
 
 STATES = ("PENDING", "QUEUED", "RUNNING", "COMPLETED", "DEAD", "CANCELLED")
-CHILDREN_MAX = 1_000
+PAGE = 1_000
+CANCEL_MAX = 1_000_000
 
 
 @click.group()
@@ -71,45 +75,101 @@ def show_job(job_id: str, as_json: bool) -> None:
 @json_option
 def explain_job(job_id: str, as_json: bool) -> None:
     """The whole life of a job: who published it, what it waits for, how its attempts ended."""
-    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        row = _found(conn, job_id)
-        attempts = ledger.select_attempts(conn, row.id)
-        children = ledger.select_by_ids(
-            conn, ledger.select_children(conn, row.id, limit=CHILDREN_MAX)
-        )
-        parents = ledger.select_by_ids(conn, [row.parent_id] if row.parent_id else [])
-        letters = dead_letters.select_dead(conn, dead_letters.Filters(), ids=[row.id], limit=1)
-        waits = _waits(conn, row)
-    life = {
-        "job": as_document(row),
-        "waits": waits,
-        "parent": as_document(parents[0]) if parents else None,
-        "attempts": [as_document(attempt) for attempt in attempts],
-        "deadLetter": as_document(letters[0]) if letters else None,
-        "children": [as_document(child) for child in children],
-    }
+    with session.opened():
+        with db.transaction(None, role=Role.RELAY) as conn:
+            row = _found(conn, job_id)
+        life = why.read(row)
     if as_json:
-        print_json(life)
+        print_json(why.document(life))
     else:
-        _tell(life)
+        why.tell(life)
 
 
 @jobs.command("cancel")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="[ID]", required=False)
+@click.option("--queue", type=QUEUE, help="All of this queue that have not ended.")
+@click.option("--job", type=JOB)
+@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--batch", "batch_id", metavar="ID")
+@click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
 @json_option
-def cancel_job(job_id: str, as_json: bool) -> None:
-    """Cancel a job that has not ended. One that runs may go on, but nothing of it is kept."""
-    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        row = _found(conn, job_id)
-        was = ledger.cancel(conn, row.id)
-        if was is None:
-            ended = _found(conn, job_id).state
-            raise NothingToCancel(f"The job {job_id} is {ended}: there is nothing to cancel.")
+def cancel_jobs(
+    job_id: str | None,
+    slug: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **filters: Any,  # noqa: ANN401
+) -> None:
+    """Cancel a job that has not ended, or all that match. What runs may go on, but keeps nothing.
+
+    Filters all have to match; those that are published meanwhile are left alone.
+    """
+    words = {name: value for name, value in {"tenant": slug, **filters}.items() if value}
+    if (job_id is None) == (not words):
+        raise click.UsageError("Give either an ID or filters: --queue, --job, --tenant, --batch.")
+    with session.opened():
+        if job_id is not None:
+            _cancel_one(job_id, dry_run=dry_run, as_json=as_json)
+            return
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            ids = lives.select_unended(
+                conn, Scope(tenant_id=tenant_id, **filters), limit=CANCEL_MAX
+            )
+        cancelled = 0 if dry_run else _cancel_pages(ids, words)
     if as_json:
-        print_json({"id": row.id, "state": "CANCELLED", "was": was})
+        print_json({"matched": len(ids), "cancelled": cancelled})
+    else:
+        click.echo(f"{len(ids):,} jobs match, {cancelled:,} cancelled.")
+
+
+def _cancel_one(job_id: str, *, dry_run: bool, as_json: bool) -> None:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        row = _found(conn, job_id)
+        if dry_run:
+            ended = row.state in {"COMPLETED", "DEAD", "CANCELLED"}
+            cancelled, was = [], None if ended else row.state
+        else:
+            cancelled = ledger.cancel_all(conn, [row.id])
+            was = cancelled[0].was if cancelled else None
+        _note(conn, cancelled, {})
+        if was is None:
+            ended_as = _found(conn, job_id).state
+            raise NothingToCancel(f"The job {job_id} is {ended_as}: there is nothing to cancel.")
+    if as_json:
+        state = row.state if dry_run else "CANCELLED"
+        print_json({"id": row.id, "state": state, "was": was})
+    elif dry_run:
+        click.echo(f"Would cancel it: it is {was}.")
     else:
         ran = was == "RUNNING"
         click.echo(f"Cancelled{' while it ran: it can commit nothing any more' if ran else ''}.")
+
+
+def _cancel_pages(ids: Sequence[JobId], words: dict[str, Any]) -> int:
+    """Cancel a page in a transaction, so that what runs waits for none. Returns how many."""
+    count = 0
+    in_order = sorted(ids)
+    for start in range(0, len(in_order), PAGE):
+        with db.transaction(None, role=Role.RELAY) as conn:
+            cancelled = ledger.cancel_all(conn, in_order[start : start + PAGE])
+            _note(conn, cancelled, words)
+        count += len(cancelled)
+    return count
+
+
+def _note(conn: Connection, cancelled: Sequence[Cancelled], words: dict[str, Any]) -> None:
+    """Write down who cancelled what, one entry a tenant."""
+    of: dict[TenantId, list[JobId]] = defaultdict(list)
+    for one in cancelled:
+        of[one.tenant_id].append(one.id)
+    acts = []
+    for tenant_id, ids in of.items():
+        what = {"count": len(ids), "jobs": ids} | ({"filters": words} if words else {})
+        one_id = ids[0] if len(ids) == 1 else None
+        acts.append(Act(tenant_id, session.actor(), "jobs.cancel", "Job", one_id, what))
+    if acts:
+        audit_logs.insert_acts(conn, acts)
 
 
 def _found(conn: Connection, job_id: str) -> JobRow:
@@ -117,45 +177,3 @@ def _found(conn: Connection, job_id: str) -> JobRow:
     if not rows:
         raise JobNotFound(f"No job has the id {job_id!r}: `ailydian jobs list` shows those there.")
     return rows[0]
-
-
-def _waits(conn: Connection, row: JobRow) -> str | None:
-    """What has to happen next, for a person; None when the job has ended well or for good."""
-    if row.state in {"PENDING", "QUEUED"}:
-        return _waits_for_its_turn(conn, row)
-    if row.state == "RUNNING":
-        return f"for the worker {row.worker}, which does attempt {row.attempt}"
-    if row.state == "DEAD":
-        return f"for an operator: `ailydian dead replay {row.id}`"
-    return None
-
-
-def _waits_for_its_turn(conn: Connection, row: JobRow) -> str:
-    if row.due_at > datetime.now(UTC):
-        return f"for {row.due_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({row.waiting_for})"
-    queue = ledger.select_figures(conn, [row.queue], scan_bytes_max=0)[0]
-    if queue.paused:
-        return f"for an operator: `ailydian resume {row.queue}`"
-    if not queue.workers:
-        return f"for a worker: none serves the queue {row.queue}, see `ailydian work`"
-    if row.state == "QUEUED":
-        return f"for one of {queue.workers} worker processes to be free; it has been woken up"
-    return f"for its turn among {queue.ready} ready jobs of the queue {row.queue}"
-
-
-def _tell(life: dict[str, Any]) -> None:
-    job = life["job"]
-    print_fields({name: job[name] for name in ("id", "job", "queue", "tenant", "state", "payload")})
-    parent = life["parent"]
-    publisher = f"{parent['job']} {parent['id']}" if parent else "a producer"
-    click.echo(f"\npublished {job['createdAt']:%Y-%m-%d %H:%M:%S} by {publisher}")
-    for attempt in life["attempts"]:
-        error = f"{attempt['errorType'] or ''} {attempt['error'] or ''}".strip()
-        ended = f"{attempt['endedAt']:%Y-%m-%d %H:%M:%S}"
-        click.echo(f"attempt {attempt['attempt']} {attempt['verdict']} {ended}: {error}")
-    if job["finishedAt"]:
-        click.echo(f"{job['state'].lower()} {job['finishedAt']:%Y-%m-%d %H:%M:%S}")
-    if life["waits"]:
-        click.echo(f"waits {life['waits']}")
-    for child in life["children"]:
-        click.echo(f"led to {child['job']} {child['id']}: {child['state']}")

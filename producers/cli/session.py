@@ -4,16 +4,16 @@ import getpass
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import psutil
 
-from shared import db, embedded, migration, telemetry
+from shared import db, embedded, migration, outbox, telemetry
 from shared.db import Role
 from shared.embedded import Servers
 from shared.errors import TenantNotFound
 from shared.ids import TenantId
-from shared.queries import accounts, jobs
+from shared.queries import accounts, figures
 from shared.settings import settings
 
 POOL_SIZE = 6
@@ -45,8 +45,11 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
         db.open_pool(
             servers.database_url, size=POOL_SIZE, prepared_statements=config.prepared_statements
         )
+        # A role says itself for whom it publishes.
+        named = nullcontext() if role_of_its_own else outbox.published_by(actor())
         try:
-            yield servers
+            with named:
+                yield servers
         finally:
             db.close_pool()
 
@@ -77,7 +80,7 @@ def tenant_named(slug: str) -> TenantId:
 def queues_served() -> set[str]:
     """The queues that have a live worker process."""
     with db.transaction(None, role=Role.RELAY) as conn:
-        processes = jobs.select_processes(conn)
+        processes = figures.select_processes(conn)
     here = socket.gethostname()
     # One that was killed is in the table a little longer; of this machine's we know better.
     live = [one for one in processes if one.host != here or psutil.pid_exists(one.pid)]

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from shared.db import Connection
 from shared.ids import JobId, TenantId
 
-CHANNEL: Final = "ailydian_events"
 # Upper bounds of the histograms in "JobStat", in seconds; one bucket more holds what is above.
 BOUNDS_S: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
@@ -257,12 +256,20 @@ class Event:
     at: datetime
 
 
+# The last row of a full page comes in any case: it tells how far the page went.
 SELECT_EVENTS: Final = """
-    SELECT e."xid"::text, e."position", e."tenantId", e."jobId", e."job", e."queue", e."what",
-           e."batchId", e."waitedS", e."tookS", e."at" FROM "JobEvent" e
-    WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
-      AND e."xid" < %(below)s::text::xid8
-    ORDER BY e."xid", e."position" LIMIT %(limit)s
+    WITH page AS MATERIALIZED (
+        SELECT e.*, row_number() OVER (ORDER BY e."xid", e."position") AS "n" FROM "JobEvent" e
+        WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
+          AND e."xid" < %(below)s::text::xid8
+        ORDER BY e."xid", e."position" LIMIT %(limit)s
+    )
+    SELECT p."xid"::text, p."position", p."tenantId", p."jobId", p."job", p."queue", p."what",
+           p."batchId", p."waitedS", p."tookS", p."at", p."n" FROM page p
+    WHERE p."n" = %(limit)s
+       OR (%(job_id)s::text IS NULL OR p."jobId" = %(job_id)s)
+      AND (%(batch_id)s::text IS NULL OR p."batchId" = %(batch_id)s)
+    ORDER BY p."xid", p."position"
 """
 
 SELECT_BELOW: Final = """
@@ -270,30 +277,53 @@ SELECT_BELOW: Final = """
 """
 
 
-def select_events(
-    conn: Connection, after: Position, *, limit: int
-) -> tuple[list[Event], Position]:
-    """The next events that the transaction may see, in their order.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events are meant; None means any."""
+
+    job_id: JobId | None = None
+    batch_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events that were wanted, up to which place all is read now, and whether more may wait."""
+
+    events: list[Event]
+    end: Position
+    full: bool
+
+
+def select_events(conn: Connection, after: Position, wanted: Wanted, *, limit: int) -> Page:
+    """The wanted among the next events that the transaction may see, in their order.
 
     Args:
         conn: A connection in the relay's role, or a tenant's.
         after: Where to go on.
-        limit: Events at most, >= 1.
-
-    Returns:
-        The events, and the place up to which all is read now: that of the last of them or, when
-        there were fewer than `limit`, the end of what can be read without a gap.
+        wanted: A job, a batch.
+        limit: Events to look at, at most; >= 1. With fewer, all is read that can be read without
+            a gap.
     """
     below = conn.execute(SELECT_BELOW).fetchone()
     assert below is not None, "a select without a table yields a row"
-    values = {"xid": str(after.xid), "position": after.position, "below": below[0], "limit": limit}
-    found = [
-        Event(Position(int(xid), position), *rest)
-        for xid, position, *rest in conn.execute(SELECT_EVENTS, values)
+    values = {
+        "xid": str(after.xid),
+        "position": after.position,
+        "below": below[0],
+        "limit": limit,
+        "job_id": wanted.job_id,
+        "batch_id": wanted.batch_id,
+    }
+    rows = conn.execute(SELECT_EVENTS, values).fetchall()
+    found = [Event(Position(int(xid), position), *rest) for xid, position, *rest, _ in rows]
+    full = bool(rows) and rows[-1][-1] == limit
+    end = found[-1].position if full else Position(int(below[0]) - 1, POSITION_MAX)
+    ours = [
+        event
+        for event in found
+        if wanted.job_id in (None, event.job_id) and wanted.batch_id in (None, event.batch_id)
     ]
-    if len(found) >= limit:
-        return found, found[-1].position
-    return found, max(after, Position(int(below[0]) - 1, POSITION_MAX))
+    return Page(ours, max(after, end), full)
 
 
 # A crash of Postgres takes back what was committed without waiting for the disk, events and the

@@ -1,4 +1,4 @@
-"""The ledger as people look at it: jobs, their lives, and what each queue holds.
+"""The ledger as people look at it: jobs and their lives.
 
 All statements run in the relay's role, which sees the ledger of all tenants. The state that the
 outside knows has one more word than the table: QUEUED is a PENDING job whose wake-up is in Redis.
@@ -102,21 +102,6 @@ def select_by_ids(conn: Connection, ids: Sequence[JobId]) -> list[JobRow]:
     return [JobRow(*row) for row in conn.execute(SELECT_BY_IDS, {"ids": list(ids)})]
 
 
-# A child is of its parent's tenant and not older, so the index by time finds it.
-SELECT_CHILDREN: Final = """
-    SELECT c."id" FROM "Job" p
-    JOIN "Job" c ON c."tenantId" = p."tenantId" AND c."createdAt" >= p."createdAt"
-                AND c."parentId" = p."id"
-    WHERE p."id" = %(id)s ORDER BY c."createdAt", c."id" LIMIT %(limit)s
-"""
-
-
-def select_children(conn: Connection, job_id: JobId, *, limit: int) -> list[JobId]:
-    """The follow-ups of a job, oldest first."""
-    rows = conn.execute(SELECT_CHILDREN, {"id": job_id, "limit": limit})
-    return [JobId(row[0]) for row in rows]
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where one awaited job, or one follow-up of such a job, stands."""
@@ -157,39 +142,14 @@ def select_progress(conn: Connection, ids: Sequence[JobId]) -> list[Progress]:
     return [Progress(*row) for row in conn.execute(SELECT_PROGRESS, {"ids": list(ids)})]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One attempt that did not end well."""
-
-    attempt: int
-    verdict: str
-    error_type: str | None
-    error: str | None
-    worker: str | None
-    started_at: datetime | None
-    ended_at: datetime
-    traceback: str | None
-
-
-SELECT_ATTEMPTS: Final = """
-    SELECT "attempt", "verdict", "errorType", "error", "worker", "startedAt", "endedAt",
-           "traceback"
-    FROM "JobAttempt" WHERE "jobId" = %(id)s ORDER BY "fence"
-"""
-
-
-def select_attempts(conn: Connection, job_id: JobId) -> list[AttemptRow]:
-    """The attempts of a job that did not end well, oldest first."""
-    return [AttemptRow(*row) for row in conn.execute(SELECT_ATTEMPTS, {"id": job_id})]
-
-
 # One statement, guarded by the state. The raised fence is what stops an attempt that runs: its
 # transaction finds the lease lost and commits nothing. A wake-up that is still on its way finds
 # no PENDING job; a row that the relay moves at this moment is swept later.
 CANCEL: Final = """
     WITH found AS (
         SELECT "id", "state", "fence", "leaseUntil" FROM "Job"
-        WHERE "id" = %(id)s AND "state" IN ('PENDING', 'RUNNING') FOR UPDATE
+        WHERE "id" = ANY(%(ids)s::text[]) AND "state" IN ('PENDING', 'RUNNING')
+        ORDER BY "id" FOR UPDATE
     ), ended AS (
         UPDATE "Job" j
         SET "state" = 'CANCELLED', "finishedAt" = clock_timestamp(), "leaseUntil" = NULL,
@@ -198,11 +158,6 @@ CANCEL: Final = """
         RETURNING j.*, found."state" AS "was", found."fence" AS "held"
     ), landed AS (
         DELETE FROM "JobFlight" f USING ended e WHERE f."jobId" = e."id"
-    ), unqueued AS (
-        DELETE FROM "JobOutbox" o USING ended e
-        WHERE o."queue" = e."queue" AND o."tenantId" = e."tenantId" AND o."job" = e."job"
-          AND o."limitKey" = e."limitKey" AND o."priority" = e."priority"
-          AND o."dueAt" = e."dueAt" AND o."jobId" = e."id"
     ), told AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
         SELECT "tenantId", "id", "job", "queue", 'CANCELLED', "batchId" FROM ended
@@ -213,8 +168,57 @@ CANCEL: Final = """
                'An operator cancelled the job while it ran.'
         FROM ended WHERE "was" = 'RUNNING'
     )
-    SELECT "was" FROM ended
+    SELECT "id", "tenantId", "was", "queue", "job", "limitKey", "priority", "dueAt"
+    FROM ended ORDER BY "id"
 """
+
+# Jobs that were published together lie at one place of the outbox, by the hundred thousand: each
+# place is read once. Planned for these ids, so that they are looked up in a hash.
+UNQUEUE: Final = """
+    DELETE FROM "JobOutbox" o
+    USING unnest(%(queues)s::text[], %(tenants)s::text[], %(jobs)s::text[], %(keys)s::text[],
+                 %(priorities)s::int[], %(dues)s::timestamptz[])
+          AS p("queue", "tenantId", "job", "limitKey", "priority", "dueAt")
+    WHERE o."queue" = p."queue" AND o."tenantId" = p."tenantId" AND o."job" = p."job"
+      AND o."limitKey" = p."limitKey" AND o."priority" = p."priority"
+      AND o."dueAt" = p."dueAt" AND o."jobId" = ANY(%(ids)s::text[])
+"""
+
+PLAN_FOR_VALUES: Final = """
+    SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A job that was cancelled, and the state it was in: PENDING or RUNNING."""
+
+    id: JobId
+    tenant_id: TenantId
+    was: str
+
+
+def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[Cancelled]:
+    """Cancel those of these jobs that have not ended; a thousand at once is well."""
+    rows = conn.execute(CANCEL, {"ids": list(ids)}).fetchall()
+    if not rows:
+        return []
+    places = {(queue, tenant_id, *place) for _, tenant_id, _, queue, *place in rows}
+    queues, tenants, jobs, keys, priorities, dues = map(list, zip(*places, strict=True))
+    conn.execute(PLAN_FOR_VALUES)
+    conn.execute(
+        UNQUEUE,
+        {
+            "queues": queues,
+            "tenants": tenants,
+            "jobs": jobs,
+            "keys": keys,
+            "priorities": priorities,
+            "dues": dues,
+            "ids": [row[0] for row in rows],
+        },
+    )
+    return [Cancelled(*row[:3]) for row in rows]
 
 
 def cancel(conn: Connection, job_id: JobId) -> str | None:
@@ -223,100 +227,5 @@ def cancel(conn: Connection, job_id: JobId) -> str | None:
     Returns:
         The state it was in, PENDING or RUNNING; None when there was nothing to cancel.
     """
-    row = conn.execute(CANCEL, {"id": job_id}).fetchone()
-    return None if row is None else str(row[0])
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
-    """What one queue holds; `oldest_seconds` is how long the oldest ready job has been due."""
-
-    queue: str
-    ready: int
-    delayed: int
-    running: int
-    dead: int
-    oldest_seconds: float | None
-    done_per_second: float | None
-    workers: int
-    paused: bool
-
-
-# Everything but the rate is read from the small tables. The rate is counted in the ledger itself,
-# exactly, and left out where that would read more than `scan_bytes_max`: an index on the time of
-# the end would cost every job its HOT update.
-SELECT_FIGURES: Final = """
-    WITH waiting AS (
-        SELECT o."queue", count(*) FILTER (WHERE o."dueAt" <= now()) AS "ready",
-               count(*) FILTER (WHERE o."dueAt" > now()) AS "delayed",
-               min(o."dueAt") FILTER (WHERE o."dueAt" <= now()) AS "oldest"
-        FROM "JobOutbox" o GROUP BY 1
-    ), flying AS (
-        SELECT f."queue", count(*) FILTER (WHERE j."state" = 'PENDING') AS "queued",
-               count(*) FILTER (WHERE j."state" = 'RUNNING') AS "running",
-               min(j."dueAt") FILTER (WHERE j."state" = 'PENDING') AS "oldest"
-        FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId" GROUP BY 1
-    ), dead AS (
-        SELECT d."queue", count(*) AS "dead" FROM "DeadLetter" d GROUP BY 1
-    ), done AS (
-        SELECT j."queue", count(*) / 60.0 AS "rate" FROM "Job" j
-        WHERE j."state" = 'COMPLETED' AND j."finishedAt" > now() - interval '60 seconds'
-          AND pg_relation_size('"Job"') <= %(scan_bytes_max)s::bigint
-        GROUP BY 1
-    ), serving AS (
-        SELECT s."queue", count(*) AS "workers" FROM "WorkerProcess" p
-        CROSS JOIN LATERAL unnest(p."queues") AS s("queue")
-        WHERE p."seenAt" > now() - interval '20 seconds' GROUP BY 1
-    )
-    SELECT q."queue", coalesce(w."ready", 0) + coalesce(f."queued", 0), coalesce(w."delayed", 0),
-           coalesce(f."running", 0), coalesce(d."dead", 0),
-           extract(epoch FROM now() - least(w."oldest", f."oldest"))::float8,
-           CASE WHEN pg_relation_size('"Job"') <= %(scan_bytes_max)s::bigint
-                THEN coalesce(r."rate", 0)::float8 END,
-           coalesce(s."workers", 0), EXISTS (
-               SELECT FROM "JobHold" h
-               WHERE h."queue" = q."queue" AND num_nonnulls(h."tenantId", h."job") = 0)
-    FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q("queue", "place")
-    LEFT JOIN waiting w USING ("queue") LEFT JOIN flying f USING ("queue")
-    LEFT JOIN dead d USING ("queue") LEFT JOIN done r USING ("queue")
-    LEFT JOIN serving s USING ("queue")
-    ORDER BY q."place"
-"""
-
-
-def select_figures(
-    conn: Connection, queues: Sequence[str], *, scan_bytes_max: int
-) -> list[QueueFigures]:
-    """What these queues hold, in the order given; counts are of this moment.
-
-    Args:
-        conn: A connection in the relay's role.
-        queues: Names.
-        scan_bytes_max: A ledger larger than this is not counted for the rate: it is None then.
-    """
-    values = {"queues": list(queues), "scan_bytes_max": scan_bytes_max}
-    return [QueueFigures(*row) for row in conn.execute(SELECT_FIGURES, values)]
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
-    """A worker process that was heard of lately."""
-
-    id: str
-    host: str
-    pid: int
-    queues: list[str]
-    threads: int
-    started_at: datetime
-    seen_at: datetime
-
-
-SELECT_PROCESSES: Final = """
-    SELECT "id", "host", "pid", "queues", "threads", "startedAt", "seenAt" FROM "WorkerProcess"
-    WHERE "seenAt" > now() - interval '20 seconds' ORDER BY "startedAt", "id"
-"""
-
-
-def select_processes(conn: Connection) -> list[ProcessRow]:
-    """The worker processes that live, oldest first."""
-    return [ProcessRow(*row) for row in conn.execute(SELECT_PROCESSES)]
+    cancelled = cancel_all(conn, [job_id])
+    return cancelled[0].was if cancelled else None

@@ -17,6 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from shared import embedded
+from shared.broker import connect
+from shared.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120
 STATEMENT = '{"n": 1, "mode": "statement", "note": "%s"}'
@@ -167,7 +171,7 @@ def test_a_paused_queue_keeps_its_jobs_until_it_is_resumed(cli):
     assert paused["maintenance"]["ready"] == 1
     assert paused["maintenance"]["oldestSeconds"] > 0
     assert paused["maintenance"]["workers"] == 2
-    assert why["waits"] == "for an operator: `ailydian resume maintenance`"
+    assert why["waits"].startswith("for an operator: `ailydian resume maintenance` (paused by cli:")
     assert gave_up.code == 1
     assert cli.json("jobs", "show", job_id)["state"] == "COMPLETED"
 
@@ -207,6 +211,51 @@ def test_a_discarded_job_is_dead_no_more(cli, dead_job):
     assert discarded == {"matched": 1, "discarded": 1}
     assert cli.json("jobs", "show", dead_job)["state"] == "CANCELLED"
     assert dead_job not in {row["id"] for row in cli.json("dead", "list")}
+
+
+def test_a_dead_job_is_edited_replayed_and_taken_back_and_the_audit_log_tells(cli, dead_job):
+    group = next(row for row in cli.json("dead", "list", "--grouped"))
+    payload = cli.json("dead", "show", dead_job)["payload"]
+    refused = cli.run("dead", "edit", dead_job, "--payload", '{"nonsense": 1}')
+    better = json.dumps(payload | {"title": "Mended"})
+    edited = cli.json("dead", "edit", dead_job, "--payload", better)
+    cli.json("pause", "ingest")
+
+    replayed = cli.json("dead", "replay", "--fingerprint", group["fingerprint"], "--tenant", "acme")
+    undone = cli.json("dead", "undo", "--all", "--queue", "ingest")
+    cli.json("resume", "ingest")
+
+    assert group["job"] == "ingest_document"
+    assert group["count"] == replayed["replayed"] == undone["undone"] >= 1
+    assert refused.code == 2
+    assert "nonsense" in refused.err
+    assert edited["changes"] == {"title": {"before": None, "after": "Mended"}}
+    shown = cli.run("dead", "show", dead_job).out
+    assert "Mended" in shown
+    assert "attempt 1, refused" in shown
+    mine = [
+        row["action"]
+        for row in cli.json("audit", "tail", "--tenant", "acme")
+        if row["resourceId"] == dead_job or dead_job in (row["what"] or {}).get("jobs", [])
+    ]
+    assert mine == ["dead.edit", "dead.replay", "dead.undo"]
+
+
+def test_what_was_no_message_is_shown_edited_into_one_and_sent_again(cli):
+    done = cli.json("publish", "probe", "--tenant", "acme", "--key", "quarantined", "--wait")
+    with embedded.use(Settings(home=cli.home)) as servers, connect(servers.redis_url) as client:
+        client.rpush("ailydian:queue:maintenance", b'{"job": "torn')
+        row = _quarantined(cli)
+        fields = json.dumps({"job": done["id"], "attempt": 0})
+        edited = cli.json("quarantine", "edit", row["id"], "--message", fields)
+        sent = cli.json("quarantine", "replay", row["id"])
+        again = cli.json("quarantine", "replay", row["id"])
+
+    assert (row["reason"], row["bytes"], row["seen"]) == ("not_json", 13, 1)
+    assert edited["edited"]
+    assert (sent, again) == ({"matched": 1, "replayed": 1}, {"matched": 0, "replayed": 0})
+    acts = [row["action"] for row in cli.json("audit", "tail", "--system")]
+    assert acts[-2:] == ["quarantine.edit", "quarantine.replay"]
 
 
 def test_documents_are_ingested_found_left_alone_and_deleted(cli, tmp_path):
@@ -254,6 +303,9 @@ def test_mistakes_are_one_sentence_with_the_code_that_scripts_read(cli):
         ("publish", "probe", "--tenant", "nobody"): (2, "`ailydian tenant create nobody`"),
         ("jobs", "show", "no-such-id"): (1, "No job has the id 'no-such-id'"),
         ("dead", "replay", "no-such-id"): (1, "No job has the id 'no-such-id'"),
+        ("dead", "edit", "no-such-id", "--payload", "{}"): (1, "No dead job has the id"),
+        ("dead", "replay", "--all", "--stop-if-failing", "5"): (2, "give --rate or --canary"),
+        ("audit", "tail"): (2, "--tenant SLUG, or --system"),
         ("dead", "list", "--error", "("): (2, "--error: invalid regular expression"),
         ("quarantine", "show", "no-such-id"): (1, "No message has the id 'no-such-id'"),
         ("documents", "show", "no-such-id", "--tenant", "acme"): (1, "has no document"),
@@ -300,6 +352,15 @@ def test_a_role_that_was_killed_is_started_again_alone(cli):
 
     assert done["state"] == "COMPLETED"
     assert before[0] not in _roles(cli, "relay")
+
+
+def _quarantined(cli: Cli) -> dict[str, Any]:
+    """The one message in quarantine, once a worker has put it there."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if found := cli.json("quarantine", "list"):
+            return found[0]
+    raise AssertionError("nothing came into quarantine")
 
 
 def _roles(cli: Cli, role: str) -> list[int]:

@@ -1,0 +1,200 @@
+"""Lives: what is known of one job besides its own row, for who asks why. In the relay's role."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from shared.db import Connection
+from shared.ids import JobId, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a job came from, and what it is counted as."""
+
+    tenant_id: TenantId
+    tier: str | None
+    producer: str | None
+    traceparent: str | None
+    batch_id: str | None
+    batch: str | None
+    priority: int
+    limit_key: str
+    cost: int
+    schema_version: int
+    crashes: int
+
+
+SELECT_ORIGIN: Final = """
+    SELECT j."tenantId", t."tier"::text, j."producer", j."traceparent", j."batchId", b."name",
+           j."priority", j."limitKey", j."cost", j."schemaVersion", j."crashes"
+    FROM "Job" j LEFT JOIN "Tenant" t ON t."id" = j."tenantId"
+    LEFT JOIN "JobBatch" b ON b."tenantId" = j."tenantId" AND b."id" = j."batchId"
+    WHERE j."id" = %(id)s
+"""
+
+
+def select_origin(conn: Connection, job_id: JobId) -> Origin | None:
+    """Where a job came from; None when there is no such job."""
+    row = conn.execute(SELECT_ORIGIN, {"id": job_id}).fetchone()
+    return None if row is None else Origin(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One attempt that did not end well."""
+
+    attempt: int
+    verdict: str
+    error_type: str | None
+    error: str | None
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+    took_seconds: float | None
+    signal: str | None
+    exit_code: int | None
+    peak_bytes: int | None
+    fingerprint: str | None
+    traceback: str | None
+
+
+SELECT_TRIES: Final = """
+    SELECT "attempt", "verdict", "errorType", "error", "worker", "startedAt", "endedAt",
+           extract(epoch FROM "endedAt" - "startedAt")::float8, "signal", "exitCode", "peakBytes",
+           "fingerprint", "traceback"
+    FROM "JobAttempt" WHERE "jobId" = %(id)s ORDER BY "fence" LIMIT %(limit)s
+"""
+
+
+def select_tries(conn: Connection, job_id: JobId, *, limit: int) -> list[Try]:
+    """The attempts of a job that did not end well, oldest first."""
+    return [Try(*row) for row in conn.execute(SELECT_TRIES, {"id": job_id, "limit": limit})]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What somebody did to a job."""
+
+    at: datetime
+    actor: str | None
+    action: str
+    what: dict[str, Any] | None
+
+
+# An act on many jobs names them in its details.
+SELECT_ACTS: Final = """
+    SELECT a."createdAt", a."userId", a."action", a."metadata" FROM "AuditLog" a
+    WHERE a."tenantId" = %(tenant_id)s AND a."resource" = 'Job'
+      AND a."createdAt" >= (%(since)s::timestamptz AT TIME ZONE 'UTC') - interval '1 second'
+      AND (a."resourceId" = %(id)s OR a."metadata" -> 'jobs' ? %(id)s)
+    ORDER BY a."createdAt", a."id" LIMIT %(limit)s
+"""
+
+
+def select_acts(
+    conn: Connection, tenant_id: TenantId, job_id: JobId, *, since: datetime, limit: int
+) -> list[Act]:
+    """What people did to a job, oldest first.
+
+    Args:
+        conn: A connection in the audit reader's role.
+        tenant_id: Whose job.
+        job_id: Which.
+        since: When it was published.
+        limit: Rows at most.
+    """
+    values = {"tenant_id": tenant_id, "id": job_id, "since": since, "limit": limit}
+    rows = conn.execute(SELECT_ACTS, values)
+    return [Act(at.replace(tzinfo=UTC), actor, action, what) for at, actor, action, what in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Descendant:
+    """A follow-up of a job, or of one of its follow-ups."""
+
+    id: JobId
+    parent_id: JobId
+    depth: int
+    job: str
+    queue: str
+    state: str
+    error: str | None
+
+
+# A follow-up is published while its parent's attempts run, so the index by time finds it among
+# few; one that follows a batch, by the batch.
+SELECT_DESCENDANTS: Final = """
+    WITH RECURSIVE tree AS (
+        SELECT j."id", j."tenantId", j."createdAt", j."startedAt", j."finishedAt", j."batchId",
+               0 AS "depth", NULL::text AS "parentId"
+        FROM "Job" j WHERE j."id" = %(id)s
+        UNION ALL
+        SELECT c."id", c."tenantId", c."createdAt", c."startedAt", c."finishedAt", c."batchId",
+               t."depth" + 1, t."id"
+        FROM tree t CROSS JOIN LATERAL (
+            SELECT c.* FROM "Job" c
+            WHERE c."tenantId" = t."tenantId" AND c."parentId" = t."id"
+              AND c."createdAt" >= coalesce((
+                  SELECT min(a."startedAt") FROM "JobAttempt" a WHERE a."jobId" = t."id"),
+                  t."startedAt", t."createdAt")
+              AND c."createdAt" <= coalesce(t."finishedAt", now())
+            UNION
+            SELECT c.* FROM "JobBatch" b JOIN "Job" c ON c."id" = b."thenId"
+            WHERE b."tenantId" = t."tenantId" AND b."id" = t."batchId" AND c."parentId" = t."id"
+        ) c
+        WHERE t."depth" < %(depth)s
+    )
+    SELECT t."id", t."parentId", t."depth", j."job", j."queue", j."state", j."error"
+    FROM tree t JOIN "Job" j ON j."id" = t."id" WHERE t."depth" > 0
+    ORDER BY t."depth", t."createdAt", t."id" LIMIT %(limit)s
+"""
+
+
+def select_descendants(
+    conn: Connection, job_id: JobId, *, depth: int, limit: int
+) -> list[Descendant]:
+    """The follow-ups of a job, theirs, and so on to a depth; nearest first."""
+    values = {"id": job_id, "depth": depth, "limit": limit}
+    return [Descendant(*row) for row in conn.execute(SELECT_DESCENDANTS, values)]
+
+
+SELECT_UNENDED: Final = """
+    WITH near AS (
+        SELECT o."jobId" FROM "JobOutbox" o
+        WHERE (%(queue)s::text IS NULL OR o."queue" = %(queue)s)
+          AND (%(tenant_id)s::text IS NULL OR o."tenantId" = %(tenant_id)s)
+          AND (%(job)s::text IS NULL OR o."job" = %(job)s)
+        UNION ALL
+        SELECT f."jobId" FROM "JobFlight" f
+        WHERE (%(queue)s::text IS NULL OR f."queue" = %(queue)s)
+          AND (%(tenant_id)s::text IS NULL OR f."tenantId" = %(tenant_id)s)
+          AND (%(job)s::text IS NULL OR f."job" = %(job)s)
+    )
+    SELECT j."id" FROM near n JOIN "Job" j ON j."id" = n."jobId"
+    WHERE j."state" IN ('PENDING', 'RUNNING')
+      AND (%(batch_id)s::text IS NULL OR j."batchId" = %(batch_id)s)
+    LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which jobs that have not ended; None means any."""
+
+    queue: str | None = None
+    job: str | None = None
+    tenant_id: TenantId | None = None
+    batch_id: str | None = None
+
+
+def select_unended(conn: Connection, scope: Scope, *, limit: int) -> list[JobId]:
+    """Jobs that have not ended, in no order."""
+    values = {
+        "queue": scope.queue,
+        "job": scope.job,
+        "tenant_id": scope.tenant_id,
+        "batch_id": scope.batch_id,
+        "limit": limit,
+    }
+    return [JobId(row[0]) for row in conn.execute(SELECT_UNENDED, values)]
