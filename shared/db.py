@@ -1,5 +1,6 @@
 """One pool, one way to open a transaction. Role and tenant are set here and nowhere else."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -35,6 +36,9 @@ _BY_INDEX = (
 # What a crash of Postgres takes back (less than a second of it) the ledger does again: a lost claim
 # is claimed anew, a lost receipt is lost with its effects. So such a commit need not wait for disk.
 _REDOABLE = "SET LOCAL synchronous_commit = off; "
+
+
+_REPLACE_EVERY_S = 1.0
 
 
 class _Stack(deque[Connection]):
@@ -73,6 +77,7 @@ class Pool:
             configure=self._configure,
         )
         self._pool._pool = _Stack()
+        self._replaced_at = 0.0
 
     def _configure(self, conn: Connection) -> None:
         conn.prepare_threshold = self._prepare_threshold
@@ -119,11 +124,22 @@ class Pool:
             _commit(conn)
         except psycopg.DatabaseError as error:
             if conn.closed or conn.broken:
+                self._replace_idle()
                 raise ServerUnavailable(f"The connection to Postgres broke: {error}") from error
             raise
         finally:
             _roll_back_what_is_left(conn)
             self._pool.putconn(conn)
+
+    def _replace_idle(self) -> None:
+        """Replace the idle connections: what broke one, such as a restart, broke them all.
+
+        Otherwise each would be found out by a transaction that fails.
+        """
+        now = time.monotonic()
+        if now - self._replaced_at > _REPLACE_EVERY_S:
+            self._replaced_at = now
+            self._pool.drain()
 
     def close(self) -> None:
         """Close every connection; transactions in flight are rolled back by the server."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +46,7 @@ class Lease:
     tenant_id: TenantId
     job: str
     queue: str
-    payload: dict[str, Any]
+    payload: dict[str, Any] = field(repr=False)  # a library that logs a lease logs no content
     schema_version: int
     attempt: int
     attempts_max: int

@@ -96,7 +96,7 @@ def _done(function: Callable[..., None], pair: Pair) -> bool:
             late = TimeLimitExceeded(f"stopped after {job.time_limit_s} seconds")
             _fail(lease, late, attempt)
             return False
-        except Exception as error:
+        except BaseException as error:  # a SystemExit ends a job, not a worker's thread
             _fail(lease, error, attempt)
             return False
     return True
@@ -109,7 +109,7 @@ def _done_together(function: Callable[..., None], pairs: list[Pair]) -> bool:
         _begin(leases, attempt)
         try:
             function(pairs)
-        except (Exception, Overdue) as error:
+        except BaseException as error:
             why = db.sentence(error)
             attempt.failed(error, why)
             log.warning("batch.split", jobs=len(pairs), error=why)
@@ -137,6 +137,6 @@ def _begin(leases: Sequence[Lease], attempt: tracing.Attempt) -> None:
     )
 
 
-def _fail(lease: Lease, error: Exception, attempt: tracing.Attempt) -> None:
+def _fail(lease: Lease, error: BaseException, attempt: tracing.Attempt) -> None:
     attempt.failed(error, db.sentence(error))
     endings.settle(lease, error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import dramatiq
+import psycopg
 import redis
 import structlog
 from dramatiq.broker import Consumer, MessageProxy
@@ -89,6 +90,8 @@ class LedgerConsumer(Consumer):
                 # The wake-ups in hand are dropped: their flights are still open, and sent again.
                 log.warning("postgres.away", queue=self._queue, error=str(error))
                 self._stopping.wait(_AWAY_S)
+            except psycopg.Error as error:
+                log.error("claim.failed", queue=self._queue, error=db.sentence(error))
         return self._ready.popleft() if self._ready else None
 
     def _wait_for_redis(self, error: Exception) -> None:

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 GROUP_MAX = 50
 GROUP_S = 0.005
 TRACEBACK_CHARS_MAX = 20_000
+SETTLE_TRIES = 3
 _AGAIN_S = 1.0
 _PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the system counts its peak
 _rng = random.Random()  # noqa: S311 - jitter, not secrecy
@@ -101,40 +102,48 @@ class Completion:
             return
 
 
-def settle(lease: Lease, error: Exception) -> None:
+def settle(lease: Lease, error: BaseException) -> None:
     """Write down that an attempt failed, and what follows: another attempt, or a dead letter.
 
     What is no fault of the job's, such as a spent quota, parks it and uses up no attempt.
 
-    While Postgres is away nothing can be written: the lease lapses, and the sweep takes the job
-    back as it would from a dead worker.
+    While nothing can be written, because Postgres is away or refuses, the lease lapses, and the
+    sweep takes the job back as it would from a dead worker. No exception leaves.
     """
     if isinstance(error, LeaseLost):
         log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
         return
     permanent = isinstance(error, PermanentError | UsageError)
     ending = _ending(lease, error, permanent=permanent)
-    try:
-        with db.transaction(None, role=Role.RELAY) as conn:
-            if isinstance(error, TransientError) and not error.counted:
-                wait = failure.park_s(error.retry_after_s, _rng)
-                attempts.retry(conn, ending, delay_s=wait, waiting_for="quota", uncounted=True)
-                log.warning("job.parked", **_names(lease), error=ending.error, retry_s=round(wait))
-            elif permanent or lease.attempt >= lease.attempts_max:
-                reason = "permanent" if permanent else "exhausted"
-                attempts.bury(conn, ending, reason=reason)
-                log.error("job.died", **_names(lease), reason=reason, error=ending.error)
-            else:
-                wait = _wait_s(lease, error)
-                attempts.retry(conn, ending, delay_s=wait)
-                log.warning(
-                    "job.failed", **_names(lease), error=ending.error, retry_s=round(wait, 1)
-                )
-    except ServerUnavailable as unavailable:
-        log.warning("job.unsettled", **_names(lease), error=str(unavailable))
+    for left in reversed(range(SETTLE_TRIES)):
+        try:
+            _write(lease, error, ending, permanent=permanent)
+            return
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as refused:
+            if not left:
+                log.error("job.unsettled", **_names(lease), error=db.sentence(refused))
+        except (psycopg.Error, ServerUnavailable) as refused:
+            log.error("job.unsettled", **_names(lease), error=db.sentence(refused))
+            return
 
 
-def _ending(lease: Lease, error: Exception, *, permanent: bool) -> attempts.Ending:
+def _write(lease: Lease, error: BaseException, ending: attempts.Ending, *, permanent: bool) -> None:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        if isinstance(error, TransientError) and not error.counted:
+            wait = failure.park_s(error.retry_after_s, _rng)
+            attempts.retry(conn, ending, delay_s=wait, waiting_for="quota", uncounted=True)
+            log.warning("job.parked", **_names(lease), error=ending.error, retry_s=round(wait))
+        elif permanent or lease.attempt >= lease.attempts_max:
+            reason = "permanent" if permanent else "exhausted"
+            attempts.bury(conn, ending, reason=reason)
+            log.error("job.died", **_names(lease), reason=reason, error=ending.error)
+        else:
+            wait = _wait_s(lease, error)
+            attempts.retry(conn, ending, delay_s=wait)
+            log.warning("job.failed", **_names(lease), error=ending.error, retry_s=round(wait, 1))
+
+
+def _ending(lease: Lease, error: BaseException, *, permanent: bool) -> attempts.Ending:
     late = isinstance(error, TimeLimitExceeded)
     return attempts.Ending(
         job_id=lease.job_id,
@@ -148,7 +157,7 @@ def _ending(lease: Lease, error: Exception, *, permanent: bool) -> attempts.Endi
     )
 
 
-def _wait_s(lease: Lease, error: Exception) -> float:
+def _wait_s(lease: Lease, error: BaseException) -> float:
     contract = CONTRACTS[lease.job]
     wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
     asked = error.retry_after_s if isinstance(error, TransientError) else None
@@ -187,7 +196,7 @@ def _traceback(error: BaseException) -> str:
     return f"{before}{frames}{type(error).__name__}: {db.sentence(error)}\n"
 
 
-def _fingerprint(error: Exception) -> str:
+def _fingerprint(error: BaseException) -> str:
     frames = [
         f"{Path(frame.filename).name}:{frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)

@@ -31,8 +31,11 @@ WHOLE = {
     "flights.MEASURE_DEPTH": "counts the outbox, at most one part in a hundred of the time",
     "holds.COUNT_LEFT": "an operator waits for it; it ends after 10,000 rows",
     "jobs.SELECT_JOBS": "by tenant and time; other filters look at what that finds",
-    "jobs.SELECT_CHILDREN": "by tenant and time",
     "jobs.SELECT_PROGRESS": "by tenant and time",
+    "dead_letters.COUNT_DEAD": "counts what an operator's filter finds",
+    "dead_letters.SELECT_GROUPS": "groups what an operator's filter finds",
+    "lives.SELECT_UNENDED": "a page of what an operator's filter finds",
+    "replays.SELECT_UNBEGUN": "a page of what an operator's filter finds",
     "dead_letters.SELECT_DEAD": "a page in the order of ids; filters look at what that finds",
 }
 
