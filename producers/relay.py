@@ -5,11 +5,14 @@ between lies in "JobFlight" and is sent again. Who goes next is decided in `prod
 Several relays at once take turns.
 """
 
+import os
 import secrets
+import socket
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 import redis
@@ -24,6 +27,7 @@ from shared.db import Connection, Role
 from shared.errors import ServerUnavailable
 from shared.queries import flights, holds, limits, workers
 from shared.queries.flights import BEFORE_ALL, Lane, Taken, Wakeup
+from shared.queries.workers import Process
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -40,6 +44,7 @@ BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
 # How soon what ends is counted and told, and for how long after the last sign of life so soon.
 FOLD_EVERY_S = 0.2
 LIVELY_S = 10.0
+SEEN_EVERY_S = 5.0
 # Lanes of a queue that one look sees; with more, it goes round.
 LANES_MAX = 1_000
 RULES_EVERY_S = 0.1
@@ -83,7 +88,10 @@ class Relay:
         self._after = dict.fromkeys(QUEUES, BEFORE_ALL)
         self._rules = Rules()
         self._rules_at = 0.0
-        self._sweep_at = self._depth_at = self._fold_at = 0.0
+        self._sweep_at = self._depth_at = self._fold_at = self._seen_at = 0.0
+        self._redis_ok = True
+        pid, host = os.getpid(), socket.gethostname()
+        self._me = Process(f"{host}-{pid}-{secrets.token_hex(4)}", host, pid, "relay")
         self._lively_until = 0.0
         self._look_s = BUSY_S_MIN
 
@@ -100,11 +108,16 @@ class Relay:
             except ServerUnavailable as error:
                 log.warning("postgres.away", error=str(error))
                 stop.wait(_AWAY_S)
+        with suppress(ServerUnavailable), db.transaction(None, role=Role.RELAY) as conn:
+            workers.delete_process(conn, self._me.id)
         log.info("relay.stopped")
 
     def _turn(self) -> float:
         """One turn of the loop. Returns how long to wait for the next, in seconds."""
         now = time.monotonic()
+        if now >= self._seen_at:
+            self._seen_at = now + SEEN_EVERY_S
+            self._tell()
         if now >= self._fold_at:
             self._fold_at = now if self.fold() else now + FOLD_EVERY_S
         try:
@@ -114,13 +127,19 @@ class Relay:
             waits = self.step()
         except AWAY as error:
             log.warning("redis.away", error=str(error))
+            self._redis_ok = False
             self.take_back_lapsed()
             return _AWAY_S
+        self._redis_ok = True
         if waits:
             return self._look_s
         self._look_s = BUSY_S_MIN
         lively = time.monotonic() < self._lively_until
         return FOLD_EVERY_S if lively else min(IDLE_S, self._config.sweep_s)
+
+    def _tell(self) -> None:
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            workers.upsert_process(conn, self._me, {"redisOk": self._redis_ok})
 
     def fold(self) -> bool:
         """Count what has ended, finish batches, tell followers. Returns whether more waits."""

@@ -52,7 +52,7 @@ def test_every_command_exists_and_takes_its_options(command: list[str]):
     ],
     ids=["Procfile", "docker-compose.yml"],
 )
-def test_every_queue_is_served_exactly_once_beside_one_relay_and_one_scheduler(
+def test_every_queue_is_served_exactly_once_beside_one_of_each_other_role(
     commands: list[list[str]],
 ):
     served = [
@@ -65,7 +65,7 @@ def test_every_queue_is_served_exactly_once_beside_one_relay_and_one_scheduler(
     others = sorted(command[1] for command in commands if command[1] not in {"work", "migrate"})
 
     assert sorted(served) == sorted(QUEUES)
-    assert others == ["relay", "scheduler"]
+    assert others == ["relay", "scheduler", "web"]
 
 
 def test_both_files_start_the_same_roles():

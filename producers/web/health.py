@@ -1,0 +1,130 @@
+"""Health: what has to be true for jobs to be done, each checked and named by itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+import redis
+
+from shared import db
+from shared.broker import AWAY
+from shared.contracts import CONTRACTS, QUEUES
+from shared.db import Connection, Role
+from shared.errors import AilydianError
+from shared.queries import events, figures, stats
+from shared.queries.figures import ProcessRow
+
+RELAY_SILENT_S = 15.0
+# It tells by its rows every two seconds, or by its sweeps four times a minute.
+SCHEDULER_SILENT_S = 30.0
+# Workers tell every few seconds; between this and the next figure they are stale, then forgotten.
+WORKER_STALE_S, WORKER_FORGOTTEN_S = 15.0, 60.0
+LATE_S = 60.0
+REDIS_FULL_RATIO = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that has to be true; `detail` says for a person what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def look(client: redis.Redis) -> list[Check]:
+    """Check everything that this installation needs, in the order of what needs what.
+
+    Args:
+        client: Redis, with a short time limit.
+
+    Returns:
+        The checks postgres, schema, redis, relay, scheduler, workers, threads and heartbeats;
+        without Postgres only postgres and redis, for the others are read from it.
+    """
+    answers = _redis(client)
+    try:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            checks = [Check("postgres", ok=True, detail="answers"), _schema(conn), answers]
+            for check in (_relay, _scheduler, _workers, _processes):
+                checks += check(conn)
+            return checks
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        detail = f"{db.sentence(error)}: run `ailydian migrate`"
+        return [
+            Check("postgres", ok=True, detail="answers"),
+            Check("schema", False, detail),
+            answers,
+        ]
+    except (AilydianError, psycopg.Error) as error:
+        return [Check("postgres", ok=False, detail=db.sentence(error)), answers]
+
+
+def _schema(conn: Connection) -> Check:
+    wanted = {
+        (one.actor_name, one.queue_name, one.schema_version)
+        for one in CONTRACTS.values()
+        if one.__module__ == "shared.contracts"
+    }
+    missing = sorted(job for job, *_ in wanted - stats.select_kinds(conn))
+    if missing:
+        return Check("schema", False, f"knows no {', '.join(missing)}: run `ailydian migrate`")
+    return Check("schema", ok=True, detail="knows every contract")
+
+
+def _redis(client: redis.Redis) -> Check:
+    try:
+        ratio = redis_used_ratio(client)
+    except AWAY as error:
+        return Check("redis", ok=False, detail=f"does not answer: {error}")
+    full = ratio >= REDIS_FULL_RATIO
+    return Check("redis", ok=not full, detail=f"answers; {ratio:.0%} of its memory is used")
+
+
+def redis_used_ratio(client: redis.Redis) -> float:
+    """How much of the memory that Redis may use is used; 0 when it has no limit.
+
+    Raises:
+        redis.RedisError, OSError: Redis does not answer.
+    """
+    memory = client.info("memory")
+    assert isinstance(memory, dict), "a client that does not run a pipeline answers at once"
+    most = int(memory.get("maxmemory", 0))
+    return int(memory["used_memory"]) / most if most else 0.0
+
+
+def _relay(conn: Connection) -> list[Check]:
+    return [_seen("relay", figures.select_seen(conn).relay_s, RELAY_SILENT_S)]
+
+
+def _scheduler(conn: Connection) -> list[Check]:
+    return [_seen("scheduler", figures.select_seen(conn).scheduler_s, SCHEDULER_SILENT_S)]
+
+
+def _seen(name: str, ago_s: float | None, silent_s: float) -> Check:
+    if ago_s is None:
+        return Check(name, ok=False, detail=f"never heard of: start `ailydian {name}`")
+    return Check(name, ok=ago_s <= silent_s, detail=f"heard of {ago_s:.0f} s ago")
+
+
+def _workers(conn: Connection) -> list[Check]:
+    rows = figures.select_figures(conn, QUEUES, rate_s=events.RATE_S, counted_max=0)
+    idle = [one.queue for one in rows if not one.workers]
+    if idle:
+        return [Check("workers", False, f"no worker serves {', '.join(idle)}")]
+    return [Check("workers", ok=True, detail="every queue has a worker process")]
+
+
+def _processes(conn: Connection) -> list[Check]:
+    rows = figures.select_processes(conn, silent_s=WORKER_FORGOTTEN_S)
+    lame = [one for one in rows if one.threads_alive < one.threads_expected]
+    stale = [one for one in rows if one.silent_s > WORKER_STALE_S]
+    return [
+        _all("threads", lame, lambda it: f"{it.threads_alive} of {it.threads_expected} live"),
+        _all("heartbeats", stale, lambda it: f"silent for {it.silent_s:.0f} s"),
+    ]
+
+
+def _all(name: str, bad: Sequence[ProcessRow], tell: Callable[[ProcessRow], str]) -> Check:
+    detail = "; ".join(f"{one.host} pid {one.pid}: {tell(one)}" for one in bad)
+    return Check(name, ok=not bad, detail=detail or "all well")

@@ -1,0 +1,261 @@
+"""Figures: what queues hold, how late they are, who works on them. In the relay's role.
+
+They are asked for every few seconds, so none of them reads more the longer the queues are: rows
+are counted up to a bound, and what lies above it is taken from "QueueState", where the relay
+notes now and then how many there are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from shared.db import Connection
+
+# A process that was not heard of for so long counts as gone.
+SILENT_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """What one queue holds; `oldest_seconds` is how long the oldest ready job has been due."""
+
+    queue: str
+    ready: int
+    delayed: int
+    running: int
+    dead: int
+    oldest_seconds: float | None
+    done_per_second: float | None
+    workers: int
+    paused: bool
+
+
+# A queue above the bound is split by its lanes: of each the index tells what is due and what is
+# delayed. Whichever of the two is below the bound is exact, the other is the rest of the depth.
+SELECT_FIGURES: Final = """
+    WITH RECURSIVE counted AS MATERIALIZED (
+        SELECT q."queue", q."place", c.* FROM unnest(%(queues)s::text[]) WITH ORDINALITY
+            AS q("queue", "place")
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS "n", count(*) FILTER (WHERE o."dueAt" <= now()) AS "ready"
+            FROM (SELECT o."dueAt" FROM "JobOutbox" o WHERE o."queue" = q."queue"
+                  LIMIT %(counted_max)s::bigint + 1) o
+        ) c
+    ), lane AS (
+        SELECT r."queue", 1 AS "n", l.* FROM unnest(%(queues)s::text[]) AS r("queue")
+        CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt"
+            FROM "JobOutbox" o WHERE o."queue" = r."queue"
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l
+        UNION ALL
+        SELECT p."queue", p."n" + 1, l.* FROM lane p CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt"
+            FROM "JobOutbox" o
+            WHERE o."queue" = p."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (p."tenantId", p."job", p."limitKey", p."priority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l WHERE p."n" < %(lanes_max)s::int
+    ), heads AS (
+        SELECT l."queue", min(l."dueAt") AS "oldest" FROM lane l WHERE l."dueAt" <= now()
+        GROUP BY 1
+    ), deep AS MATERIALIZED (
+        SELECT c."queue", greatest(s."depth", c."n") AS "total",
+               (SELECT count(*) FROM (
+                    SELECT FROM lane l CROSS JOIN LATERAL (
+                        SELECT FROM "JobOutbox" o
+                        WHERE (o."queue", o."tenantId", o."job", o."limitKey", o."priority")
+                              = (l."queue", l."tenantId", l."job", l."limitKey", l."priority")
+                          AND o."dueAt" > now() LIMIT %(counted_max)s::bigint + 1) o
+                    WHERE l."queue" = c."queue" LIMIT %(counted_max)s::bigint + 1) x
+               ) AS "delayed",
+               (SELECT count(*) FROM (
+                    SELECT FROM lane l CROSS JOIN LATERAL (
+                        SELECT FROM "JobOutbox" o
+                        WHERE (o."queue", o."tenantId", o."job", o."limitKey", o."priority")
+                              = (l."queue", l."tenantId", l."job", l."limitKey", l."priority")
+                          AND o."dueAt" <= now() LIMIT %(counted_max)s::bigint + 1) o
+                    WHERE l."queue" = c."queue" LIMIT %(counted_max)s::bigint + 1) x
+               ) AS "ready"
+        FROM counted c LEFT JOIN "QueueState" s USING ("queue") WHERE c."n" > %(counted_max)s
+    ), waiting AS (
+        SELECT c."queue", c."place",
+               CASE WHEN d."queue" IS NULL THEN c."ready"
+                    WHEN d."delayed" <= %(counted_max)s THEN greatest(d."total" - d."delayed", 0)
+                    ELSE d."ready" END AS "ready",
+               CASE WHEN d."queue" IS NULL THEN c."n" - c."ready"
+                    WHEN d."delayed" <= %(counted_max)s THEN d."delayed"
+                    ELSE greatest(d."total" - d."ready", 0) END AS "delayed"
+        FROM counted c LEFT JOIN deep d USING ("queue")
+    ), flying AS (
+        SELECT f."queue", count(*) FILTER (WHERE j."state" = 'PENDING') AS "queued",
+               count(*) FILTER (WHERE j."state" = 'RUNNING') AS "running",
+               min(j."dueAt") FILTER (WHERE j."state" = 'PENDING') AS "oldest"
+        FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId" GROUP BY 1
+    ), done AS (
+        SELECT s."queue", sum(s."donePerS" * exp(least(0, greatest(-500, -extract(
+                   epoch FROM now() - s."foldedAt")::float8 / %(rate_s)s::float8)))) AS "rate"
+        FROM "JobStat" s GROUP BY 1
+    ), serving AS (
+        SELECT s."queue", count(*) AS "workers" FROM "WorkerProcess" p
+        CROSS JOIN LATERAL unnest(p."queues") AS s("queue")
+        WHERE p."role" = 'worker'
+          AND p."seenAt" > now() - %(silent_s)s::float8 * interval '1 second' GROUP BY 1
+    )
+    SELECT w."queue", w."ready" + coalesce(f."queued", 0), w."delayed", coalesce(f."running", 0),
+           (SELECT count(*) FROM (SELECT FROM "DeadLetter" d WHERE d."queue" = w."queue"
+                                  LIMIT %(dead_max)s) d),
+           extract(epoch FROM now() - least(h."oldest", f."oldest"))::float8,
+           coalesce(r."rate", 0)::float8, coalesce(s."workers", 0), EXISTS (
+               SELECT FROM "JobHold" h
+               WHERE h."queue" = w."queue" AND num_nonnulls(h."tenantId", h."job") = 0)
+    FROM waiting w LEFT JOIN heads h USING ("queue") LEFT JOIN flying f USING ("queue")
+    LEFT JOIN done r USING ("queue") LEFT JOIN serving s USING ("queue")
+    ORDER BY w."place"
+"""
+
+LANES_MAX: Final = 1_000
+DEAD_MAX: Final = 100_000
+
+
+def select_figures(
+    conn: Connection, queues: Sequence[str], *, rate_s: float, counted_max: int = 100_000
+) -> list[QueueFigures]:
+    """What these queues hold, in the order given.
+
+    Args:
+        conn: A connection in the relay's role.
+        queues: Names.
+        rate_s: Over how many seconds "donePerS" fades, `events.RATE_S`.
+        counted_max: Waiting rows of a queue that are counted one by one; of a longer queue the
+            greater part is what the relay counted last. Dead letters are counted to `DEAD_MAX`,
+            and the oldest job is looked for in `LANES_MAX` lanes of a queue.
+    """
+    values: dict[str, object] = {
+        "queues": list(queues),
+        "counted_max": counted_max,
+        "lanes_max": LANES_MAX,
+        "dead_max": DEAD_MAX,
+        "rate_s": rate_s,
+        "silent_s": SILENT_S,
+    }
+    return [QueueFigures(*row) for row in conn.execute(SELECT_FIGURES, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How long the oldest due row of a queue waits, and `why`: free, held or limited."""
+
+    queue: str
+    why: str
+    seconds: float
+
+
+# "limited" says that some limit looks at the lane: whether it is spent only the relay knows.
+SELECT_LAGS: Final = """
+    WITH RECURSIVE lane AS (
+        SELECT r."queue", 1 AS "n", l.* FROM unnest(%(queues)s::text[]) AS r("queue")
+        CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt"
+            FROM "JobOutbox" o WHERE o."queue" = r."queue"
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l
+        UNION ALL
+        SELECT p."queue", p."n" + 1, l.* FROM lane p CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt"
+            FROM "JobOutbox" o
+            WHERE o."queue" = p."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (p."tenantId", p."job", p."limitKey", p."priority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l WHERE p."n" < %(lanes_max)s::int
+    )
+    SELECT l."queue", CASE
+               WHEN EXISTS (SELECT FROM "JobHold" h
+                   WHERE coalesce(h."queue", l."queue") = l."queue"
+                     AND coalesce(h."tenantId", l."tenantId") = l."tenantId"
+                     AND coalesce(h."job", l."job") = l."job") THEN 'held'
+               WHEN EXISTS (SELECT FROM "JobLimit" m
+                   WHERE coalesce(m."tenantId", l."tenantId") = l."tenantId"
+                     AND coalesce(m."job", l."job") = l."job"
+                     AND (m."tier" IS NULL OR m."tier" = (
+                         SELECT t."tier"::text FROM "Tenant" t WHERE t."id" = l."tenantId"))
+                     AND (NOT m."perKey" OR l."limitKey" <> '')) THEN 'limited'
+               ELSE 'free' END AS "why",
+           max(extract(epoch FROM now() - l."dueAt"))::float8
+    FROM lane l WHERE l."dueAt" <= now() GROUP BY 1, 2
+"""
+
+
+def select_lags(conn: Connection, queues: Sequence[str]) -> list[Lag]:
+    """How late the relay is with each queue; a queue with nothing due is left out."""
+    values: dict[str, object] = {"queues": list(queues), "lanes_max": LANES_MAX}
+    return [Lag(*row) for row in conn.execute(SELECT_LAGS, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """A process that was heard of lately, `silent_s` seconds ago, and how it was then."""
+
+    id: str
+    host: str
+    pid: int
+    queues: list[str]
+    threads: int
+    started_at: datetime
+    seen_at: datetime
+    silent_s: float
+    figures: dict[str, Any]
+
+    @property
+    def threads_expected(self) -> int:
+        """How many threads should live in it, by its own account if it gives one."""
+        return int(self.figures.get("threads", self.threads))
+
+    @property
+    def threads_alive(self) -> int:
+        """How many threads live in it; who does not tell counts as whole."""
+        return int(self.figures.get("threadsAlive", self.threads_expected))
+
+
+SELECT_PROCESSES: Final = """
+    SELECT "id", "host", "pid", "queues", "threads", "startedAt", "seenAt",
+           extract(epoch FROM now() - "seenAt")::float8, "figures"
+    FROM "WorkerProcess"
+    WHERE "role" = %(role)s AND "seenAt" > now() - %(silent_s)s::float8 * interval '1 second'
+    ORDER BY "startedAt", "id"
+"""
+
+
+def select_processes(
+    conn: Connection, *, role: str = "worker", silent_s: float = SILENT_S
+) -> list[ProcessRow]:
+    """The processes of a role that were heard of in the last `silent_s` seconds, oldest first."""
+    rows = conn.execute(SELECT_PROCESSES, {"role": role, "silent_s": silent_s})
+    return [ProcessRow(*row) for row in rows]
+
+
+# What a process leaves behind by its work speaks for it too: the relay counts, the scheduler runs.
+SELECT_SEEN: Final = """
+    SELECT extract(epoch FROM now() - greatest(
+               (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'relay'),
+               (SELECT max(q."measuredAt") FROM "QueueState" q)))::float8,
+           extract(epoch FROM now() - greatest(
+               (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'scheduler'),
+               (SELECT max(s."ranAt") FROM "Schedule" s WHERE s."tenantId" IS NULL)))::float8
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Seconds since a relay and a scheduler were heard of; None is never."""
+
+    relay_s: float | None
+    scheduler_s: float | None
+
+
+def select_seen(conn: Connection) -> Seen:
+    """When the relay and the scheduler gave their last signs of life."""
+    row = conn.execute(SELECT_SEEN).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    return Seen(*row)

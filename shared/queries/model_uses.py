@@ -1,0 +1,53 @@
+"""What models were asked for: requests, tokens and dollars by the hour. In the relay's role."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from shared.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What one model was asked for, and what that costs by the provider's list price."""
+
+    model: str
+    requests: int
+    tokens: int
+    cost_usd: Decimal
+
+
+# In one order, so that processes that tell at once wait for each other and never in a circle.
+ADD: Final = """
+    INSERT INTO "ModelUse" AS m ("model", "hour", "requests", "tokens", "costUsd")
+    SELECT u."model", date_trunc('hour', now(), 'UTC'), u."requests", u."tokens", u."costUsd"
+    FROM unnest(%(models)s::text[], %(requests)s::bigint[], %(tokens)s::bigint[],
+                %(costs)s::numeric[]) AS u("model", "requests", "tokens", "costUsd")
+    ORDER BY u."model"
+    ON CONFLICT ("model", "hour") DO UPDATE
+    SET "requests" = m."requests" + excluded."requests",
+        "tokens" = m."tokens" + excluded."tokens", "costUsd" = m."costUsd" + excluded."costUsd"
+"""
+
+
+def add(conn: Connection, uses: Sequence[ModelUse]) -> None:
+    """Add to what models were asked for in this hour, one row a model."""
+    values: dict[str, object] = {
+        "models": [use.model for use in uses],
+        "requests": [use.requests for use in uses],
+        "tokens": [use.tokens for use in uses],
+        "costs": [use.cost_usd for use in uses],
+    }
+    conn.execute(ADD, values)
+
+
+SELECT_TOTALS: Final = """
+    SELECT "model", sum("requests")::bigint, sum("tokens")::bigint, sum("costUsd")
+    FROM "ModelUse" GROUP BY "model" ORDER BY "model"
+"""
+
+
+def select_totals(conn: Connection) -> list[ModelUse]:
+    """What each model was asked for, ever."""
+    return [ModelUse(*row) for row in conn.execute(SELECT_TOTALS)]
