@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from shared.db import Connection
 from shared.ids import JobId
@@ -12,6 +13,15 @@ CRASHES_MAX = 3
 AGAIN_S = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by a signal (`SIGSEGV`) or with a code, and its largest memory ever."""
+
+    signal: str | None = None
+    code: int | None = None
+    peak_bytes: int | None = None
+
+
 def take_back(
     conn: Connection,
     held: Sequence[HeldJob],
@@ -19,6 +29,7 @@ def take_back(
     crashed: Collection[JobId],
     error_type: str,
     error: str,
+    ended: Exit = Exit(),
 ) -> tuple[int, int]:
     """Take running jobs back from a worker that is gone.
 
@@ -31,16 +42,27 @@ def take_back(
         crashed: Those among them that were really being done.
         error_type: What happened, in one word: `WorkerCrashed`, `LeaseLapsed`, `TimeLimitExceeded`.
         error: What happened, for a person.
+        ended: How the process ended, where someone saw it.
 
     Returns:
         How many wait again, and how many were buried.
     """
     again = buried = 0
-    shape = hashlib.sha256(error_type.encode()).hexdigest()[:16]
+    how = f"{error_type} {ended.signal or ended.code}"
+    shape = hashlib.sha256(how.encode()).hexdigest()[:16]
     verdict = "timed_out" if error_type == "TimeLimitExceeded" else "crashed"
     for job in held:
         ending = attempts.Ending(
-            job.job_id, job.fence, verdict, error_type, error, None, fingerprint=shape
+            job_id=job.job_id,
+            fence=job.fence,
+            verdict=verdict,
+            error_type=error_type,
+            error=error,
+            traceback=None,
+            fingerprint=shape,
+            signal=ended.signal,
+            exit_code=ended.code,
+            peak_bytes=ended.peak_bytes,
         )
         poison = verdict == "crashed" and job.crashes + 1 >= CRASHES_MAX
         if job.job_id not in crashed:

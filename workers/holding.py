@@ -67,6 +67,7 @@ class Holding:
         self._held: set[tuple[JobId, int]] = set()
         self._free = list(range(SLOTS - 1, -1, -1))
         self._deadlines: dict[int, float] = {}
+        self._done = 0
         self._turn = threading.Condition()
         self._together = 0
         self._waiting_alone = 0
@@ -111,7 +112,18 @@ class Holding:
                 for slot in taken:
                     self._slots.clear(slot)
                 self._free.extend(taken)
+                self._done += len(leases)
             self._leave(alone)
+
+    @property
+    def busy(self) -> int:
+        """How many threads are in a job now."""
+        return len(self._deadlines)
+
+    @property
+    def done(self) -> int:
+        """How many attempts have ended in this process, however they ended."""
+        return self._done
 
     def interrupt_overdue(self) -> int:
         """Raise `Overdue` in each thread whose job has passed its limit. Returns how many."""

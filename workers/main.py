@@ -11,7 +11,7 @@ import os
 import queue
 import signal
 import socket
-import threading
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -20,21 +20,26 @@ import dramatiq
 import structlog
 
 from shared import broker as wire
-from shared import db, embedded, providers, telemetry
+from shared import db, embedded, providers, spending, telemetry
 from shared.broker import Wire
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable
-from shared.queries import outbox, roles, workers
+from shared.queries import attempts, roles, workers
+from shared.queries.workers import Process
 from shared.settings import Settings, settings
+from workers import signals
 from workers.broker import Runtime, broker
 from workers.endings import Completion
 from workers.holding import SLOTS_BYTES, Holding, Slots
+from workers.keeper import Keeper
+from workers.signals import Bell
 
 log = structlog.get_logger()
 
 TICK_S = 0.5
-SEEN_EVERY_S = 5.0
+FINISH_TICK_S = 0.05
+ASK_REDIS_S = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
@@ -50,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.pulse_fd is not None:
         # A worker whose supervisor was killed must not live on unsupervised.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    bell = Bell(*signals.STOPS)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is said to the supervisor
     telemetry.configure(settings().log_level)
     with embedded.use(settings()) as servers:
         db.open_pool(
@@ -58,12 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prepared_statements=settings().prepared_statements,
         )
         try:
-            _work(settings(), servers.redis_url, options)
+            code = _work(settings(), servers.redis_url, options, bell)
         finally:
             db.close_pool()
+    sys.exit(code)
 
 
-def _work(config: Settings, redis_url: str, options: argparse.Namespace) -> None:
+def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: Bell) -> int:
+    """Work until told to stop. Returns the exit code."""
     queues = [name for name in options.queues.split(",") if name]
     with db.transaction(None, role=Role.APP) as conn:
         roles.refuse_if_policies_are_bypassed(conn)
@@ -82,15 +91,32 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace) -> None
     providers.configure(wire.connect(redis_url, timeout_s=1.0))
     dramatiq.set_broker(broker)
     worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=options.threads)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    host = socket.gethostname()
+    me = Process(options.worker_id, host, os.getpid(), "worker", queues, options.threads)
+    client = wire.connect(redis_url, timeout_s=ASK_REDIS_S)
+    keeper = Keeper(worker, runtime, me, client, options.pulse_fd)
     runtime.completion.start()
     worker.start()
+    keeper.tick(config)  # in the ledger before another goes for it
+    keeper.tell(signals.READY)
     log.info("worker.started", worker=options.worker_id, queues=queues, threads=options.threads)
-    _keep(runtime, stop, queues, options.pulse_fd)
-    _finish(worker, runtime, config)
+    sound = _keep(keeper, config, bell)
+    if not sound:
+        keeper.tell(signals.BROKEN)
+    settled = _finish(worker, runtime, keeper, config, bell)
     log.info("worker.stopped", worker=options.worker_id)
+    return signals.THREAD_DEAD if not sound else 0 if settled else signals.UNSETTLED
+
+
+def _keep(keeper: Keeper, config: Settings, bell: Bell) -> bool:
+    """Keep the process trusted until it is told to stop. Returns False if a thread has died."""
+    while True:
+        keeper.tick(config)
+        if keeper.orphaned or bell.wait(TICK_S):
+            return True
+        if dead := keeper.dead_threads():
+            log.error("worker.thread_dead", threads=dead)
+            return False
 
 
 def _import_actors(queues: Sequence[str]) -> None:
@@ -107,59 +133,72 @@ def _slots_memory(descriptor: int | None) -> mmap.mmap:
     return mmap.mmap(-1 if descriptor is None else descriptor, SLOTS_BYTES)
 
 
-def _keep(
-    runtime: Runtime, stop: threading.Event, queues: Sequence[str], pulse_fd: int | None
-) -> None:
-    """Keep leases, time limits and the supervisor's trust alive until told to stop."""
-    me: dict[str, object] = {
-        "id": runtime.worker_id,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "queues": list(queues),
-        "threads": runtime.threads,
-    }
-    renewed = time.monotonic()
-    seen = 0.0
-    while not stop.wait(TICK_S):
-        now = time.monotonic()
-        if pulse_fd is not None:
-            os.write(pulse_fd, b".")
-        runtime.holding.interrupt_overdue()
-        try:
-            if now - renewed >= runtime.lease_s / 3:
-                renewed = now
-                _renew(runtime)
-            if now - seen >= SEEN_EVERY_S:
-                seen = now
-                with db.transaction(None, role=Role.RELAY) as conn:
-                    workers.upsert_process(conn, me)
-        except ServerUnavailable as error:
-            log.warning("postgres.away", error=str(error))
-
-
-def _renew(runtime: Runtime) -> None:
-    held = runtime.holding.all()
-    if held:
-        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
-            outbox.renew(conn, held, lease_s=runtime.lease_s)
-
-
-def _finish(worker: dramatiq.Worker, runtime: Runtime, config: Settings) -> None:
-    """Hand back what is not begun, at once; let what runs end within its grace."""
-    broker.stop_consuming()
+def _hand_back(worker: dramatiq.Worker) -> None:
+    """Return what is claimed and not begun. What cannot be returned now stays held."""
+    broker.stop_consuming()  # again and again: a read may have begun after it was ended once
     waiting = []
     while True:
         try:
             waiting.append(worker.work_queue.get_nowait().message)
         except queue.Empty:
             break
-    for message in waiting:
-        worker.consumers[message.queue_name].requeue_messages([message])
-    worker.stop(timeout=int(config.grace_s * 1000))
+        worker.work_queue.task_done()
+    try:
+        for message in waiting:
+            worker.consumers[message.queue_name].requeue_messages([message])
+        for consumer in worker.consumers.values():
+            if not consumer.is_alive():
+                consumer.close()  # what it had ready
+    except ServerUnavailable as error:
+        log.warning("postgres.away", error=str(error))
+
+
+def _is_active(worker: dramatiq.Worker, runtime: Runtime, lost: int) -> bool:
+    """Whether a queue is still read, or a thread is in a job or just about to be."""
+    if runtime.holding.busy or any(one.is_alive() for one in worker.consumers.values()):
+        return True
+    return bool(worker.work_queue.unfinished_tasks > lost)
+
+
+def _finish(
+    worker: dramatiq.Worker, runtime: Runtime, keeper: Keeper, config: Settings, bell: Bell
+) -> bool:
+    """Hand back what is not begun, at once; let what runs end within its grace, leases kept.
+
+    What still runs after that goes back too, as if it had not begun: its fence is raised, so
+    whatever it does from then on does not count.
+
+    Returns:
+        Whether nothing is left to be done by our supervisor.
+    """
+    keeper.stopping = True
+    # A thread that died took the mark of its last message with it: nobody will end that one.
+    lost = sum(not thread.is_alive() for thread in worker.workers)
+    for thread in worker.workers:
+        thread.stop()
+    for consumer in worker.consumers.values():
+        consumer.stop()
+    end = time.monotonic() + config.grace_s
+    while True:
+        _hand_back(worker)
+        if not _is_active(worker, runtime, lost) or time.monotonic() >= end:
+            break
+        keeper.tick(config)
+        bell.wait(FINISH_TICK_S)
     runtime.completion.stop()
     providers.configure(None)
-    with db.transaction(None, role=Role.RELAY) as conn:
-        workers.delete_process(conn, runtime.worker_id)
+    left = runtime.holding.all()
+    try:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            attempts.give_back(conn, left)
+            workers.delete_process(conn, runtime.worker_id)
+        spending.flush()
+    except ServerUnavailable as error:
+        log.warning("postgres.away", error=str(error))
+        return False
+    if left:
+        log.warning("worker.grace_over", worker=runtime.worker_id, given_back=len(left))
+    return True
 
 
 if __name__ == "__main__":

@@ -2,24 +2,20 @@
 
 One dead child costs what it was doing and nothing else: the supervisor reads from shared memory
 which jobs that was, counts a crash against those alone, puts the others back in their place, and
-starts a new child. A child that hangs, or whose job ignores its time limit, is killed.
+starts a new child. A child that hangs, or whose job ignores its time limit, is killed. One that
+has grown too large, or is told to restart, goes when its replacement takes jobs.
+
+SIGTERM and SIGINT stop: jobs that run have their grace. SIGHUP restarts the children one by one.
 """
 
 import argparse
-import mmap
 import os
 import selectors
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import IO
 
+import psycopg
 import structlog
 
 from shared import db, embedded, leases, telemetry
@@ -27,159 +23,195 @@ from shared.contracts import QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.ids import JobId
+from shared.leases import Exit
 from shared.queries import flights, workers
-from shared.settings import child_environment, settings
-from workers.holding import SLOTS_BYTES, Slots
+from shared.settings import settings
+from workers import children, signals
+from workers.children import Child
+from workers.signals import Bell
 
 log = structlog.get_logger()
 
 LOOK_S = 0.5
 OVERTIME_S = 5.0
 SILENT_S = 30.0
+AFTER_GRACE_S = 5.0
+STALLED_S = 5.0
 RESTART_S_MIN, RESTART_S_MAX = 0.1, 5.0
-STEADY_S = 10.0
-
-
-@dataclass(slots=True)
-class Child:
-    """One worker process and how we watch it."""
-
-    worker_id: str
-    process: subprocess.Popen[bytes]
-    slots: Slots
-    pulse: IO[bytes]
-    exit_fd: int
-    started_at: float
-    heard_at: float
-    overdue: tuple[JobId, ...] = ()
+PROCESSES_MAX = 256
 
 
 class Supervisor:
-    """Keeps `processes` children on the same queues."""
+    """Keeps a number of children on the same queues."""
 
-    def __init__(self, queues: Sequence[str], threads: int) -> None:
+    def __init__(self, queues: Sequence[str], threads: int, *, grace_s: float) -> None:
         self._queues = queues
         self._threads = threads
+        self._grace_s = grace_s
         self._selector = selectors.DefaultSelector()
         self._children: dict[str, Child] = {}
-        self._orphaned: list[tuple[str, frozenset[JobId], str, str]] = []
+        self._orphaned: list[tuple[str, frozenset[JobId], str, Exit]] = []
         self._pause_s = RESTART_S_MIN
+        self._start_at = 0.0
+        self._wanted = 0
         self._stopping = False
 
-    def run(self, processes: int) -> None:
-        """Start the children and keep them until SIGTERM or SIGINT; then let them end."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        for _ in range(processes):
-            self._start()
-        while self._children:
-            for key, _ in self._selector.select(LOOK_S):
-                if key.data in self._children:
+    def run(self, processes: int, bell: Bell, control_fd: int | None = None) -> None:
+        """Keep the children until SIGTERM or SIGINT; then let them end.
+
+        Args:
+            processes: How many.
+            bell: Where signals are heard.
+            control_fd: A pipe on which lines change how many; its end stops everything.
+        """
+        self._wanted = processes
+        self._selector.register(bell.fd, selectors.EVENT_READ)
+        if control_fd is not None:
+            os.set_blocking(control_fd, False)
+            self._selector.register(control_fd, selectors.EVENT_READ)
+        self._balance()
+        while self._children or not self._stopping:
+            began = time.monotonic()
+            events = self._selector.select(LOOK_S)
+            stalled = time.monotonic() - began > STALLED_S
+            for key, _ in events:
+                if key.fd == bell.fd:
+                    self._obey(bell.heard())
+                elif key.fd == control_fd:
+                    self._resize(control_fd)
+                elif key.data in self._children:
                     self._hear(self._children[key.data], key.fd)
-            self._look()
+            self._look(stalled=stalled)
             self._release_orphaned()
-            missing = 0 if self._stopping else processes - len(self._children)
-            for _ in range(missing):
-                self._start()
-        self._release_orphaned()
+            self._balance()
 
-    def _stop(self, *_: object) -> None:
-        self._stopping = True
-        for child in self._children.values():
-            child.process.terminate()
+    def _obey(self, heard: set[signal.Signals]) -> None:
+        if heard & signals.STOPS:
+            self._stopping = True
+        elif signal.SIGHUP in heard:
+            log.info("supervisor.restarting", children=len(self._children))
+            for child in self._children.values():
+                child.worn = True
 
-    def _start(self) -> None:
-        worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
-        ours, theirs = os.pipe()
-        with tempfile.TemporaryFile() as file:
-            file.truncate(SLOTS_BYTES)
-            slots = Slots(mmap.mmap(file.fileno(), SLOTS_BYTES))
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [
-                    *(sys.executable, "-m", "workers.main", "--worker-id", worker_id),
-                    *("--queues", ",".join(self._queues), "--threads", str(self._threads)),
-                    *("--slots-fd", str(file.fileno()), "--pulse-fd", str(theirs)),
-                ],
-                pass_fds=(file.fileno(), theirs),
-                # Threads are ours to count: BLAS starting more of them only burns the cores.
-                env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
-            )
-        os.close(theirs)
-        now = time.monotonic()
-        child = Child(
-            worker_id=worker_id,
-            process=process,
-            slots=slots,
-            pulse=os.fdopen(ours, "rb", buffering=0),
-            exit_fd=os.pidfd_open(process.pid),
-            started_at=now,
-            heard_at=now,
-        )
-        self._children[worker_id] = child
-        self._selector.register(child.pulse, selectors.EVENT_READ, worker_id)
-        self._selector.register(child.exit_fd, selectors.EVENT_READ, worker_id)
+    def _resize(self, control_fd: int) -> None:
+        """Read how many are wanted now; whoever said so is gone when the pipe has ended."""
+        lines = os.read(control_fd, 65_536).split()
+        if not lines:
+            self._selector.unregister(control_fd)
+            self._stopping = True
+        elif lines[-1].isdigit():
+            self._wanted = min(int(lines[-1]), PROCESSES_MAX)
+
+    def _balance(self) -> None:
+        """Start what is missing, retire what is too much: one more while a worn one is replaced."""
+        if self._stopping:
+            for child in self._children.values():
+                child.retire()
+            return
+        staying = [child for child in self._children.values() if child.ending_at is None]
+        worn = [child for child in staying if child.worn]
+        # One at a time: the next is replaced when the last has ended, its running jobs too.
+        one_more = bool(worn) and len(staying) == len(self._children)
+        while len(staying) < self._wanted + one_more and time.monotonic() >= self._start_at:
+            staying.append(self._start())
+        surplus = len(staying) - self._wanted - one_more
+        if surplus > 0:
+            # Those that do not work yet first, then the youngest: they have the least to lose.
+            for child in sorted(staying, key=lambda one: (one.ready, -one.started_at))[:surplus]:
+                child.retire()
+        elif worn and sum(child.ready for child in staying) > self._wanted:
+            worn[0].retire()
+
+    def _start(self) -> Child:
+        child = children.start(self._queues, self._threads)
+        self._children[child.worker_id] = child
+        self._selector.register(child.pulse, selectors.EVENT_READ, child.worker_id)
+        self._selector.register(child.exit_fd, selectors.EVENT_READ, child.worker_id)
+        return child
 
     def _hear(self, child: Child, descriptor: int) -> None:
         if descriptor == child.exit_fd:
             self._bury(child)
-        elif child.pulse.read(4096):
-            child.heard_at = time.monotonic()
-        else:
+            return
+        said = child.pulse.read(4096)
+        if not said:
             self._selector.unregister(child.pulse)  # it closed the pipe: its exit follows
+            return
+        child.heard_at = time.monotonic()
+        if signals.READY in said:
+            child.ready = True
+            self._pause_s = RESTART_S_MIN
+        if signals.WORN in said:
+            child.worn = True
+        if signals.BROKEN in said and child.ending_at is None:
+            child.ending_at = time.monotonic()
 
-    def _look(self) -> None:
+    def _look(self, *, stalled: bool) -> None:
         now = time.monotonic()
         for child in self._children.values():
+            if stalled:  # we were stopped ourselves, and most likely they were too
+                child.heard_at = now
+                continue
             late = [doing for doing in child.slots.read() if doing.deadline + OVERTIME_S < now]
             if late and not child.overdue:
                 child.overdue = tuple(doing.job_id for doing in late)
                 log.error("worker.overtime", worker=child.worker_id, jobs=child.overdue)
-                child.process.kill()
+                child.kill()
+            elif child.ending_at and now - child.ending_at > self._grace_s + AFTER_GRACE_S:
+                child.outstayed = True
+                child.kill()
             elif now - child.heard_at > SILENT_S:
                 log.error("worker.silent", worker=child.worker_id, silent_s=SILENT_S)
-                child.process.kill()
+                child.kill()
 
     def _bury(self, child: Child) -> None:
-        code = child.process.wait()
         del self._children[child.worker_id]
         for watched in (child.pulse, child.exit_fd):
             if watched in self._selector.get_map():
                 self._selector.unregister(watched)
-        child.pulse.close()
-        os.close(child.exit_fd)
-        if self._stopping and code == 0:
-            return
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        ended = child.reap()
         lived = time.monotonic() - child.started_at
-        log.error("worker.died", worker=child.worker_id, how=how, lived_s=round(lived, 1))
-        doing = frozenset(child.overdue or (job.job_id for job in child.slots.read()))
-        kind = "TimeLimitExceeded" if child.overdue else "WorkerCrashed"
-        self._orphaned.append((child.worker_id, doing, kind, how))
-        if lived < STEADY_S:
+        if not child.ready and child.ending_at is None:
             # It cannot even start: do not burn a core on trying.
-            time.sleep(self._pause_s)
+            self._start_at = time.monotonic() + self._pause_s
             self._pause_s = min(self._pause_s * 2, RESTART_S_MAX)
-        else:
-            self._pause_s = RESTART_S_MIN
+        if ended.code == 0:
+            return  # it has given everything back itself
+        doing = frozenset(child.overdue or (job.job_id for job in child.slots.read()))
+        if child.outstayed or ended.code in (signals.THREAD_DEAD, signals.UNSETTLED):
+            doing = frozenset()  # what it did not end goes back uncounted
+        if child.ending_at is None or child.ready:
+            names = {"signal": ended.signal, "code": ended.code, "peak_bytes": ended.peak_bytes}
+            log.error("worker.died", worker=child.worker_id, **names, lived_s=round(lived, 1))
+        kind = "TimeLimitExceeded" if child.overdue else "WorkerCrashed"
+        self._orphaned.append((child.worker_id, doing, kind, ended))
 
     def _release_orphaned(self) -> None:
         """Give back what dead children held; while Postgres is away, at the next look."""
         while self._orphaned:
-            worker_id, doing, kind, how = self._orphaned[0]
+            worker_id, doing, kind, ended = self._orphaned[0]
+            how = f"signal {ended.signal}" if ended.signal else f"exit code {ended.code}"
             error = (
                 "The job ignored its time limit, so its process was stopped."
                 if kind == "TimeLimitExceeded"
                 else f"The worker process died: {how}."
             )
             try:
-                with db.transaction(None, role=Role.RELAY) as conn:
+                first = flights.WAIT_BRIEFLY
+                with db.transaction(None, role=Role.RELAY, first=first) as conn:
                     held = flights.select_held(conn, worker_id)
-                    leases.take_back(conn, held, crashed=doing, error_type=kind, error=error)
+                    leases.take_back(
+                        conn, held, crashed=doing, error_type=kind, error=error, ended=ended
+                    )
                     workers.delete_process(conn, worker_id)
             except ServerUnavailable as unavailable:
                 log.warning("postgres.away", error=str(unavailable))
                 return
-            log.warning("worker.released", worker=worker_id, held=len(held), crashed=len(doing))
+            except psycopg.errors.LockNotAvailable:
+                log.warning("worker.still_locked", worker=worker_id)
+                return
+            if held:
+                log.warning("worker.released", worker=worker_id, held=len(held), crashed=len(doing))
             self._orphaned.pop(0)
 
 
@@ -189,14 +221,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--queue", action="append", choices=QUEUES, help="default: all")
     parser.add_argument("--processes", type=int, default=settings().processes)
     parser.add_argument("--threads", type=int, default=settings().threads)
+    parser.add_argument("--control-fd", type=int, help="a pipe that says how many processes")
     options = parser.parse_args(arguments)
+    # On a terminal SIGHUP means that it was closed: then nobody is left to stop us later.
+    restarts = () if os.isatty(0) else (signal.SIGHUP,)
+    bell = Bell(*signals.STOPS, *restarts)
     telemetry.configure(settings().log_level)
     with embedded.use(settings()) as servers:
         db.open_pool(
             servers.database_url, size=2, prepared_statements=settings().prepared_statements
         )
         try:
-            Supervisor(options.queue or QUEUES, options.threads).run(options.processes)
+            supervisor = Supervisor(
+                options.queue or QUEUES, options.threads, grace_s=settings().grace_s
+            )
+            supervisor.run(options.processes, bell, options.control_fd)
         finally:
             db.close_pool()
 

@@ -21,6 +21,8 @@ BENCHMARKS = {
     "chunker": "MB a CPU-second with the fast tokenizer and with tiktoken alone.",
     "publish": "Publishing and relaying, beside plain Dramatiq's drain.",
     "fair": "A small tenant beside a flood; rates and concurrency over all processes.",
+    "flat": "Drain rates of 1,000 to 1,000,000 queued jobs; Redis wiped at the deepest.",
+    "steady": "Half an hour of steady load, minute by minute, and what it leaves in the tables.",
     "search": "Insert cost with search live, recall and query time.",
 }
 

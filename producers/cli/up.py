@@ -18,7 +18,7 @@ from shared.contracts import QUEUES
 from shared.db import Role
 from shared.embedded import Servers
 from shared.errors import ServerUnavailable
-from shared.queries import jobs
+from shared.queries import figures
 from shared.settings import settings
 
 log = structlog.get_logger()
@@ -48,7 +48,8 @@ class Running:
     type=click.IntRange(1, 64),
     help="Worker processes of each supervisor; default 2 over all queues, 1 with --per-queue.",
 )
-def up(per_queue: bool, processes: int | None) -> None:
+@click.option("--web", "port", type=click.IntRange(1, 65_535), help="Serve the pages, here.")
+def up(per_queue: bool, processes: int | None, port: int | None) -> None:
     """Run everything: relay, scheduler and workers over all queues.
 
     The first line on stdout is JSON and says that workers are there. SIGTERM and Ctrl-C drain:
@@ -61,40 +62,59 @@ def up(per_queue: bool, processes: int | None) -> None:
         roles.append(["work", *chosen, "--processes", str(each)])
     supervisors = len(roles)
     roles += [["relay"], ["scheduler"]]
+    if port is not None:
+        roles.append(["web", "--port", str(port)])
     stop = stop_on_signals()
     with session.opened(role_of_its_own=True) as servers:
         running = [Running(role, start(role), time.monotonic()) for role in roles]
         try:
-            _keep(running, servers, stop, expected=each * supervisors)
+            _keep(running, servers, stop, expected=each * supervisors, port=port)
         finally:
             _end(running)
 
 
 def _keep(
-    running: list[Running], servers: Servers, stop: threading.Event, *, expected: int
+    running: list[Running],
+    servers: Servers,
+    stop: threading.Event,
+    *,
+    expected: int,
+    port: int | None,
 ) -> None:
     ready = False
     while not stop.wait(LOOK_S):
         for one in running:
             _look_after(one, ready=ready)
-        if not ready and _registered() >= expected:
+        if not ready and _answers(port) and _registered() >= expected:
             ready = True
             places = {
                 "database": values.without_password(servers.database_url),
                 "redis": values.without_password(servers.redis_url),
             }
-            click.echo(json.dumps({"ready": True, **places, "web": None}))
+            web = None if port is None else f"http://127.0.0.1:{port}"
+            click.echo(json.dumps({"ready": True, **places, "web": web}))
+
+
+def _answers(port: int | None) -> bool:
+    if port is None:
+        return True
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _registered() -> int:
     """How many worker processes of this tree have told the ledger that they live."""
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
-            rows = jobs.select_processes(conn)
+            rows = figures.select_processes(conn)
     except ServerUnavailable:
         return 0
     ours = {child.pid for child in psutil.Process().children(recursive=True)}
-    return sum(row.host == socket.gethostname() and row.pid in ours for row in rows)
+    here = socket.gethostname()
+    return sum(bool(row.queues) and row.host == here and row.pid in ours for row in rows)
 
 
 def _look_after(one: Running, *, ready: bool) -> None:

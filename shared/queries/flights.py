@@ -232,7 +232,13 @@ SELECT_HELD: Final = """
     SELECT j."id", j."fence", j."attempt", j."attemptsMax", j."crashes"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
     WHERE j."worker" = %(worker)s AND j."state" = 'RUNNING'
-    ORDER BY j."id" FOR UPDATE OF j SKIP LOCKED
+    ORDER BY j."id" FOR UPDATE OF j
+"""
+
+# For the transaction of `select_held`: the backend of a worker that has just died may hold its
+# rows for some milliseconds more, until it notices.
+WAIT_BRIEFLY: Final = """
+    SELECT set_config('lock_timeout', '2000', true)
 """
 
 
@@ -253,7 +259,11 @@ def select_lapsed(conn: Connection, *, limit: int) -> list[HeldJob]:
 
 
 def select_held(conn: Connection, worker: str) -> list[HeldJob]:
-    """Running jobs in the hands of one worker process, locked."""
+    """Running jobs in the hands of one worker process, locked.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: After `WAIT_BRIEFLY`, a row is still locked.
+    """
     return [HeldJob(*row) for row in conn.execute(SELECT_HELD, {"worker": worker})]
 
 

@@ -1,19 +1,43 @@
-"""Worker processes: who lives, on which queues."""
+"""Processes: who lives, in which role, on which queues, and how each is."""
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
 
 from shared.db import Connection
 
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of ours; `role` is worker, relay or scheduler."""
+
+    id: str
+    host: str
+    pid: int
+    role: str
+    queues: Sequence[str] = ()
+    threads: int = 1
+
+
 UPSERT_PROCESS: Final = """
-    INSERT INTO "WorkerProcess" ("id", "host", "pid", "queues", "threads")
-    VALUES (%(id)s, %(host)s, %(pid)s, %(queues)s::text[], %(threads)s)
-    ON CONFLICT ("id") DO UPDATE SET "seenAt" = now()
+    INSERT INTO "WorkerProcess" ("id", "host", "pid", "role", "queues", "threads", "figures")
+    VALUES (%(id)s, %(host)s, %(pid)s, %(role)s, %(queues)s::text[], %(threads)s, %(figures)s)
+    ON CONFLICT ("id") DO UPDATE SET "seenAt" = now(), "figures" = excluded."figures"
 """
 
 
-def upsert_process(conn: Connection, process: dict[str, object]) -> None:
-    """Say that a worker process lives: its id, host, pid, queues and threads."""
-    conn.execute(UPSERT_PROCESS, process)
+def upsert_process(conn: Connection, process: Process, figures: Mapping[str, Any]) -> None:
+    """Say that a process lives, and how it is.
+
+    Args:
+        conn: A connection in the relay's role.
+        process: Who; the same id is the same row.
+        figures: How it is, by names with their unit last: rssBytes, cpuS, threadsAlive ...
+    """
+    values = asdict(process) | {"queues": list(process.queues), "figures": Jsonb(dict(figures))}
+    conn.execute(UPSERT_PROCESS, values)
 
 
 DELETE_PROCESS: Final = """
@@ -22,7 +46,7 @@ DELETE_PROCESS: Final = """
 
 
 def delete_process(conn: Connection, worker_id: str) -> None:
-    """Say that a worker process has ended."""
+    """Say that a process has ended."""
     conn.execute(DELETE_PROCESS, {"id": worker_id})
 
 
@@ -36,13 +60,93 @@ def delete_silent(conn: Connection, *, silent_s: float) -> int:
     return conn.execute(DELETE_SILENT, {"silent_s": silent_s}).rowcount
 
 
-COUNT_PROCESSES: Final = """
-    SELECT count(*) FROM "WorkerProcess" WHERE "seenAt" > now() - interval '20 seconds'
+@dataclass(frozen=True, slots=True)
+class QueueLoad:
+    """What the size of a queue's crew is decided by.
+
+    Attributes:
+        queue: Its name.
+        ready: Jobs that are due and not begun; counted up to the limit given.
+        running: Jobs that are being done.
+        oldest_s: For how long the oldest ready job has been due; 0 without one.
+        processes: Worker processes heard of lately.
+        threads: Their threads.
+    """
+
+    queue: str
+    ready: int
+    running: int
+    oldest_s: float
+    processes: int
+    threads: int
+
+
+# Counted up to a limit, and the oldest looked for among the heads of at most as many lanes as
+# wait, one probe each: what it costs does not grow with the number of jobs that wait. What no
+# process could do, because it is on hold, is no reason to start one.
+SELECT_LOADS: Final = """
+    WITH RECURSIVE lane AS (
+        (SELECT q."queue", h."tenantId", h."job", h."limitKey", h."priority", h."dueAt", 1 AS "n"
+         FROM unnest(%(queues)s::text[]) AS q("queue")
+         CROSS JOIN LATERAL (
+             SELECT o.* FROM "JobOutbox" o WHERE o."queue" = q."queue"
+             ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1) h)
+        UNION ALL
+        SELECT l."queue", h."tenantId", h."job", h."limitKey", h."priority", h."dueAt", l."n" + 1
+        FROM lane l CROSS JOIN LATERAL (
+            SELECT o.* FROM "JobOutbox" o
+            WHERE o."queue" = l."queue"
+              AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (l."tenantId", l."job", l."limitKey", l."priority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1) h
+        WHERE l."n" < %(limit)s
+    ), free AS (
+        SELECT l.* FROM lane l WHERE l."dueAt" <= now() AND NOT EXISTS (
+            SELECT FROM "JobHold" h WHERE coalesce(h."queue", l."queue") = l."queue"
+              AND coalesce(h."tenantId", l."tenantId") = l."tenantId"
+              AND coalesce(h."job", l."job") = l."job")
+    ), waiting AS (
+        SELECT f."queue", sum(c."ready") AS "ready", min(f."dueAt") AS "oldest"
+        FROM free f CROSS JOIN LATERAL (
+            SELECT count(*) AS "ready" FROM (
+                SELECT FROM "JobOutbox" o
+                WHERE o."queue" = f."queue" AND o."tenantId" = f."tenantId"
+                  AND o."job" = f."job" AND o."limitKey" = f."limitKey"
+                  AND o."priority" = f."priority" AND o."dueAt" <= now()
+                LIMIT %(ready_max)s) counted) c
+        GROUP BY 1
+    ), flying AS (
+        SELECT f."queue", count(*) FILTER (WHERE j."state" = 'PENDING') AS "queued",
+               count(*) FILTER (WHERE j."state" = 'RUNNING') AS "running",
+               min(j."dueAt") FILTER (WHERE j."state" = 'PENDING') AS "oldest"
+        FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
+        WHERE f."queue" = ANY(%(queues)s::text[]) GROUP BY 1
+    ), serving AS (
+        SELECT s."queue", count(*) AS "processes", sum(p."threads") AS "threads"
+        FROM "WorkerProcess" p CROSS JOIN LATERAL unnest(p."queues") AS s("queue")
+        WHERE p."role" = 'worker' AND p."seenAt" > now() - interval '20 seconds' GROUP BY 1
+    )
+    SELECT q."queue", (coalesce(w."ready", 0) + coalesce(f."queued", 0))::bigint,
+           coalesce(f."running", 0),
+           coalesce(extract(epoch FROM now() - least(w."oldest", f."oldest")), 0)::float8,
+           coalesce(s."processes", 0), coalesce(s."threads", 0)
+    FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q("queue", "place")
+    LEFT JOIN waiting w USING ("queue") LEFT JOIN flying f USING ("queue")
+    LEFT JOIN serving s USING ("queue")
+    ORDER BY q."place"
 """
 
 
-def count_processes(conn: Connection) -> int:
-    """How many worker processes were heard of lately."""
-    row = conn.execute(COUNT_PROCESSES).fetchone()
-    assert row is not None, "an aggregate yields a row"
-    return int(row[0])
+def select_loads(
+    conn: Connection, queues: Sequence[str], *, ready_max: int = 1_000, lanes_max: int = 1_000
+) -> list[QueueLoad]:
+    """What these queues hold and who serves them, in the order given.
+
+    Args:
+        conn: A connection in the relay's role.
+        queues: Names.
+        ready_max: Waiting jobs of one lane are counted up to this.
+        lanes_max: Lanes of one queue are looked at up to this.
+    """
+    values = {"queues": list(queues), "ready_max": ready_max, "limit": lanes_max}
+    return [QueueLoad(*row) for row in conn.execute(SELECT_LOADS, values)]

@@ -17,6 +17,7 @@ from tests.factories import rows
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 60.0
+ALIVE = """SELECT 1 FROM "WorkerProcess" WHERE "role" = 'worker'"""
 
 
 class Plant:
@@ -54,7 +55,7 @@ class Plant:
                 stderr=subprocess.DEVNULL,
             )
         )
-        self.until(lambda: len(rows('SELECT 1 FROM "WorkerProcess"')) >= processes)
+        self.until(lambda: len(rows(ALIVE)) >= processes)
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes that live now."""

@@ -1,0 +1,49 @@
+"""What a supervisor and its children say to each other, and how both hear what people say.
+
+A child writes one byte at a time to its supervisor's pipe. People send signals: SIGTERM and
+SIGINT stop, SIGHUP asks a supervisor to restart its children one by one.
+"""
+
+import contextlib
+import os
+import select
+import signal
+from typing import Final
+
+ALIVE: Final = b"."
+READY: Final = b"R"  # connected, and taking jobs
+WORN: Final = b"W"  # too large or too old: replace me
+BROKEN: Final = b"B"  # a thread of mine is dead: I am ending
+
+# Exit codes of a child that ended in order, but not well.
+THREAD_DEAD: Final = 70
+UNSETTLED: Final = 75  # the ledger could not be told what goes back
+
+STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+class Bell:
+    """Signals as bytes in a pipe: no lock that the interrupted code may hold is ever taken."""
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self.fd, self._rope = os.pipe()
+        for end in (self.fd, self._rope):
+            os.set_blocking(end, False)
+        for number in numbers:
+            signal.signal(number, self._ring)
+
+    def _ring(self, number: int, _: object) -> None:
+        with contextlib.suppress(BlockingIOError):  # a storm: enough of them wait to be heard
+            os.write(self._rope, bytes([number]))
+
+    def heard(self) -> set[signal.Signals]:
+        """The signals that came since the last call."""
+        try:
+            return {signal.Signals(number) for number in os.read(self.fd, 65_536)}
+        except BlockingIOError:
+            return set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a signal. Returns whether one came."""
+        select.select([self.fd], [], [], timeout_s)
+        return bool(self.heard())
