@@ -287,7 +287,8 @@ def test_each_rule_says_who_is_woken_up_and_what_to_do_first():
         assert rule.keys() == {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in {"page", "warn"}
         anchor = rule["annotations"]["runbook"].partition("README#")[2]
-        assert f"\n## {anchor}" in readme, rule["alert"]
+        heading = anchor.replace("-", " ")
+        assert f"\n## {heading}\n" in readme, rule["alert"]
 
 
 def test_pages_are_answered_to_several_clients_at_once(web):
