@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+MINUTES ?= 30
+SEED ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -12,7 +14,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench soak lock clean
 
 help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
@@ -20,6 +22,7 @@ help:
 	@echo 'make test     all tests; ARGS="-k name" for some'
 	@echo 'make check    format, lint, types'
 	@echo 'make bench    the benchmarks, each beside its floor'
+	@echo 'make soak     faults in random order while jobs flow; MINUTES=30 SEED=7'
 	@echo 'make lock     requirements.lock anew, from pyproject.toml'
 	@echo 'make clean    remove what make made; data in .ailydian stays'
 
@@ -51,6 +54,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/ailydian bench all
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # No addresses, no comments: where packages come from is pip's configuration, not the lock's.
 lock:

@@ -1464,6 +1464,8 @@ BEGIN
             CHECK (jsonb_typeof(VALUE) = 'object' AND pg_column_size(VALUE) <= 131072);
         CREATE DOMAIN "JobPriority" AS SMALLINT
             CONSTRAINT "JobPriority_check" CHECK (VALUE BETWEEN -9 AND 9);
+        CREATE DOMAIN "JobLimitKey" AS TEXT
+            CONSTRAINT "JobLimitKey_check" CHECK (length(VALUE) <= 256);
         CREATE DOMAIN "JobCost" AS INTEGER CONSTRAINT "JobCost_check" CHECK (VALUE >= 0);
     END IF;
 END $$;
@@ -1477,7 +1479,7 @@ CREATE TABLE IF NOT EXISTS "Job" (
     "schemaVersion" INTEGER NOT NULL DEFAULT 1,
     "key"           TEXT,
     "priority"      "JobPriority" NOT NULL DEFAULT 0,
-    "limitKey"      TEXT NOT NULL DEFAULT '',
+    "limitKey"      "JobLimitKey" NOT NULL DEFAULT '',
     "cost"          "JobCost" NOT NULL DEFAULT 1,
     "parentId"      TEXT,
     "stepId"        TEXT,

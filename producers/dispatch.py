@@ -165,7 +165,8 @@ def free(limit: Limit, flying: int, unclaimed: int, spent_s: float) -> tuple[flo
     if limit.concurrency_max is not None:
         rows = max(0, limit.concurrency_max - flying)
     if limit.rate_per_s is not None:
-        burst_s = max(limit.burst / limit.rate_per_s, LOOK_S)
+        # A look comes late for what is free: by so much the next may come early.
+        burst_s = limit.burst / limit.rate_per_s + LOOK_S
         units = (burst_s - spent_s) * limit.rate_per_s
         if limit.unit == "cost":
             # What goes last may cost more than is left: the debt is waited for afterwards.
@@ -177,28 +178,36 @@ def free(limit: Limit, flying: int, unclaimed: int, spent_s: float) -> tuple[flo
 
 
 def _caps(due: Sequence[Lane], rules: Rules, use: Use) -> dict[int, tuple[int, float]]:
-    """The most rows and cost of each lane: what a counter has free is divided between its lanes."""
-    of_lane = {id(lane): rules.of(lane) for lane in due}
+    """The most rows and cost of each lane: what a counter has free is divided between its lanes.
+
+    A lane that some counter forbids takes no part in what the others divide: it could not use it,
+    and would keep those behind it waiting.
+    """
+    unbounded = (2**31 - 1, math.inf)
+    caps: dict[int, tuple[int, float]] = {id(lane): unbounded for lane in due}
     sharing: dict[Counter, list[int]] = defaultdict(list)
     limits: dict[Counter, Limit] = {}
     for lane in due:
-        for limit, where in of_lane[id(lane)]:
+        for limit, where in rules.of(lane):
             sharing[where].append(id(lane))
             limits[where] = limit
-    unbounded = (2**31 - 1, math.inf)
-    caps: dict[int, tuple[int, float]] = {id(lane): unbounded for lane in due}
-    for where, counted in sharing.items():
+    left = {}
+    for where, lanes in sharing.items():
         flying, unclaimed = _flying(limits[where], where, use.flying)
-        rows, cost = free(limits[where], flying, unclaimed, use.spent_s.get(where, 0.0))
-        for rank, lane_id in enumerate(counted):
-            most, cost_most = caps[lane_id]
-            if rows < math.inf:
-                most = min(most, int(rows) // len(counted) + (rank < int(rows) % len(counted)))
-            if cost < math.inf:
-                # Never nothing while something is free, or a lane could starve behind many.
-                cost_most = min(cost_most, cost / len(counted)) if rank < cost else 0.0
-                most = most if cost_most > 0 else 0
-            caps[lane_id] = most, cost_most
+        left[where] = free(limits[where], flying, unclaimed, use.spent_s.get(where, 0.0))
+        if left[where][0] < 1 or left[where][1] <= 0:
+            caps.update(dict.fromkeys(lanes, (0, 0.0)))
+    for where, lanes in sharing.items():
+        rows, cost = left[where]
+        able = {str(lane): caps[lane][0] for lane in lanes if caps[lane][0]}
+        if rows < math.inf:
+            granted = divide(int(rows), able)
+            for lane_id in able:
+                caps[int(lane_id)] = granted.get(lane_id, 0), caps[int(lane_id)][1]
+        if cost < math.inf:
+            for lane_id in able:
+                most, cost_most = caps[int(lane_id)]
+                caps[int(lane_id)] = most, min(cost_most, cost / len(able))
     return caps
 
 

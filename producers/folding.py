@@ -36,6 +36,8 @@ def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> Folded:
             folded, ended = events.fold(conn, limit=limit)
             if ended:
                 batches.finish(conn, ended)
+            # COMMIT itself waits in the line of those who notify; that must not be cut short.
+            events.wait_briefly(conn, 0.0)
     except (LockNotAvailable, DeadlockDetected):
         return nothing
     return folded

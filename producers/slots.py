@@ -196,10 +196,14 @@ def _first_not_due(schedule_id: str, timing: Timing, slot: datetime, now: dateti
 
 
 def _refuse_malformed(cron: str, fields: list[str]) -> None:
-    if len(cron) > CRON_CHARS_MAX or len(fields) not in (5, 6):
+    if len(cron) > CRON_CHARS_MAX:
+        raise CronRefused(
+            f"The cron expression has {len(cron):,} characters; {CRON_CHARS_MAX} is enough for all."
+        )
+    if len(fields) not in (5, 6):
         raise CronRefused(
             f"A cron expression has 5 fields (minute hour day-of-month month day-of-week), or 6 "
-            f"with the seconds in front; {cron[:CRON_CHARS_MAX]!r} has {len(fields)}."
+            f"with the seconds in front; {cron!r} has {len(fields)}."
         )
     for position, text in enumerate(fields, start=6 - len(fields)):
         alone = ["*"] * 6

@@ -11,6 +11,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool.base import AttemptWithBackoff
 
 from shared.errors import ConfigurationBroken, ServerUnavailable
 from shared.ids import TenantId
@@ -39,6 +40,9 @@ _REDOABLE = "SET LOCAL synchronous_commit = off; "
 
 
 _REPLACE_EVERY_S = 1.0
+# The library doubles its pause from try to try, without an end: after a restart of three seconds
+# fifteen would pass. It tries once a second.
+AttemptWithBackoff.DELAY_BACKOFF = 1.0
 
 
 class _Stack(deque[Connection]):

@@ -10,7 +10,6 @@ from shared.queries import attempts
 from shared.queries.flights import HeldJob
 
 CRASHES_MAX = 3
-AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,9 @@ def take_back(
     """Take running jobs back from a worker that is gone.
 
     A job that was being done counts the crash as an attempt; the third crash makes it a dead
-    letter, `poison`. A job that was only held goes back as if nothing had happened.
+    letter, `poison`. That its process had to be killed, for it ignored its time limit, is a crash
+    as well: such a job is done alone from then on, where it takes no neighbour with it. A job that
+    was only held goes back as if nothing had happened.
 
     Args:
         conn: A connection in the relay's role, with the jobs locked.
@@ -63,13 +64,14 @@ def take_back(
             signal=ended.signal,
             exit_code=ended.code,
             peak_bytes=ended.peak_bytes,
+            killed=True,
         )
-        poison = verdict == "crashed" and job.crashes + 1 >= CRASHES_MAX
+        poison = job.crashes + 1 >= CRASHES_MAX
         if job.job_id not in crashed:
             again += attempts.give_back(conn, [(job.job_id, job.fence)])
         elif poison or job.attempt >= job.attempts_max:
             reason = "poison" if poison else "exhausted"
             buried += attempts.bury(conn, ending, reason=reason)
         else:
-            again += attempts.retry(conn, ending, delay_s=AGAIN_S)
+            again += attempts.retry(conn, ending, delay_s=0.0)
     return again, buried

@@ -19,6 +19,7 @@ from shared.ids import JobId, StepId, TenantId
 from shared.queries import outbox as queries
 
 PAYLOAD_BYTES_MAX = 64 * 1024
+LIMIT_KEY_CHARS_MAX = 256
 
 # The job whose actor runs in this thread: follow-ups name it as their parent.
 current_job: ContextVar[JobId | None] = ContextVar("current_job", default=None)
@@ -124,7 +125,7 @@ def publish_many(
             schema_version=job.schema_version,
             key=job.key() if keys is None else keys[position],
             attempts_max=job.attempts_max,
-            limit_key=job.limit_key(),
+            limit_key=_limit_key_of(job),
             cost=job.cost(),
         )
         for position, job in enumerate(jobs)
@@ -162,6 +163,16 @@ def payload_of(job: Contract) -> str:
     if "\\u0000" in payload:
         raise PayloadRefused(f"{job.actor_name}: a text holds NUL, which Postgres cannot store.")
     return payload
+
+
+def _limit_key_of(job: Contract) -> str:
+    key = job.limit_key()
+    if len(key) > LIMIT_KEY_CHARS_MAX:
+        raise PayloadRefused(
+            f"{job.actor_name}: its limit key has {len(key):,} characters, at most "
+            f"{LIMIT_KEY_CHARS_MAX} fit; hash it."
+        )
+    return key
 
 
 def refusal(error: psycopg.Error) -> Exception:

@@ -59,6 +59,8 @@ def _change(
             if paused:
                 changed = holds.put(conn, hold, held_by=session.actor())
             else:
+                # What workers have dropped meanwhile goes on at once, not when it is missed.
+                holds.withdraw(conn)
                 changed = holds.delete(conn, hold)
             if changed:
                 act = "jobs.pause" if paused else "jobs.resume"

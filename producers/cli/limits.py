@@ -29,9 +29,9 @@ def limits() -> None:
 @click.option("--tier", type=TIER, help="Of each tenant of this tier that has none of its own.")
 @click.option("--job", type=JOB, help="Of this kind of job; otherwise all kinds count together.")
 @click.option("--per-key", is_flag=True, help="Of each limit key; jobs without a key are free.")
-@click.option("--concurrency", type=click.IntRange(1), help="In flight at once.")
+@click.option("--concurrency", type=click.IntRange(1, 2**31 - 1), help="In flight at once.")
 @click.option("--rate", type=RATE, metavar="N/s", help="Starts a second, in the long run.")
-@click.option("--burst", type=click.FloatRange(1), default=1.0, help="At once after a pause.")
+@click.option("--burst", type=click.FloatRange(1, 1e9), default=1.0, help="At once after a pause.")
 @click.option("--by-cost", is_flag=True, help="The rate counts the jobs' cost, such as tokens.")
 @json_option
 def set_limit(as_json: bool, slug: str | None, **options: Any) -> None:  # noqa: ANN401

@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._send(*page())
         except ConnectionError:
-            log.info("web.client_left", path=self.path)
+            log.debug("web.client_left", path=self.path)
 
     do_HEAD = do_GET  # noqa: N815 - as above
 

@@ -73,7 +73,7 @@ def give_back(conn: Connection, held: Sequence[tuple[JobId, int]]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ended that did not end well."""
+    """How an attempt ended that did not end well; `killed`: its process ended with it."""
 
     job_id: JobId
     fence: int
@@ -85,16 +85,19 @@ class Ending:
     signal: str | None = None
     exit_code: int | None = None
     peak_bytes: int | None = None
+    killed: bool = False
 
 
-# The attempt that ends is noted, whatever follows from it; of looks that use up no attempt only
-# the first, for a parked job may look for weeks.
+# The attempt that ends is noted, whatever follows from it; of looks that use up no attempt only the
+# first, for a parked job may look for weeks. A job whose process was killed keeps its place in the
+# queue: it has waited its time.
 RETRY: Final = """
     WITH ended AS (
         UPDATE "Job" j
         SET "state" = 'PENDING', "waitingFor" = %(waiting_for)s, "leaseUntil" = NULL,
-            "dueAt" = now() + %(delay_s)s::float8 * interval '1 second', "error" = %(error)s,
-            "crashes" = j."crashes" + (%(verdict)s = 'crashed')::int,
+            "dueAt" = CASE WHEN %(killed)s THEN j."dueAt"
+                ELSE now() + %(delay_s)s::float8 * interval '1 second' END, "error" = %(error)s,
+            "crashes" = j."crashes" + %(killed)s::bool::int,
             "attempt" = j."attempt" - (%(uncounted)s::bool)::int
         WHERE j."id" = %(job_id)s AND j."fence" = %(fence)s AND j."state" = 'RUNNING'
         RETURNING j.*
@@ -136,7 +139,7 @@ def retry(
     Args:
         conn: A connection in the relay's role.
         ending: What happened.
-        delay_s: Seconds until the next attempt.
+        delay_s: Seconds until the next attempt; of no meaning where the process was killed.
         waiting_for: What the job waits for, shown to operators.
         uncounted: Whether this attempt does not use up one of `attempts_max`.
 
@@ -152,7 +155,7 @@ BURY: Final = """
         UPDATE "Job" j
         SET "state" = 'DEAD', "leaseUntil" = NULL, "finishedAt" = clock_timestamp(),
             "waitingFor" = NULL, "error" = %(error)s,
-            "crashes" = j."crashes" + (%(verdict)s = 'crashed')::int
+            "crashes" = j."crashes" + %(killed)s::bool::int
         WHERE j."id" = %(job_id)s AND j."fence" = %(fence)s AND j."state" = 'RUNNING'
         RETURNING j.*
     ), landed AS (
@@ -201,5 +204,6 @@ def _values(ending: Ending) -> dict[str, object]:
         "signal": ending.signal,
         "exit_code": ending.exit_code,
         "peak_bytes": ending.peak_bytes,
+        "killed": ending.killed,
         "traceback": None if ending.traceback is None else ending.traceback.replace("\0", "\\0"),
     }

@@ -124,12 +124,13 @@ def insert_jobs(conn: Connection, rows: Sequence[NewJob], common: Circumstances)
 
 
 # A message wakes up one attempt of one job: a job that has moved on since is left alone. The
-# state is PENDING until the claim, so a second copy of the message finds nothing. What was paused
-# while it lay in Redis is left as well: the relay takes it back.
+# state is PENDING until the claim, so a second copy of the message finds nothing; one that waits in
+# the outbox again, given back or parked, is begun by its next message alone. What was paused while
+# it lay in Redis is left as well: the relay takes it back.
 CLAIM: Final = """
     WITH mine AS (
         SELECT j."id" FROM unnest(%(ids)s::text[], %(attempts)s::int[]) AS m("id", "attempt")
-        JOIN "Job" j ON j."id" = m."id"
+        JOIN "Job" j ON j."id" = m."id" JOIN "JobFlight" f ON f."jobId" = j."id"
         WHERE j."state" = 'PENDING' AND j."attempt" = m."attempt" AND NOT EXISTS (
             SELECT FROM "JobHold" h
             WHERE (h."queue" IS NULL OR h."queue" = j."queue")

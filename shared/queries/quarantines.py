@@ -1,5 +1,6 @@
 """Quarantined messages: bytes from Redis that are none of ours. In the relay's role."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,13 +37,14 @@ class BadMessage:
 
 
 INSERT_QUARANTINED: Final = """
-    INSERT INTO "Quarantine" ("queue", "reason", "message", "bytes", "sha256")
-    SELECT %(queue)s, q."reason", q."message", q."bytes", q."sha256"
+    INSERT INTO "Quarantine" ("queue", "reason", "message", "bytes", "sha256", "seen")
+    SELECT %(queue)s, q."reason", q."message", q."bytes", q."sha256", q."seen"
     FROM unnest(%(reasons)s::text[], %(messages)s::bytea[], %(bytes)s::bigint[],
-                %(hashes)s::text[]) AS q("reason", "message", "bytes", "sha256")
+                %(hashes)s::text[], %(seen)s::bigint[])
+         AS q("reason", "message", "bytes", "sha256", "seen")
     ORDER BY q."sha256"
     ON CONFLICT ("queue", "sha256") DO UPDATE
-    SET "seen" = "Quarantine"."seen" + 1, "seenAt" = now()
+    SET "seen" = "Quarantine"."seen" + excluded."seen", "seenAt" = now()
 """
 
 
@@ -52,6 +54,7 @@ def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessa
     The same bytes again are only counted. Of more than `KEPT_MAX` messages the oldest go: a flood
     of nonsense does not fill the disk.
     """
+    seen = Counter(message.sha256 for message in messages)
     messages = list({message.sha256: message for message in messages}.values())
     values: dict[str, object] = {
         "queue": queue,
@@ -59,6 +62,7 @@ def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessa
         "messages": [message.head for message in messages],
         "bytes": [message.size for message in messages],
         "hashes": [message.sha256 for message in messages],
+        "seen": [seen[message.sha256] for message in messages],
     }
     conn.execute(INSERT_QUARANTINED, values)
     if any(message.sha256.startswith(_LOOKS) for message in messages[:1]):

@@ -16,6 +16,7 @@ from statistics import median
 
 import redis
 
+from producers.relay import RULES_EVERY_S
 from shared import db
 from shared.contracts import Probe
 from shared.db import Role
@@ -75,6 +76,7 @@ class Bench:
     def hold(self) -> None:
         """Pause the queue and wait until nothing is in flight."""
         self._here.sql(HOLD, QUEUE)
+        time.sleep(2 * RULES_EVERY_S)  # so long the relay may go by what it knew
         harness.until(
             lambda: self._here.sql('SELECT count(*) FROM "JobFlight"') == [(0,)], "the hold"
         )

@@ -1,8 +1,8 @@
 """What the system survives while jobs flow: kills, wipes, crashes of Postgres, Redis away, fuzz.
 
-Every job writes one row in the transaction of its receipt. Lost is a job that has not COMPLETED
-in the end, doubled one with a second row. The faults come at random moments; `--seed` repeats
-them, as far as a machine repeats itself.
+Every job writes one row in the transaction of its receipt. Lost is a job that has not ended, or
+ended without its row; doubled one with a second row. The faults come at random moments; `--seed`
+repeats them, as far as a machine repeats itself.
 """
 
 import json
@@ -99,6 +99,7 @@ def outcome(here: World, jobs: int) -> list[Figure]:
     """Wait until all has ended, and say what was lost or done twice."""
     harness.until(lambda: counts(here)[1] >= jobs or _stuck(here), "the last job", every_s=0.5)
     accepted, completed, _ = counts(here)
+    [(dead,)] = here.sql("""SELECT count(*) FROM "Job" WHERE "state" = 'DEAD'""")
     [(twice,)] = here.sql("""SELECT count(*) - count(DISTINCT "jobId") FROM "ProbeEntry" """)
     [(without,)] = here.sql(
         """SELECT count(*) FROM "Job" j WHERE j."state" = 'COMPLETED'
@@ -106,7 +107,8 @@ def outcome(here: World, jobs: int) -> list[Figure]:
     )
     return [
         Figure("jobs", accepted, ""),
-        Figure("lost", jobs - completed + without, "jobs", 0, at_most=True, gates=True),
+        Figure("lost", jobs - completed - dead + without, "jobs", 0, at_most=True, gates=True),
+        Figure("dead letters, for a third crash", dead, "jobs"),
         Figure("doubled", twice, "effects", 0, at_most=True, gates=True),
     ]
 

@@ -184,7 +184,7 @@ def test_a_rate_is_exact_over_many_looks(rate, looks, costs, by_cost):
         spent_until = max(spent_until, now) + spent.get(where, 0.0)
         started += sum(each.cost for each in taken) if by_cost else len(taken)
 
-    burst = max(1.0, rate * dispatch.LOOK_S)
+    burst = 1.0 + rate * dispatch.LOOK_S
     debt = max(costs) if by_cost else 1
     first = looks[0]  # nothing was free before the first look
     assert started <= rate * (now - first) + burst + debt + 1e-6

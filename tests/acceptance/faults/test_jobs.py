@@ -1,4 +1,4 @@
-"""What goes wrong in production, done on purpose: nothing is lost, nothing happens twice."""
+"""Jobs that misbehave, messages that are none: each is stopped alone, and its neighbours live."""
 
 import random
 import secrets
@@ -11,85 +11,16 @@ from tests.acceptance.conftest import all_ended, states
 from tests.factories import job, make_tenant, publish_jobs, rows
 from tests.pills import Pill
 
-JOBS = 400
 
-
-def publish_effects(tenant, count=JOBS):
+def publish_effects(tenant, count):
     return publish_jobs(tenant, [Probe(n=n, mode="statement") for n in range(count)])
 
 
-def assert_each_effect_once(count=JOBS):
+def assert_each_effect_once(count):
     assert states() == {"COMPLETED": count}
     entries = rows('SELECT count(*), count(DISTINCT "jobId") FROM "ProbeEntry"')
     assert entries == [(count, count)]
     assert rows('SELECT 1 FROM "JobOutbox" UNION ALL SELECT 1 FROM "JobFlight"') == []
-
-
-def done() -> int:
-    return states().get("COMPLETED", 0)
-
-
-@pytest.mark.timeout(120)
-def test_workers_killed_at_any_moment_lose_and_double_nothing(plant):
-    tenant = make_tenant()
-    plant.start_relay()
-    plant.start_workers()
-
-    publish_effects(tenant)
-    for kill in range(1, 5):
-        plant.until(lambda kill=kill: done() >= kill * JOBS // 8)
-        plant.until(plant.workers)
-        random.choice(plant.workers()).kill()
-    plant.until(all_ended)
-
-    assert_each_effect_once()
-
-
-@pytest.mark.timeout(120)
-def test_a_redis_wiped_under_load_loses_nothing(plant):
-    tenant = make_tenant()
-    plant.start_relay()
-    plant.start_workers()
-    publish_effects(tenant)
-
-    with redis.Redis.from_url(plant.redis_url) as client:
-        for wipe in range(1, 4):
-            plant.until(lambda wipe=wipe: done() >= wipe * JOBS // 8)
-            client.flushdb()
-    plant.until(all_ended)
-
-    assert_each_effect_once()
-
-
-@pytest.mark.timeout(120)
-def test_redis_clients_cut_off_come_back(plant):
-    tenant = make_tenant()
-    plant.start_relay()
-    plant.start_workers()
-
-    with redis.Redis.from_url(plant.redis_url) as client:
-        for part in range(3):
-            client.client_kill_filter(_type="normal", skipme=True)
-            publish_jobs(tenant, [Probe(n=part * 100 + n, mode="statement") for n in range(100)])
-            plant.until(all_ended)
-
-    assert_each_effect_once(300)
-
-
-@pytest.mark.timeout(120)
-def test_every_wakeup_delivered_three_times_has_one_effect(plant):
-    tenant = make_tenant()
-    plant.start_relay()
-    publish_effects(tenant, 60)
-    with redis.Redis.from_url(plant.redis_url) as client:
-        plant.until(lambda: client.llen("ailydian:queue:maintenance") == 60)
-        messages = client.lrange("ailydian:queue:maintenance", 0, -1)
-        client.rpush("ailydian:queue:maintenance", *messages, *messages)
-
-    plant.start_workers()
-    plant.until(all_ended)
-
-    assert_each_effect_once(60)
 
 
 @pytest.mark.timeout(120)
