@@ -10,6 +10,7 @@ from shared.queries import attempts
 from shared.queries.flights import HeldJob
 
 CRASHES_MAX = 3
+AFTER_HANG_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +74,5 @@ def take_back(
             reason = "poison" if poison else "exhausted"
             buried += attempts.bury(conn, ending, reason=reason)
         else:
-            again += attempts.retry(conn, ending, delay_s=0.0)
+            again += attempts.retry(conn, ending, delay_s=AFTER_HANG_S)
     return again, buried

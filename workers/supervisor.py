@@ -14,6 +14,7 @@ import selectors
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import psycopg
 import structlog
@@ -37,8 +38,29 @@ OVERTIME_S = 5.0
 SILENT_S = 30.0
 AFTER_GRACE_S = 5.0
 STALLED_S = 5.0
+SECOND_LOOK_S = 2.0
 RESTART_S_MIN, RESTART_S_MAX = 0.1, 5.0
 PROCESSES_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """What a dead child may have left in the ledger; looked at from `at` on, monotonic seconds."""
+
+    worker_id: str
+    doing: frozenset[JobId]
+    kind: str
+    ended: Exit
+    at: float = 0.0
+    again: bool = False
+
+    @property
+    def error(self) -> str:
+        """What happened, for a person."""
+        if self.kind == "TimeLimitExceeded":
+            return "The job ignored its time limit, so its process was stopped."
+        signal_or_code = self.ended.signal and f"signal {self.ended.signal}"
+        return f"The worker process died: {signal_or_code or f'exit code {self.ended.code}'}."
 
 
 class Supervisor:
@@ -50,7 +72,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._selector = selectors.DefaultSelector()
         self._children: dict[str, Child] = {}
-        self._orphaned: list[tuple[str, frozenset[JobId], str, Exit]] = []
+        self._orphans: list[Orphan] = []
         self._pause_s = RESTART_S_MIN
         self._start_at = 0.0
         self._wanted = 0
@@ -184,35 +206,41 @@ class Supervisor:
             names = {"signal": ended.signal, "code": ended.code, "peak_bytes": ended.peak_bytes}
             log.error("worker.died", worker=child.worker_id, **names, lived_s=round(lived, 1))
         kind = "TimeLimitExceeded" if child.overdue else "WorkerCrashed"
-        self._orphaned.append((child.worker_id, doing, kind, ended))
+        self._orphans.append(Orphan(child.worker_id, doing, kind, ended))
 
     def _release_orphaned(self) -> None:
-        """Give back what dead children held; while Postgres is away, at the next look."""
-        while self._orphaned:
-            worker_id, doing, kind, ended = self._orphaned[0]
-            how = f"signal {ended.signal}" if ended.signal else f"exit code {ended.code}"
-            error = (
-                "The job ignored its time limit, so its process was stopped."
-                if kind == "TimeLimitExceeded"
-                else f"The worker process died: {how}."
-            )
+        """Give back what dead children held; what cannot be done now, at the next look."""
+        now = time.monotonic()
+        for orphan in [one for one in self._orphans if one.at <= now]:
             try:
-                first = flights.WAIT_BRIEFLY
-                with db.transaction(None, role=Role.RELAY, first=first) as conn:
-                    held = flights.select_held(conn, worker_id)
-                    leases.take_back(
-                        conn, held, crashed=doing, error_type=kind, error=error, ended=ended
-                    )
-                    workers.delete_process(conn, worker_id)
+                self._release(orphan)
             except ServerUnavailable as unavailable:
                 log.warning("postgres.away", error=str(unavailable))
                 return
             except psycopg.errors.LockNotAvailable:
-                log.warning("worker.still_locked", worker=worker_id)
+                log.warning("worker.still_locked", worker=orphan.worker_id)
                 return
-            if held:
-                log.warning("worker.released", worker=worker_id, held=len(held), crashed=len(doing))
-            self._orphaned.pop(0)
+            self._orphans.remove(orphan)
+            if not orphan.again:
+                # A claim that was on its way when its process died may have committed meanwhile.
+                later = replace(orphan, doing=frozenset(), at=now + SECOND_LOOK_S, again=True)
+                self._orphans.append(later)
+
+    def _release(self, orphan: Orphan) -> None:
+        with db.transaction(None, role=Role.RELAY, first=flights.WAIT_BRIEFLY) as conn:
+            held = flights.select_held(conn, orphan.worker_id)
+            leases.take_back(
+                conn,
+                held,
+                crashed=orphan.doing,
+                error_type=orphan.kind,
+                error=orphan.error,
+                ended=orphan.ended,
+            )
+            workers.delete_process(conn, orphan.worker_id)
+        if held:
+            crashed = len(orphan.doing)
+            log.warning("worker.released", worker=orphan.worker_id, held=len(held), crashed=crashed)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

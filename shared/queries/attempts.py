@@ -89,13 +89,13 @@ class Ending:
 
 
 # The attempt that ends is noted, whatever follows from it; of looks that use up no attempt only the
-# first, for a parked job may look for weeks. A job whose process was killed keeps its place in the
+# first, for a parked job may look for weeks. A job whose process crashed keeps its place in the
 # queue: it has waited its time.
 RETRY: Final = """
     WITH ended AS (
         UPDATE "Job" j
         SET "state" = 'PENDING', "waitingFor" = %(waiting_for)s, "leaseUntil" = NULL,
-            "dueAt" = CASE WHEN %(killed)s THEN j."dueAt"
+            "dueAt" = CASE WHEN %(verdict)s = 'crashed' THEN j."dueAt"
                 ELSE now() + %(delay_s)s::float8 * interval '1 second' END, "error" = %(error)s,
             "crashes" = j."crashes" + %(killed)s::bool::int,
             "attempt" = j."attempt" - (%(uncounted)s::bool)::int
@@ -139,7 +139,7 @@ def retry(
     Args:
         conn: A connection in the relay's role.
         ending: What happened.
-        delay_s: Seconds until the next attempt; of no meaning where the process was killed.
+        delay_s: Seconds until the next attempt; of no meaning where the process crashed.
         waiting_for: What the job waits for, shown to operators.
         uncounted: Whether this attempt does not use up one of `attempts_max`.
 
