@@ -156,7 +156,7 @@ def our_workers(here: World, numbers: Numbers) -> Iterator[None]:
     workers = here.start(
         "workers", "workers.supervisor", "--processes", "2", "--threads", "8", "--queue", QUEUE
     )
-    harness.until(lambda: here.sql('SELECT count(*) FROM "WorkerProcess"') == [(2,)], "our workers")
+    harness.until(lambda: here.sql(harness.WORKERS) == [(2,)], "our workers")
     for variant in VARIANTS.values():
         drain_ours(here, variant.make, tenants=variant.tenants, numbers=numbers.take(WARM_UP))
     yield

@@ -28,6 +28,7 @@ from shared.settings import Settings, read
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 600.0
+WORKERS = """SELECT count(*) FROM "WorkerProcess" WHERE "role" = 'worker'"""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

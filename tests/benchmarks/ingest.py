@@ -61,7 +61,7 @@ def ingest(here: World, paths: list[Path]) -> tuple[Run, float]:
     """Submit the files and wait for their vectors. Returns the run and the largest worker in MB."""
     relay = here.start("relay", "tests.benchmarks.relay_role")
     workers = here.start("workers", "workers.supervisor", "--processes", "2")
-    harness.until(lambda: here.sql('SELECT count(*) FROM "WorkerProcess"') == [(2,)], "workers")
+    harness.until(lambda: here.sql(harness.WORKERS) == [(2,)], "workers")
     before, client, began = here.cpu_s(), time.process_time(), time.monotonic()
     for start in range(0, len(paths), TOGETHER):
         with db.transaction(TENANT) as conn:

@@ -61,9 +61,7 @@ def main() -> None:
         harness.until(lambda: client.exists("ailydian:epoch") == 1, "relay")
         of_relay = calls_per_s(client)
         here.start("workers", "workers.supervisor", "--processes", str(PROCESSES))
-        harness.until(
-            lambda: here.sql('SELECT count(*) FROM "WorkerProcess"') == [(PROCESSES,)], "workers"
-        )
+        harness.until(lambda: here.sql(harness.WORKERS) == [(PROCESSES,)], "workers")
         latencies_ms(here, 10, first=0)
         of_worker = (calls_per_s(client) - of_relay) / PROCESSES
         [first, *_] = latencies_ms(here, 1, first=10)

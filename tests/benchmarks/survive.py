@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from statistics import median
 
 import psutil
@@ -248,7 +249,7 @@ def fuzz(rng: random.Random, jobs: int, faults: int) -> list[Figure]:
             began = time.monotonic()
             for start in range(first, first + jobs, 500):
                 publish(start, 500, lambda n: Probe(n=n, mode="statement"))
-                if bad := [message for message, _ in zip(noise, range(faults // (jobs // 500)))]:  # noqa: B905
+                if bad := list(islice(noise, faults // (jobs // 500))):
                     client.rpush(QUEUE, *bad)
             harness.until(lambda: counts(here)[1] >= first + jobs, "the jobs")  # noqa: B023
             seconds[dirty] = time.monotonic() - began
