@@ -21,6 +21,7 @@ from producers import archive
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Connection, Role
+from shared.queries import clock
 from shared.queries import retentions as queries
 from shared.queries.retentions import START, Keep, Place
 from shared.settings import Settings
@@ -164,7 +165,7 @@ class _Sweep:
 
     def _file(self, conn: Connection, kind: str, lines: Sequence[str]) -> None:
         if lines:
-            now = queries.select_now(conn)
+            now = clock.select_now(conn)
             self.swept.files.add(archive.append(self._folder, kind, lines, now))
 
 

@@ -23,7 +23,7 @@ from producers.cli.output import as_document, json_option, print_fields, print_j
 from producers.cli.values import DURATION, JOB, JSON_OBJECT, QUEUE
 from shared import db
 from shared.db import Role
-from shared.queries import dead_edits, dead_letters, replays
+from shared.queries import attempts, dead_edits, dead_letters, replays
 from shared.queries.dead_letters import Filters
 
 MEGABYTE = 1 << 20
@@ -64,7 +64,7 @@ def show_dead(job_id: str, as_json: bool) -> None:
         letter = dead_edits.select_letter(conn, rows[0].id) if rows else None
         if letter is None:
             raise JobNotFound(f"No dead job has the id {job_id!r}: see `ailydian dead list`.")
-        history = [as_document(one) for one in dead_edits.select_history(conn, rows[0].id)]
+        history = [as_document(one) for one in attempts.select_history(conn, rows[0].id)]
     document = as_document(rows[0]) | {
         "payload": letter.payload,
         "schemaVersion": letter.schema_version,
@@ -178,7 +178,7 @@ def _report(matched: int, verb: str, done: int, as_json: bool, *, dry_run: bool)
 
 def _told(attempt: dict[str, Any]) -> str:
     """An attempt's head line: what is known, and nothing of what is not."""
-    took, peak, code = attempt["tookS"], attempt["peakBytes"], attempt["exitCode"]
+    took, peak, code = attempt["tookSeconds"], attempt["peakBytes"], attempt["exitCode"]
     ended = f"{attempt['endedAt']:%Y-%m-%d %H:%M:%S}"
     facts = [
         f"attempt {attempt['attempt']}, {attempt['verdict']} {ended}",

@@ -16,7 +16,7 @@ from producers.cli.values import JOB, MOMENT, QUEUE, RATE
 from shared import db
 from shared.db import Role
 from shared.ids import JobId
-from shared.queries import dead_letters
+from shared.queries import clock, dead_letters
 from shared.queries import jobs as ledger
 from shared.queries.dead_letters import DeadRow, Filters
 
@@ -143,7 +143,7 @@ def pages(choice: Choice, first: int | None = None) -> Iterator[list[DeadRow]]:
         first: How many the first page has; None for as many as the others.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
-        now = dead_letters.select_now(conn)
+        now = clock.select_now(conn)
     wanted = replace(choice.wanted, until=min(choice.wanted.until or now, now))
     after: str | None = None
     size = min(first or choice.page, choice.page)

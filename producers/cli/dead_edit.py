@@ -11,7 +11,7 @@ from shared.contracts import Contract, contract_named
 from shared.db import Connection, Role
 from shared.errors import EditRefused
 from shared.outbox import payload_of
-from shared.queries import audit_logs, dead_edits, dead_letters
+from shared.queries import audit_logs, clock, dead_edits, dead_letters
 from shared.queries.audit_logs import Act
 from shared.queries.dead_edits import Edit, LetterRow
 from shared.queries.dead_letters import DeadRow, Filters
@@ -56,7 +56,7 @@ def edit(job_id: str, payload: dict[str, Any]) -> Changes:
 def _write(
     conn: Connection, row: DeadRow, letter: LetterRow, job: Contract, changes: Changes
 ) -> None:
-    now = dead_letters.select_now(conn)
+    now = clock.select_now(conn)
     diff = {"at": now.isoformat(), "by": session.actor(), "changes": changes}
     done = dead_edits.edit(
         conn,

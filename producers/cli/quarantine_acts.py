@@ -12,7 +12,7 @@ from producers.cli.dead_choice import regex_checked
 from shared import db
 from shared.broker import Wire
 from shared.db import Connection, Role
-from shared.queries import audit_logs, quarantines
+from shared.queries import audit_logs, clock, quarantines
 from shared.queries.audit_logs import Act
 from shared.queries.quarantines import Filters, TakenRow
 
@@ -73,7 +73,7 @@ def act(move: Move, verb: str, given: dict[str, Any]) -> tuple[int, int]:
 def _until_now(choice: dict[str, Any]) -> Filters:
     """What is sent again and comes back at once is not met twice."""
     with db.transaction(None, role=Role.RELAY) as conn:
-        now = quarantines.select_now(conn)
+        now = clock.select_now(conn)
     return Filters(**choice | {"until": min(choice["until"] or now, now)})
 
 

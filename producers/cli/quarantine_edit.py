@@ -12,7 +12,7 @@ from shared.broker import Wire
 from shared.db import Role
 from shared.errors import EditRefused, PayloadRefused
 from shared.ids import JobId
-from shared.queries import audit_logs, dead_letters, jobs, quarantines
+from shared.queries import audit_logs, clock, jobs, quarantines
 from shared.queries.audit_logs import Act
 from shared.settings import settings
 
@@ -57,7 +57,7 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
             "head": ascii(row.message[:_SHOWN]),
         }
         changes = {"before": before, "after": {"sha256": sha256, "job": job_id, "attempt": attempt}}
-        now = dead_letters.select_now(conn)
+        now = clock.select_now(conn)
         diff = {"at": now.isoformat(), "by": session.actor(), "changes": changes}
         try:
             done = quarantines.edit(conn, row, message, sha256, diff)

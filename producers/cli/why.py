@@ -13,12 +13,13 @@ from producers.cli.output import as_document, print_fields
 from producers.dispatch import Rules
 from shared import db, tracing
 from shared.db import Connection, Role
-from shared.queries import dead_letters, holds, limits, lives
+from shared.queries import attempts, dead_letters, holds, limits, lives
 from shared.queries import jobs as ledger
+from shared.queries.attempts import AttemptRow
 from shared.queries.flights import Lane
 from shared.queries.holds import HoldRow
 from shared.queries.jobs import JobRow
-from shared.queries.lives import Act, Descendant, Origin, Try
+from shared.queries.lives import Act, Descendant, Origin
 
 DEPTH_MAX = 8
 ROWS_MAX = 1_000
@@ -32,7 +33,7 @@ class Life:
     row: JobRow
     origin: Origin
     parent: JobRow | None
-    tries: list[Try]
+    tries: list[AttemptRow]
     acts: list[Act]
     letter: dead_letters.DeadRow | None
     descendants: list[Descendant]
@@ -45,7 +46,7 @@ def read(row: JobRow) -> Life:
         origin = lives.select_origin(conn, row.id)
         assert origin is not None, "it was there a moment ago"
         parents = ledger.select_by_ids(conn, [row.parent_id] if row.parent_id else [])
-        tries = lives.select_tries(conn, row.id, limit=ROWS_MAX)
+        tries = attempts.select_history(conn, row.id, limit=ROWS_MAX)
         letters = dead_letters.select_dead(conn, dead_letters.Filters(), ids=[row.id], limit=1)
         below = lives.select_descendants(conn, row.id, depth=DEPTH_MAX, limit=ROWS_MAX)
         waits = _waits(conn, row, origin)
@@ -133,7 +134,7 @@ def _circumstances(origin: Origin) -> Iterable[str]:
         yield f"counted by limits under {origin.limit_key!r}, at a cost of {origin.cost}"
 
 
-def _attempt(one: Try) -> str:
+def _attempt(one: AttemptRow) -> str:
     took = f" after {one.took_seconds:.3f} s" if one.took_seconds is not None else ""
     notes = [
         one.signal and f"signal {one.signal}",

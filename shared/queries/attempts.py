@@ -1,10 +1,13 @@
-"""How attempts end in the ledger: complete, retry, bury, give back. Each ending is one event.
+"""Attempts: how they end (complete, retry, bury, give back), and those that did not end well.
+
+Each ending is one event.
 
 Lock order in every statement: "Job" rows by id, then "JobFlight", then "JobOutbox".
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from shared.db import Connection
@@ -207,3 +210,37 @@ def _values(ending: Ending) -> dict[str, object]:
         "killed": ending.killed,
         "traceback": None if ending.traceback is None else ending.traceback.replace("\0", "\\0"),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One attempt that did not end well; `peak_bytes` is its process's peak of memory."""
+
+    attempt: int
+    verdict: str
+    error_type: str | None
+    error: str | None
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+    took_seconds: float | None
+    signal: str | None
+    exit_code: int | None
+    peak_bytes: int | None
+    fingerprint: str | None
+    traceback: str | None
+
+
+SELECT_HISTORY: Final = """
+    SELECT "attempt", "verdict", "errorType", "error", "worker", "startedAt", "endedAt",
+           extract(epoch FROM "endedAt" - "startedAt")::float8, "signal", "exitCode", "peakBytes",
+           "fingerprint", "traceback"
+    FROM "JobAttempt" WHERE "jobId" = %(id)s ORDER BY "fence" LIMIT %(limit)s
+"""
+
+
+def select_history(conn: Connection, job_id: JobId, *, limit: int = 1_000) -> list[AttemptRow]:
+    """The attempts of a job that did not end well, those before a replay too, oldest first."""
+    return [
+        AttemptRow(*row) for row in conn.execute(SELECT_HISTORY, {"id": job_id, "limit": limit})
+    ]

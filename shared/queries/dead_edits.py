@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
@@ -33,38 +32,6 @@ def select_letter(conn: Connection, job_id: JobId) -> LetterRow | None:
     """The payload of a dead job, and how it was edited."""
     row = conn.execute(SELECT_LETTER, {"id": job_id}).fetchone()
     return None if row is None else LetterRow(*row)
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One attempt of a dead job; `peak_bytes` is its process's peak of memory, `took_s` seconds."""
-
-    attempt: int
-    verdict: str
-    error_type: str | None
-    error: str | None
-    worker: str | None
-    started_at: datetime | None
-    ended_at: datetime
-    took_s: float | None
-    signal: str | None
-    exit_code: int | None
-    peak_bytes: int | None
-    fingerprint: str | None
-    traceback: str | None
-
-
-SELECT_HISTORY: Final = """
-    SELECT a."attempt", a."verdict", a."errorType", a."error", a."worker", a."startedAt",
-           a."endedAt", extract(epoch FROM a."endedAt" - a."startedAt")::float8, a."signal",
-           a."exitCode", a."peakBytes", a."fingerprint", a."traceback"
-    FROM "JobAttempt" a WHERE a."jobId" = %(id)s ORDER BY a."fence"
-"""
-
-
-def select_history(conn: Connection, job_id: JobId) -> list[AttemptRow]:
-    """The attempts of a job that did not end well, those before a replay too, oldest first."""
-    return [AttemptRow(*row) for row in conn.execute(SELECT_HISTORY, {"id": job_id})]
 
 
 @dataclass(frozen=True, slots=True)

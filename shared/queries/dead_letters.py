@@ -166,19 +166,6 @@ def count_dead(conn: Connection, wanted: Filters) -> int:
     return int(row[0])
 
 
-SELECT_NOW: Final = """
-    SELECT now()
-"""
-
-
-def select_now(conn: Connection) -> datetime:
-    """The time on the clock that deaths are dated by."""
-    row = conn.execute(SELECT_NOW).fetchone()
-    assert row is not None, "a select without a table yields a row"
-    found: datetime = row[0]
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Moved:
     """A job that an act has moved, and whose it is."""

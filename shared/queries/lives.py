@@ -41,38 +41,6 @@ def select_origin(conn: Connection, job_id: JobId) -> Origin | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    """One attempt that did not end well."""
-
-    attempt: int
-    verdict: str
-    error_type: str | None
-    error: str | None
-    worker: str | None
-    started_at: datetime | None
-    ended_at: datetime
-    took_seconds: float | None
-    signal: str | None
-    exit_code: int | None
-    peak_bytes: int | None
-    fingerprint: str | None
-    traceback: str | None
-
-
-SELECT_TRIES: Final = """
-    SELECT "attempt", "verdict", "errorType", "error", "worker", "startedAt", "endedAt",
-           extract(epoch FROM "endedAt" - "startedAt")::float8, "signal", "exitCode", "peakBytes",
-           "fingerprint", "traceback"
-    FROM "JobAttempt" WHERE "jobId" = %(id)s ORDER BY "fence" LIMIT %(limit)s
-"""
-
-
-def select_tries(conn: Connection, job_id: JobId, *, limit: int) -> list[Try]:
-    """The attempts of a job that did not end well, oldest first."""
-    return [Try(*row) for row in conn.execute(SELECT_TRIES, {"id": job_id, "limit": limit})]
-
-
-@dataclass(frozen=True, slots=True)
 class Act:
     """What somebody did to a job."""
 

@@ -185,19 +185,6 @@ def select_ids(
     return [row[0] for row in conn.execute(SELECT_IDS, values)]
 
 
-SELECT_NOW: Final = """
-    SELECT now()
-"""
-
-
-def select_now(conn: Connection) -> datetime:
-    """The time on the clock that messages are dated by."""
-    row = conn.execute(SELECT_NOW).fetchone()
-    assert row is not None, "a select without a table yields a row"
-    found: datetime = row[0]
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class TakenRow:
     """A message that has just left the quarantine, whole or (`size_bytes` larger) its head."""

@@ -7,7 +7,7 @@ rows by id, then what hangs on them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from shared.db import Connection
@@ -51,19 +51,6 @@ class Ripe:
 TAKE_TURNS: Final = """
     SELECT pg_advisory_xact_lock(hashtext('ailydian'), hashtext('retention'))
 """
-
-SELECT_NOW: Final = """
-    SELECT now()
-"""
-
-
-def select_now(conn: Connection) -> datetime:
-    """The time on the clock that ages are counted from."""
-    row = conn.execute(SELECT_NOW).fetchone()
-    assert row is not None, "a select without a table yields a row"
-    found: datetime = row[0]
-    return found
-
 
 INSERT_QUEUES: Final = """
     INSERT INTO "QueueState" ("queue") SELECT unnest(%(queues)s::text[])

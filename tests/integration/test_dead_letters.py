@@ -85,12 +85,12 @@ def test_a_letter_shows_every_attempt_with_what_is_known_of_it(pool):
     kill(job_id)
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        crashed, refused = dead_edits.select_history(conn, job_id)
+        crashed, refused = attempts.select_history(conn, job_id)
 
     assert (crashed.worker, crashed.signal, crashed.exit_code) == ("host-7", "SIGSEGV", 139)
     assert (crashed.peak_bytes, crashed.fingerprint) == (42, "f1")
     assert (refused.attempt, refused.verdict) == (2, "refused")
-    assert refused.took_s >= 0
+    assert refused.took_seconds >= 0
     assert refused.peak_bytes > 10 << 20
     assert refused.fingerprint == letters()[0].fingerprint
     assert "DocumentRefused: no_text" in refused.traceback

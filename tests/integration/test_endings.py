@@ -16,7 +16,7 @@ from shared.errors import (
     QuotaExhausted,
     TimeLimitExceeded,
 )
-from shared.queries import dead_edits
+from shared.queries import attempts
 from tests.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 from workers import endings
 
@@ -54,7 +54,7 @@ def test_a_transient_error_is_tried_eight_times_with_growing_waits(pool):
         assert 0.85 * wanted - 1 < wait <= 1.15 * wanted
     assert rows('SELECT "reason", "attempts" FROM "DeadLetter"') == [("exhausted", 8)]
     with db.transaction(None, role=Role.RELAY) as conn:
-        history = dead_edits.select_history(conn, job_id)
+        history = attempts.select_history(conn, job_id)
     assert [one.attempt for one in history] == list(range(1, 9))
     assert {one.verdict for one in history} == {"failed"}
 

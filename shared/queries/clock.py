@@ -1,0 +1,18 @@
+"""Postgres's clock, by which deaths, arrivals and ends are dated."""
+
+from datetime import datetime
+from typing import Final
+
+from shared.db import Connection
+
+SELECT_NOW: Final = """
+    SELECT now()
+"""
+
+
+def select_now(conn: Connection) -> datetime:
+    """When this transaction began."""
+    row = conn.execute(SELECT_NOW).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    found: datetime = row[0]
+    return found
