@@ -10,6 +10,7 @@
 -- Chapters: 0 the ground   1 people and tenants   2 models and routing   3 conversations
 --           4 documents and vectors   5 audit, keys, trust, privacy   6 money
 --           7 workflows, incidents, replicated state, changes   8 the job ledger
+--           9 the workflow engine
 
 SET client_min_messages = warning;
 SET search_path = public, pg_temp;
@@ -1125,6 +1126,31 @@ COMMENT ON TABLE "WalletTransaction" IS 'One entry of a wallet; append-only for 
 -- it for every writer but our own roles, a sweep turns its rows into jobs and deletes them.
 -- ============================================================================================
 
+-- Tables of an earlier version get what they lack.
+DO $$
+BEGIN
+    IF to_regclass('public."WorkflowStep"') IS NULL OR EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('public."WorkflowStep"') AND attname = 'openNeeds') THEN
+        RETURN;
+    END IF;
+    ALTER TABLE "Workflow" ADD COLUMN "version" INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE "WorkflowRun" ADD COLUMN "versionId" TEXT, ADD COLUMN "state" TEXT,
+        ADD COLUMN "key" TEXT, ADD COLUMN "concurrencyKey" TEXT, ADD COLUMN "parentStepId" TEXT,
+        ADD COLUMN "depth" SMALLINT NOT NULL DEFAULT 0, ADD COLUMN "forkOf" TEXT,
+        ADD COLUMN "endsOpen" INTEGER, ADD COLUMN "failedStepId" TEXT,
+        ADD COLUMN "fingerprint" TEXT, ADD COLUMN "producer" TEXT, ADD COLUMN "traceparent" TEXT,
+        SET (fillfactor = 70);
+    ALTER TABLE "WorkflowStep" ADD COLUMN "position" INTEGER, ADD COLUMN "itemIndex" INTEGER,
+        ADD COLUMN "item" JSONB, ADD COLUMN "state" TEXT,
+        ADD COLUMN "openNeeds" INTEGER NOT NULL DEFAULT 0,
+        ADD COLUMN "liveNeeds" INTEGER NOT NULL DEFAULT 0, ADD COLUMN "items" INTEGER,
+        ADD COLUMN "openItems" INTEGER, ADD COLUMN "nextItem" INTEGER,
+        ADD COLUMN "attempt" INTEGER NOT NULL DEFAULT 0, ADD COLUMN "jobId" TEXT,
+        ADD COLUMN "fence" BIGINT, ADD COLUMN "fingerprint" TEXT, ADD COLUMN "progress" REAL,
+        ADD COLUMN "note" TEXT, SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+END $$;
+
 CREATE TABLE IF NOT EXISTS "Workflow" (
     "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "name"        TEXT NOT NULL,
@@ -1133,7 +1159,8 @@ CREATE TABLE IF NOT EXISTS "Workflow" (
     "createdAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "updatedAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), '')
+    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "version"     INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE IF NOT EXISTS "WorkflowRun" (
@@ -1145,9 +1172,21 @@ CREATE TABLE IF NOT EXISTS "WorkflowRun" (
     "error"       TEXT,
     "startedAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "completedAt" TIMESTAMP(3),
-    -- ours
-    "tenantId"    TEXT
-);
+    -- ours, of the engine (chapter 9)
+    "tenantId"       TEXT,
+    "versionId"      TEXT,
+    "state"          TEXT,
+    "key"            TEXT,
+    "concurrencyKey" TEXT,
+    "parentStepId"   TEXT,
+    "depth"          SMALLINT NOT NULL DEFAULT 0,
+    "forkOf"         TEXT,
+    "endsOpen"       INTEGER,
+    "failedStepId"   TEXT,
+    "fingerprint"    TEXT,
+    "producer"       TEXT,
+    "traceparent"    TEXT
+) WITH (fillfactor = 70);
 
 CREATE TABLE IF NOT EXISTS "WorkflowStep" (
     "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
@@ -1159,9 +1198,24 @@ CREATE TABLE IF NOT EXISTS "WorkflowStep" (
     "error"       TEXT,
     "startedAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "completedAt" TIMESTAMP(3),
-    -- ours
-    "tenantId"    TEXT
-);
+    -- ours, of the engine (chapter 9)
+    "tenantId"    TEXT,
+    "position"    INTEGER,
+    "itemIndex"   INTEGER,
+    "item"        JSONB,
+    "state"       TEXT,
+    "openNeeds"   INTEGER NOT NULL DEFAULT 0,
+    "liveNeeds"   INTEGER NOT NULL DEFAULT 0,
+    "items"       INTEGER,
+    "openItems"   INTEGER,
+    "nextItem"    INTEGER,
+    "attempt"     INTEGER NOT NULL DEFAULT 0,
+    "jobId"       TEXT,
+    "fence"       BIGINT,
+    "fingerprint" TEXT,
+    "progress"    REAL,
+    "note"        TEXT
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
 
 CREATE TABLE IF NOT EXISTS "Incident" (
     "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
@@ -1336,9 +1390,15 @@ COMMENT ON TABLE "PlatformChange" IS 'Rows the platform wrote that may need work
 -- retention read it by position, so that none of them needs an index on the ledger.
 -- ============================================================================================
 
--- A ledger of the first version gets what it lacks.
+-- A ledger of an earlier version gets what it lacks.
 DO $$
 BEGIN
+    IF to_regclass('public."Job"') IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('public."Job"') AND attname = 'timeLimitS') THEN
+        ALTER TABLE "Job" ADD COLUMN "timeLimitS" REAL, ADD COLUMN "backoffS" REAL;
+        ALTER TABLE "JobAttempt" ADD COLUMN "stepId" TEXT;
+    END IF;
     IF to_regclass('public."Job"') IS NULL OR EXISTS (
         SELECT FROM pg_attribute
         WHERE attrelid = to_regclass('public."Job"') AND attname = 'limitKey') THEN
@@ -1492,6 +1552,8 @@ CREATE TABLE IF NOT EXISTS "Job" (
     "attempt"       INTEGER NOT NULL DEFAULT 0,
     "attemptsMax"   INTEGER NOT NULL DEFAULT 8,
     "crashes"       INTEGER NOT NULL DEFAULT 0,
+    "timeLimitS"    REAL,
+    "backoffS"      REAL,
     "fence"         BIGINT NOT NULL DEFAULT 0,
     "worker"        TEXT,
     "leaseUntil"    TIMESTAMPTZ,
@@ -1562,6 +1624,7 @@ CREATE TABLE IF NOT EXISTS "JobAttempt" (
     "exitCode"  INTEGER,
     "peakBytes" BIGINT,
     "fingerprint" TEXT,
+    "stepId"      TEXT,
     PRIMARY KEY ("jobId", "fence"),
     CONSTRAINT "JobAttempt_verdict_check"
         CHECK ("verdict" IN ('failed', 'refused', 'crashed', 'timed_out', 'lapsed'))
@@ -1812,8 +1875,7 @@ END $$;
 
 -- The receipts: the effects of attempts count only where this stands in the same transaction. It
 -- locks the jobs, so a sweep that would take a lease back waits or looks elsewhere. One that is no
--- longer ours refuses them all. A job that is a workflow's step will finish that step here too
--- ("stepId").
+-- longer ours refuses them all.
 --
 -- SECURITY DEFINER for its plan: under the tenant's policy the planner may read all the jobs of the
 -- tenant to find these few. The owner's policy leaves it only the primary key, and the tenant is
@@ -1940,6 +2002,969 @@ BEGIN
     CALL ailydian_build_grant('JobKind', 'ailydian_platform', 'SELECT');
     CALL ailydian_build_grant('QueueState', 'ailydian_platform', 'SELECT');
 END $$;
+
+
+-- ============================================================================================
+-- Chapter 9: the workflow engine
+--
+-- A run is data: one row a step, each with a counter of the needs that are still open. Finishing a
+-- step is one call: it proves its fence, keeps the output, counts down what depends on it, hands
+-- the worker one step that became ready and the ledger the others, and ends the run with its last
+-- step, all in the caller's transaction. Nothing is replayed and nothing polls, so a step costs the
+-- same in a run of ten and of a hundred thousand.
+--
+-- Ids are made of places: a step is RUN/POSITION, an item of a mapped step is RUN/POSITION/INDEX,
+-- so that a step's neighbours are found by primary key.
+--
+-- A *walker* is a job `run_step`: its row moves along the graph with its worker ("stepId", with a new
+-- fence and its own count of attempts at each step). A step that is a job of another kind is that
+-- job: whatever ends it, a receipt, a dead letter, a cancellation, finishes the step as that
+-- transaction commits ("step" trigger below).
+--
+--     pending -> ready -> running -> completed | skipped | failed | cancelled
+--                            `-> waiting (for a row of "WorkflowWait") -> ...
+--
+-- Lock order: "Job", then steps from upstream to downstream (by id where there are several), then the
+-- run. Who acts on a whole run locks the run first and never waits for a step: one that is locked is
+-- just being finished, and whoever begins what it opened looks at the run again.
+-- ============================================================================================
+
+CREATE TABLE IF NOT EXISTS "WorkflowVersion" (
+    "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "tenantId"   TEXT NOT NULL,
+    "workflowId" TEXT NOT NULL REFERENCES "Workflow" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "version"    INTEGER NOT NULL,
+    "definition" JSONB NOT NULL,
+    "digest"     TEXT NOT NULL,
+    "steps"      INTEGER NOT NULL,
+    "ends"       INTEGER NOT NULL,
+    "timeoutS"   DOUBLE PRECISION NOT NULL,
+    "createdBy"  TEXT,
+    "createdAt"  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "WorkflowVersion_workflowId_version_key" UNIQUE ("workflowId", "version"),
+    CONSTRAINT "WorkflowVersion_steps_check" CHECK ("steps" > 0 AND "ends" > 0)
+);
+COMMENT ON TABLE "WorkflowVersion" IS
+    'A definition as it was put: a run keeps the version it started with.';
+
+CREATE TABLE IF NOT EXISTS "WorkflowNode" (
+    "tenantId"    TEXT NOT NULL,
+    "versionId"   TEXT NOT NULL REFERENCES "WorkflowVersion" ("id") ON DELETE CASCADE,
+    "position"    INTEGER NOT NULL,
+    "name"        TEXT NOT NULL,
+    "uses"        TEXT NOT NULL,
+    "spec"        JSONB NOT NULL,
+    "needs"       INTEGER NOT NULL,
+    "dependents"  INTEGER[] NOT NULL,
+    "reads"       INTEGER[] NOT NULL,
+    "listReads"   INTEGER[] NOT NULL,
+    "compensates" INTEGER,
+    "mapped"      BOOLEAN NOT NULL,
+    "onError"     TEXT NOT NULL,
+    "attemptsMax" INTEGER NOT NULL,
+    "backoffS"    REAL,
+    "timeoutS"    REAL,
+    PRIMARY KEY ("versionId", "position"),
+    CONSTRAINT "WorkflowNode_onError_check" CHECK ("onError" IN ('fail', 'continue', 'compensate'))
+);
+COMMENT ON TABLE "WorkflowNode" IS
+    'A step of a version, compiled: positions in topological order, and who depends on it.';
+
+CREATE TABLE IF NOT EXISTS "WorkflowWait" (
+    "id"        TEXT PRIMARY KEY,
+    "tenantId"  TEXT NOT NULL,
+    "runId"     TEXT NOT NULL REFERENCES "WorkflowRun" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "what"      TEXT NOT NULL,
+    "name"      TEXT NOT NULL DEFAULT '',
+    "dueAt"     TIMESTAMPTZ,
+    "createdAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "WorkflowWait_what_check"
+        CHECK ("what" IN ('timer', 'signal', 'approval', 'run', 'slot', 'deadline')),
+    CONSTRAINT "WorkflowWait_timer_check" CHECK ("what" NOT IN ('timer', 'deadline')
+                                                 OR "dueAt" IS NOT NULL)
+);
+COMMENT ON TABLE "WorkflowWait" IS
+    'What a waiting step waits for, under the step''s id; under the run''s id, its deadline.';
+CALL ailydian_build_index('WorkflowWait', 'runId');
+
+CREATE TABLE IF NOT EXISTS "WorkflowSignal" (
+    "tenantId" TEXT NOT NULL,
+    "runId"    TEXT NOT NULL REFERENCES "WorkflowRun" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "seq"      BIGINT GENERATED ALWAYS AS IDENTITY,
+    "name"     TEXT NOT NULL,
+    "payload"  JSONB,
+    "sentBy"   TEXT,
+    "sentAt"   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "takenBy"  TEXT,
+    PRIMARY KEY ("runId", "seq")
+);
+COMMENT ON TABLE "WorkflowSignal" IS
+    'Signals sent to a run, in order; one that came before its step waits here.';
+
+CREATE TABLE IF NOT EXISTS "WorkflowSlot" (
+    "tenantId" TEXT NOT NULL,
+    "key"      TEXT NOT NULL,
+    "seq"      BIGINT GENERATED ALWAYS AS IDENTITY,
+    "holder"   TEXT NOT NULL,
+    "runId"    TEXT NOT NULL REFERENCES "WorkflowRun" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    PRIMARY KEY ("tenantId", "key", "seq")
+);
+COMMENT ON TABLE "WorkflowSlot" IS
+    'Concurrency keys: the first row of a key goes (holder: a run or a step), the others wait.';
+CALL ailydian_build_index('WorkflowSlot', 'runId');
+
+CREATE TABLE IF NOT EXISTS "WorkflowOutput" (
+    "stepId"   TEXT PRIMARY KEY REFERENCES "WorkflowStep" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "tenantId" TEXT NOT NULL,
+    "output"   JSONB NOT NULL
+);
+COMMENT ON TABLE "WorkflowOutput" IS
+    'Outputs too large for their step''s row, which then says only how large.';
+
+DO $$
+BEGIN
+    IF to_regclass('public."WorkflowWait_dueAt_idx"') IS NULL THEN
+        CREATE INDEX "WorkflowWait_dueAt_idx" ON "WorkflowWait" ("dueAt") WHERE "dueAt" IS NOT NULL;
+        CREATE UNIQUE INDEX "WorkflowRun_workflowId_key_key" ON "WorkflowRun" ("workflowId", "key")
+            WHERE "key" IS NOT NULL;
+    END IF;
+END $$;
+
+-- What a step's worker needs: its node, what its expressions may read, its item. A worker that
+-- comes from another step of the run knows the inputs (`known_run`); from another item of the same
+-- step, also the node and what it reads (`known_position`).
+CREATE OR REPLACE FUNCTION ailydian_step_context(
+    step_id TEXT, known_run TEXT, known_position INTEGER
+) RETURNS JSONB LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    at RECORD;
+    context JSONB;
+BEGIN
+    SELECT s."runId", s."position", s."itemIndex", s."item", s."liveNeeds", n."name", n."uses",
+           n."spec", n."needs", n."mapped", n."timeoutS", n."attemptsMax", r."versionId",
+           CASE WHEN n."mapped" AND s."itemIndex" < 0 THEN n."listReads" ELSE n."reads" END AS "reads"
+    INTO STRICT at
+    FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+    JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
+    WHERE s."id" = step_id;
+    context := jsonb_build_object('stepId', step_id, 'runId', at."runId", 'position', at."position",
+        'index', at."itemIndex", 'item', at."item");
+    IF at."runId" IS DISTINCT FROM known_run THEN
+        context := context || (
+            SELECT jsonb_build_object('inputs', r."input", 'startedAt', r."startedAt",
+                                      'depth', r."depth", 'workflow', w."name", 'tenantId', r."tenantId")
+            FROM public."WorkflowRun" r JOIN public."Workflow" w ON w."id" = r."workflowId"
+            WHERE r."id" = at."runId");
+        known_position := NULL;
+    END IF;
+    IF at."position" IS DISTINCT FROM known_position OR at."itemIndex" < 0 THEN
+        context := context || jsonb_build_object(
+            'name', at."name", 'uses', at."uses", 'spec', at."spec", 'timeoutS', at."timeoutS",
+            'expand', at."mapped" AND at."itemIndex" < 0,
+            'skip', at."needs" > 0 AND at."liveNeeds" = 0 AND at."itemIndex" < 0,
+            'steps', CASE WHEN at."reads" = '{}' THEN '{}'::jsonb ELSE (
+                SELECT coalesce(jsonb_object_agg(t."stepName", jsonb_build_object(
+                    'output', coalesce(o."output", t."output"), 'state', t."state",
+                    'error', t."error")), '{}')
+                FROM unnest(at."reads") AS p("position")
+                JOIN public."WorkflowStep" t ON t."id" = at."runId" || '/' || p."position"
+                LEFT JOIN public."WorkflowOutput" o ON o."stepId" = t."id") END);
+    END IF;
+    RETURN context;
+END $$;
+
+-- Give steps that are ready a job each. `parent` is the job that made them ready, if one did.
+CREATE OR REPLACE FUNCTION ailydian_enqueue_steps(step_ids TEXT[], parent TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(step_ids) = 0 THEN
+        RETURN;
+    END IF;
+    WITH marked AS (
+        UPDATE public."WorkflowStep" s SET "state" = 'ready', "status" = 'PENDING',
+            "jobId" = public.ailydian_new_id(), "completedAt" = NULL
+        FROM unnest(step_ids) AS m("id") WHERE s."id" = m."id"
+        RETURNING s."id", s."jobId", s."runId", s."position", s."tenantId"
+    )
+    INSERT INTO public."Job" ("id", "tenantId", "job", "queue", "payload", "stepId", "attemptsMax",
+                              "backoffS", "timeLimitS", "parentId", "producer", "traceparent")
+    SELECT m."jobId", m."tenantId", 'run_step', 'workflow',
+           jsonb_build_object('run_id', m."runId"), m."id", n."attemptsMax", n."backoffS",
+           n."timeoutS", parent, 'workflow', r."traceparent"
+    FROM marked m JOIN public."WorkflowRun" r ON r."id" = m."runId"
+    JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = m."position";
+END $$;
+
+-- Stop jobs that wait or run; the fence of one that runs is raised, so nothing it still does counts.
+CREATE OR REPLACE FUNCTION ailydian_stop_jobs(job_ids TEXT[], why TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    WITH held AS (
+        SELECT j."id", j."dueAt", j."state" FROM unnest(job_ids) AS m("id")
+        JOIN public."Job" j ON j."id" = m."id"
+        WHERE j."state" IN ('PENDING', 'RUNNING') ORDER BY j."id" FOR UPDATE OF j SKIP LOCKED
+    ), landed AS (
+        DELETE FROM public."JobFlight" f USING held WHERE f."jobId" = held."id"
+    ), stopped AS (
+        UPDATE public."Job" j SET "state" = 'CANCELLED', "finishedAt" = clock_timestamp(),
+            "leaseUntil" = NULL, "waitingFor" = NULL, "fence" = j."fence" + 1, "error" = why
+        FROM held WHERE j."id" = held."id" RETURNING j.*
+    ), withdrawn AS (
+        DELETE FROM public."JobOutbox" o USING stopped s
+        WHERE o."queue" = s."queue" AND o."tenantId" = s."tenantId" AND o."job" = s."job"
+          AND o."limitKey" = s."limitKey" AND o."priority" = s."priority"
+          AND o."dueAt" = s."dueAt" AND o."jobId" = s."id"
+    )
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
+    SELECT "tenantId", "id", "job", "queue", 'CANCELLED', "batchId" FROM stopped;
+END $$;
+
+-- Stop what is left of a run: its steps, their jobs and waits, the runs it waits for.
+CREATE OR REPLACE FUNCTION ailydian_stop_steps(of_run TEXT, why TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    jobs TEXT[];
+    child RECORD;
+BEGIN
+    WITH live AS (
+        SELECT s."id" FROM public."WorkflowStep" s
+        WHERE s."runId" = of_run AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+        ORDER BY s."id" FOR UPDATE SKIP LOCKED
+    ), stopped AS (
+        UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
+            "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+        FROM live WHERE s."id" = live."id" RETURNING s."jobId"
+    )
+    SELECT array_agg(s."jobId") INTO jobs FROM stopped s WHERE s."jobId" IS NOT NULL;
+    FOR child IN
+        DELETE FROM public."WorkflowWait" w WHERE w."id" IN (
+            SELECT x."id" FROM public."WorkflowWait" x WHERE x."runId" = of_run FOR UPDATE SKIP LOCKED)
+        RETURNING w."what", w."name"
+    LOOP
+        IF child."what" = 'run' THEN
+            PERFORM public.ailydian_end_run(child."name", 'cancelled', why, NULL, NULL);
+        END IF;
+    END LOOP;
+    IF jobs IS NOT NULL THEN
+        PERFORM public.ailydian_stop_jobs(jobs, why);
+    END IF;
+END $$;
+
+-- Take a place behind a concurrency key. Returns whether it is the first.
+CREATE OR REPLACE FUNCTION ailydian_enter_slot(
+    of_tenant TEXT, slot_key TEXT, wanted_by TEXT, of_run TEXT
+) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || of_tenant || '/' || slot_key, 0));
+    IF NOT EXISTS (SELECT FROM public."WorkflowSlot" s
+                   WHERE s."tenantId" = of_tenant AND s."key" = slot_key
+                     AND s."holder" = wanted_by) THEN
+        INSERT INTO public."WorkflowSlot" ("tenantId", "key", "holder", "runId")
+        VALUES (of_tenant, slot_key, wanted_by, of_run);
+    END IF;
+    RETURN wanted_by = (
+        SELECT s."holder" FROM public."WorkflowSlot" s
+        WHERE s."tenantId" = of_tenant AND s."key" = slot_key ORDER BY s."seq" LIMIT 1);
+END $$;
+
+-- Leave a concurrency key; the next in line goes.
+CREATE OR REPLACE FUNCTION ailydian_leave_slot(of_tenant TEXT, slot_key TEXT, held_by TEXT)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    next RECORD;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || of_tenant || '/' || slot_key, 0));
+    DELETE FROM public."WorkflowSlot" s
+    WHERE s."tenantId" = of_tenant AND s."key" = slot_key AND s."holder" = held_by;
+    SELECT s."holder", s."runId" INTO next FROM public."WorkflowSlot" s
+    WHERE s."tenantId" = of_tenant AND s."key" = slot_key ORDER BY s."seq" LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN;
+    ELSIF next."holder" = next."runId" THEN
+        UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING'
+        WHERE r."id" = next."runId" AND r."state" = 'queued';
+        IF FOUND THEN
+            PERFORM public.ailydian_launch_run(next."runId");
+        END IF;
+    ELSE
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = next."holder" AND w."what" = 'slot';
+        IF FOUND THEN
+            PERFORM public.ailydian_enqueue_steps(ARRAY[next."holder"], next."runId");
+        END IF;
+    END IF;
+END $$;
+
+-- Begin a run's first steps, and its clock.
+CREATE OR REPLACE FUNCTION ailydian_launch_run(of_run TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    run RECORD;
+BEGIN
+    SELECT r."versionId", r."tenantId", v."timeoutS", r."parentStepId" INTO STRICT run
+    FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
+    WHERE r."id" = of_run;
+    IF run."timeoutS" > 0 THEN
+        INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
+        VALUES (of_run, run."tenantId", of_run, 'deadline',
+                now() + run."timeoutS" * interval '1 second') ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM public.ailydian_enqueue_steps(ARRAY(
+        SELECT of_run || '/' || n."position" FROM public."WorkflowNode" n
+        WHERE n."versionId" = run."versionId" AND n."needs" = 0 AND n."compensates" IS NULL
+        ORDER BY n."position"), run."parentStepId");
+END $$;
+
+-- Start a run. `on_conflict` says what becomes of others with its concurrency key. Returns the run
+-- under this key, which may be an older one.
+CREATE OR REPLACE FUNCTION ailydian_start_run(
+    run_id TEXT, of_version TEXT, given JSONB, run_key TEXT, slot_key TEXT, on_conflict TEXT,
+    parent_step TEXT, parent_depth INTEGER, published_by TEXT, trace TEXT
+) RETURNS TABLE ("id" TEXT, "state" TEXT, "duplicate" BOOLEAN) LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    tenant CONSTANT TEXT := current_setting('app.tenant_id');
+    version RECORD;
+    earlier RECORD;
+    state_now TEXT := 'running';
+BEGIN
+    SELECT v."workflowId", v."ends" INTO version FROM public."WorkflowVersion" v
+    WHERE v."id" = of_version AND v."tenantId" = tenant;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', of_version
+            USING ERRCODE = 'AL005';
+    END IF;
+    run_id := coalesce(run_id, public.ailydian_new_id());
+    INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
+        "state", "key", "concurrencyKey", "parentStepId", "depth", "endsOpen", "producer",
+        "traceparent")
+    VALUES (run_id, version."workflowId", 'RUNNING', given, tenant, of_version, 'running', run_key,
+            slot_key, parent_step, parent_depth, version."ends", published_by, trace)
+    ON CONFLICT ("workflowId", "key") WHERE "key" IS NOT NULL DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT r."id", r."state", true FROM public."WorkflowRun" r
+                     WHERE r."workflowId" = version."workflowId" AND r."key" = run_key;
+        RETURN;
+    END IF;
+    INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
+                                       "itemIndex", "state", "openNeeds")
+    SELECT run_id || '/' || n."position", run_id, n."name", 'PENDING', tenant, n."position", -1,
+           'pending', n."needs"
+    FROM public."WorkflowNode" n
+    WHERE n."versionId" = of_version AND n."compensates" IS NULL ORDER BY n."position";
+    IF slot_key IS NOT NULL AND NOT public.ailydian_enter_slot(tenant, slot_key, run_id, run_id) THEN
+        IF on_conflict = 'reject' THEN
+            RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', slot_key
+                USING ERRCODE = 'AL006';
+        END IF;
+        state_now := 'queued';
+        UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'
+        WHERE r."id" = run_id;
+        IF on_conflict = 'cancel_previous' THEN
+            FOR earlier IN
+                SELECT s."runId" FROM public."WorkflowSlot" s
+                WHERE s."tenantId" = tenant AND s."key" = slot_key AND s."runId" <> run_id
+                ORDER BY s."seq" DESC
+            LOOP
+                PERFORM public.ailydian_end_run(earlier."runId", 'cancelled',
+                    'a newer run with its concurrency key took its place', NULL, NULL);
+            END LOOP;
+            state_now := (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = run_id);
+        END IF;
+    ELSE
+        PERFORM public.ailydian_launch_run(run_id);
+    END IF;
+    RETURN QUERY SELECT run_id, state_now, false;
+END $$;
+
+-- End a run, once: what is left of it stops, whoever waits for it hears of it.
+CREATE OR REPLACE FUNCTION ailydian_end_run(
+    of_run TEXT, new_state TEXT, why TEXT, result JSONB, print TEXT
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    run RECORD;
+BEGIN
+    UPDATE public."WorkflowRun" r SET "state" = new_state,
+        "status" = upper(new_state)::public."WorkflowStatus", "error" = why, "output" = result,
+        "fingerprint" = print, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+    WHERE r."id" = of_run AND r."state" IN ('queued', 'running', 'paused', 'compensating')
+    RETURNING r."tenantId", r."concurrencyKey", r."parentStepId" INTO run;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    -- Whoever asks for the outcome may act on it: this commit waits for the disk.
+    PERFORM set_config('synchronous_commit', 'on', true);
+    IF new_state <> 'completed' THEN
+        PERFORM public.ailydian_stop_steps(of_run, why);
+    ELSE
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = of_run;
+    END IF;
+    IF run."concurrencyKey" IS NOT NULL THEN
+        PERFORM public.ailydian_leave_slot(run."tenantId", run."concurrencyKey", of_run);
+    END IF;
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+    VALUES (run."tenantId", of_run, 'run_step', 'workflow', 'RUN_' || upper(new_state));
+    IF run."parentStepId" IS NOT NULL THEN
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = run."parentStepId";
+        PERFORM public.ailydian_step_over(run."parentStepId",
+            CASE new_state WHEN 'completed' THEN 'completed' ELSE 'failed' END, result,
+            'its run ' || of_run || ' ' || CASE new_state WHEN 'cancelled' THEN 'was cancelled'
+                ELSE 'failed: ' || coalesce(why, '') END, print);
+    END IF;
+END $$;
+
+-- The next step that undoes, in reverse order of completion. Returns its id, or ends the run.
+CREATE OR REPLACE FUNCTION ailydian_compensate(of_run TEXT) RETURNS TEXT[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    undo RECORD;
+    run RECORD;
+BEGIN
+    SELECT r."versionId", r."tenantId", r."error", r."fingerprint" INTO STRICT run
+    FROM public."WorkflowRun" r WHERE r."id" = of_run;
+    SELECT n."position", n."name" INTO undo
+    FROM public."WorkflowStep" s
+    JOIN public."WorkflowNode" n
+      ON n."versionId" = run."versionId" AND n."compensates" = s."position"
+    WHERE s."runId" = of_run AND s."itemIndex" = -1 AND s."state" = 'completed'
+      AND NOT EXISTS (SELECT FROM public."WorkflowStep" u
+                      WHERE u."id" = of_run || '/' || n."position")
+    ORDER BY s."completedAt" DESC, s."position" DESC LIMIT 1;
+    IF NOT FOUND THEN
+        PERFORM public.ailydian_end_run(of_run, 'failed', run."error", NULL, run."fingerprint");
+        RETURN '{}';
+    END IF;
+    INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
+                                       "itemIndex", "state")
+    VALUES (of_run || '/' || undo."position", of_run, undo."name", 'PENDING', run."tenantId",
+            undo."position", -1, 'pending');
+    RETURN ARRAY[of_run || '/' || undo."position"];
+END $$;
+
+-- A step is over: keep what came of it, count down what depends on it. Returns the steps that may
+-- begin, which nobody has been given yet. One that was over before changes nothing.
+CREATE OR REPLACE FUNCTION ailydian_settle_step(
+    step_id TEXT, verdict TEXT, result JSONB, given JSONB, why TEXT, print TEXT
+) RETURNS TEXT[] LANGUAGE plpgsql AS $$
+DECLARE
+    step RECORD;
+    node RECORD;
+    run RECORD;
+    mapped RECORD;
+    kept JSONB := result;
+    opened TEXT[] := '{}';
+BEGIN
+    IF pg_column_size(result) > 65536 THEN
+        kept := jsonb_build_object('$bytes', pg_column_size(result));
+    END IF;
+    UPDATE public."WorkflowStep" s SET "state" = verdict,
+        "status" = CASE verdict WHEN 'failed' THEN 'FAILED' ELSE 'COMPLETED' END::public."WorkflowStatus",
+        "output" = kept, "input" = coalesce(given, s."input"), "error" = why, "fingerprint" = print,
+        "completedAt" = clock_timestamp() AT TIME ZONE 'UTC',
+        "progress" = CASE verdict WHEN 'completed' THEN 1 ELSE s."progress" END
+    WHERE s."id" = step_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+    RETURNING s."runId", s."position", s."itemIndex", s."tenantId" INTO step;
+    IF NOT FOUND THEN
+        RETURN '{}';
+    END IF;
+    IF kept IS DISTINCT FROM result THEN
+        INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
+        VALUES (step_id, step."tenantId", result)
+        ON CONFLICT ("stepId") DO UPDATE SET "output" = excluded."output";
+    END IF;
+    SELECT r."state", n."dependents", n."onError", n."compensates", n."spec" ? 'concurrency' AS "slot"
+    INTO STRICT run
+    FROM public."WorkflowRun" r JOIN public."WorkflowNode" n
+      ON n."versionId" = r."versionId" AND n."position" = step."position"
+    WHERE r."id" = step."runId";
+    IF run."slot" THEN
+        PERFORM public.ailydian_leave_slot(s."tenantId", s."key", step_id)
+        FROM public."WorkflowSlot" s WHERE s."runId" = step."runId" AND s."holder" = step_id;
+    END IF;
+    IF run."state" NOT IN ('running', 'paused', 'compensating') THEN
+        RETURN '{}';
+    END IF;
+    IF run."compensates" IS NOT NULL THEN
+        IF verdict = 'failed' THEN
+            UPDATE public."WorkflowRun" r SET "error" = concat(r."error", '; not undone: ', why)
+            WHERE r."id" = step."runId";
+        END IF;
+        RETURN public.ailydian_compensate(step."runId");
+    ELSIF run."state" = 'compensating' THEN
+        RETURN '{}';
+    END IF;
+    IF verdict = 'failed' AND run."onError" <> 'continue' THEN
+        IF step."itemIndex" >= 0 THEN
+            UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
+                "error" = format('item %s: %s', step."itemIndex", why), "fingerprint" = print,
+                "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+            WHERE s."id" = step."runId" || '/' || step."position" AND s."state" = 'running';
+        END IF;
+        UPDATE public."WorkflowRun" r SET "failedStepId" = step_id, "error" = why, "fingerprint" = print,
+            "state" = CASE run."onError" WHEN 'compensate' THEN 'compensating' ELSE r."state" END
+        WHERE r."id" = step."runId" AND r."state" IN ('running', 'paused');
+        IF NOT FOUND THEN
+            RETURN '{}';
+        ELSIF run."onError" = 'compensate' THEN
+            PERFORM public.ailydian_stop_steps(step."runId", 'another step failed');
+            RETURN public.ailydian_compensate(step."runId");
+        END IF;
+        PERFORM public.ailydian_end_run(step."runId", 'failed', why, NULL, print);
+        RETURN '{}';
+    END IF;
+    IF step."itemIndex" >= 0 THEN
+        UPDATE public."WorkflowStep" s SET "openItems" = s."openItems" - 1,
+            "nextItem" = least(s."nextItem" + 1, s."items"),
+            "progress" = 1 - (s."openItems" - 1)::real / s."items"
+        WHERE s."id" = step."runId" || '/' || step."position" AND s."state" = 'running'
+        RETURNING s."openItems", s."items", s."nextItem", s."id" INTO mapped;
+        IF NOT FOUND THEN
+            RETURN '{}';
+        ELSIF mapped."openItems" = 0 THEN
+            RETURN public.ailydian_settle_step(mapped."id", 'completed', (
+                SELECT jsonb_agg(coalesce(o."output", s."output", 'null') ORDER BY s."itemIndex")
+                FROM public."WorkflowStep" s
+                LEFT JOIN public."WorkflowOutput" o ON o."stepId" = s."id"
+                WHERE s."runId" = step."runId" AND s."position" = step."position"
+                  AND s."itemIndex" >= 0), NULL, NULL, NULL);
+        END IF;
+        -- The item whose turn it is, if one waits for its turn.
+        SELECT ARRAY[s."id"] INTO opened FROM public."WorkflowStep" s
+        WHERE s."id" = mapped."id" || '/' || (mapped."nextItem" - 1) AND s."state" = 'pending';
+        opened := coalesce(opened, '{}');
+    ELSIF run."dependents" = '{}' THEN
+        UPDATE public."WorkflowRun" r SET "endsOpen" = r."endsOpen" - 1
+        WHERE r."id" = step."runId" RETURNING r."endsOpen", r."versionId" INTO mapped;
+        IF mapped."endsOpen" = 0 THEN
+            PERFORM public.ailydian_end_run(step."runId", 'completed', NULL,
+                CASE WHEN (SELECT v."ends" FROM public."WorkflowVersion" v
+                           WHERE v."id" = mapped."versionId") = 1 THEN result END, NULL);
+        END IF;
+    ELSIF cardinality(run."dependents") = 1 THEN
+        UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
+            "liveNeeds" = s."liveNeeds" + (verdict <> 'skipped')::int
+        WHERE s."id" = step."runId" || '/' || run."dependents"[1] AND s."openNeeds" > 0
+        RETURNING CASE WHEN s."openNeeds" = 0 AND s."state" = 'pending' THEN ARRAY[s."id"]
+                       ELSE '{}' END INTO opened;
+        opened := coalesce(opened, '{}');
+    ELSE
+        WITH after AS (
+            SELECT s."id" FROM unnest(run."dependents") AS d("position")
+            JOIN public."WorkflowStep" s ON s."id" = step."runId" || '/' || d."position"
+            ORDER BY s."id" FOR UPDATE OF s
+        ), counted AS (
+            UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
+                "liveNeeds" = s."liveNeeds" + (verdict <> 'skipped')::int
+            FROM after WHERE s."id" = after."id" AND s."openNeeds" > 0
+            RETURNING s."id", s."position", s."openNeeds", s."state"
+        )
+        SELECT coalesce(array_agg(c."id" ORDER BY c."position"), '{}') INTO opened FROM counted c
+        WHERE c."openNeeds" = 0 AND c."state" = 'pending';
+    END IF;
+    IF run."state" = 'paused' AND opened <> '{}' THEN
+        UPDATE public."WorkflowStep" s SET "state" = 'ready', "jobId" = NULL
+        WHERE s."id" = ANY(opened);
+        RETURN '{}';
+    END IF;
+    RETURN opened;
+END $$;
+
+-- A step is over that no walker finished: a job of another kind, a timer, a signal, a run.
+CREATE OR REPLACE FUNCTION ailydian_step_over(
+    step_id TEXT, verdict TEXT, result JSONB, why TEXT, print TEXT
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.ailydian_enqueue_steps(public.ailydian_settle_step(step_id, verdict, result,
+        NULL, CASE verdict WHEN 'failed' THEN why END, print), step_id);
+END $$;
+
+-- A walker goes on with one of the steps that may begin, or its job is done. The others get jobs.
+-- Returns what it needs to know of its next step.
+CREATE OR REPLACE FUNCTION ailydian_walk_on(
+    job_id TEXT, opened TEXT[], left_run TEXT, left_position INTEGER, lease_s DOUBLE PRECISION
+) RETURNS JSONB LANGUAGE plpgsql AS $$
+DECLARE
+    mine TEXT;
+    job RECORD;
+    node RECORD;
+BEGIN
+    IF opened <> '{}' AND lease_s > 0 AND NOT EXISTS (
+        SELECT FROM public."JobHold" h JOIN public."Job" j ON j."id" = job_id
+        WHERE (h."queue" IS NULL OR h."queue" = 'workflow')
+          AND (h."tenantId" IS NULL OR h."tenantId" = j."tenantId")
+          AND (h."job" IS NULL OR h."job" = 'run_step')
+    ) AND NOT EXISTS (
+        SELECT FROM public."JobLimit" l WHERE l."ratePerS" IS NOT NULL
+          AND (l."job" IS NULL OR l."job" = 'run_step')
+    ) THEN
+        mine := opened[1];
+        opened := opened[2:];
+    END IF;
+    PERFORM public.ailydian_enqueue_steps(opened, job_id);
+    IF mine IS NULL THEN
+        UPDATE public."Job" j SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
+            "leaseUntil" = NULL, "error" = NULL
+        WHERE j."id" = job_id
+        RETURNING j."tenantId", j."dueAt", j."startedAt", j."finishedAt" INTO job;
+        DELETE FROM public."JobFlight" f WHERE f."jobId" = job_id;
+        INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "waitedS", "tookS")
+        VALUES (job."tenantId", job_id, 'run_step', 'workflow', 'COMPLETED',
+                extract(epoch FROM job."startedAt" - job."dueAt"),
+                extract(epoch FROM job."finishedAt" - job."startedAt"));
+        RETURN NULL;
+    END IF;
+    SELECT n."attemptsMax", n."backoffS", n."timeoutS" INTO STRICT node
+    FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+    JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
+    WHERE s."id" = mine;
+    UPDATE public."Job" j SET "stepId" = mine, "fence" = j."fence" + 1, "attempt" = 1,
+        "attemptsMax" = node."attemptsMax", "backoffS" = node."backoffS",
+        "timeLimitS" = node."timeoutS", "crashes" = 0, "error" = NULL,
+        "leaseUntil" = now() + lease_s * interval '1 second'
+    WHERE j."id" = job_id RETURNING j."fence" INTO job;
+    UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = job_id,
+        "attempt" = 1, "startedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+    WHERE s."id" = mine;
+    RETURN public.ailydian_step_context(mine, left_run, left_position)
+        || jsonb_build_object('fence', job."fence", 'attempt', 1, 'attemptsMax', node."attemptsMax");
+END $$;
+
+-- A walker's first call: its step begins, or, when its run is paused or over, the job is done.
+CREATE OR REPLACE FUNCTION ailydian_begin_step(job_id TEXT, job_fence BIGINT) RETURNS JSONB
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
+DECLARE
+    job RECORD;
+    run RECORD;
+BEGIN
+    SELECT j."stepId", j."attempt", j."attemptsMax" INTO job FROM public."Job" j
+    WHERE j."id" = job_id AND j."fence" = job_fence AND j."state" = 'RUNNING'
+      AND j."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
+    END IF;
+    SELECT r."state", s."runId" INTO run FROM public."WorkflowStep" s
+    JOIN public."WorkflowRun" r ON r."id" = s."runId" WHERE s."id" = job."stepId";
+    UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING',
+        "attempt" = job."attempt", "jobId" = job_id,
+        "startedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+    WHERE s."id" = job."stepId" AND s."jobId" = job_id AND s."state" IN ('ready', 'running')
+      AND run."state" IN ('running', 'compensating');
+    IF FOUND THEN
+        RETURN public.ailydian_step_context(job."stepId", NULL, NULL)
+            || jsonb_build_object('fence', job_fence, 'attempt', job."attempt",
+                                  'attemptsMax', job."attemptsMax");
+    END IF;
+    IF run."state" = 'paused' THEN
+        UPDATE public."WorkflowStep" s SET "state" = 'ready', "status" = 'PENDING', "jobId" = NULL
+        WHERE s."id" = job."stepId" AND s."jobId" = job_id AND s."state" IN ('ready', 'running');
+    ELSE
+        UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
+            "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+        WHERE s."id" = job."stepId" AND s."jobId" = job_id AND s."state" IN ('ready', 'running');
+    END IF;
+    RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+END $$;
+
+-- Whether this attempt still owns its step; every call of a walker begins so. A call that is
+-- repeated, because its answer was lost, finds its step moved on by itself.
+CREATE OR REPLACE FUNCTION ailydian_own_step(job_id TEXT, job_fence BIGINT, step_id TEXT)
+RETURNS TEXT LANGUAGE plpgsql AS $$
+DECLARE
+    job RECORD;
+BEGIN
+    SELECT j."stepId", j."fence", j."state" INTO job FROM public."Job" j
+    WHERE j."id" = job_id AND j."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
+    IF FOUND AND job."fence" = job_fence AND job."state" = 'RUNNING' AND job."stepId" = step_id THEN
+        UPDATE public."WorkflowStep" s SET "fence" = job_fence
+        WHERE s."id" = step_id AND s."jobId" = job_id AND s."state" = 'running';
+        RETURN CASE WHEN FOUND THEN 'held' ELSE 'stopped' END;
+    ELSIF job."fence" = job_fence + 1 AND job."state" = 'RUNNING' AND EXISTS (
+        SELECT FROM public."WorkflowStep" s WHERE s."id" = step_id AND s."jobId" = job_id
+          AND s."fence" = job_fence AND s."state" <> 'running') THEN
+        RETURN 'moved';
+    END IF;
+    RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_hold_step(job_id TEXT, job_fence BIGINT, step_id TEXT)
+RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN public.ailydian_own_step(job_id, job_fence, step_id);
+END $$;
+
+-- The one round trip of a step: finished, and the next begun. `lease_s` 0: the walker stops here.
+CREATE OR REPLACE FUNCTION ailydian_finish_step(
+    job_id TEXT, job_fence BIGINT, step_id TEXT, verdict TEXT, result JSONB, given JSONB, why TEXT,
+    print TEXT, lease_s DOUBLE PRECISION
+) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    held CONSTANT TEXT := public.ailydian_own_step(job_id, job_fence, step_id);
+BEGIN
+    IF held = 'moved' THEN
+        RETURN (SELECT public.ailydian_step_context(j."stepId", NULL, NULL) || jsonb_build_object(
+                    'fence', j."fence", 'attempt', j."attempt", 'attemptsMax', j."attemptsMax")
+                FROM public."Job" j WHERE j."id" = job_id);
+    ELSIF held = 'stopped' THEN
+        RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    END IF;
+    RETURN public.ailydian_walk_on(job_id,
+        public.ailydian_settle_step(step_id, verdict, result, given, why, print),
+        split_part(step_id, '/', 1), split_part(step_id, '/', 2)::int, lease_s);
+END $$;
+
+-- A mapped step becomes its items, all rows in one statement; as many as may begin at once.
+CREATE OR REPLACE FUNCTION ailydian_expand_step(
+    job_id TEXT, job_fence BIGINT, step_id TEXT, list JSONB, parallel INTEGER,
+    lease_s DOUBLE PRECISION
+) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    count CONSTANT INTEGER := jsonb_array_length(list);
+    step RECORD;
+BEGIN
+    IF count = 0 THEN
+        RETURN public.ailydian_finish_step(job_id, job_fence, step_id, 'completed', '[]', NULL, NULL,
+                                           NULL, lease_s);
+    ELSIF public.ailydian_own_step(job_id, job_fence, step_id) <> 'held' THEN
+        RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    END IF;
+    UPDATE public."WorkflowStep" s SET "items" = count, "openItems" = count,
+        "nextItem" = least(parallel, count), "jobId" = NULL, "progress" = 0
+    WHERE s."id" = step_id RETURNING s."runId", s."stepName", s."tenantId", s."position" INTO step;
+    INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
+                                       "itemIndex", "item", "state")
+    SELECT step_id || '/' || (i."n" - 1), step."runId", format('%s[%s]', step."stepName", i."n" - 1),
+           'PENDING', step."tenantId", step."position", i."n" - 1, i."value", 'pending'
+    FROM jsonb_array_elements(list) WITH ORDINALITY AS i("value", "n");
+    RETURN public.ailydian_walk_on(job_id, ARRAY(
+        SELECT step_id || '/' || n FROM generate_series(0, least(parallel, count) - 1) n),
+        step."runId", NULL, lease_s);
+END $$;
+
+-- A step becomes a job of another kind, which finishes it when it ends.
+CREATE OR REPLACE FUNCTION ailydian_delegate_step(
+    job_id TEXT, job_fence BIGINT, step_id TEXT, given JSONB, kind TEXT, kind_queue TEXT,
+    version INTEGER, attempts INTEGER, limit_key TEXT, job_cost INTEGER, lease_s DOUBLE PRECISION
+) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    new_id CONSTANT TEXT := public.ailydian_new_id();
+    walker RECORD;
+BEGIN
+    IF public.ailydian_own_step(job_id, job_fence, step_id) = 'held' THEN
+        SELECT j."tenantId", j."timeLimitS", j."backoffS", j."traceparent" INTO walker
+        FROM public."Job" j WHERE j."id" = job_id;
+        UPDATE public."WorkflowStep" s SET "jobId" = new_id, "input" = given WHERE s."id" = step_id;
+        INSERT INTO public."Job" ("id", "tenantId", "job", "queue", "payload", "schemaVersion",
+            "stepId", "attemptsMax", "limitKey", "cost", "timeLimitS", "backoffS", "parentId",
+            "producer", "traceparent")
+        VALUES (new_id, walker."tenantId", kind, kind_queue, given, version, step_id, attempts,
+                limit_key, job_cost, walker."timeLimitS", walker."backoffS", job_id, 'workflow',
+                walker."traceparent");
+    END IF;
+    RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+END $$;
+
+-- A step waits: for a time, a signal, an approval, a run that was just started. A signal that came
+-- before is taken at once.
+CREATE OR REPLACE FUNCTION ailydian_suspend_step(
+    job_id TEXT, job_fence BIGINT, step_id TEXT, awaited TEXT, wait_name TEXT, wait_s DOUBLE PRECISION,
+    given JSONB, lease_s DOUBLE PRECISION
+) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    run TEXT := split_part(step_id, '/', 1);
+    earlier RECORD;
+BEGIN
+    IF public.ailydian_own_step(job_id, job_fence, step_id) <> 'held' THEN
+        RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    END IF;
+    IF awaited IN ('signal', 'approval') THEN
+        -- Whoever sends a signal has the run locked: it comes before, or finds us waiting.
+        PERFORM FROM public."WorkflowRun" r WHERE r."id" = run FOR UPDATE;
+        UPDATE public."WorkflowSignal" g SET "takenBy" = step_id
+        WHERE g."runId" = run AND g."seq" = (
+            SELECT min(x."seq") FROM public."WorkflowSignal" x
+            WHERE x."runId" = run AND x."name" = wait_name AND x."takenBy" IS NULL)
+        RETURNING g."payload" INTO earlier;
+        IF FOUND THEN
+            RETURN public.ailydian_walk_on(job_id, public.ailydian_answer_step(
+                step_id, awaited, earlier."payload", given), run, NULL, lease_s);
+        END IF;
+    END IF;
+    UPDATE public."WorkflowStep" s SET "state" = 'waiting', "jobId" = NULL, "input" = given
+    WHERE s."id" = step_id;
+    INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "name", "dueAt")
+    SELECT step_id, r."tenantId", run, awaited, wait_name, now() + wait_s * interval '1 second'
+    FROM public."WorkflowRun" r WHERE r."id" = run;
+    RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+END $$;
+
+-- What a signal or an approval makes of the step that waits for it.
+CREATE OR REPLACE FUNCTION ailydian_answer_step(
+    step_id TEXT, awaited TEXT, payload JSONB, given JSONB
+) RETURNS TEXT[] LANGUAGE plpgsql AS $$
+BEGIN
+    IF awaited = 'approval' AND payload ->> 'approved' IS DISTINCT FROM 'true' THEN
+        RETURN public.ailydian_settle_step(step_id, 'failed', payload, given,
+            concat('rejected by ', payload ->> 'by', ': ' || nullif(payload ->> 'comment', '')),
+            'rejected');
+    END IF;
+    RETURN public.ailydian_settle_step(step_id, 'completed', CASE awaited WHEN 'approval' THEN payload
+        ELSE jsonb_build_object('payload', payload) END, given, NULL, NULL);
+END $$;
+
+-- A step waits for its turn behind a concurrency key. Returns whether it may go on now.
+CREATE OR REPLACE FUNCTION ailydian_queue_step(
+    job_id TEXT, job_fence BIGINT, step_id TEXT, slot_key TEXT
+) RETURNS BOOLEAN LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    run TEXT := split_part(step_id, '/', 1);
+    tenant CONSTANT TEXT := current_setting('app.tenant_id');
+BEGIN
+    IF public.ailydian_own_step(job_id, job_fence, step_id) = 'held' THEN
+        IF public.ailydian_enter_slot(tenant, slot_key, step_id, run) THEN
+            RETURN true;
+        END IF;
+        UPDATE public."WorkflowStep" s SET "state" = 'waiting', "jobId" = NULL WHERE s."id" = step_id;
+        INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "name")
+        VALUES (step_id, tenant, run, 'slot', slot_key);
+    END IF;
+    PERFORM public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    RETURN false;
+END $$;
+
+-- Due waits: timers are over, whoever waited for something else has waited too long.
+CREATE OR REPLACE FUNCTION ailydian_fire_waits(most INTEGER) RETURNS INTEGER
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
+DECLARE
+    due RECORD;
+    opened TEXT[] := '{}';
+    fired INTEGER := 0;
+BEGIN
+    FOR due IN
+        DELETE FROM public."WorkflowWait" w USING (
+            SELECT x."id" FROM public."WorkflowWait" x WHERE x."dueAt" <= now()
+            ORDER BY x."dueAt" LIMIT most FOR UPDATE SKIP LOCKED) x
+        WHERE w."id" = x."id" RETURNING w."id", w."runId", w."what", w."name"
+    LOOP
+        fired := fired + 1;
+        IF due."what" = 'timer' THEN
+            opened := opened || public.ailydian_settle_step(due."id", 'completed', NULL, NULL, NULL, NULL);
+        ELSIF due."what" = 'deadline' THEN
+            PERFORM public.ailydian_end_run(due."runId", 'failed',
+                'timed out: the run took longer than its timeout', NULL, 'timed_out');
+        ELSE
+            IF due."what" = 'run' THEN
+                PERFORM public.ailydian_end_run(due."name", 'cancelled',
+                    'the step that waited for it timed out', NULL, NULL);
+            END IF;
+            opened := opened || public.ailydian_settle_step(due."id", 'failed', NULL, NULL,
+                format('timed out: waited too long for the %s %s', due."what", due."name"),
+                'timed_out');
+        END IF;
+    END LOOP;
+    PERFORM public.ailydian_enqueue_steps(opened, 'timer');
+    RETURN fired;
+END $$;
+
+-- Whatever ends the job of a step ends the step, as that transaction commits.
+CREATE OR REPLACE FUNCTION ailydian_step_of_job() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    job RECORD;
+    letter RECORD;
+BEGIN
+    SELECT j."stepId", j."state", j."outcome", j."error" INTO job FROM public."Job" j
+    WHERE j."id" = NEW."id";
+    -- Looked at once more: a walker has moved on, a stopped step needs nothing.
+    IF job."state" IS DISTINCT FROM NEW."state" OR NOT EXISTS (
+        SELECT FROM public."WorkflowStep" s WHERE s."id" = job."stepId" AND s."jobId" = NEW."id"
+          AND s."state" IN ('ready', 'running')) THEN
+        RETURN NULL;
+    END IF;
+    IF job."state" = 'COMPLETED' THEN
+        PERFORM public.ailydian_step_over(job."stepId", 'completed', job."outcome", NULL, NULL);
+    ELSIF job."state" = 'CANCELLED' THEN
+        PERFORM public.ailydian_step_over(job."stepId", 'failed', NULL, 'its job was cancelled',
+                                          'cancelled');
+    ELSE
+        SELECT d."fingerprint", n."onError" INTO letter
+        FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+        JOIN public."WorkflowNode" n
+          ON n."versionId" = r."versionId" AND n."position" = s."position"
+        LEFT JOIN public."DeadLetter" d ON d."jobId" = NEW."id"
+        WHERE s."id" = job."stepId";
+        -- A failure that the definition answers waits for no operator.
+        IF letter."onError" <> 'fail' THEN
+            DELETE FROM public."DeadLetter" d WHERE d."jobId" = NEW."id";
+        END IF;
+        PERFORM public.ailydian_step_over(job."stepId", 'failed', NULL, job."error",
+                                          letter."fingerprint");
+    END IF;
+    RETURN NULL;
+END $$;
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger
+                   WHERE tgrelid = 'public."Job"'::regclass AND tgname = 'step') THEN
+        CREATE CONSTRAINT TRIGGER "step" AFTER UPDATE ON public."Job"
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+            WHEN (NEW."stepId" IS NOT NULL AND OLD."state" <> NEW."state" AND (
+                  NEW."state" IN ('DEAD', 'CANCELLED')
+                  OR (NEW."state" = 'COMPLETED' AND NEW."job" <> 'run_step')))
+            EXECUTE FUNCTION public.ailydian_step_of_job();
+    END IF;
+END $$;
+
+-- What the engine calls itself is nobody's to call; the rest, whoever walks, starts or sweeps.
+DO $$
+DECLARE
+    engine regprocedure;
+BEGIN
+    FOR engine IN
+        SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace
+          AND p.proname IN ('ailydian_own_step', 'ailydian_step_context', 'ailydian_enqueue_steps', 'ailydian_stop_jobs',
+              'ailydian_stop_steps', 'ailydian_enter_slot', 'ailydian_leave_slot',
+              'ailydian_launch_run', 'ailydian_end_run', 'ailydian_compensate',
+              'ailydian_settle_step', 'ailydian_step_over', 'ailydian_walk_on',
+              'ailydian_answer_step', 'ailydian_fire_waits')
+          AND has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', engine);
+    END LOOP;
+    IF NOT has_function_privilege('ailydian_relay', 'ailydian_fire_waits(integer)', 'EXECUTE') THEN
+        GRANT EXECUTE ON FUNCTION ailydian_fire_waits(integer) TO ailydian_relay;
+    END IF;
+END $$;
+
+CALL ailydian_build_security('WorkflowVersion', 'SELECT, INSERT', of_platform => false);
+CALL ailydian_build_security('WorkflowNode', 'SELECT, INSERT', of_platform => false);
+CALL ailydian_build_security('WorkflowWait', 'SELECT', of_platform => false);
+CALL ailydian_build_security('WorkflowSignal', 'SELECT, INSERT', of_platform => false);
+CALL ailydian_build_security('WorkflowSlot', 'SELECT', of_platform => false);
+CALL ailydian_build_security('WorkflowOutput', 'SELECT', of_platform => false);
+CALL ailydian_build_policy('WorkflowWait', 'ailydian_relay', 'true');
+CALL ailydian_build_grant('WorkflowWait', 'ailydian_relay', 'SELECT');
+CALL ailydian_build_policy('WorkflowRun', 'ailydian_relay', 'true');
+CALL ailydian_build_grant('WorkflowRun', 'ailydian_relay', 'SELECT');
 
 
 -- ============================================================================================

@@ -25,7 +25,7 @@ from shared.broker import AWAY, Wire, is_wrong_type, mend
 from shared.contracts import QUEUES
 from shared.db import Connection, Role
 from shared.errors import ServerUnavailable
-from shared.queries import flights, holds, limits, workers
+from shared.queries import flights, holds, limits, workers, workflow_steps
 from shared.queries.flights import BEFORE_ALL, Lane, Taken, Wakeup
 from shared.queries.workers import Process
 from shared.settings import Settings
@@ -45,6 +45,9 @@ BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
 FOLD_EVERY_S = 0.2
 LIVELY_S = 10.0
 SEEN_EVERY_S = 5.0
+# Waits of workflows that one transaction ends, and how soon after another it may come.
+WAITS_MAX = 500
+FIRE_EVERY_S = 0.02
 # Lanes of a queue that one look sees; with more, it goes round.
 LANES_MAX = 1_000
 RULES_EVERY_S = 0.1
@@ -88,7 +91,7 @@ class Relay:
         self._after = dict.fromkeys(QUEUES, BEFORE_ALL)
         self._rules = Rules()
         self._rules_at = 0.0
-        self._sweep_at = self._depth_at = self._fold_at = self._seen_at = 0.0
+        self._sweep_at = self._depth_at = self._fold_at = self._seen_at = self._fire_at = 0.0
         self._redis_ok = True
         pid, host = os.getpid(), socket.gethostname()
         self._me = Process(f"{host}-{pid}-{secrets.token_hex(4)}", host, pid, "relay")
@@ -120,6 +123,8 @@ class Relay:
             self._tell()
         if now >= self._fold_at:
             self._fold_at = now if self.fold() else now + FOLD_EVERY_S
+        if now >= self._fire_at:
+            self._fire_at = now + self.fire()
         try:
             if now >= self._sweep_at:
                 self._sweep_at = now + self._config.sweep_s
@@ -135,11 +140,20 @@ class Relay:
             return self._look_s
         self._look_s = BUSY_S_MIN
         lively = time.monotonic() < self._lively_until
-        return FOLD_EVERY_S if lively else min(IDLE_S, self._config.sweep_s)
+        idle_s = FOLD_EVERY_S if lively else min(IDLE_S, self._config.sweep_s)
+        return min(idle_s, max(self._fire_at - time.monotonic(), 0.0))
 
     def _tell(self) -> None:
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             workers.upsert_process(conn, self._me, {"redisOk": self._redis_ok})
+
+    def fire(self) -> float:
+        """End the waits of workflows that are due. Returns when to look again, in seconds."""
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            if workflow_steps.fire_waits(conn, limit=WAITS_MAX) == WAITS_MAX:
+                return 0.0
+            due_s = workflow_steps.next_due_s(conn)
+        return IDLE_S if due_s is None else min(max(due_s, FIRE_EVERY_S), IDLE_S)
 
     def fold(self) -> bool:
         """Count what has ended, finish batches, tell followers. Returns whether more waits."""

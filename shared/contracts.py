@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import PayloadRefused, UnknownJob
-from shared.ids import ChunkId, DocumentId, MessageId
+from shared.ids import ChunkId, DocumentId, MessageId, RunId
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
@@ -155,6 +155,25 @@ class DeleteDocument(Contract):
     document_id: DocumentId
 
 
+class RunStep(Contract):
+    """Walk along a workflow's run: do the step its row names, and what that makes ready."""
+
+    actor_name: ClassVar[str] = "run_step"
+    queue_name: ClassVar[str] = "workflow"
+    time_limit_s: ClassVar[int] = 300
+    run_id: RunId
+
+
+class StartWorkflow(Contract):
+    """Start a run of a workflow, for schedules and for whoever publishes in SQL."""
+
+    actor_name: ClassVar[str] = "start_workflow"
+    queue_name: ClassVar[str] = "workflow"
+    name: Text
+    input: dict[str, Any] = {}
+    run_key: Annotated[str, Field(max_length=255)] | None = None
+
+
 class Probe(Contract):
     """Do nothing, visibly: for health checks and benchmarks."""
 
@@ -183,6 +202,8 @@ CONTRACTS: dict[str, type[Contract]] = {
         EmbedMessages,
         ApplyFeedback,
         DeleteDocument,
+        RunStep,
+        StartWorkflow,
         Probe,
         ProbeBatch,
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg_pool import ConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
 
@@ -135,6 +136,48 @@ class Pool:
             _roll_back_what_is_left(conn)
             self._pool.putconn(conn)
 
+    def call(
+        self,
+        tenant_id: TenantId,
+        statement: str,
+        values: Mapping[str, object],
+        *,
+        role: Role = Role.APP,
+        durable: bool = True,
+    ) -> str | None:
+        """Do one statement in a transaction of its own, in one round trip.
+
+        The statements of one message are one transaction, which Postgres commits with the last.
+
+        Returns:
+            The only value of its only row, as text.
+
+        Raises:
+            ServerUnavailable: As `transaction`; whether it was done is then unknown.
+        """
+        try:
+            conn = self._pool.getconn()
+        except PoolTimeout as error:
+            raise ServerUnavailable(f"Postgres gives no connection: {error}") from error
+        try:
+            tenant = psycopg.sql.Literal(tenant_id).as_string(conn)
+            text = psycopg.ClientCursor(conn).mogrify(statement, values)
+            first = "" if durable else _REDOABLE
+            message = (
+                f"SET LOCAL ROLE {role.value}; SET LOCAL app.tenant_id = {tenant}; {first}{text}"
+            )
+            result = _result_of(conn, message.encode())
+            value = result.get_value(0, 0)
+            return None if value is None else value.decode()
+        except psycopg.DatabaseError as error:
+            if conn.closed or conn.broken:
+                self._replace_idle()
+                raise ServerUnavailable(f"The connection to Postgres broke: {error}") from error
+            raise
+        finally:
+            _roll_back_what_is_left(conn)
+            self._pool.putconn(conn)
+
     def _replace_idle(self) -> None:
         """Replace the idle connections: what broke one, such as a restart, broke them all.
 
@@ -184,13 +227,17 @@ def _send(conn: Connection, statements: bytes) -> bytes | None:
     Returns:
         The command tag of the last one.
     """
+    return _result_of(conn, statements).command_status
+
+
+def _result_of(conn: Connection, statements: bytes) -> PGresult:
     result = conn.pgconn.exec_(statements)
     if result.status == ExecStatus.FATAL_ERROR:
         error = psycopg.errors.error_from_result(result, conn.info.encoding)
         if error.sqlstate is None:  # libpq's own: the server did not answer, the connection is lost
             conn.close()
         raise error
-    return result.command_status
+    return result
 
 
 def _roll_back_what_is_left(conn: Connection) -> None:
@@ -227,6 +274,19 @@ def transaction(
     """`Pool.transaction` of this process's pool."""
     assert _Process.pool is not None, "call db.open_pool() before the first transaction"
     return _Process.pool.transaction(tenant_id, role=role, first=first, durable=durable)
+
+
+def call(
+    tenant_id: TenantId,
+    statement: str,
+    values: Mapping[str, object],
+    *,
+    role: Role = Role.APP,
+    durable: bool = True,
+) -> str | None:
+    """`Pool.call` of this process's pool."""
+    assert _Process.pool is not None, "call db.open_pool() before the first transaction"
+    return _Process.pool.call(tenant_id, statement, values, role=role, durable=durable)
 
 
 def sentence(error: BaseException) -> str:

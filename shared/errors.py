@@ -170,3 +170,84 @@ class ProviderContractBroken(TransientError):
     """The provider answered with something that is not what was asked for; nothing is stored."""
 
     code = "provider_contract_broken"
+
+
+# ---- workflows
+
+
+class DefinitionRefused(UsageError):
+    """A definition that cannot run; the message names each fault with its line and column."""
+
+    code = "definition_refused"
+
+
+class UnknownKind(UsageError):
+    """No step kind has this name."""
+
+    code = "unknown_kind"
+
+
+class ExpressionRefused(UsageError):
+    """An expression that is not allowed, or does not parse."""
+
+    code = "expression_refused"
+
+
+class ExpressionFailed(PermanentError):
+    """An expression that cannot be evaluated with what is there."""
+
+    code = "expression_failed"
+
+
+class WorkflowNotFound(UsageError):
+    """The tenant has no workflow, or no such version of it, of this name."""
+
+    code = "workflow_not_found"
+
+
+class RunNotFound(UsageError):
+    """No run of the tenant has this id."""
+
+    code = "run_not_found"
+
+
+class RunRefused(UsageError):
+    """A run cannot be started, or changed, like this."""
+
+    code = "run_refused"
+
+
+class SignalRefused(UsageError):
+    """The run takes no such signal."""
+
+    code = "signal_refused"
+
+
+class StepFailed(PermanentError):
+    """A step found that it cannot succeed."""
+
+    code = "step_failed"
+
+
+class StepCancelled(AilydianError):
+    """The step's run was stopped while it ran; nothing it still does counts."""
+
+    code = "step_cancelled"
+
+
+class OutputTooLarge(PermanentError):
+    """A step's output is larger than a run may keep."""
+
+    code = "output_too_large"
+
+
+class AddressRefused(PermanentError):
+    """An address that this system does not connect to."""
+
+    code = "address_refused"
+
+
+class SpendRefused(PermanentError):
+    """A paid call that nobody has allowed."""
+
+    code = "spend_refused"

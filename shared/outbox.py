@@ -40,7 +40,8 @@ class Published:
 class Lease:
     """The right to do one attempt of one job; `fence` is what proves it to the ledger.
 
-    `receipted` turns true once this attempt's transaction has committed.
+    `receipted` turns true once this attempt's transaction has committed. `time_limit_s` and
+    `backoff_s` (its first wait) take the place of the contract's where a workflow's step says so.
     """
 
     job_id: JobId
@@ -56,6 +57,8 @@ class Lease:
     step_id: StepId | None
     created_at: datetime
     traceparent: str | None = None
+    time_limit_s: float | None = None
+    backoff_s: float | None = None
     receipted: bool = False
 
 

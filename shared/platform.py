@@ -42,6 +42,8 @@ OWN_TABLES: Final[tuple[str, ...]] = (
     *("DeadLetter", "Quarantine", "WorkerProcess", "Upload", "ProbeEntry"),
     *("JobHold", "JobLimit", "JobLimitUse", "JobEvent", "EventCursor", "JobStat", "ModelUse"),
     *("JobBatch", "Schedule"),
+    *("WorkflowVersion", "WorkflowNode", "WorkflowWait", "WorkflowSignal", "WorkflowSlot"),
+    *("WorkflowOutput",),
 )
 
 # Tables that every tenant may read whole, with the reason.

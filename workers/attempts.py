@@ -41,7 +41,8 @@ def run(
     started = time.monotonic()
     to_complete: list[Lease] = []
     try:
-        with holding.doing(unit.leases, limit_s=contract.time_limit_s):
+        limit_s = max(_limit_s(contract, lease) for lease in unit.leases)
+        with holding.doing(unit.leases, limit_s=limit_s):
             done = _do(function, contract, unit.leases)
             to_complete = [lease for lease in done if not lease.receipted]
     finally:
@@ -50,6 +51,10 @@ def run(
         unit.took_s = time.monotonic() - started
     for lease in to_complete:
         completion.add(lease)
+
+
+def _limit_s(contract: type[Contract], lease: Lease) -> float:
+    return contract.time_limit_s if lease.time_limit_s is None else lease.time_limit_s
 
 
 def _do(
@@ -93,7 +98,7 @@ def _done(function: Callable[..., None], pair: Pair) -> bool:
         try:
             function(job, lease)
         except Overdue:
-            late = TimeLimitExceeded(f"stopped after {job.time_limit_s} seconds")
+            late = TimeLimitExceeded(f"stopped after {_limit_s(type(job), lease):g} seconds")
             _fail(lease, late, attempt)
             return False
         except BaseException as error:  # a SystemExit ends a job, not a worker's thread

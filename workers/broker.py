@@ -9,6 +9,8 @@ import redis
 
 from shared.broker import Wire
 from shared.contracts import Contract
+from shared.outbox import Lease
+from shared.settings import settings
 from workers import attempts
 from workers.consumer import LedgerConsumer, Unit
 from workers.endings import Completion
@@ -75,6 +77,24 @@ class LedgerBroker(dramatiq.Broker):
 
 
 broker = LedgerBroker()
+
+
+def lease_s() -> float:
+    """For how long a claim or a renewal holds in this process, in seconds."""
+    return settings().lease_s if broker.runtime is None else broker.runtime.lease_s
+
+
+def worker_id() -> str:
+    """The name of this process in the ledger; '' for an actor that is called directly."""
+    return "" if broker.runtime is None else broker.runtime.worker_id
+
+
+def moved(lease: Lease, fence: int, *, limit_s: float) -> None:
+    """Note that a job went on under a new fence, with `limit_s` seconds for what it does now."""
+    if broker.runtime is None:  # an actor that is called directly
+        lease.fence = fence
+    else:
+        broker.runtime.holding.moved(lease, fence, limit_s=limit_s)
 
 
 def actor(contract: type[Contract]) -> Callable[[Work], Work]:

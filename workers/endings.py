@@ -159,7 +159,10 @@ def _ending(lease: Lease, error: BaseException, *, permanent: bool) -> attempts.
 
 def _wait_s(lease: Lease, error: BaseException) -> float:
     contract = CONTRACTS[lease.job]
-    wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
+    if lease.backoff_s is not None:
+        wait = failure.doubling_s(lease.attempt, lease.backoff_s, _rng)
+    else:
+        wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
     asked = error.retry_after_s if isinstance(error, TransientError) else None
     return max(wait, failure.asked_s(asked, _rng))
 

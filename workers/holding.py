@@ -26,6 +26,10 @@ class Overdue(BaseException):
     """Raised inside a thread whose job has passed its time limit; actors do not catch it."""
 
 
+class Cancelled(BaseException):
+    """Raised inside a thread whose job was cancelled: nothing it still does would count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doing:
     """One thread's job, as the supervisor sees it; `deadline` is on the monotonic clock."""
@@ -67,6 +71,7 @@ class Holding:
         self._held: set[tuple[JobId, int]] = set()
         self._free = list(range(SLOTS - 1, -1, -1))
         self._deadlines: dict[int, float] = {}
+        self._threads: dict[JobId, tuple[int, int]] = {}
         self._done = 0
         self._turn = threading.Condition()
         self._together = 0
@@ -103,17 +108,40 @@ class Holding:
             for lease in leases[: len(self._free)]:
                 taken.append(self._free.pop())
                 self._slots.write(taken[-1], lease.job_id, deadline)
+                self._threads[lease.job_id] = threading.get_ident(), taken[-1]
             self._deadlines[threading.get_ident()] = deadline
         try:
             yield
         finally:
             with self._lock:
                 self._deadlines.pop(threading.get_ident(), None)
+                for lease in leases:
+                    self._threads.pop(lease.job_id, None)
                 for slot in taken:
                     self._slots.clear(slot)
                 self._free.extend(taken)
                 self._done += len(leases)
             self._leave(alone)
+
+    def moved(self, lease: Lease, fence: int, *, limit_s: float) -> None:
+        """Note that a job went on under a new fence, and with a time limit of its own."""
+        deadline = time.monotonic() + limit_s
+        with self._lock:
+            self._held.discard((lease.job_id, lease.fence))
+            lease.fence = fence
+            self._held.add((lease.job_id, fence))
+            thread, slot = self._threads.get(lease.job_id, (None, None))
+            if thread is not None and slot is not None:
+                self._deadlines[thread] = deadline
+                self._slots.write(slot, lease.job_id, deadline)
+
+    def interrupt_cancelled(self, job_ids: Sequence[JobId]) -> None:
+        """Raise `Cancelled` in each thread that does one of these jobs by itself."""
+        with self._lock:
+            for job_id in job_ids:
+                thread, _ = self._threads.pop(job_id, (None, 0))
+                if thread is not None and self._deadlines.pop(thread, None) is not None:
+                    raise_thread_exception(thread, Cancelled)
 
     @property
     def busy(self) -> int:

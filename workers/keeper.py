@@ -14,6 +14,7 @@ from shared import db, spending
 from shared.broker import AWAY
 from shared.db import Role
 from shared.errors import ServerUnavailable
+from shared.ids import JobId
 from shared.queries import outbox, workers
 from shared.queries.workers import Process
 from shared.settings import Settings
@@ -92,8 +93,12 @@ class Keeper:
     def _renew(self) -> None:
         held = self._runtime.holding.all()
         if held:
+            cancelled: list[JobId] = []
             with db.transaction(None, role=Role.RELAY, durable=False) as conn:
-                outbox.renew(conn, held, lease_s=self._runtime.lease_s)
+                stood = outbox.renew(conn, held, lease_s=self._runtime.lease_s)
+                if stood < len(held):
+                    cancelled = outbox.select_cancelled(conn, [job_id for job_id, _ in held])
+            self._runtime.holding.interrupt_cancelled(cancelled)
 
     def _tell_ledger(self, figures: Mapping[str, object]) -> None:
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:

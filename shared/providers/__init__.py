@@ -1,4 +1,4 @@
-"""The only calls to models: what an embedder is, and which one the settings choose."""
+"""The only calls to models: embedders and completers, and which ones the settings choose."""
 
 import os
 from collections.abc import Sequence
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from redis import Redis
 
+from shared.errors import SpendRefused
 from shared.limits import ProviderBucket, bucket_key
 from shared.providers import local
+from shared.providers.completions import Completer
 from shared.settings import Settings, settings
 
 
@@ -51,11 +53,13 @@ class Embedder(Protocol):
 
 _lock = Lock()
 _loaded: dict[tuple[int, str], Embedder] = {}
+_completers: dict[tuple[int, str], Completer] = {}
+LOCAL_COMPLETER = "local-extractive"
 _redis: "Redis | None" = None
 
 
 def configure(redis: "Redis | None") -> None:
-    """Say where the processes' common budget lives; embedders in use are closed and forgotten.
+    """Say where the processes' common budget lives; models in use are closed and forgotten.
 
     Args:
         redis: A client with short time limits and few retries, for it is asked before each
@@ -64,9 +68,12 @@ def configure(redis: "Redis | None") -> None:
     global _redis  # noqa: PLW0603 - one process, one Redis
     with _lock:
         _redis = redis
-        for each in _loaded.values():
-            each.close()
+        for embedder in _loaded.values():
+            embedder.close()
+        for completer in _completers.values():
+            completer.close()
         _loaded.clear()
+        _completers.clear()
 
 
 def live_model(chosen: Settings | None = None) -> str:
@@ -104,6 +111,50 @@ def embedder_for(model: str) -> Embedder:
             if key not in _loaded:
                 _loaded[key] = _load(model, settings())
     return _loaded[key]
+
+
+def completion_model(chosen: Settings | None = None) -> str:
+    """The name of the model that answers where nobody chose one; nothing is loaded.
+
+    Args:
+        chosen: Settings in place of the process's own.
+    """
+    chosen = chosen or settings()
+    return chosen.openai_completion_model if chosen.uses_openai else LOCAL_COMPLETER
+
+
+def completer_for(model: str) -> Completer:
+    """The completer of a model's name, loaded once per process.
+
+    Args:
+        model: `local-extractive`, or one of the OpenAI-compatible server's.
+
+    Raises:
+        SpendRefused: Its answers cost money, and AILYDIAN_ALLOW_SPEND is not set.
+        ConfigurationBroken: The model needs a key or a base URL.
+    """
+    chosen = settings()
+    # A server of one's own, without a key, sends no bill.
+    if model != LOCAL_COMPLETER and chosen.openai_api_key and not chosen.allow_spend:
+        raise SpendRefused(
+            f"{model} costs money: set AILYDIAN_ALLOW_SPEND=true, or name {LOCAL_COMPLETER}."
+        )
+    key = (os.getpid(), model)
+    if key not in _completers:
+        completer = _load_completer(model, chosen)
+        with _lock:
+            _completers.setdefault(key, completer)
+    return _completers[key]
+
+
+def _load_completer(model: str, chosen: Settings) -> Completer:
+    if model == LOCAL_COMPLETER:
+        from shared.providers.extractive import ExtractiveCompleter  # noqa: PLC0415 - it needs us
+
+        return ExtractiveCompleter(embedder_for(local.model_name(chosen.embedder)))
+    from shared.providers.chat import OpenAICompleter  # noqa: PLC0415 - 36 MB, half a second
+
+    return OpenAICompleter(model, chosen, _bucket(model, chosen))
 
 
 def _load(model: str, chosen: Settings) -> Embedder:

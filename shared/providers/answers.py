@@ -31,7 +31,7 @@ _ADVICE: Final = {
     401: "check OPENAI_API_KEY",
     402: "top up the account",
     403: "check what OPENAI_API_KEY may do",
-    404: "check AILYDIAN_OPENAI_EMBEDDING_MODEL and OPENAI_BASE_URL",
+    404: "check OPENAI_BASE_URL and the model's name",
 }
 
 

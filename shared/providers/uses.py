@@ -14,6 +14,19 @@ USD_PER_MILLION = {
     "text-embedding-ada-002": Decimal("0.10"),
 }
 
+# The same for completions: what is read, what is written.
+# Source: OpenAI's price list for text.
+USD_PER_MILLION_READ_AND_WRITTEN = {
+    "gpt-4.1": (Decimal(2), Decimal(8)),
+    "gpt-4.1-mini": (Decimal("0.40"), Decimal("1.60")),
+    "gpt-4.1-nano": (Decimal("0.10"), Decimal("0.40")),
+    "gpt-4o": (Decimal("2.50"), Decimal(10)),
+    "gpt-4o-mini": (Decimal("0.15"), Decimal("0.60")),
+    "gpt-5": (Decimal("1.25"), Decimal(10)),
+    "gpt-5-mini": (Decimal("0.25"), Decimal(2)),
+    "gpt-5-nano": (Decimal("0.05"), Decimal("0.40")),
+}
+
 _TOLD = re.compile(rb'"total_tokens"\s*:\s*(\d{1,15})')
 _TAIL_BYTES = 512
 
@@ -35,6 +48,14 @@ def note(model: str, tokens: int) -> None:
     """Count one answered request of so many tokens, >= 0."""
     cost_usd = USD_PER_MILLION.get(model, Decimal(0)) * tokens / 1_000_000
     put_back([Use(model, 1, tokens, cost_usd)])
+
+
+def note_completion(model: str, read: int, written: int) -> Decimal:
+    """Count one answered completion. Returns its price; 0 where no list price is known."""
+    prices = USD_PER_MILLION_READ_AND_WRITTEN.get(model, (Decimal(0), Decimal(0)))
+    cost_usd = (prices[0] * read + prices[1] * written) / 1_000_000
+    put_back([Use(model, 1, read + written, cost_usd)])
+    return cost_usd
 
 
 def tokens_of(content: bytes, *, estimate: int) -> int:

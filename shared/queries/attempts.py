@@ -109,10 +109,10 @@ RETRY: Final = """
     ), noted AS (
         INSERT INTO "JobAttempt" ("tenantId", "jobId", "fence", "attempt", "worker", "startedAt",
                                   "verdict", "errorType", "error", "traceback", "fingerprint",
-                                  "signal", "exitCode", "peakBytes")
+                                  "signal", "exitCode", "peakBytes", "stepId")
         SELECT "tenantId", "id", "fence", "attempt" + (%(uncounted)s::bool)::int, "worker",
                "startedAt", %(verdict)s, %(error_type)s, %(error)s, %(traceback)s,
-               %(fingerprint)s, %(signal)s, %(exit_code)s, %(peak_bytes)s FROM ended e
+               %(fingerprint)s, %(signal)s, %(exit_code)s, %(peak_bytes)s, "stepId" FROM ended e
         WHERE NOT %(uncounted)s::bool OR NOT EXISTS (
             SELECT FROM "JobAttempt" a WHERE a."jobId" = e."id" AND a."attempt" = e."attempt" + 1
               AND a."verdict" = %(verdict)s)
@@ -166,10 +166,10 @@ BURY: Final = """
     ), noted AS (
         INSERT INTO "JobAttempt" ("tenantId", "jobId", "fence", "attempt", "worker", "startedAt",
                                   "verdict", "errorType", "error", "traceback", "fingerprint",
-                                  "signal", "exitCode", "peakBytes")
+                                  "signal", "exitCode", "peakBytes", "stepId")
         SELECT "tenantId", "id", "fence", "attempt", "worker", "startedAt", %(verdict)s,
                %(error_type)s, %(error)s, %(traceback)s, %(fingerprint)s, %(signal)s,
-               %(exit_code)s, %(peak_bytes)s FROM ended
+               %(exit_code)s, %(peak_bytes)s, "stepId" FROM ended
     ), told AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
                                 "waitedS", "tookS")

@@ -145,7 +145,7 @@ CLAIM: Final = """
     FROM mine WHERE j."id" = mine."id"
     RETURNING j."id", j."tenantId", j."job", j."queue", j."payload", j."schemaVersion",
               j."attempt", j."attemptsMax", j."crashes", j."fence", j."stepId", j."createdAt",
-              j."traceparent"
+              j."traceparent", j."timeLimitS", j."backoffS"
 """
 
 
@@ -195,6 +195,16 @@ def renew(conn: Connection, held: Sequence[tuple[JobId, int]], *, lease_s: float
     """Prolong leases, as (job id, fence). Returns how many still stood."""
     ids, fences = [job_id for job_id, _ in held], [fence for _, fence in held]
     return conn.execute(RENEW, {"ids": ids, "fences": fences, "lease_s": lease_s}).rowcount
+
+
+SELECT_CANCELLED: Final = """
+    SELECT j."id" FROM "Job" j WHERE j."id" = ANY(%(ids)s::text[]) AND j."state" = 'CANCELLED'
+"""
+
+
+def select_cancelled(conn: Connection, ids: list[JobId]) -> list[JobId]:
+    """Those of the jobs that were cancelled while they ran."""
+    return [row[0] for row in conn.execute(SELECT_CANCELLED, {"ids": ids})]
 
 
 SET_OUTCOME: Final = """

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,14 @@ class Plant:
         self._relay = threading.Thread(target=relay.run, args=(self.database_url, self._stop))
         self._relay.start()
 
-    def start_workers(self, *, processes: int = 2, threads: int = 4, **settings: Any) -> None:
+    def start_workers(
+        self,
+        *,
+        processes: int = 2,
+        threads: int = 4,
+        queues: Sequence[str] = ("maintenance", "audit"),
+        **settings: Any,
+    ) -> None:
         environment = {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
@@ -46,10 +53,10 @@ class Plant:
             "PYTHONPATH": str(ROOT),
         } | {f"AILYDIAN_{name.upper()}": str(value) for name, value in settings.items()}
         command = [sys.executable, "-m", "workers.supervisor", "--processes", str(processes)]
-        queues = ["--queue", "maintenance", "--queue", "audit"]
+        served = [word for queue in queues for word in ("--queue", queue)]
         self._supervisors.append(
             subprocess.Popen(
-                [*command, *queues, "--threads", str(threads)],
+                [*command, *served, "--threads", str(threads)],
                 cwd=ROOT,
                 env=environment,
                 stderr=subprocess.DEVNULL,

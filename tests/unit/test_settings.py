@@ -126,6 +126,7 @@ def _other_value(field: str) -> str:
         "log_level": "debug",
         "tracing": "true",
         "archive_done": "true",
+        "egress_http": "true",
         "redis_namespace": "elsewhere",
         "chunk_tokens": "64",
     }

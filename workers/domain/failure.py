@@ -21,6 +21,17 @@ _VARIES = re.compile(
 )
 
 
+def doubling_s(attempt: int, first_s: float, rng: Random) -> float:
+    """Seconds to wait after a step's attempt failed: doubling from its own first wait, to an hour.
+
+    Args:
+        attempt: The attempt that failed, 1-based.
+        first_s: The wait after the first.
+        rng: Source of the jitter of 15 %.
+    """
+    return float(min(first_s * 2.0 ** min(attempt - 1, 40), 3_600.0) * rng.uniform(0.85, 1.15))
+
+
 def backoff_s(attempt: int, rng: Random, *, max_s: float = BACKOFF_MAX_S) -> float:
     """Seconds to wait after an attempt failed: exponential, capped, with jitter of 15 %.
 

@@ -1,0 +1,1 @@
+"""Workflows as data: definitions, their expressions, the plan that the engine runs."""
