@@ -1699,7 +1699,8 @@ CREATE TABLE IF NOT EXISTS "JobEvent" (
     PRIMARY KEY ("xid", "position")
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 COMMENT ON TABLE "JobEvent" IS
-    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED: noted as it commits. In the order of '
+    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, of a run RUN_COMPLETED, RUN_FAILED, '
+    'RUN_CANCELLED under its own id: noted as it commits. In the order of '
     '("xid", "position"); rows below the oldest open transaction are all there.';
 
 CREATE TABLE IF NOT EXISTS "EventCursor" (

@@ -30,8 +30,9 @@ PAGE = 1_000
 def events() -> None:
     """Follow and list what becomes of jobs.
 
-    An event is COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED, with ids alone. Its
-    position is where to go on after it.
+    An event is COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED, with ids alone; of a
+    workflow's run RUN_COMPLETED, RUN_FAILED or RUN_CANCELLED, with the run's id. Its position is
+    where to go on after it.
     """
 
 

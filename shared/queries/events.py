@@ -237,7 +237,8 @@ class Event:
         job_id: Which job.
         job: Its kind.
         queue: Its queue.
-        what: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED.
+        what: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED; of a workflow's run
+            RUN_COMPLETED, RUN_FAILED or RUN_CANCELLED, with the run's id as `job_id`.
         batch_id: Its batch, if it is of one.
         waited_s: From when it was due to the start of the attempt that completed it.
         took_s: How long the attempt took that ended.

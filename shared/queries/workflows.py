@@ -59,7 +59,7 @@ UPSERT_WORKFLOW: Final = """
 
 
 def lock_workflow(conn: Connection, name: str, description: str | None, dag: str) -> str:
-    """The id of the tenant's workflow of this name, made if there is none, for one put at a time."""
+    """The id of the tenant's workflow of this name, made if need be; puts of it take turns."""
     conn.execute(LOCK, {"name": name})
     row = conn.execute(
         UPSERT_WORKFLOW, {"name": name, "description": description, "dag": dag}
@@ -156,8 +156,8 @@ def insert_version(conn: Connection, new: NewVersion) -> tuple[str, int]:
 
 
 INSERT_NODES: Final = """
-    INSERT INTO "WorkflowNode" ("tenantId", "versionId", "position", "name", "uses", "spec", "needs",
-        "dependents", "reads", "listReads", "compensates", "mapped", "onError", "attemptsMax",
+    INSERT INTO "WorkflowNode" ("tenantId", "versionId", "position", "name", "uses", "spec",
+        "needs", "dependents", "reads", "listReads", "compensates", "mapped", "onError", "attemptsMax",
         "backoffS", "timeoutS")
     SELECT current_setting('app.tenant_id'), %(version_id)s, n."position", n."name", n."uses",
            n."spec"::jsonb, n."needs", n."dependents"::int[], n."reads"::int[],

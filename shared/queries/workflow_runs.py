@@ -1,0 +1,375 @@
+"""Runs as people look at them: lists, one run and its steps, within the rights of one tenant.
+
+What a run shows is bounded whatever its size: its first steps by their ids, which are made of
+places, the others as counts, and those of them that say something by name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from shared.db import Connection
+from shared.ids import RunId, StepId, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which runs are meant; None means any. `where`: dotted path of the input -> its value."""
+
+    workflow: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    fingerprint: str | None = None
+    where: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """One run in a list."""
+
+    id: RunId
+    workflow: str
+    version: int
+    status: str
+    state: str
+    key: str | None
+    error: str | None
+    fingerprint: str | None
+    started_at: datetime
+    completed_at: datetime | None
+
+
+# Newest first within each workflow by its index, so that no sort of all runs is needed.
+SELECT_RUNS: Final = """
+    SELECT r."id", w."name", r."version", r."status"::text, r."state", r."key", r."error",
+           r."fingerprint", r."startedAt" AT TIME ZONE 'UTC', r."completedAt" AT TIME ZONE 'UTC'
+    FROM (SELECT "id", "name" FROM "Workflow"
+          WHERE "tenantId" = %(tenant_id)s
+            AND (%(workflow)s::text IS NULL OR "name" = %(workflow)s)) w
+    CROSS JOIN LATERAL (
+        SELECT r.*, v."version" FROM "WorkflowRun" r
+        JOIN "WorkflowVersion" v ON v."id" = r."versionId"
+        WHERE r."workflowId" = w."id"
+          AND (%(state)s::text IS NULL OR r."state" = %(state)s)
+          AND (%(fingerprint)s::text IS NULL OR r."fingerprint" = %(fingerprint)s)
+          AND (%(since)s::timestamptz IS NULL
+               OR r."startedAt" >= %(since)s::timestamptz AT TIME ZONE 'UTC')
+          AND (%(until)s::timestamptz IS NULL
+               OR r."startedAt" < %(until)s::timestamptz AT TIME ZONE 'UTC')
+          AND (%(paths)s::text[] IS NULL OR NOT EXISTS (
+              SELECT FROM unnest(%(paths)s::text[], %(values)s::text[]) AS f("path", "value")
+              WHERE r."input" #>> string_to_array(f."path", '.') IS DISTINCT FROM f."value"))
+        ORDER BY r."startedAt" DESC LIMIT %(limit)s
+    ) r
+    ORDER BY r."startedAt" DESC, r."id" DESC LIMIT %(limit)s
+"""
+
+
+def select_runs(
+    conn: Connection, tenant_id: TenantId, wanted: Filters, *, limit: int
+) -> list[ListedRun]:
+    """The tenant's runs, newest first."""
+    where = wanted.where or {}
+    values = {
+        "tenant_id": tenant_id,
+        "workflow": wanted.workflow,
+        "state": wanted.state,
+        "since": wanted.since,
+        "until": wanted.until,
+        "fingerprint": wanted.fingerprint,
+        "paths": list(where) or None,
+        "values": list(where.values()) or None,
+        "limit": limit,
+    }
+    # Planned for its values: a filter that is not given is no part of the plan.
+    return [ListedRun(*row) for row in conn.execute(SELECT_RUNS, values, prepare=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run. `behind` is the run whose turn it is before this one's, where this one waits."""
+
+    id: RunId
+    workflow: str
+    version: int
+    version_id: str
+    status: str
+    state: str
+    key: str | None
+    input: Any
+    output: Any
+    error: str | None
+    fingerprint: str | None
+    failed_step_id: StepId | None
+    parent_step_id: StepId | None
+    fork_of: RunId | None
+    producer: str | None
+    steps_total: int
+    started_at: datetime
+    completed_at: datetime | None
+    deadline: datetime | None
+    behind: str | None
+    now: datetime
+
+
+SELECT_RUN: Final = """
+    SELECT r."id", w."name", v."version", v."id", r."status"::text, r."state", r."key", r."input",
+           r."output", r."error", r."fingerprint", r."failedStepId", r."parentStepId", r."forkOf",
+           r."producer", v."steps", r."startedAt" AT TIME ZONE 'UTC',
+           r."completedAt" AT TIME ZONE 'UTC',
+           (SELECT x."dueAt" FROM "WorkflowWait" x WHERE x."id" = r."id"),
+           CASE WHEN r."state" = 'queued' THEN (
+               SELECT s."runId" FROM "WorkflowSlot" s
+               WHERE s."tenantId" = r."tenantId" AND s."key" = r."concurrencyKey"
+               ORDER BY s."seq" LIMIT 1) END,
+           clock_timestamp()
+    FROM "WorkflowRun" r JOIN "Workflow" w ON w."id" = r."workflowId"
+    JOIN "WorkflowVersion" v ON v."id" = r."versionId"
+    WHERE r."id" = %(run_id)s
+"""
+
+
+def select_run(conn: Connection, run_id: RunId) -> RunRow | None:
+    """A run of the tenant."""
+    row = conn.execute(SELECT_RUN, {"run_id": run_id}).fetchone()
+    return None if row is None else RunRow(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step, one item of a mapped step, or (`item_index` None) the mapped step itself."""
+
+    id: StepId
+    position: int
+    item_index: int | None
+    name: str
+    uses: str
+    status: str
+    state: str
+    attempt: int
+    attempts_max: int
+    input: Any
+    output: Any
+    error: str | None
+    fingerprint: str | None
+    job_id: str | None
+    items: int | None
+    progress: float | None
+    note: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    dependents: tuple[int, ...]
+    compensates: int | None
+    waits_for: str | None
+    wait_name: str | None
+    wait_until: datetime | None
+
+
+# A step that has not begun has a time of its own row only, which says nothing.
+SELECT_STEPS: Final = """
+    SELECT s."id", s."position", nullif(s."itemIndex", -1), s."stepName", n."uses",
+           s."status"::text, s."state", s."attempt", n."attemptsMax", s."input", s."output",
+           s."error", s."fingerprint", s."jobId", s."items", s."progress", s."note",
+           CASE WHEN s."attempt" > 0 THEN s."startedAt" AT TIME ZONE 'UTC' END,
+           s."completedAt" AT TIME ZONE 'UTC', n."dependents", n."compensates", x."what",
+           x."name", x."dueAt"
+    FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS i("id", "n")
+    JOIN "WorkflowStep" s ON s."id" = i."id"
+    JOIN "WorkflowNode" n ON n."versionId" = %(version_id)s AND n."position" = s."position"
+    LEFT JOIN "WorkflowWait" x ON x."id" = s."id"
+    ORDER BY i."n"
+"""
+
+
+def select_steps(conn: Connection, run: RunRow, ids: Sequence[StepId]) -> list[StepRow]:
+    """These steps and items of a run, in the order given; unknown ids are left out."""
+    values = {"ids": list(ids), "version_id": run.version_id}
+    return [_step(row) for row in conn.execute(SELECT_STEPS, values)]
+
+
+def first_steps(run: RunRow, limit: int) -> list[StepId]:
+    """The ids of a run's first steps in topological order, items left out."""
+    return [StepId(f"{run.id}/{position}") for position in range(limit)]
+
+
+# Those of which a person wants to hear, wherever they lie: not ended well, or under way.
+SELECT_NOTABLE: Final = """
+    SELECT s."id" FROM "WorkflowStep" s
+    WHERE s."runId" = %(run_id)s AND s."state" = ANY(%(states)s::text[])
+      AND (s."itemIndex" >= 0 OR s."position" >= %(first)s)
+    ORDER BY array_position(%(states)s::text[], s."state"), s."position", s."itemIndex"
+    LIMIT %(limit)s
+"""
+
+
+def select_notable(
+    conn: Connection, run_id: RunId, states: Sequence[str], *, first: int, limit: int
+) -> list[StepId]:
+    """Items, and steps from the position `first` on, that are in these states, in their order."""
+    values = {"run_id": run_id, "states": list(states), "first": first, "limit": limit}
+    return [row[0] for row in conn.execute(SELECT_NOTABLE, values)]
+
+
+SELECT_ITEMS: Final = """
+    SELECT s."id" FROM "WorkflowStep" s WHERE s."runId" = %(run_id)s AND s."itemIndex" >= 0
+    ORDER BY s."position", s."itemIndex" LIMIT %(limit)s
+"""
+
+
+def select_items(conn: Connection, run_id: RunId, *, limit: int) -> list[StepId]:
+    """The items of a run's mapped steps."""
+    return [row[0] for row in conn.execute(SELECT_ITEMS, {"run_id": run_id, "limit": limit})]
+
+
+SELECT_NAMED: Final = """
+    SELECT s."id", o."output" FROM "WorkflowStep" s
+    LEFT JOIN "WorkflowOutput" o ON o."stepId" = s."id"
+    WHERE s."runId" = %(run_id)s AND s."stepName" = %(name)s ORDER BY s."itemIndex" LIMIT 1
+"""
+
+
+def select_named(conn: Connection, run_id: RunId, name: str) -> tuple[StepId, Any] | None:
+    """The id of a step, or of `step[3]`, and its output where that is too large for its row."""
+    row = conn.execute(SELECT_NAMED, {"run_id": run_id, "name": name}).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def _step(row: Sequence[Any]) -> StepRow:
+    return StepRow(*row[:19], tuple(row[19]), *row[20:])
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many steps (`position` None), or items of the step there, are in a state."""
+
+    position: int | None
+    state: str
+    count: int
+    done: float
+
+
+COUNT_STATES: Final = """
+    SELECT CASE WHEN s."itemIndex" >= 0 THEN s."position" END, s."state", count(*),
+           sum(CASE WHEN s."state" IN ('completed', 'skipped', 'failed', 'cancelled') THEN 1
+                    ELSE coalesce(s."progress", 0) END)::float8
+    FROM "WorkflowStep" s JOIN "WorkflowRun" r ON r."id" = s."runId"
+    JOIN "WorkflowVersion" v ON v."id" = r."versionId"
+    WHERE s."runId" = %(run_id)s AND s."position" < v."steps"
+    GROUP BY 1, 2
+"""
+
+
+def count_states(conn: Connection, run_id: RunId) -> list[Count]:
+    """How a run's steps stand, those that undo left out; `done` sums their progress."""
+    return [Count(*row) for row in conn.execute(COUNT_STATES, {"run_id": run_id})]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt at a step that did not end well."""
+
+    step_id: StepId
+    attempt: int
+    verdict: str
+    error_type: str | None
+    error: str | None
+    fingerprint: str | None
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+
+
+# A walker's attempts are of many steps; another kind's job is of one.
+SELECT_ATTEMPTS: Final = """
+    SELECT s."id", a."attempt", a."verdict", a."errorType", a."error", a."fingerprint",
+           a."worker", a."startedAt", a."endedAt"
+    FROM unnest(%(step_ids)s::text[], %(job_ids)s::text[]) AS s("id", "jobId")
+    JOIN "JobAttempt" a ON a."jobId" = s."jobId" AND coalesce(a."stepId", s."id") = s."id"
+    ORDER BY s."id", a."fence" LIMIT %(limit)s
+"""
+
+
+def select_attempts(
+    conn: Connection, steps: Sequence[StepRow], *, limit: int
+) -> list[FailedAttempt]:
+    """The attempts at these steps that failed, by their last jobs, oldest first."""
+    known = [(step.id, step.job_id) for step in steps if step.job_id is not None]
+    values = {
+        "step_ids": [step_id for step_id, _ in known],
+        "job_ids": [job_id for _, job_id in known],
+        "limit": limit,
+    }
+    return [FailedAttempt(*row) for row in conn.execute(SELECT_ATTEMPTS, values)]
+
+
+SELECT_CHILDREN: Final = """
+    SELECT r."parentStepId", r."id", w."name", r."state"
+    FROM "WorkflowRun" r JOIN "Workflow" w ON w."id" = r."workflowId"
+    WHERE r."parentStepId" = ANY(%(step_ids)s::text[]) ORDER BY r."startedAt"
+"""
+
+
+def select_children(
+    conn: Connection, step_ids: Sequence[StepId]
+) -> list[tuple[StepId, RunId, str, str]]:
+    """The runs that these steps started: step, run, workflow, state; oldest first."""
+    if not step_ids:
+        return []
+    rows = conn.execute(SELECT_CHILDREN, {"step_ids": list(step_ids)})
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionRow:
+    """One version of a workflow."""
+
+    workflow: str
+    version: int
+    description: str | None
+    steps: int
+    digest: str
+    created_at: datetime
+    created_by: str | None
+
+
+SELECT_DEFINITIONS: Final = """
+    SELECT w."name", v."version", w."description", v."steps", v."digest", v."createdAt",
+           v."createdBy"
+    FROM "Workflow" w JOIN "WorkflowVersion" v ON v."workflowId" = w."id"
+    WHERE w."tenantId" = %(tenant_id)s AND (%(workflow)s::text IS NULL OR w."name" = %(workflow)s)
+      AND (%(workflow)s::text IS NOT NULL OR v."version" = w."version")
+    ORDER BY w."name", v."version" DESC LIMIT %(limit)s
+"""
+
+
+def select_definitions(
+    conn: Connection, tenant_id: TenantId, workflow: str | None, *, limit: int
+) -> list[DefinitionRow]:
+    """The newest version of each workflow; with a name, every version of that one."""
+    values = {"tenant_id": tenant_id, "workflow": workflow, "limit": limit}
+    return [DefinitionRow(*row) for row in conn.execute(SELECT_DEFINITIONS, values)]
+
+
+SELECT_STATES: Final = """
+    SELECT s."stepName", s."state" FROM "WorkflowStep" s
+    WHERE s."runId" = %(run_id)s AND s."itemIndex" = -1 LIMIT %(limit)s
+"""
+
+
+def select_states(conn: Connection, run_id: RunId, *, limit: int) -> dict[str, str]:
+    """Name -> state of a run's steps, for its graph."""
+    return dict(conn.execute(SELECT_STATES, {"run_id": run_id, "limit": limit}).fetchall())
+
+
+# By the index on the status: what has ended long ago is not looked at.
+COUNT_LIVE: Final = """
+    SELECT r."state", count(*) FROM "WorkflowRun" r
+    WHERE r."status" IN ('PENDING', 'RUNNING') AND r."state" IS NOT NULL GROUP BY r."state"
+"""
+
+
+def count_live(conn: Connection) -> dict[str, int]:
+    """How many runs of all tenants are in each state that is not the last; the relay's role."""
+    return dict(conn.execute(COUNT_LIVE).fetchall())
