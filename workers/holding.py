@@ -18,6 +18,8 @@ from shared.ids import JobId
 from shared.outbox import Lease
 
 SLOTS = 256
+SUSPECT_CRASHES = 2
+ALONE_WAIT_S = 10.0
 _SLOT = struct.Struct("<d64s")
 SLOTS_BYTES = SLOTS * _SLOT.size
 
@@ -95,12 +97,14 @@ class Holding:
 
     @contextmanager
     def doing(self, leases: Sequence[Lease], *, limit_s: float) -> Iterator[None]:
-        """Do these jobs: visible to the supervisor, and alone if one has crashed a process before.
+        """Do these jobs: visible to the supervisor, and alone if one has crashed two processes.
 
-        A job whose attempt ended in a crash is suspect: while it runs, nothing else does, so a
-        second crash is counted against it and not against its neighbours.
+        A job whose attempts ended in crashes twice is suspect: while it runs, nothing else does,
+        so the third crash, which buries, is counted against it and not against its neighbours.
+        One crash alone says little, for whoever killed the worker may not have been the job. Beside
+        jobs that take long a suspect waits `ALONE_WAIT_S` at most.
         """
-        alone = any(lease.crashes for lease in leases)
+        alone = any(lease.crashes >= SUSPECT_CRASHES for lease in leases)
         self._enter(alone)
         deadline = time.monotonic() + limit_s
         taken: list[int] = []
@@ -165,8 +169,11 @@ class Holding:
     def _enter(self, alone: bool) -> None:
         with self._turn:
             self._waiting_alone += alone
-            while self._alone or (self._together if alone else self._waiting_alone):
-                self._turn.wait()
+            if alone:
+                self._turn.wait_for(lambda: not self._alone and not self._together, ALONE_WAIT_S)
+                self._turn.wait_for(lambda: not self._alone)
+            else:
+                self._turn.wait_for(lambda: not self._alone and not self._waiting_alone)
             self._waiting_alone -= alone
             self._alone = alone
             self._together += not alone
@@ -177,5 +184,5 @@ class Holding:
                 self._alone = False
             else:
                 self._together -= 1
-            if not self._together:
+            if alone or not self._together:
                 self._turn.notify_all()
