@@ -2779,7 +2779,7 @@ END $$;
 -- before is taken at once.
 CREATE OR REPLACE FUNCTION ailydian_suspend_step(
     job_id TEXT, job_fence BIGINT, step_id TEXT, awaited TEXT, wait_name TEXT, wait_s DOUBLE PRECISION,
-    given JSONB, lease_s DOUBLE PRECISION
+    wait_until TIMESTAMPTZ, given JSONB, lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -2806,7 +2806,8 @@ BEGIN
     UPDATE public."WorkflowStep" s SET "state" = 'waiting', "jobId" = NULL, "input" = given
     WHERE s."id" = step_id;
     INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "name", "dueAt")
-    SELECT step_id, r."tenantId", run, awaited, wait_name, now() + wait_s * interval '1 second'
+    SELECT step_id, r."tenantId", run, awaited, wait_name,
+           coalesce(wait_until, now() + wait_s * interval '1 second')
     FROM public."WorkflowRun" r WHERE r."id" = run;
     RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
 END $$;
@@ -2893,6 +2894,13 @@ DECLARE
 BEGIN
     SELECT j."stepId", j."state", j."outcome", j."error" INTO job FROM public."Job" j
     WHERE j."id" = NEW."id";
+    IF job."state" = 'PENDING' AND NEW."state" = 'PENDING' THEN  -- a dead letter was replayed
+        PERFORM public.ailydian_revive_run(r."id", NEW."id")
+        FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+        WHERE s."id" = job."stepId" AND s."jobId" = NEW."id" AND s."state" = 'failed'
+          AND r."state" = 'failed';
+        RETURN NULL;
+    END IF;
     -- Looked at once more: a walker has moved on, a stopped step needs nothing.
     IF job."state" IS DISTINCT FROM NEW."state" OR NOT EXISTS (
         SELECT FROM public."WorkflowStep" s WHERE s."id" = job."stepId" AND s."jobId" = NEW."id"
@@ -2929,8 +2937,340 @@ BEGIN
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
             WHEN (NEW."stepId" IS NOT NULL AND OLD."state" <> NEW."state" AND (
                   NEW."state" IN ('DEAD', 'CANCELLED')
+                  OR (OLD."state" = 'DEAD' AND NEW."state" = 'PENDING')
                   OR (NEW."state" = 'COMPLETED' AND NEW."job" <> 'run_step')))
             EXECUTE FUNCTION public.ailydian_step_of_job();
+    END IF;
+END $$;
+
+-- Acts on whole runs. Each locks the run before it looks; a run of another tenant is as good as none.
+
+CREATE OR REPLACE FUNCTION ailydian_lock_run(run_id TEXT, VARIADIC wanted TEXT[]) RETURNS TEXT
+LANGUAGE plpgsql AS $$
+DECLARE
+    found_state TEXT;
+BEGIN
+    SELECT r."state" INTO found_state FROM public."WorkflowRun" r
+    WHERE r."id" = run_id AND r."tenantId" = current_setting('app.tenant_id')
+      AND r."state" IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'run_not_found: no run has the id %', run_id USING ERRCODE = 'AL007';
+    ELSIF found_state <> ALL(wanted) THEN
+        RAISE EXCEPTION 'run_refused: the run % is %', run_id, found_state USING ERRCODE = 'AL008';
+    END IF;
+    RETURN found_state;
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_cancel_run(run_id TEXT, why TEXT) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
+BEGIN
+    PERFORM public.ailydian_lock_run(run_id, 'queued', 'running', 'paused', 'compensating');
+    PERFORM public.ailydian_end_run(run_id, 'cancelled', why, NULL, NULL);
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_pause_run(run_id TEXT) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM public.ailydian_lock_run(run_id, 'running');
+    UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = run_id;
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_resume_run(run_id TEXT) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM public.ailydian_lock_run(run_id, 'paused');
+    UPDATE public."WorkflowRun" r SET "state" = 'running' WHERE r."id" = run_id;
+    PERFORM public.ailydian_enqueue_steps(ARRAY(
+        SELECT s."id" FROM public."WorkflowStep" s
+        WHERE s."runId" = run_id AND s."state" = 'ready' AND s."jobId" IS NULL
+        ORDER BY s."position", s."itemIndex"), run_id);
+END $$;
+
+-- Answers the step that has waited longest; without one, a signal is kept, an approval refused.
+CREATE OR REPLACE FUNCTION ailydian_signal_run(
+    run_id TEXT, sort TEXT, signal_name TEXT, item INTEGER, payload JSONB, sender TEXT
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    waiting TEXT;
+BEGIN
+    PERFORM public.ailydian_lock_run(run_id, 'queued', 'running', 'paused', 'compensating');
+    DELETE FROM public."WorkflowWait" w WHERE w."id" = (
+        SELECT x."id" FROM public."WorkflowWait" x
+        WHERE x."runId" = run_id AND x."what" = sort AND x."name" = signal_name
+          AND (item IS NULL OR split_part(x."id", '/', 3) = item::text)
+        ORDER BY x."createdAt", x."id" LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING w."id" INTO waiting;
+    IF FOUND THEN
+        PERFORM public.ailydian_enqueue_steps(
+            public.ailydian_answer_step(waiting, sort, payload, NULL), waiting);
+    ELSIF sort = 'approval' THEN
+        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval', signal_name,
+            run_id USING ERRCODE = 'AL008';
+    ELSIF 1000 <= (SELECT count(*) FROM public."WorkflowSignal" g
+                   WHERE g."runId" = run_id AND g."takenBy" IS NULL) THEN
+        RAISE EXCEPTION 'signal_refused: 1,000 signals wait at the run % already', run_id
+            USING ERRCODE = 'AL009';
+    ELSE
+        INSERT INTO public."WorkflowSignal" ("tenantId", "runId", "name", "payload", "sentBy")
+        SELECT r."tenantId", run_id, signal_name, payload, sender
+        FROM public."WorkflowRun" r WHERE r."id" = run_id;
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_skip_step(run_id TEXT, step_name TEXT) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    step RECORD;
+    jobs TEXT[];
+BEGIN
+    PERFORM public.ailydian_lock_run(run_id, 'running', 'paused');
+    SELECT s."id", s."state", s."jobId", s."position", s."itemIndex" INTO step
+    FROM public."WorkflowStep" s WHERE s."runId" = run_id AND s."stepName" = step_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'run_refused: the run % has no step %', run_id, step_name
+            USING ERRCODE = 'AL008';
+    END IF;
+    PERFORM FROM public."WorkflowStep" s WHERE s."id" = step."id"
+        AND s."state" IN ('pending', 'ready', 'running', 'waiting') FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'run_refused: the step % is over, or just being finished', step_name
+            USING ERRCODE = 'AL008';
+    END IF;
+    jobs := ARRAY[step."jobId"];
+    IF step."itemIndex" < 0 THEN
+        WITH items AS (
+            UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
+                "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+            WHERE s."runId" = run_id AND s."position" = step."position" AND s."itemIndex" >= 0
+              AND s."state" IN ('pending', 'ready', 'running', 'waiting') RETURNING s."jobId"
+        )
+        SELECT jobs || coalesce(array_agg(i."jobId"), '{}') INTO jobs FROM items i;
+    END IF;
+    DELETE FROM public."WorkflowWait" w WHERE w."id" = step."id";
+    PERFORM public.ailydian_step_over(step."id", 'skipped', NULL, NULL, NULL);
+    PERFORM public.ailydian_stop_jobs(array_remove(jobs, NULL), 'its step was skipped');
+END $$;
+
+-- Count again what a run's rows tell of one another, and give jobs to what may begin. Returns how
+-- many steps that are.
+CREATE OR REPLACE FUNCTION ailydian_recount_run(run_id TEXT) RETURNS INTEGER
+LANGUAGE plpgsql AS $$
+DECLARE
+    version TEXT := (SELECT r."versionId" FROM public."WorkflowRun" r WHERE r."id" = run_id);
+    opened TEXT[];
+BEGIN
+    WITH over AS MATERIALIZED (
+        SELECT s."position", s."state", n."dependents", s."state" IN ('completed', 'skipped')
+               OR (s."state" = 'failed' AND n."onError" = 'continue') AS "done"
+        FROM public."WorkflowStep" s JOIN public."WorkflowNode" n
+          ON n."versionId" = version AND n."position" = s."position"
+        WHERE s."runId" = run_id AND s."itemIndex" = -1 AND n."compensates" IS NULL
+    ), ends AS (
+        UPDATE public."WorkflowRun" r SET "endsOpen" = (
+            SELECT count(*) FROM over o WHERE o."dependents" = '{}' AND NOT o."done")
+        WHERE r."id" = run_id
+    )
+    UPDATE public."WorkflowStep" s SET "openNeeds" = c."open", "liveNeeds" = c."live"
+    FROM (SELECT d."position", count(*) FILTER (WHERE NOT o."done") AS "open",
+                 count(*) FILTER (WHERE o."done" AND o."state" <> 'skipped') AS "live"
+          FROM over o CROSS JOIN unnest(o."dependents") AS d("position") GROUP BY 1) c
+    WHERE s."id" = run_id || '/' || c."position" AND s."state" = 'pending';
+    -- A mapped step that had its items goes on with those that are left, all at once.
+    UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING',
+        "nextItem" = s."items", "jobId" = NULL, "openItems" = (
+            SELECT count(*) FROM public."WorkflowStep" i
+            WHERE i."runId" = run_id AND i."position" = s."position" AND i."itemIndex" >= 0
+              AND i."state" IN ('pending', 'ready', 'running', 'waiting'))
+    WHERE s."runId" = run_id AND s."itemIndex" = -1 AND s."items" IS NOT NULL
+      AND s."state" = 'pending' AND s."openNeeds" = 0;
+    opened := ARRAY(
+        SELECT s."id" FROM public."WorkflowStep" s
+        WHERE s."runId" = run_id AND s."state" = 'pending' AND s."itemIndex" = -1
+          AND s."openNeeds" = 0
+        UNION ALL
+        SELECT i."id" FROM public."WorkflowStep" i JOIN public."WorkflowStep" s
+          ON s."id" = run_id || '/' || i."position"
+        WHERE i."runId" = run_id AND i."state" = 'pending' AND i."itemIndex" >= 0
+          AND s."state" = 'running' AND s."nextItem" = s."items");
+    PERFORM public.ailydian_enqueue_steps(opened, run_id);
+    RETURN cardinality(opened);
+END $$;
+
+-- A run that failed or was cancelled goes on where it stopped. `kept_job` is a dead letter's job
+-- that was replayed: it does its step itself.
+CREATE OR REPLACE FUNCTION ailydian_revive_run(run_id TEXT, kept_job TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    slot RECORD;
+BEGIN
+    IF EXISTS (SELECT FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+               JOIN public."WorkflowNode" n
+                 ON n."versionId" = r."versionId" AND n."position" = s."position"
+               WHERE s."runId" = run_id AND n."compensates" IS NOT NULL) THEN
+        RAISE EXCEPTION 'run_refused: what the run % did was undone; begin again from a step', run_id
+            USING ERRCODE = 'AL008';
+    END IF;
+    UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING', "error" = NULL,
+        "fingerprint" = NULL, "failedStepId" = NULL, "completedAt" = NULL
+    WHERE r."id" = run_id RETURNING r."tenantId", r."concurrencyKey" INTO slot;
+    IF slot."concurrencyKey" IS NOT NULL AND NOT public.ailydian_enter_slot(
+            slot."tenantId", slot."concurrencyKey", run_id, run_id) THEN
+        RAISE EXCEPTION 'run_refused: another run holds the concurrency key of the run %', run_id
+            USING ERRCODE = 'AL008';
+    END IF;
+    WITH again AS (
+        UPDATE public."WorkflowStep" s SET "state" = 'pending', "status" = 'PENDING', "error" = NULL,
+            "fingerprint" = NULL, "completedAt" = NULL
+        FROM public."WorkflowRun" r, public."WorkflowNode" n
+        WHERE s."runId" = run_id AND r."id" = run_id AND n."versionId" = r."versionId"
+          AND n."position" = s."position"
+          AND (s."state" = 'cancelled' OR (s."state" = 'failed' AND n."onError" <> 'continue'))
+        RETURNING s."jobId"
+    ), letters AS (
+        DELETE FROM public."DeadLetter" d USING again a
+        WHERE d."jobId" = a."jobId" AND a."jobId" IS DISTINCT FROM kept_job
+        RETURNING d."tenantId", d."jobId", d."job", d."queue"
+    )
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+    SELECT l."tenantId", l."jobId", l."job", l."queue", 'DISCARDED' FROM letters l;
+    UPDATE public."WorkflowStep" s SET "state" = 'ready'
+    WHERE s."runId" = run_id AND s."jobId" = kept_job AND s."state" = 'pending';
+    PERFORM public.ailydian_recount_run(run_id);
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_retry_run(run_id TEXT) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM public.ailydian_lock_run(run_id, 'failed', 'cancelled');
+    PERFORM public.ailydian_revive_run(run_id, NULL);
+END $$;
+
+-- A new run from a step on: what does not depend on that step is taken over from the old run, which
+-- stays as it is. It stands in no line of a concurrency key.
+CREATE OR REPLACE FUNCTION ailydian_fork_run(run_id TEXT, step_name TEXT, sender TEXT) RETURNS TEXT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    fork CONSTANT TEXT := public.ailydian_new_id();
+    run RECORD;
+    begin_at INTEGER;
+BEGIN
+    PERFORM public.ailydian_lock_run(run_id, 'completed', 'failed', 'cancelled');
+    SELECT * INTO run FROM public."WorkflowRun" r WHERE r."id" = run_id;
+    SELECT n."position" INTO begin_at FROM public."WorkflowNode" n
+    WHERE n."versionId" = run."versionId" AND n."name" = step_name AND n."compensates" IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'run_refused: the run % has no step %', run_id, step_name
+            USING ERRCODE = 'AL008';
+    END IF;
+    INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
+        "state", "forkOf", "endsOpen", "producer", "traceparent")
+    VALUES (fork, run."workflowId", 'RUNNING', run."input", run."tenantId", run."versionId",
+            'running', run_id, 0, sender, run."traceparent");
+    WITH RECURSIVE after("position") AS (
+        VALUES (begin_at)
+        UNION
+        SELECT d."position" FROM after a JOIN public."WorkflowNode" n
+          ON n."versionId" = run."versionId" AND n."position" = a."position"
+        CROSS JOIN unnest(n."dependents") AS d("position")
+    ), kept AS MATERIALIZED (
+        SELECT s."position" FROM public."WorkflowStep" s JOIN public."WorkflowNode" n
+          ON n."versionId" = run."versionId" AND n."position" = s."position"
+        WHERE s."runId" = run_id AND s."itemIndex" = -1
+          AND (s."state" IN ('completed', 'skipped')
+               OR (s."state" = 'failed' AND n."onError" = 'continue'))
+          AND s."position" NOT IN (SELECT a."position" FROM after a)
+    )
+    INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "input", "output", "error",
+        "startedAt", "completedAt", "tenantId", "position", "itemIndex", "item", "state", "items",
+        "openItems", "nextItem", "attempt", "fingerprint", "progress")
+    SELECT fork || substr(s."id", length(run_id) + 1), fork, s."stepName", s."status", s."input",
+           s."output", s."error", s."startedAt", s."completedAt", s."tenantId", s."position",
+           s."itemIndex", s."item", s."state", s."items", s."openItems", s."nextItem", s."attempt",
+           s."fingerprint", s."progress"
+    FROM public."WorkflowStep" s
+    WHERE s."runId" = run_id AND s."position" IN (SELECT k."position" FROM kept k)
+    UNION ALL
+    SELECT fork || '/' || n."position", fork, n."name", 'PENDING', NULL, NULL, NULL,
+           now() AT TIME ZONE 'UTC', NULL, run."tenantId", n."position", -1, NULL, 'pending', NULL,
+           NULL, NULL, 0, NULL, NULL
+    FROM public."WorkflowNode" n
+    WHERE n."versionId" = run."versionId" AND n."compensates" IS NULL
+      AND n."position" NOT IN (SELECT k."position" FROM kept k);
+    INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
+    SELECT fork || substr(o."stepId", length(run_id) + 1), o."tenantId", o."output"
+    FROM public."WorkflowStep" s JOIN public."WorkflowOutput" o ON o."stepId" = s."id"
+    WHERE s."runId" = run_id AND EXISTS (
+        SELECT FROM public."WorkflowStep" f WHERE f."id" = fork || substr(s."id", length(run_id) + 1)
+          AND f."state" <> 'pending');
+    PERFORM public.ailydian_recount_run(fork);
+    RETURN fork;
+END $$;
+
+-- Runs that nothing carries, among the next of those that go on: each live step has a job that is at
+-- it, or a wait. What lacks one is given a job; a run where nothing is live is counted again. Returns
+-- the runs it had to mend, and whether that helped.
+CREATE OR REPLACE FUNCTION ailydian_mend_runs(after_id TEXT, most INTEGER)
+RETURNS TABLE ("id" TEXT, "tenantId" TEXT, "lost" INTEGER, "mended" BOOLEAN, "last" TEXT)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    run RECORD;
+    adrift TEXT[];
+    live INTEGER;
+BEGIN
+    FOR run IN
+        SELECT r."id", r."tenantId", r."state", r."startedAt", v."timeoutS"
+        FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
+        WHERE r."status" = 'RUNNING' AND r."state" IN ('running', 'compensating')
+          AND r."id" > after_id AND r."startedAt" < now() AT TIME ZONE 'UTC' - interval '30 seconds'
+        ORDER BY r."id" LIMIT most
+    LOOP
+        last := run."id";
+        SELECT count(*), coalesce(array_agg(s."id") FILTER (WHERE CASE s."state"
+                WHEN 'waiting' THEN NOT EXISTS (
+                    SELECT FROM public."WorkflowWait" w WHERE w."id" = s."id")
+                ELSE NOT (s."items" IS NOT NULL AND s."openItems" > 0) AND NOT EXISTS (
+                    SELECT FROM public."Job" j WHERE j."id" = s."jobId" AND j."stepId" = s."id"
+                      AND j."state" IN ('PENDING', 'RUNNING')) END), '{}')
+        INTO live, adrift
+        FROM public."WorkflowStep" s
+        WHERE s."runId" = run."id" AND s."state" IN ('ready', 'running', 'waiting');
+        CONTINUE WHEN live > 0 AND adrift = '{}';
+        IF adrift <> '{}' THEN
+            adrift := ARRAY(SELECT s."id" FROM public."WorkflowStep" s WHERE s."id" = ANY(adrift)
+                            AND s."state" IN ('ready', 'running', 'waiting')
+                            FOR UPDATE SKIP LOCKED);
+            UPDATE public."WorkflowStep" s SET "items" = NULL, "openItems" = NULL
+            WHERE s."id" = ANY(adrift) AND s."itemIndex" = -1 AND s."items" IS NOT NULL;
+            PERFORM public.ailydian_enqueue_steps(adrift, run."id");
+            mended := true;
+        ELSE
+            mended := public.ailydian_recount_run(run."id") > 0;
+            IF NOT mended AND run."state" = 'compensating' THEN
+                PERFORM public.ailydian_enqueue_steps(public.ailydian_compensate(run."id"), run."id");
+                mended := true;
+            ELSIF NOT mended AND 0 = (SELECT r."endsOpen" FROM public."WorkflowRun" r
+                                      WHERE r."id" = run."id") THEN
+                PERFORM public.ailydian_end_run(run."id", 'completed', NULL, NULL, NULL);
+                mended := true;
+            END IF;
+        END IF;
+        id := run."id";
+        "tenantId" := run."tenantId";
+        lost := greatest(cardinality(adrift), 1);
+        RETURN NEXT;
+    END LOOP;
+    IF last IS NOT NULL THEN
+        id := NULL;
+        RETURN NEXT;
     END IF;
 END $$;
 
@@ -2946,13 +3286,15 @@ BEGIN
               'ailydian_stop_steps', 'ailydian_enter_slot', 'ailydian_leave_slot',
               'ailydian_launch_run', 'ailydian_end_run', 'ailydian_compensate',
               'ailydian_settle_step', 'ailydian_step_over', 'ailydian_walk_on',
-              'ailydian_answer_step', 'ailydian_fire_waits')
+              'ailydian_answer_step', 'ailydian_fire_waits', 'ailydian_lock_run',
+              'ailydian_recount_run', 'ailydian_revive_run', 'ailydian_mend_runs')
           AND has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', engine);
     END LOOP;
     IF NOT has_function_privilege('ailydian_relay', 'ailydian_fire_waits(integer)', 'EXECUTE') THEN
         GRANT EXECUTE ON FUNCTION ailydian_fire_waits(integer) TO ailydian_relay;
+        GRANT EXECUTE ON FUNCTION ailydian_mend_runs(text, integer) TO ailydian_relay;
     END IF;
 END $$;
 
@@ -2966,6 +3308,8 @@ CALL ailydian_build_policy('WorkflowWait', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('WorkflowWait', 'ailydian_relay', 'SELECT');
 CALL ailydian_build_policy('WorkflowRun', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('WorkflowRun', 'ailydian_relay', 'SELECT');
+CALL ailydian_build_policy('Incident', 'ailydian_relay', 'true');
+CALL ailydian_build_grant('Incident', 'ailydian_relay', 'SELECT, INSERT, UPDATE');
 
 
 -- ============================================================================================

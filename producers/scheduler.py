@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import structlog
 
-from producers import platform, retention, schedules, slots
+from producers import platform, retention, runs_sweep, schedules, slots
 from producers.slots import CronRefused, TimeZoneUnknown, Timing
 from shared import db
 from shared.db import Role
@@ -57,10 +57,15 @@ def _retention(stop: threading.Event) -> None:
     retention.run(settings(), stop=stop)
 
 
+def _runs(_: threading.Event) -> None:
+    runs_sweep.sweep()
+
+
 # By the name in "Schedule"."sweep"; nothing that the platform writes waits longer than a minute.
 SWEEPS: Mapping[str, Sweep] = {
     "platform": Sweep("*/15 * * * * *", _platform, at_start=True),
     "retention": Sweep("17 * * * *", _retention),
+    "runs": Sweep("*/30 * * * * *", _runs),
 }
 
 

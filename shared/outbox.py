@@ -14,7 +14,17 @@ from psycopg.pq import TransactionStatus
 from shared import db, tracing
 from shared.contracts import Contract
 from shared.db import Connection
-from shared.errors import LeaseLost, PayloadRefused, PayloadTooLarge, QueueFull, TenantNotFound
+from shared.errors import (
+    LeaseLost,
+    PayloadRefused,
+    PayloadTooLarge,
+    QueueFull,
+    RunNotFound,
+    RunRefused,
+    SignalRefused,
+    TenantNotFound,
+    WorkflowNotFound,
+)
 from shared.ids import JobId, StepId, TenantId
 from shared.queries import outbox as queries
 
@@ -186,6 +196,11 @@ def refusal(error: psycopg.Error) -> Exception:
         "AL002": PayloadRefused,
         "AL003": TenantNotFound,
         "AL004": QueueFull,
+        "AL005": WorkflowNotFound,
+        "AL006": RunRefused,
+        "AL007": RunNotFound,
+        "AL008": RunRefused,
+        "AL009": SignalRefused,
     }
     kind = kinds.get(error.sqlstate)
     return error if kind is None else kind(message[:1].upper() + message[1:])

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("producers.cli.ingest", "Ingest files, folders, globs or standard input."),
     "documents": ("producers.cli.documents", "List, show and delete documents."),
     "search": ("producers.cli.search", "Search a tenant's documents."),
+    "workflow": ("producers.cli.workflow", "Workflows: put, run, show and act on runs."),
     "publish": ("producers.cli.publish", "Publish any job by its name."),
     "jobs": ("producers.cli.jobs", "List, show, explain and cancel jobs."),
     "batches": ("producers.cli.batches", "Many jobs as one thing, with progress."),

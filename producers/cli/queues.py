@@ -15,7 +15,16 @@ from shared import db
 from shared.broker import connect
 from shared.contracts import QUEUES
 from shared.db import Role
-from shared.queries import dead_letters, events, figures, holds, limits, quarantines, stats
+from shared.queries import (
+    dead_letters,
+    events,
+    figures,
+    holds,
+    limits,
+    quarantines,
+    stats,
+    workflow_lists,
+)
 from shared.queries.figures import ProcessRow, QueueFigures
 
 COLUMNS = (
@@ -151,6 +160,8 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             ],
             "holds": [as_document(one) for one in holds.list_holds(conn)],
             "limits": [as_document(one) for one in limits.select_limits(conn)],
+            "runs": workflow_lists.count_live(conn),
+            "runsFailedLastHour": workflow_lists.count_failed(conn),
             "batchesOpen": batches_open,
             "schedulesFailing": schedules_failing,
             "failing": stats.select_failing(conn, limit=FAILING_MAX),
@@ -182,7 +193,11 @@ def _tell(page: dict[str, Any]) -> None:
     )
     click.echo(
         f"Lag {page['lagSeconds']:.1f} s, {page['dead']} dead, {page['quarantined']} quarantined, "
-        f"{page['batchesOpen']} batches open, {page['schedulesFailing']} schedules failing\n"
+        f"{page['batchesOpen']} batches open, {page['schedulesFailing']} schedules failing"
+    )
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(page["runs"].items()))
+    click.echo(
+        f"Runs: {states or 'none'}; {page['runsFailedLastHour']:,} failed in the last hour\n"
     )
     print_table(COLUMNS, [list(one.values()) for one in page["queues"]])
     click.echo()

@@ -10,8 +10,10 @@ from producers.cli.failures import ScheduleNotFound
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
 from producers.cli.values import DURATION, JOB, JSON_OBJECT, tenant_option
 from shared import db
-from shared.db import Role
-from shared.queries import audit_logs
+from shared.contracts import StartWorkflow
+from shared.db import Connection, Role
+from shared.errors import UsageError, WorkflowNotFound
+from shared.queries import audit_logs, workflows
 from shared.queries import schedules as queries
 from shared.queries.audit_logs import Act
 from shared.queries.schedules import NewSchedule, ScheduleRow
@@ -42,10 +44,10 @@ def schedule() -> None:
     "--cron", required=True, metavar="'M H D M W'", help="Five fields; six begin with seconds."
 )
 @click.option("--tz", "time_zone", default="UTC", show_default=True, metavar="ZONE")
-@click.option("--job", required=True, type=JOB)
-@click.option(
-    "--payload", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}", help="The job's fields."
-)
+@click.option("--job", type=JOB)
+@click.option("--payload", type=JSON_OBJECT, metavar="JSON|@FILE", help="The job's fields.")
+@click.option("--workflow", metavar="NAME", help="Instead of --job: start a run of it each time.")
+@click.option("--input", "given", type=JSON_OBJECT, metavar="JSON|@FILE", help="The run's input.")
 @click.option(
     "--jitter",
     "jitter_s",
@@ -66,13 +68,17 @@ def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> Non
     """Make a schedule, or change the one of this name.
 
     Changed times hold from now on: what was due before them is left out. The payload is checked
-    by the job's contract.
+    by the job's contract. With --workflow each slot starts one run, of the version that is then
+    the newest.
     """
     fields["jitter_s"] = round(fields["jitter_s"])
+    fields["job"], fields["payload"] = _what(fields, fields.pop("workflow"), fields.pop("given"))
     wanted = NewSchedule(enabled=not disabled, **fields)
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
+            if wanted.job == StartWorkflow.actor_name:
+                _check_workflow(conn, slug, wanted.payload.get("name"))
             row = schedules.put(conn, wanted)
             what = as_document(wanted)
             del what["payload"]  # the log is for who did what; the payload is the tenant's
@@ -83,6 +89,33 @@ def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> Non
         print_json(document)
     else:
         print_fields(document)
+
+
+def _check_workflow(conn: Connection, slug: str, name: object) -> None:
+    if isinstance(name, str) and not (
+        workflows.select_newest(conn, name) or workflows.select_unread(conn, name)
+    ):
+        raise WorkflowNotFound(
+            f"Tenant {slug} has no workflow {name!r}: `ailydian workflow put` one first."
+        )
+
+
+def _what(
+    fields: dict[str, Any], workflow: str | None, given: dict[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    """The job of each slot, and its payload.
+
+    Raises:
+        UsageError: Neither a job nor a workflow is named, or both, or what belongs to the other.
+    """
+    job, payload = fields["job"], fields["payload"]
+    if (job is None) == (workflow is None):
+        raise UsageError("Say what to do: --job with --payload, or --workflow with --input.")
+    if (given if workflow is None else payload) is not None:
+        raise UsageError("--payload belongs to --job, and --input to --workflow.")
+    if workflow is None:
+        return job, payload or {}
+    return StartWorkflow.actor_name, {"name": workflow, "input": given or {}}
 
 
 @schedule.command("list")

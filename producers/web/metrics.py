@@ -30,7 +30,7 @@ from shared.broker import AWAY, Wire
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
 from shared.errors import AilydianError
-from shared.queries import events, figures, model_uses, stats
+from shared.queries import events, figures, model_uses, stats, workflow_lists
 from shared.queries.figures import Lag, ProcessRow, QueueFigures, Seen
 from shared.queries.model_uses import ModelUse
 from shared.queries.stats import JobStat
@@ -41,6 +41,7 @@ KEPT_S = 1.0
 PATIENCE_S = 3.0
 # Of a queue above this, a scrape does not count the rows itself.
 COUNTED_MAX = 5_000
+RUN_STATES = ("queued", "running", "paused", "compensating")
 REASONS = ("permanent", "exhausted", "poison")
 
 
@@ -60,6 +61,7 @@ class Ledger:
     uses: list[ModelUse]
     tables: list[tuple[str, int, int, int]]
     open: tuple[int, int]
+    runs: dict[str, int]
 
 
 def read_ledger() -> Ledger:
@@ -83,6 +85,7 @@ def read_ledger() -> Ledger:
             model_uses.select_totals(conn),
             stats.select_tables(conn),
             stats.count_open(conn),
+            workflow_lists.count_live(conn),
         )
 
 
@@ -298,6 +301,8 @@ def _of_roles(ledger: Ledger) -> Iterator[Metric]:
     held, overdue = ledger.leases
     states = [(("held",), held), (("overdue",), overdue)]
     yield _gauge("leases", "Leases held, and lapsed ones among them.", ["state"], states)
+    runs = [((state,), ledger.runs.get(state, 0)) for state in RUN_STATES]
+    yield _gauge("workflow_runs", "Runs not ended by state, up to 10,000.", ["state"], runs)
     batches, failing = ledger.open
     yield _gauge("batches_open", "Batches not ended, up to 10,000.", [], [((), batches)])
     yield _gauge("schedules_failing", "Schedules whose last slot failed.", [], [((), failing)])

@@ -48,6 +48,18 @@ SELECT_SLUG: Final = """
 """
 
 
+SELECT_CURRENT_TENANT: Final = """
+    SELECT current_setting('app.tenant_id')
+"""
+
+
+def select_current_tenant(conn: Connection) -> TenantId:
+    """The tenant of this transaction."""
+    row = conn.execute(SELECT_CURRENT_TENANT).fetchone()
+    assert row is not None, "a setting yields a row"
+    return TenantId(row[0])
+
+
 def select_slug(conn: Connection, tenant_id: TenantId) -> str | None:
     """The slug of a tenant, in the relay's role."""
     row = conn.execute(SELECT_SLUG, {"id": tenant_id}).fetchone()

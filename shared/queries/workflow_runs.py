@@ -1,90 +1,16 @@
-"""Runs as people look at them: lists, one run and its steps, within the rights of one tenant.
+"""One run as people look at it, and its steps, within the rights of one tenant.
 
 What a run shows is bounded whatever its size: its first steps by their ids, which are made of
 places, the others as counts, and those of them that say something by name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from shared.db import Connection
-from shared.ids import RunId, StepId, TenantId
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which runs are meant; None means any. `where`: dotted path of the input -> its value."""
-
-    workflow: str | None = None
-    state: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    fingerprint: str | None = None
-    where: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ListedRun:
-    """One run in a list."""
-
-    id: RunId
-    workflow: str
-    version: int
-    status: str
-    state: str
-    key: str | None
-    error: str | None
-    fingerprint: str | None
-    started_at: datetime
-    completed_at: datetime | None
-
-
-# Newest first within each workflow by its index, so that no sort of all runs is needed.
-SELECT_RUNS: Final = """
-    SELECT r."id", w."name", r."version", r."status"::text, r."state", r."key", r."error",
-           r."fingerprint", r."startedAt" AT TIME ZONE 'UTC', r."completedAt" AT TIME ZONE 'UTC'
-    FROM (SELECT "id", "name" FROM "Workflow"
-          WHERE "tenantId" = %(tenant_id)s
-            AND (%(workflow)s::text IS NULL OR "name" = %(workflow)s)) w
-    CROSS JOIN LATERAL (
-        SELECT r.*, v."version" FROM "WorkflowRun" r
-        JOIN "WorkflowVersion" v ON v."id" = r."versionId"
-        WHERE r."workflowId" = w."id"
-          AND (%(state)s::text IS NULL OR r."state" = %(state)s)
-          AND (%(fingerprint)s::text IS NULL OR r."fingerprint" = %(fingerprint)s)
-          AND (%(since)s::timestamptz IS NULL
-               OR r."startedAt" >= %(since)s::timestamptz AT TIME ZONE 'UTC')
-          AND (%(until)s::timestamptz IS NULL
-               OR r."startedAt" < %(until)s::timestamptz AT TIME ZONE 'UTC')
-          AND (%(paths)s::text[] IS NULL OR NOT EXISTS (
-              SELECT FROM unnest(%(paths)s::text[], %(values)s::text[]) AS f("path", "value")
-              WHERE r."input" #>> string_to_array(f."path", '.') IS DISTINCT FROM f."value"))
-        ORDER BY r."startedAt" DESC LIMIT %(limit)s
-    ) r
-    ORDER BY r."startedAt" DESC, r."id" DESC LIMIT %(limit)s
-"""
-
-
-def select_runs(
-    conn: Connection, tenant_id: TenantId, wanted: Filters, *, limit: int
-) -> list[ListedRun]:
-    """The tenant's runs, newest first."""
-    where = wanted.where or {}
-    values = {
-        "tenant_id": tenant_id,
-        "workflow": wanted.workflow,
-        "state": wanted.state,
-        "since": wanted.since,
-        "until": wanted.until,
-        "fingerprint": wanted.fingerprint,
-        "paths": list(where) or None,
-        "values": list(where.values()) or None,
-        "limit": limit,
-    }
-    # Planned for its values: a filter that is not given is no part of the plan.
-    return [ListedRun(*row) for row in conn.execute(SELECT_RUNS, values, prepare=False)]
+from shared.ids import RunId, StepId
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +65,10 @@ def select_run(conn: Connection, run_id: RunId) -> RunRow | None:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step, one item of a mapped step, or (`item_index` None) the mapped step itself."""
+    """One step, one item of a mapped step, or (`item_index` None) the mapped step itself.
+
+    One that is a job of another kind, in a queue of its own, has that job's attempts.
+    """
 
     id: StepId
     position: int
@@ -165,20 +94,24 @@ class StepRow:
     waits_for: str | None
     wait_name: str | None
     wait_until: datetime | None
+    job_queue: str | None
+    job_state: str | None
 
 
 # A step that has not begun has a time of its own row only, which says nothing.
 SELECT_STEPS: Final = """
     SELECT s."id", s."position", nullif(s."itemIndex", -1), s."stepName", n."uses",
-           s."status"::text, s."state", s."attempt", n."attemptsMax", s."input", s."output",
+           s."status"::text, s."state", coalesce(j."attempt", s."attempt"),
+           coalesce(j."attemptsMax", n."attemptsMax"), s."input", s."output",
            s."error", s."fingerprint", s."jobId", s."items", s."progress", s."note",
            CASE WHEN s."attempt" > 0 THEN s."startedAt" AT TIME ZONE 'UTC' END,
            s."completedAt" AT TIME ZONE 'UTC', n."dependents", n."compensates", x."what",
-           x."name", x."dueAt"
+           x."name", x."dueAt", j."queue", j."state"
     FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS i("id", "n")
     JOIN "WorkflowStep" s ON s."id" = i."id"
     JOIN "WorkflowNode" n ON n."versionId" = %(version_id)s AND n."position" = s."position"
     LEFT JOIN "WorkflowWait" x ON x."id" = s."id"
+    LEFT JOIN "Job" j ON j."id" = s."jobId" AND j."job" <> 'run_step'
     ORDER BY i."n"
 """
 
@@ -237,7 +170,9 @@ def select_named(conn: Connection, run_id: RunId, name: str) -> tuple[StepId, An
 
 
 def _step(row: Sequence[Any]) -> StepRow:
-    return StepRow(*row[:19], tuple(row[19]), *row[20:])
+    values = list(row)
+    values[19] = tuple(values[19])
+    return StepRow(*values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +187,8 @@ class Count:
 
 COUNT_STATES: Final = """
     SELECT CASE WHEN s."itemIndex" >= 0 THEN s."position" END, s."state", count(*),
-           sum(CASE WHEN s."state" IN ('completed', 'skipped', 'failed', 'cancelled') THEN 1
-                    ELSE coalesce(s."progress", 0) END)::float8
+           sum(CASE WHEN s."state" IN ('completed', 'skipped', 'failed') THEN 1
+                    WHEN s."state" = 'cancelled' THEN 0 ELSE coalesce(s."progress", 0) END)::float8
     FROM "WorkflowStep" s JOIN "WorkflowRun" r ON r."id" = s."runId"
     JOIN "WorkflowVersion" v ON v."id" = r."versionId"
     WHERE s."runId" = %(run_id)s AND s."position" < v."steps"
@@ -321,37 +256,6 @@ def select_children(
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class DefinitionRow:
-    """One version of a workflow."""
-
-    workflow: str
-    version: int
-    description: str | None
-    steps: int
-    digest: str
-    created_at: datetime
-    created_by: str | None
-
-
-SELECT_DEFINITIONS: Final = """
-    SELECT w."name", v."version", w."description", v."steps", v."digest", v."createdAt",
-           v."createdBy"
-    FROM "Workflow" w JOIN "WorkflowVersion" v ON v."workflowId" = w."id"
-    WHERE w."tenantId" = %(tenant_id)s AND (%(workflow)s::text IS NULL OR w."name" = %(workflow)s)
-      AND (%(workflow)s::text IS NOT NULL OR v."version" = w."version")
-    ORDER BY w."name", v."version" DESC LIMIT %(limit)s
-"""
-
-
-def select_definitions(
-    conn: Connection, tenant_id: TenantId, workflow: str | None, *, limit: int
-) -> list[DefinitionRow]:
-    """The newest version of each workflow; with a name, every version of that one."""
-    values = {"tenant_id": tenant_id, "workflow": workflow, "limit": limit}
-    return [DefinitionRow(*row) for row in conn.execute(SELECT_DEFINITIONS, values)]
-
-
 SELECT_STATES: Final = """
     SELECT s."stepName", s."state" FROM "WorkflowStep" s
     WHERE s."runId" = %(run_id)s AND s."itemIndex" = -1 LIMIT %(limit)s
@@ -361,15 +265,3 @@ SELECT_STATES: Final = """
 def select_states(conn: Connection, run_id: RunId, *, limit: int) -> dict[str, str]:
     """Name -> state of a run's steps, for its graph."""
     return dict(conn.execute(SELECT_STATES, {"run_id": run_id, "limit": limit}).fetchall())
-
-
-# By the index on the status: what has ended long ago is not looked at.
-COUNT_LIVE: Final = """
-    SELECT r."state", count(*) FROM "WorkflowRun" r
-    WHERE r."status" IN ('PENDING', 'RUNNING') AND r."state" IS NOT NULL GROUP BY r."state"
-"""
-
-
-def count_live(conn: Connection) -> dict[str, int]:
-    """How many runs of all tenants are in each state that is not the last; the relay's role."""
-    return dict(conn.execute(COUNT_LIVE).fetchall())

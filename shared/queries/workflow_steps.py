@@ -5,6 +5,7 @@ step it goes on with, as JSON text, or None: its job is then done.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from shared import db
@@ -144,18 +145,20 @@ def delegate(hold: Hold, job: StepJob) -> None:
 
 SUSPEND: Final = """
     SELECT ailydian_suspend_step(%(job_id)s::text, %(fence)s::bigint, %(step_id)s::text,
-        %(what)s::text, %(name)s::text, %(wait_s)s::float8, %(given)s::jsonb, %(lease_s)s::float8)
+        %(what)s::text, %(name)s::text, %(wait_s)s::float8, %(until)s::timestamptz,
+        %(given)s::jsonb, %(lease_s)s::float8)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a step waits for, and for how long at most, in seconds; None for ever."""
+    """What a step waits for, and for how long at most, in seconds; None for ever, or `until`."""
 
     what: str
     name: str
     wait_s: float | None
     given: str | None
+    until: datetime | None = None
 
 
 def suspend(hold: Hold, wait: Wait, *, lease_s: float) -> str | None:
@@ -174,6 +177,7 @@ def _wait_values(hold: Hold, wait: Wait) -> dict[str, object]:
         "what": wait.what,
         "name": wait.name,
         "wait_s": wait.wait_s,
+        "until": wait.until,
         "given": wait.given,
     }
 

@@ -157,8 +157,8 @@ def insert_version(conn: Connection, new: NewVersion) -> tuple[str, int]:
 
 INSERT_NODES: Final = """
     INSERT INTO "WorkflowNode" ("tenantId", "versionId", "position", "name", "uses", "spec",
-        "needs", "dependents", "reads", "listReads", "compensates", "mapped", "onError", "attemptsMax",
-        "backoffS", "timeoutS")
+        "needs", "dependents", "reads", "listReads", "compensates", "mapped", "onError",
+        "attemptsMax", "backoffS", "timeoutS")
     SELECT current_setting('app.tenant_id'), %(version_id)s, n."position", n."name", n."uses",
            n."spec"::jsonb, n."needs", n."dependents"::int[], n."reads"::int[],
            n."listReads"::int[], n."compensates", n."mapped", n."onError", n."attemptsMax",

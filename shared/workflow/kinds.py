@@ -99,6 +99,10 @@ class CheckIndexWith(_With):
     document_id: str
 
 
+# What moves runs is no step of one.
+_ENGINE = frozenset({"run_step"})
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A step kind."""
@@ -129,6 +133,7 @@ def kinds() -> dict[str, Kind]:
     jobs = {
         name: Kind(name, contract, None, contract.__doc__ or "")
         for name, contract in CONTRACTS.items()
+        if name not in _ENGINE
     }
     return own | jobs
 

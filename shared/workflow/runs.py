@@ -143,10 +143,6 @@ def start(
         try:
             run_id, state, duplicate = workflows.start_run(conn, new)
         except psycopg.Error as error:
-            if error.sqlstate == "AL006":
-                raise RunRefused(
-                    f"{name}: another run holds the concurrency key {slot_key}."
-                ) from error
             raise refusal(error) from error
     return Started(RunId(run_id), state, duplicate)
 

@@ -11,7 +11,9 @@ RUNS, STEPS = 120, workflow_survive.STEPS
 
 @pytest.mark.timeout(300)
 def test_runs_come_out_right_while_workers_and_postgres_die():
-    found = workflow_survive.survived(random.Random(11), runs=RUNS, kills=6, crashes=2)
+    rng = random.Random(11)
+
+    found = workflow_survive.survived(rng, runs=RUNS, kills=6, crashes=2, lease_s=3)
 
     assert (found.kills, found.crashes) == (6, 2)
     assert found.open_at_last > 0, "the faults met no work"

@@ -13,7 +13,7 @@ from typing import TypeVar
 from tests.benchmarks import workflow_sides
 from tests.benchmarks.harness import Figure, World
 from tests.benchmarks.workflow_ours import Ours
-from tests.benchmarks.workflow_sides import PROCESSES, Drained, Side
+from tests.benchmarks.workflow_sides import PROCESSES, Drained, Side, percentile
 
 STEPS = 10
 WIDTH, WIDE = 1_000, 10_000
@@ -51,7 +51,7 @@ def linear(sides: list[Side], repeat: int, runs: int) -> list[Figure]:
     figures = []
     for side in sides:
         together = sorted(took for one in found for took in one[side.title])
-        p99 = together[int(0.99 * (len(together) - 1))]
+        p99 = percentile(together, 0.99)
         figures += [
             Figure(f"10 steps in a row, {side.title}: p50", 1e3 * median(together), "ms"),
             Figure(f"10 steps in a row, {side.title}: p99", 1e3 * p99, "ms"),

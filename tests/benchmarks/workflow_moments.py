@@ -14,7 +14,7 @@ from statistics import median
 from tests.benchmarks import harness, workflow_texts
 from tests.benchmarks.harness import Figure, World
 from tests.benchmarks.workflow_ours import OPEN, Ours
-from tests.benchmarks.workflow_sides import PROCESSES
+from tests.benchmarks.workflow_sides import PROCESSES, percentile
 
 TIMERS, A_RUN = 10_000, 100
 KEPT_S, LONG_S = 3.0, 45.0
@@ -39,7 +39,7 @@ def idle(here: World, times: int, idle_s: float) -> list[Figure]:
             harness.until(lambda: ours.sql(OUTPUT, run_id) != [], "the step")  # noqa: B023
             took.append(1e3 * (float(ours.sql(OUTPUT, run_id)[0][0]) - began))
     took.sort()
-    p99 = took[int(0.99 * (len(took) - 1))]
+    p99 = percentile(took, 0.99)
     return [
         Figure(f"first step after {idle_s:g} s, p50", median(took), "ms"),
         Figure(f"first step after {idle_s:g} s, p99", p99, "ms", 25, at_most=True, gates=True),
@@ -88,7 +88,7 @@ def kill(here: World, kills: int) -> list[Figure]:
         harness.until(lambda: ours.sql(OPEN) == [(0,)], "the last run", every_s=0.2)
         bad = ours.sql("""SELECT count(*) FROM "WorkflowRun" WHERE "state" <> 'completed'""")
     waits.sort()
-    p99 = waits[int(0.99 * (len(waits) - 1))]
+    p99 = percentile(waits, 0.99)
     return [
         Figure("kill -9 inside a step", len(waits), "workers"),
         Figure("another takes over, p50", median(waits), "s"),

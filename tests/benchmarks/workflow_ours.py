@@ -67,7 +67,7 @@ class Ours:
     def start(self, name: str, given: dict[str, Any] | None = None) -> str:
         """Start a run, in a transaction of its own."""
         with db.transaction(TENANT) as conn:
-            return workflows.start(conn, name, given or {})
+            return workflows.start(conn, name, given or {}).id
 
     def linear(self, runs: int, steps: int) -> list[float]:
         """From before the start to the moment when a client that looks every millisecond knows."""

@@ -5,7 +5,9 @@ reports it when it has been idle for ten seconds or ends, so a drain begins afte
 and the count is read again when the side's processes are gone.
 """
 
+import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,6 +67,11 @@ class Side(Protocol):
 
     def fan_out(self, width: int) -> dict[str, float]:
         """One step, `width` at once, one with their results. Returns seconds by way to do it."""
+
+
+def percentile(ordered: Sequence[float], part: float) -> float:
+    """The smallest value that at least this part of them do not exceed."""
+    return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]
 
 
 def drain(here: World, side: Side, runs: int, steps: int) -> Drained:

@@ -6,18 +6,22 @@ has its row, once. The faults come at random moments; `--seed` repeats them, as 
 repeats itself. Runs are started all the while, so that every fault meets work.
 """
 
+import contextlib
 import os
 import random
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
+
 from producers import workflows
-from shared import db, embedded_postgres
+from shared import db, embedded
 from shared.errors import ServerUnavailable
 from shared.ids import TenantId
 from tests.benchmarks import harness, survive, workflow_functions, workflow_texts
@@ -31,6 +35,8 @@ OPEN = """SELECT count(*) FROM "WorkflowRun"
           WHERE "state" NOT IN ('completed', 'failed', 'cancelled')"""
 WRONG = """SELECT count(*) FROM "WorkflowRun" WHERE "state" <> 'completed'
            OR "output" -> 'n' IS DISTINCT FROM to_jsonb(15 * ("input" ->> 'n')::int + 30)"""
+UNDONE = """SELECT count(*), "state", "error" FROM "WorkflowRun" WHERE "state" <> 'completed'
+            GROUP BY 2, 3 ORDER BY 1 DESC LIMIT 10"""
 EFFECTS = """SELECT count(*), count(DISTINCT "jobId") FROM "ProbeEntry" """
 WITHOUT = """SELECT count(*) FROM "WorkflowStep" s WHERE NOT EXISTS (
              SELECT FROM "ProbeEntry" p WHERE p."jobId" = s."id") AND s."stepName" <> 'outputs'"""
@@ -51,18 +57,20 @@ class Survived:
 
 
 @contextmanager
-def plant(*, processes: int) -> Iterator[World]:
+def plant(*, processes: int, lease_s: float) -> Iterator[World]:
     """Servers, a relay and workers."""
     with harness.world(tenants=TENANTS, AILYDIAN_PLUGINS=workflow_functions.__name__) as here:
-        here.environment["AILYDIAN_LOG_LEVEL"] = "error"
-        here.start("relay", "tests.benchmarks.relay_role")
+        here.environment |= {"AILYDIAN_LOG_LEVEL": "error", "AILYDIAN_LEASE_S": str(lease_s)}
+        relay = here.start("relay", "tests.benchmarks.relay_role")
         queue = ["--queue", "workflow", "--processes", str(processes)]
-        here.start("workers", "workers.supervisor", *queue)
+        supervisor = here.start("workers", "workers.supervisor", *queue)
         harness.until(lambda: len(survive.workers(here)) == processes, "workers")
         for number in range(TENANTS):
             with db.transaction(TenantId(f"t{number}")) as conn:
                 workflows.put(conn, workflow_texts.diamond(NAME))
         yield here
+        here.stop("workers", supervisor)
+        here.stop("relay", relay)
 
 
 def start(number: int) -> None:
@@ -109,26 +117,32 @@ def crash(here: World) -> None:
     os.kill(postmaster, signal.SIGQUIT)
     assert select.select([watched], [], [], 60)[0], "Postgres did not end"
     os.close(watched)
-    embedded_postgres.start(here.home, durable=True)
+    # Not `embedded_postgres.start`: a new worker may be about to start it too, under its lock.
+    with embedded.use(here.config):
+        pass
 
 
 def kill(here: World, rng: random.Random, killed: set[int]) -> bool:
     """kill -9 of a worker that has registered itself. Returns whether there was one."""
     registered = {row[0] for row in ask(here, 'SELECT "pid" FROM "WorkerProcess"')}
-    victims = [one for one in survive.workers(here) if one.pid in registered - killed]
-    if victims:
-        victim = rng.choice(victims)
-        victim.kill()
-        killed.add(victim.pid)
-    return bool(victims)
+    with contextlib.suppress(psutil.NoSuchProcess):  # one has ended while we looked
+        victims = [one for one in survive.workers(here) if one.pid in registered - killed]
+        if victims:
+            victim = rng.choice(victims)
+            victim.kill()
+            killed.add(victim.pid)
+            return True
+    return False
 
 
-def survived(rng: random.Random, *, runs: int, kills: int, crashes: int) -> Survived:
+def survived(
+    rng: random.Random, *, runs: int, kills: int, crashes: int, lease_s: float = 30.0
+) -> Survived:
     """Break it so often, wait for the last run, and count."""
     faults = ["kill"] * kills + ["crash"] * crashes
     rng.shuffle(faults)
     killed: set[int] = set()
-    with plant(processes=4) as here:
+    with plant(processes=4, lease_s=lease_s) as here:
         starter = flow(runs, 0.5 * kills + 4.0 * crashes)
         for fault in faults:
             time.sleep(rng.expovariate(2.0))
@@ -142,6 +156,8 @@ def survived(rng: random.Random, *, runs: int, kills: int, crashes: int) -> Surv
         [(count,)] = ask(here, 'SELECT count(*) FROM "WorkflowRun"')
         [(wrong,)], [(without,)] = ask(here, WRONG), ask(here, WITHOUT)
         [(effects, once)] = ask(here, EFFECTS)
+        for told in ask(here, UNDONE):
+            print(*told, file=sys.stderr)
     return Survived(len(killed), crashes, still, count, wrong, effects, effects - once, without)
 
 

@@ -22,6 +22,8 @@ APP = {
     "outbox.INSERT_JOBS": None,
     "outbox.SELECT_BY_KEY": None,
     "outbox.SET_OUTCOME": "force_generic_plan",
+    "workflow_runs.SELECT_ATTEMPTS": None,
+    "workflow_runs.SELECT_STEPS": None,
 }
 # Planned for its values by the statement before it.
 CUSTOM = {"jobs.UNQUEUE"}
@@ -100,6 +102,7 @@ def values(size):
         "job": "probe",
         "key": "key 7",
         "queue": "maintenance",
+        "version_id": "none",
     }
     nothing = "error error_type exit_code fingerprint peak_bytes reason signal traceback since"
     nothing += " until state batch_id parent_id producer traceparent"
@@ -164,6 +167,7 @@ def special(size):
         "lives.SELECT_UNENDED": everything,
         "replays.SELECT_UNBEGUN": everything,
         "holds.COUNT_LEFT": {"queue": "maintenance"},
+        "workflow_runs.SELECT_ATTEMPTS": {"step_ids": dead, "job_ids": dead},
     }
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -210,7 +209,7 @@ def _do(at: At, lease: Lease, given: dict[str, Any], goes_on_s: float) -> str | 
     kept = _kept(given)
     match outcome:
         case Sleep():
-            wait = Wait("timer", "", _until_s(outcome), kept)
+            wait = Wait("timer", "", outcome.for_s, kept, outcome.until)
         case AwaitSignal():
             wait_s = at.timeout_s if outcome.timeout_s is None else outcome.timeout_s
             wait = Wait(outcome.what, outcome.name, wait_s, kept)
@@ -308,12 +307,6 @@ def _start_child(at: At, asked: StartRun, kept: str | None) -> None:
             workflow_steps.suspend_within(conn, at.hold, wait)
     except psycopg.DatabaseError as error:
         raise refusal(error) from error
-
-
-def _until_s(sleep: Sleep) -> float:
-    if sleep.until is None:
-        return sleep.for_s or 0.0
-    return max((sleep.until - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _json(at: At, value: object) -> str:

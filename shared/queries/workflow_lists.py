@@ -1,0 +1,144 @@
+"""Runs and definitions in lists, and how many runs there are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from shared.db import Connection
+from shared.ids import RunId, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which runs are meant; None means any. `where`: dotted path of the input -> its value."""
+
+    workflow: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    fingerprint: str | None = None
+    where: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """One run in a list."""
+
+    id: RunId
+    workflow: str
+    version: int
+    status: str
+    state: str
+    key: str | None
+    error: str | None
+    fingerprint: str | None
+    started_at: datetime
+    completed_at: datetime | None
+
+
+# Newest first within each workflow by its index, so that no sort of all runs is needed.
+SELECT_RUNS: Final = """
+    SELECT r."id", w."name", r."version", r."status"::text, r."state", r."key", r."error",
+           r."fingerprint", r."startedAt" AT TIME ZONE 'UTC', r."completedAt" AT TIME ZONE 'UTC'
+    FROM (SELECT "id", "name" FROM "Workflow"
+          WHERE "tenantId" = %(tenant_id)s
+            AND (%(workflow)s::text IS NULL OR "name" = %(workflow)s)) w
+    CROSS JOIN LATERAL (
+        SELECT r.*, v."version" FROM "WorkflowRun" r
+        JOIN "WorkflowVersion" v ON v."id" = r."versionId"
+        WHERE r."workflowId" = w."id"
+          AND (%(state)s::text IS NULL OR r."state" = %(state)s)
+          AND (%(fingerprint)s::text IS NULL OR r."fingerprint" = %(fingerprint)s)
+          AND (%(since)s::timestamptz IS NULL
+               OR r."startedAt" >= %(since)s::timestamptz AT TIME ZONE 'UTC')
+          AND (%(until)s::timestamptz IS NULL
+               OR r."startedAt" < %(until)s::timestamptz AT TIME ZONE 'UTC')
+          AND (%(paths)s::text[] IS NULL OR NOT EXISTS (
+              SELECT FROM unnest(%(paths)s::text[], %(values)s::text[]) AS f("path", "value")
+              WHERE r."input" #>> string_to_array(f."path", '.') IS DISTINCT FROM f."value"))
+        ORDER BY r."startedAt" DESC LIMIT %(limit)s
+    ) r
+    ORDER BY r."startedAt" DESC, r."id" DESC LIMIT %(limit)s
+"""
+
+
+def select_runs(
+    conn: Connection, tenant_id: TenantId, wanted: Filters, *, limit: int
+) -> list[ListedRun]:
+    """The tenant's runs, newest first."""
+    where = wanted.where or {}
+    values = {
+        "tenant_id": tenant_id,
+        "workflow": wanted.workflow,
+        "state": wanted.state,
+        "since": wanted.since,
+        "until": wanted.until,
+        "fingerprint": wanted.fingerprint,
+        "paths": list(where) or None,
+        "values": list(where.values()) or None,
+        "limit": limit,
+    }
+    # Planned for its values: a filter that is not given is no part of the plan.
+    return [ListedRun(*row) for row in conn.execute(SELECT_RUNS, values, prepare=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionRow:
+    """One version of a workflow."""
+
+    workflow: str
+    version: int
+    description: str | None
+    steps: int
+    digest: str
+    created_at: datetime
+    created_by: str | None
+
+
+SELECT_DEFINITIONS: Final = """
+    SELECT w."name", v."version", w."description", v."steps", v."digest", v."createdAt",
+           v."createdBy"
+    FROM "Workflow" w JOIN "WorkflowVersion" v ON v."workflowId" = w."id"
+    WHERE w."tenantId" = %(tenant_id)s AND (%(workflow)s::text IS NULL OR w."name" = %(workflow)s)
+      AND (%(workflow)s::text IS NOT NULL OR v."version" = w."version")
+    ORDER BY w."name", v."version" DESC LIMIT %(limit)s
+"""
+
+
+def select_definitions(
+    conn: Connection, tenant_id: TenantId, workflow: str | None, *, limit: int
+) -> list[DefinitionRow]:
+    """The newest version of each workflow; with a name, every version of that one."""
+    values = {"tenant_id": tenant_id, "workflow": workflow, "limit": limit}
+    return [DefinitionRow(*row) for row in conn.execute(SELECT_DEFINITIONS, values)]
+
+
+# By the index on the status: what has ended long ago is not looked at.
+COUNT_LIVE: Final = """
+    SELECT r."state", count(*) FROM (
+        SELECT r."state" FROM "WorkflowRun" r
+        WHERE r."status" IN ('PENDING', 'RUNNING') AND r."state" IS NOT NULL LIMIT %(limit)s
+    ) r GROUP BY r."state"
+"""
+
+
+def count_live(conn: Connection, *, limit: int = 10_000) -> dict[str, int]:
+    """State -> runs of all tenants that have not ended, `limit` at most; the relay's role."""
+    return dict(conn.execute(COUNT_LIVE, {"limit": limit}).fetchall())
+
+
+COUNT_FAILED: Final = """
+    SELECT count(*) FROM (
+        SELECT FROM "WorkflowRun" r
+        WHERE r."state" = 'failed'
+          AND r."completedAt" >= (now() - interval '1 hour') AT TIME ZONE 'UTC' LIMIT %(limit)s
+    ) r
+"""
+
+
+def count_failed(conn: Connection, *, limit: int = 10_000) -> int:
+    """How many runs of all tenants failed within the hour, `limit` at most; the relay's role."""
+    row = conn.execute(COUNT_FAILED, {"limit": limit}).fetchone()
+    assert row is not None, "an aggregate yields a row"
+    return int(row[0])
