@@ -1,18 +1,22 @@
 """What is decided before a step begins, by the worker and by the engine in memory alike."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from shared.errors import ExpressionFailed
 from shared.workflow.expressions import compile_expression, render
 
-ITEMS_MAX = 10_000
+ITEMS_MAX: Final = 10_000
 
 
 def is_skipped(
     spec: Mapping[str, Any], scope: Mapping[str, Any], *, all_needs_skipped: bool
 ) -> bool:
-    """Whether a step is passed over: its own `if` decides, or that all it needs was skipped."""
+    """Whether a step is passed over: its own `if` decides, or that all it needs was skipped.
+
+    Raises:
+        ExpressionFailed: `if` has no value, or one that is neither true nor false.
+    """
     condition = spec.get("if")
     if condition is None:
         return all_needs_skipped
@@ -25,7 +29,11 @@ def is_skipped(
 
 
 def items_of(spec: Mapping[str, Any], scope: Mapping[str, Any]) -> list[Any]:
-    """The items of a mapped step."""
+    """The items of a mapped step.
+
+    Raises:
+        ExpressionFailed: `for_each` has no value, is no list, or has more than `ITEMS_MAX` items.
+    """
     wanted = spec["for_each"]
     if isinstance(wanted, str):
         items = compile_expression(wanted).evaluate(scope)

@@ -17,20 +17,20 @@ class _With(BaseModel):
 
 
 class TransformWith(_With):
-    """Kind `transform`."""
+    """Yield a value, its expressions evaluated."""
 
     value: Any
 
 
 class PythonWith(_With):
-    """Kind `python`."""
+    """Call a registered Python function."""
 
     function: str
     args: dict[str, Any] = {}
 
 
 class HttpWith(_With):
-    """Kind `http`."""
+    """Make an HTTP request to a public address."""
 
     url: str
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
@@ -42,7 +42,7 @@ class HttpWith(_With):
 
 
 class SearchWith(_With):
-    """Kind `search`."""
+    """Search the tenant's documents."""
 
     query: Annotated[str, Field(min_length=1)]
     k: Annotated[int, Field(ge=1, le=100)] = 10
@@ -50,7 +50,7 @@ class SearchWith(_With):
 
 
 class CompleteWith(_With):
-    """Kind `complete`."""
+    """Let a language model answer."""
 
     prompt: str
     system: str | None = None
@@ -61,27 +61,27 @@ class CompleteWith(_With):
 
 
 class WorkflowWith(_With):
-    """Kind `workflow`."""
+    """Run another workflow of the tenant and wait for it."""
 
     name: str
     input: dict[str, Any] = {}
 
 
 class ApprovalWith(BaseModel):
-    """Kind `approval`."""
+    """Wait until somebody approves, or rejects."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     prompt: str = ""
 
 
 class SignalWith(_With):
-    """Kind `signal`."""
+    """Wait for a signal of this name."""
 
     name: str
 
 
 class SleepWith(_With):
-    """Kind `sleep`."""
+    """Wait for a while, or until a time."""
 
     for_: Annotated[str | float | None, Field(alias="for")] = None
     until: datetime | None = None
@@ -94,7 +94,7 @@ class SleepWith(_With):
 
 
 class CheckIndexWith(_With):
-    """Kind `check_index`."""
+    """Check that a document is found by search."""
 
     document_id: str
 
@@ -103,9 +103,65 @@ class CheckIndexWith(_With):
 _ENGINE = frozenset({"run_step"})
 
 
+class SearchOutput(BaseModel):
+    """What `search` yields."""
+
+    hits: list[dict[str, Any]]
+    count: int
+
+
+class CompleteOutput(BaseModel):
+    """What `complete` yields; dollars as decimal text."""
+
+    text: str
+    model: str
+    citations: list[dict[str, Any]]
+    tokens_in: Annotated[int, Field(alias="tokensIn")]
+    tokens_out: Annotated[int, Field(alias="tokensOut")]
+    cost_usd: Annotated[str, Field(alias="costUsd")]
+
+
+class HttpOutput(BaseModel):
+    """What `http` yields; the body as JSON where the reply is JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class ApprovalOutput(BaseModel):
+    """What `approval` yields."""
+
+    approved: bool
+    by: str
+    comment: str | None
+
+
+class SignalOutput(BaseModel):
+    """What `signal` yields."""
+
+    payload: Any
+
+
+class CheckIndexOutput(BaseModel):
+    """What `check_index` yields."""
+
+    chunks: int
+    vectors: int
+    found: bool
+    rank: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A step kind."""
+    """A step kind.
+
+    Attributes:
+        name: As `uses` names it.
+        fields: What it takes under `with`.
+        output: What it yields; None where that depends on what it is given.
+        about: One sentence.
+    """
 
     name: str
     fields: type[BaseModel]
@@ -127,11 +183,24 @@ _OWN: Mapping[str, type[BaseModel]] = {
 }
 
 
+_OUTPUTS: Mapping[str, type[BaseModel]] = {
+    "search": SearchOutput,
+    "complete": CompleteOutput,
+    "http": HttpOutput,
+    "approval": ApprovalOutput,
+    "signal": SignalOutput,
+    "check_index": CheckIndexOutput,
+}
+
+
 def kinds() -> dict[str, Kind]:
     """All kinds: our own, and one a contract."""
-    own = {name: Kind(name, fields, None, fields.__doc__ or "") for name, fields in _OWN.items()}
+    own = {
+        name: Kind(name, fields, _OUTPUTS.get(name), _first_line(fields))
+        for name, fields in _OWN.items()
+    }
     jobs = {
-        name: Kind(name, contract, None, contract.__doc__ or "")
+        name: Kind(name, contract, None, _first_line(contract))
         for name, contract in CONTRACTS.items()
         if name not in _ENGINE
     }
@@ -149,3 +218,7 @@ def kind_named(name: str) -> Kind:
         near = ", ".join(difflib.get_close_matches(name, known, n=3)) or ", ".join(sorted(known))
         raise UnknownKind(f"No step kind is named {name!r}; there are: {near}.")
     return known[name]
+
+
+def _first_line(described: type[BaseModel]) -> str:
+    return (described.__doc__ or "").split("\n")[0]

@@ -1,0 +1,337 @@
+"""What a definition must fulfil beyond its shape: names that exist, no circle, sound expressions.
+
+Nothing here recurses, and what is looked up is looked up in sets: there may be 100,000 steps.
+"""
+
+import difflib
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jsonschema
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import ExpressionRefused
+from shared.workflow.definition import Definition, StepSpec
+from shared.workflow.durations import seconds
+from shared.workflow.expressions import Expression, compile_expression, holes
+from shared.workflow.kinds import Kind, kinds
+
+Path = tuple[str, ...]
+PATH_STEPS_SHOWN: Final = 12
+VISITS_MAX: Final = 3_000_000
+PATTERN_CHARS_MAX: Final = 200
+_WAIT_MAX_S: Final = 366 * 86_400.0
+_RUN_MAX_S: Final = 24 * 3_600.0
+_BACKOFF_MAX_S: Final = 3_600.0
+_WAITING: Final = frozenset({"sleep", "signal", "approval", "workflow"})
+_ITEM_NAMES: Final = frozenset({"item", "index"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong, at a path such as ("steps", "fetch", "needs")."""
+
+    path: Path
+    rule: str
+    message: str
+
+
+@dataclass(slots=True)
+class _Check:
+    definition: Definition
+    known: dict[str, Kind]
+    faults: list[Fault] = field(default_factory=list)
+    needs: dict[str, list[str]] = field(default_factory=dict)
+    visits: int = 0
+
+    def say(self, path: Path, rule: str, message: str) -> None:
+        self.faults.append(Fault(path, rule, message))
+
+
+def faults_of(definition: Definition) -> list[Fault]:
+    """Everything that is wrong with a definition of the right shape."""
+    check = _Check(definition, kinds())
+    _inputs(check)
+    if definition.timeout is not None:
+        _duration(check, ("timeout",), definition.timeout, (1.0, _WAIT_MAX_S))
+    for name, step in definition.steps.items():
+        check.needs[name] = _needs(check, name, step)
+    circle = _circle(check.needs)
+    if circle:
+        check.say(
+            ("steps", circle[0], "needs"),
+            "cycle",
+            f"the steps need one another in a circle: {_shown(circle)}",
+        )
+        return check.faults
+    for name, step in definition.steps.items():
+        _step(check, name, step)
+    _run_expressions(check)
+    return check.faults
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean "x"?` where a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, list(known)[:2_000], n=1)
+    return f'; did you mean "{near[0]}"' if near else ""
+
+
+def _inputs(check: _Check) -> None:
+    schema = check.definition.inputs
+    if schema is None:
+        return
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        check.say(("inputs", *map(str, error.path)), "bad_schema", error.message[:200])
+        return
+    waiting: list[tuple[Path, Any]] = [(("inputs",), schema)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            ref, pattern = value.get("$ref"), value.get("pattern")
+            if isinstance(ref, str) and not ref.startswith("#"):
+                check.say(
+                    (*path, "$ref"), "bad_schema", "a reference may only point into this schema"
+                )
+            if isinstance(pattern, str) and len(pattern) > PATTERN_CHARS_MAX:
+                check.say(
+                    (*path, "pattern"),
+                    "bad_schema",
+                    f"a pattern has {PATTERN_CHARS_MAX} characters at most",
+                )
+            waiting.extend(((*path, str(key)), one) for key, one in value.items())
+        elif isinstance(value, list):
+            waiting.extend(((*path, str(at)), one) for at, one in enumerate(value))
+
+
+def _needs(check: _Check, name: str, step: StepSpec) -> list[str]:
+    wanted = [step.needs] if isinstance(step.needs, str) else step.needs
+    path = ("steps", name, "needs")
+    for needed, times in Counter(wanted).items():
+        if times > 1:
+            check.say(path, "duplicate", f"{needed!r} stands there {times} times")
+        if needed not in check.definition.steps:
+            near = nearest(needed, check.definition.steps)
+            check.say(path, "unknown_step", f"there is no step {needed!r}{near}")
+    return [needed for needed in dict.fromkeys(wanted) if needed in check.definition.steps]
+
+
+def _circle(needs: Mapping[str, list[str]]) -> list[str]:
+    """A circle among the needs, its first step again at the end; empty if there is none."""
+    left = {name: len(needed) for name, needed in needs.items()}
+    after: dict[str, list[str]] = {name: [] for name in needs}
+    for name, needed in needs.items():
+        for one in needed:
+            after[one].append(name)
+    ready = deque(name for name, count in left.items() if not count)
+    while ready:
+        for one in after[ready.popleft()]:
+            left[one] -= 1
+            if not left[one]:
+                ready.append(one)
+    rest = {name for name, count in left.items() if count}
+    if not rest:
+        return []
+    at = next(iter(rest))
+    seen: dict[str, int] = {}
+    path: list[str] = []
+    while at not in seen:
+        seen[at] = len(path)
+        path.append(at)
+        at = next(one for one in needs[at] if one in rest)
+    return [*path[seen[at] :], at]
+
+
+def _shown(circle: list[str]) -> str:
+    if len(circle) <= PATH_STEPS_SHOWN:
+        return " -> ".join(circle)
+    half = PATH_STEPS_SHOWN // 2
+    between = f"... {len(circle) - 2 * half} more ..."
+    return " -> ".join([*circle[:half], between, *circle[-half:]])
+
+
+def _step(check: _Check, name: str, step: StepSpec) -> None:
+    path = ("steps", name)
+    kind = step.uses or ("signal" if step.wait_for is not None else "sleep")
+    if step.uses is not None:
+        _kind(check, path, step.uses, step.with_)
+    elif step.with_:
+        check.say((*path, "with"), "unknown_field", "a step that only waits takes no `with`")
+    if step.compensate is not None:
+        _kind(check, (*path, "compensate"), step.compensate.uses, step.compensate.with_)
+    if step.sleep is not None:
+        _duration(check, (*path, "sleep"), step.sleep, (0.0, _WAIT_MAX_S))
+    if step.timeout is not None:
+        most = _WAIT_MAX_S if kind in _WAITING else _RUN_MAX_S
+        _duration(check, (*path, "timeout"), step.timeout, (1.0, most))
+    if step.retry is not None and step.retry.backoff is not None:
+        _duration(check, (*path, "retry", "backoff"), step.retry.backoff, (0.0, _BACKOFF_MAX_S))
+    if step.max_parallel is not None and step.for_each is None:
+        check.say(
+            (*path, "max_parallel"),
+            "without_for_each",
+            "it says how many items of a for_each run at once",
+        )
+    _expressions(check, name, step)
+
+
+def _duration(check: _Check, path: Path, text: str | float, limits: tuple[float, float]) -> None:
+    least, most = limits
+    try:
+        found = seconds(text)
+    except ValueError as error:
+        check.say(path, "bad_duration", str(error).rstrip("."))
+        return
+    if not least <= found <= most:
+        check.say(path, "out_of_range", f"{text} is not between {least:g} and {most:g} seconds")
+
+
+def _kind(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> None:
+    kind = check.known.get(uses)
+    if kind is None:
+        near = nearest(uses, check.known)
+        check.say((*path, "uses"), "unknown_kind", f"no step kind is named {uses!r}{near}")
+        return
+    for fault in _with_faults(kind.fields, given):
+        check.say((*path, "with", *fault.path), fault.rule, f"{uses}: {fault.message}")
+
+
+def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[Fault]:
+    """What does not fit a kind's model, as far as it is known before expressions are evaluated."""
+    try:
+        fields.model_validate(given)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=False):
+            where = tuple(map(str, detail["loc"]))
+            if detail["type"] == "missing":
+                yield Fault((), "missing_field", f"{where[-1]!r} is missing")
+            elif detail["type"] == "extra_forbidden":
+                known = [one.alias or key for key, one in fields.model_fields.items()]
+                yield Fault(
+                    where,
+                    "unknown_field",
+                    f"there is no field {where[-1]!r}{nearest(where[-1], known)}",
+                )
+            elif not _is_open(given, where):
+                yield Fault(where, "wrong_type", detail["msg"][:1].lower() + detail["msg"][1:])
+
+
+def _is_open(given: Any, where: Path) -> bool:  # noqa: ANN401 - a JSON value
+    """Whether an expression stands at a path, or below it: its value comes later."""
+    at: Any = given
+    for part in where:
+        if isinstance(at, Mapping) and part in at:
+            at = at[part]
+        elif isinstance(at, list) and part.isdigit() and int(part) < len(at):
+            at = at[int(part)]
+        else:
+            break
+    return any(True for _ in holes(at))
+
+
+def _expressions(check: _Check, name: str, step: StepSpec) -> None:
+    path = ("steps", name)
+    places: list[tuple[str, object, bool]] = [
+        ("with", step.with_, False),
+        ("concurrency", step.concurrency, False),
+    ]
+    if isinstance(step.if_, str):
+        places.append(("if", step.if_, True))
+    if step.for_each is not None:
+        places.append(("for_each", step.for_each, isinstance(step.for_each, str)))
+    for place, template, bare in places:
+        mapped = step.for_each is not None and place != "for_each"
+        for found in _compiled(check, (*path, place), template, bare=bare):
+            _names(check, (*path, place), found, of=name, mapped=mapped)
+            if place == "if" and found.literal is not None and not isinstance(found.literal, bool):
+                check.say((*path, place), "no_condition", f"{found.text} is neither true nor false")
+    if step.compensate is not None:
+        place_of = (*path, "compensate", "with")
+        for found in _compiled(check, place_of, step.compensate.with_, bare=False):
+            _names(check, place_of, found, of=name, mapped=False, itself=True)
+
+
+def _compiled(check: _Check, path: Path, template: object, *, bare: bool) -> Iterator[Expression]:
+    texts = [template] if bare and isinstance(template, str) else list(holes(template))
+    for text in texts:
+        try:
+            yield compile_expression(text)
+        except ExpressionRefused as error:
+            check.say(path, "bad_expression", str(error).rstrip("."))
+
+
+def _names(
+    check: _Check,
+    path: Path,
+    found: Expression,
+    *,
+    of: str | None,
+    mapped: bool,
+    itself: bool = False,
+) -> None:
+    if not mapped and found.names & _ITEM_NAMES:
+        check.say(path, "no_item", "`item` and `index` are known in a step with for_each alone")
+    for step in sorted(found.steps):
+        if step not in check.definition.steps:
+            near = nearest(step, check.definition.steps)
+            check.say(path, "unknown_step", f"there is no step {step!r}{near}")
+        elif of is not None and not (itself and step == of) and not _is_needed(check, of, step):
+            check.say(
+                path,
+                "not_needed",
+                f"it reads the step {step!r}, which it does not need: add it to `needs`",
+            )
+        else:
+            _output(check, path, found, step)
+    schema = check.definition.inputs
+    if (
+        schema
+        and isinstance(schema.get("properties"), dict)
+        and schema.get("additionalProperties") is not True
+    ):
+        for name in sorted(found.inputs - schema["properties"].keys()):
+            near = nearest(name, schema["properties"])
+            check.say(path, "unknown_input", f"`inputs` has no {name!r}{near}")
+
+
+def _output(check: _Check, path: Path, found: Expression, step: str) -> None:
+    of = check.definition.steps[step]
+    kind = check.known.get(of.uses or "")
+    if kind is None or kind.output is None or of.for_each is not None:
+        return
+    known = {one.alias or key for key, one in kind.output.model_fields.items()}
+    for name in sorted(found.outputs.get(step, frozenset()) - known):
+        near = nearest(name, known)
+        check.say(
+            path, "unknown_output", f"the output of {step!r} ({kind.name}) has no {name!r}{near}"
+        )
+
+
+def _is_needed(check: _Check, name: str, wanted: str) -> bool:
+    """Whether a step needs another, directly or through others."""
+    seen, waiting = {name}, deque(check.needs[name])
+    if wanted in check.needs[name]:
+        return True
+    while waiting and check.visits < VISITS_MAX:
+        at = waiting.popleft()
+        check.visits += 1
+        if at == wanted:
+            return True
+        if at not in seen:
+            seen.add(at)
+            waiting.extend(check.needs[at])
+    return False
+
+
+def _run_expressions(check: _Check) -> None:
+    definition = check.definition
+    for found in _compiled(check, ("outputs",), definition.outputs, bare=False):
+        _names(check, ("outputs",), found, of=None, mapped=False)
+    concurrency = definition.concurrency
+    key = concurrency if isinstance(concurrency, str) or concurrency is None else concurrency.key
+    for found in _compiled(check, ("concurrency",), key, bare=False):
+        if found.names - {"inputs"}:
+            check.say(("concurrency",), "unknown_name", "a run's key is made of its inputs alone")
