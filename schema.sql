@@ -2246,6 +2246,8 @@ BEGIN
             PERFORM public.ailydian_end_run(child."name", 'cancelled', why, NULL, NULL);
         END IF;
     END LOOP;
+    PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")
+    FROM public."WorkflowSlot" g WHERE g."runId" = of_run AND g."holder" <> of_run;
     IF jobs IS NOT NULL THEN
         PERFORM public.ailydian_stop_jobs(jobs, why);
     END IF;
@@ -2564,6 +2566,11 @@ BEGIN
         WHERE c."openNeeds" = 0 AND c."state" = 'pending';
     END IF;
     IF run."state" = 'paused' AND opened <> '{}' THEN
+        -- Looked at once more and held so: whoever resumes the run sees what we park, or we go on.
+        PERFORM FROM public."WorkflowRun" r WHERE r."id" = step."runId" FOR SHARE;
+        IF 'paused' <> (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = step."runId") THEN
+            RETURN opened;
+        END IF;
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "jobId" = NULL
         WHERE s."id" = ANY(opened);
         RETURN '{}';
@@ -2891,14 +2898,20 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 DECLARE
     job RECORD;
     letter RECORD;
+    refused TEXT;
 BEGIN
     SELECT j."stepId", j."state", j."outcome", j."error" INTO job FROM public."Job" j
     WHERE j."id" = NEW."id";
     IF job."state" = 'PENDING' AND NEW."state" = 'PENDING' THEN  -- a dead letter was replayed
-        PERFORM public.ailydian_revive_run(r."id", NEW."id")
+        SELECT r."id", s."jobId" = NEW."id" AND s."state" = 'failed'
+               AND r."state" IN ('failed', 'cancelled') AS "failed" INTO letter
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
-        WHERE s."id" = job."stepId" AND s."jobId" = NEW."id" AND s."state" = 'failed'
-          AND r."state" = 'failed';
+        WHERE s."id" = job."stepId" FOR UPDATE OF r;
+        refused := CASE WHEN letter."failed" THEN public.ailydian_revive_run(letter."id", NEW."id", NULL)
+                        ELSE 'the step it was has gone on without it' END;
+        IF refused IS NOT NULL THEN
+            PERFORM public.ailydian_stop_jobs(ARRAY[NEW."id"], 'not replayed: ' || refused);
+        END IF;
         RETURN NULL;
     END IF;
     -- Looked at once more: a walker has moved on, a stopped step needs nothing.
@@ -2944,15 +2957,24 @@ BEGIN
 END $$;
 
 -- Acts on whole runs. Each locks the run before it looks; a run of another tenant is as good as none.
+-- What goes on to finish a step waits for others' steps as a walker does, so its lock is one that no
+-- walker waits for (`whole` false): only a step that begins to wait for a signal, and other acts, do.
 
-CREATE OR REPLACE FUNCTION ailydian_lock_run(run_id TEXT, VARIADIC wanted TEXT[]) RETURNS TEXT
-LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ailydian_lock_run(run_id TEXT, whole BOOLEAN, VARIADIC wanted TEXT[])
+RETURNS TEXT LANGUAGE plpgsql AS $$
 DECLARE
     found_state TEXT;
 BEGIN
+    IF whole THEN
+        PERFORM FROM public."WorkflowRun" r WHERE r."id" = run_id
+            AND r."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
+    ELSE
+        PERFORM FROM public."WorkflowRun" r WHERE r."id" = run_id
+            AND r."tenantId" = current_setting('app.tenant_id') FOR KEY SHARE;
+    END IF;
     SELECT r."state" INTO found_state FROM public."WorkflowRun" r
     WHERE r."id" = run_id AND r."tenantId" = current_setting('app.tenant_id')
-      AND r."state" IS NOT NULL FOR UPDATE;
+      AND r."state" IS NOT NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'run_not_found: no run has the id %', run_id USING ERRCODE = 'AL007';
     ELSIF found_state <> ALL(wanted) THEN
@@ -2966,14 +2988,14 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, 'queued', 'running', 'paused', 'compensating');
+    PERFORM public.ailydian_lock_run(run_id, true, 'queued', 'running', 'paused', 'compensating');
     PERFORM public.ailydian_end_run(run_id, 'cancelled', why, NULL, NULL);
 END $$;
 
 CREATE OR REPLACE FUNCTION ailydian_pause_run(run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, 'running');
+    PERFORM public.ailydian_lock_run(run_id, true, 'running');
     UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = run_id;
 END $$;
 
@@ -2981,7 +3003,7 @@ CREATE OR REPLACE FUNCTION ailydian_resume_run(run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, 'paused');
+    PERFORM public.ailydian_lock_run(run_id, true, 'paused');
     UPDATE public."WorkflowRun" r SET "state" = 'running' WHERE r."id" = run_id;
     PERFORM public.ailydian_enqueue_steps(ARRAY(
         SELECT s."id" FROM public."WorkflowStep" s
@@ -2997,12 +3019,19 @@ SET enable_seqscan = off AS $$
 DECLARE
     waiting TEXT;
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, 'queued', 'running', 'paused', 'compensating');
+    IF sort = 'signal' AND EXISTS (
+        SELECT FROM public."WorkflowRun" r JOIN public."WorkflowNode" n ON n."versionId" = r."versionId"
+        WHERE r."id" = run_id AND r."tenantId" = current_setting('app.tenant_id')
+          AND n."name" = signal_name AND n."uses" = 'approval') THEN
+        RAISE EXCEPTION 'signal_refused: % is an approval; answer it as one', signal_name
+            USING ERRCODE = 'AL009';
+    END IF;
+    PERFORM public.ailydian_lock_run(run_id, false, 'queued', 'running', 'paused', 'compensating');
     DELETE FROM public."WorkflowWait" w WHERE w."id" = (
         SELECT x."id" FROM public."WorkflowWait" x
         WHERE x."runId" = run_id AND x."what" = sort AND x."name" = signal_name
           AND (item IS NULL OR split_part(x."id", '/', 3) = item::text)
-        ORDER BY x."createdAt", x."id" LIMIT 1 FOR UPDATE SKIP LOCKED)
+        ORDER BY x."createdAt", x."id" LIMIT 1 FOR UPDATE)
     RETURNING w."id" INTO waiting;
     IF FOUND THEN
         PERFORM public.ailydian_enqueue_steps(
@@ -3026,9 +3055,10 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
     step RECORD;
+    waited RECORD;
     jobs TEXT[];
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, 'running', 'paused');
+    PERFORM public.ailydian_lock_run(run_id, false, 'running', 'paused');
     SELECT s."id", s."state", s."jobId", s."position", s."itemIndex" INTO step
     FROM public."WorkflowStep" s WHERE s."runId" = run_id AND s."stepName" = step_name;
     IF NOT FOUND THEN
@@ -3046,13 +3076,29 @@ BEGIN
         WITH items AS (
             UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
                 "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-            WHERE s."runId" = run_id AND s."position" = step."position" AND s."itemIndex" >= 0
-              AND s."state" IN ('pending', 'ready', 'running', 'waiting') RETURNING s."jobId"
+            WHERE s."id" IN (
+                SELECT i."id" FROM public."WorkflowStep" i
+                WHERE i."runId" = run_id AND i."position" = step."position" AND i."itemIndex" >= 0
+                  AND i."state" IN ('pending', 'ready', 'running', 'waiting')
+                FOR UPDATE SKIP LOCKED) RETURNING s."jobId"
         )
         SELECT jobs || coalesce(array_agg(i."jobId"), '{}') INTO jobs FROM items i;
     END IF;
-    DELETE FROM public."WorkflowWait" w WHERE w."id" = step."id";
     PERFORM public.ailydian_step_over(step."id", 'skipped', NULL, NULL, NULL);
+    FOR waited IN
+        DELETE FROM public."WorkflowWait" w
+        WHERE w."runId" = run_id
+          AND (w."id" = step."id" OR starts_with(w."id", step."id" || '/'))
+        RETURNING w."id", w."what", w."name"
+    LOOP
+        IF waited."what" = 'run' THEN
+            PERFORM public.ailydian_end_run(waited."name", 'cancelled', 'its step was skipped', NULL,
+                                            NULL);
+        END IF;
+    END LOOP;
+    PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")
+    FROM public."WorkflowSlot" g
+    WHERE g."runId" = run_id AND starts_with(g."holder", step."id" || '/');
     PERFORM public.ailydian_stop_jobs(array_remove(jobs, NULL), 'its step was skipped');
 END $$;
 
@@ -3061,33 +3107,57 @@ END $$;
 CREATE OR REPLACE FUNCTION ailydian_recount_run(run_id TEXT) RETURNS INTEGER
 LANGUAGE plpgsql AS $$
 DECLARE
-    version TEXT := (SELECT r."versionId" FROM public."WorkflowRun" r WHERE r."id" = run_id);
+    run RECORD;
+    mapped RECORD;
     opened TEXT[];
 BEGIN
     WITH over AS MATERIALIZED (
         SELECT s."position", s."state", n."dependents", s."state" IN ('completed', 'skipped')
                OR (s."state" = 'failed' AND n."onError" = 'continue') AS "done"
-        FROM public."WorkflowStep" s JOIN public."WorkflowNode" n
-          ON n."versionId" = version AND n."position" = s."position"
-        WHERE s."runId" = run_id AND s."itemIndex" = -1 AND n."compensates" IS NULL
+        FROM public."WorkflowNode" n JOIN public."WorkflowRun" r ON r."versionId" = n."versionId"
+        LEFT JOIN public."WorkflowStep" s ON s."id" = run_id || '/' || n."position"
+        WHERE r."id" = run_id AND n."compensates" IS NULL
     ), ends AS (
         UPDATE public."WorkflowRun" r SET "endsOpen" = (
-            SELECT count(*) FROM over o WHERE o."dependents" = '{}' AND NOT o."done")
+            SELECT count(*) FROM over o WHERE o."dependents" = '{}' AND o."done" IS NOT TRUE)
         WHERE r."id" = run_id
     )
     UPDATE public."WorkflowStep" s SET "openNeeds" = c."open", "liveNeeds" = c."live"
-    FROM (SELECT d."position", count(*) FILTER (WHERE NOT o."done") AS "open",
+    FROM (SELECT d."position", count(*) FILTER (WHERE o."done" IS NOT TRUE) AS "open",
                  count(*) FILTER (WHERE o."done" AND o."state" <> 'skipped') AS "live"
           FROM over o CROSS JOIN unnest(o."dependents") AS d("position") GROUP BY 1) c
-    WHERE s."id" = run_id || '/' || c."position" AND s."state" = 'pending';
-    -- A mapped step that had its items goes on with those that are left, all at once.
-    UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING',
-        "nextItem" = s."items", "jobId" = NULL, "openItems" = (
-            SELECT count(*) FROM public."WorkflowStep" i
-            WHERE i."runId" = run_id AND i."position" = s."position" AND i."itemIndex" >= 0
-              AND i."state" IN ('pending', 'ready', 'running', 'waiting'))
-    WHERE s."runId" = run_id AND s."itemIndex" = -1 AND s."items" IS NOT NULL
-      AND s."state" = 'pending' AND s."openNeeds" = 0;
+    WHERE s."id" = run_id || '/' || c."position" AND s."state" = 'pending'
+      AND (s."openNeeds", s."liveNeeds") IS DISTINCT FROM (c."open", c."live");
+    -- A mapped step that has its items goes on with those that are left. Items begin in their order,
+    -- so all but a few of those that have not begun lie behind those that have.
+    FOR mapped IN
+        SELECT s."id", s."items", s."nextItem",
+               coalesce((n."spec" ->> 'max_parallel')::int, 32) AS "parallel"
+        FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+        JOIN public."WorkflowNode" n
+          ON n."versionId" = r."versionId" AND n."position" = s."position"
+        WHERE s."runId" = run_id AND s."itemIndex" = -1 AND s."items" IS NOT NULL
+          AND (s."state" = 'running' OR (s."state" = 'pending' AND s."openNeeds" = 0))
+    LOOP
+        WITH counted AS (
+            SELECT count(*) FILTER (WHERE i."state" IN ('pending', 'ready', 'running', 'waiting'))
+                       AS "open",
+                   greatest(max(i."itemIndex") FILTER (WHERE i."state" <> 'pending') + 1,
+                            least(mapped."nextItem", mapped."items"), 0) AS "begun"
+            FROM generate_series(0, mapped."items" - 1) g
+            JOIN public."WorkflowStep" i ON i."id" = mapped."id" || '/' || g
+        ), owed AS (
+            SELECT c."open", c."begun", (
+                SELECT count(*) FROM generate_series(0, c."begun" - 1) g
+                JOIN public."WorkflowStep" i ON i."id" = mapped."id" || '/' || g
+                WHERE i."state" IN ('pending', 'ready', 'running', 'waiting')) AS "under_way"
+            FROM counted c
+        )
+        UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = NULL,
+            "openItems" = o."open",
+            "nextItem" = least(s."items", o."begun" + greatest(0, mapped."parallel" - o."under_way"))
+        FROM owed o WHERE s."id" = mapped."id";
+    END LOOP;
     opened := ARRAY(
         SELECT s."id" FROM public."WorkflowStep" s
         WHERE s."runId" = run_id AND s."state" = 'pending' AND s."itemIndex" = -1
@@ -3096,36 +3166,96 @@ BEGIN
         SELECT i."id" FROM public."WorkflowStep" i JOIN public."WorkflowStep" s
           ON s."id" = run_id || '/' || i."position"
         WHERE i."runId" = run_id AND i."state" = 'pending' AND i."itemIndex" >= 0
-          AND s."state" = 'running' AND s."nextItem" = s."items");
-    PERFORM public.ailydian_enqueue_steps(opened, run_id);
+          AND s."state" = 'running' AND i."itemIndex" < s."nextItem");
+    SELECT r."state", r."endsOpen", v."ends" INTO STRICT run
+    FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
+    WHERE r."id" = run_id;
+    IF run."state" = 'paused' THEN
+        UPDATE public."WorkflowStep" s SET "state" = 'ready', "jobId" = NULL
+        WHERE s."id" = ANY(opened);
+    ELSE
+        PERFORM public.ailydian_enqueue_steps(opened, run_id);
+    END IF;
+    -- What is over, and nobody has said so.
+    FOR mapped IN
+        SELECT s."id", s."position" FROM public."WorkflowStep" s
+        WHERE s."runId" = run_id AND s."itemIndex" = -1 AND s."state" = 'running'
+          AND s."items" IS NOT NULL AND s."openItems" = 0
+          AND s."items" = (SELECT count(*) FROM generate_series(0, s."items" - 1) g
+                           JOIN public."WorkflowStep" i ON i."id" = s."id" || '/' || g)
+    LOOP
+        PERFORM public.ailydian_step_over(mapped."id", 'completed', (
+            SELECT jsonb_agg(coalesce(o."output", i."output", 'null') ORDER BY i."itemIndex")
+            FROM public."WorkflowStep" i LEFT JOIN public."WorkflowOutput" o ON o."stepId" = i."id"
+            WHERE i."runId" = run_id AND i."position" = mapped."position" AND i."itemIndex" >= 0),
+            NULL, NULL);
+    END LOOP;
+    IF run."endsOpen" = 0 AND run."state" IN ('running', 'paused') THEN
+        PERFORM public.ailydian_end_run(run_id, 'completed', NULL, CASE WHEN run."ends" = 1 THEN (
+            SELECT coalesce(o."output", s."output") FROM public."WorkflowRun" r
+            JOIN public."WorkflowNode" n ON n."versionId" = r."versionId"
+             AND n."compensates" IS NULL AND n."dependents" = '{}'
+            JOIN public."WorkflowStep" s ON s."id" = run_id || '/' || n."position"
+            LEFT JOIN public."WorkflowOutput" o ON o."stepId" = s."id" WHERE r."id" = run_id) END, NULL);
+    END IF;
     RETURN cardinality(opened);
 END $$;
 
--- A run that failed or was cancelled goes on where it stopped. `kept_job` is a dead letter's job
--- that was replayed: it does its step itself.
-CREATE OR REPLACE FUNCTION ailydian_revive_run(run_id TEXT, kept_job TEXT) RETURNS void
+-- A run that failed or was cancelled goes on where it stopped, with a new deadline; the run that
+-- waits for it too. `kept_job` is a dead letter's job that was replayed: it does its step itself.
+-- `kept_run` is a run that goes on: the step that started it waits for it. Returns why not, if not.
+CREATE OR REPLACE FUNCTION ailydian_revive_run(run_id TEXT, kept_job TEXT, kept_run TEXT) RETURNS TEXT
 LANGUAGE plpgsql AS $$
 DECLARE
-    slot RECORD;
+    run RECORD;
+    starter RECORD;
+    refused TEXT;
 BEGIN
+    SELECT r."tenantId", r."concurrencyKey", r."parentStepId", v."timeoutS" INTO STRICT run
+    FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
+    WHERE r."id" = run_id;
     IF EXISTS (SELECT FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
                JOIN public."WorkflowNode" n
                  ON n."versionId" = r."versionId" AND n."position" = s."position"
                WHERE s."runId" = run_id AND n."compensates" IS NOT NULL) THEN
-        RAISE EXCEPTION 'run_refused: what the run % did was undone; begin again from a step', run_id
-            USING ERRCODE = 'AL008';
+        RETURN format('what the run %s did was undone; begin again from a step', run_id);
+    ELSIF EXISTS (SELECT FROM public."WorkflowStep" s WHERE s."runId" = run_id
+                  AND s."state" IN ('failed', 'cancelled')
+                  AND s."id" NOT IN (SELECT x."id" FROM public."WorkflowStep" x
+                                     WHERE x."runId" = run_id AND x."state" IN ('failed', 'cancelled')
+                                     FOR UPDATE SKIP LOCKED)) THEN
+        RETURN format('a step of the run %s is just being finished', run_id);
+    END IF;
+    -- The step that started the run waits for it again, in a run that goes on too.
+    IF run."parentStepId" IS NOT NULL THEN
+        SELECT p."id", s."state" IN ('failed', 'cancelled') AND p."state" IN ('failed', 'cancelled')
+            AS "over" INTO starter
+        FROM public."WorkflowStep" s JOIN public."WorkflowRun" p ON p."id" = s."runId"
+        WHERE s."id" = run."parentStepId" FOR UPDATE OF p;
+        IF starter."over" IS NOT TRUE THEN
+            RETURN format('the step %s, which started the run %s, has gone on without it',
+                          run."parentStepId", run_id);
+        END IF;
+    END IF;
+    IF run."concurrencyKey" IS NOT NULL AND NOT public.ailydian_enter_slot(
+            run."tenantId", run."concurrencyKey", run_id, run_id) THEN
+        DELETE FROM public."WorkflowSlot" g
+        WHERE g."tenantId" = run."tenantId" AND g."key" = run."concurrencyKey"
+          AND g."holder" = run_id;
+        RETURN format('another run holds the concurrency key of the run %s', run_id);
+    END IF;
+    IF run."parentStepId" IS NOT NULL THEN
+        refused := public.ailydian_revive_run(starter."id", NULL, run_id);
+        IF refused IS NOT NULL THEN
+            RETURN refused;
+        END IF;
     END IF;
     UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING', "error" = NULL,
         "fingerprint" = NULL, "failedStepId" = NULL, "completedAt" = NULL
-    WHERE r."id" = run_id RETURNING r."tenantId", r."concurrencyKey" INTO slot;
-    IF slot."concurrencyKey" IS NOT NULL AND NOT public.ailydian_enter_slot(
-            slot."tenantId", slot."concurrencyKey", run_id, run_id) THEN
-        RAISE EXCEPTION 'run_refused: another run holds the concurrency key of the run %', run_id
-            USING ERRCODE = 'AL008';
-    END IF;
+    WHERE r."id" = run_id;
     WITH again AS (
         UPDATE public."WorkflowStep" s SET "state" = 'pending', "status" = 'PENDING', "error" = NULL,
-            "fingerprint" = NULL, "completedAt" = NULL
+            "output" = NULL, "fingerprint" = NULL, "completedAt" = NULL
         FROM public."WorkflowRun" r, public."WorkflowNode" n
         WHERE s."runId" = run_id AND r."id" = run_id AND n."versionId" = r."versionId"
           AND n."position" = s."position"
@@ -3134,34 +3264,59 @@ BEGIN
     ), letters AS (
         DELETE FROM public."DeadLetter" d USING again a
         WHERE d."jobId" = a."jobId" AND a."jobId" IS DISTINCT FROM kept_job
-        RETURNING d."tenantId", d."jobId", d."job", d."queue"
+        RETURNING d."jobId"
+    ), discarded AS (
+        UPDATE public."Job" j SET "state" = 'CANCELLED' FROM letters l
+        WHERE j."id" = l."jobId" AND j."state" = 'DEAD'
+        RETURNING j."tenantId", j."id", j."job", j."queue", j."batchId"
     )
-    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
-    SELECT l."tenantId", l."jobId", l."job", l."queue", 'DISCARDED' FROM letters l;
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
+    SELECT d."tenantId", d."id", d."job", d."queue", 'DISCARDED', d."batchId" FROM discarded d;
     UPDATE public."WorkflowStep" s SET "state" = 'ready'
     WHERE s."runId" = run_id AND s."jobId" = kept_job AND s."state" = 'pending';
+    IF kept_run IS NOT NULL THEN
+        WITH starter AS (
+            UPDATE public."WorkflowStep" s SET "state" = 'waiting', "status" = 'RUNNING'
+            FROM public."WorkflowRun" c
+            WHERE c."id" = kept_run AND s."id" = c."parentStepId" RETURNING s."id"
+        )
+        INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "name")
+        SELECT s."id", run."tenantId", run_id, 'run', kept_run FROM starter s;
+    END IF;
+    IF run."timeoutS" > 0 THEN
+        INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
+        VALUES (run_id, run."tenantId", run_id, 'deadline',
+                now() + run."timeoutS" * interval '1 second') ON CONFLICT DO NOTHING;
+    END IF;
     PERFORM public.ailydian_recount_run(run_id);
+    RETURN NULL;
 END $$;
 
 CREATE OR REPLACE FUNCTION ailydian_retry_run(run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
+DECLARE
+    refused TEXT;
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, 'failed', 'cancelled');
-    PERFORM public.ailydian_revive_run(run_id, NULL);
+    PERFORM public.ailydian_lock_run(run_id, true, 'failed', 'cancelled');
+    refused := public.ailydian_revive_run(run_id, NULL, NULL);
+    IF refused IS NOT NULL THEN
+        RAISE EXCEPTION 'run_refused: %', refused USING ERRCODE = 'AL008';
+    END IF;
 END $$;
 
 -- A new run from a step on: what does not depend on that step is taken over from the old run, which
 -- stays as it is. It stands in no line of a concurrency key.
 CREATE OR REPLACE FUNCTION ailydian_fork_run(run_id TEXT, step_name TEXT, sender TEXT) RETURNS TEXT
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
 DECLARE
     fork CONSTANT TEXT := public.ailydian_new_id();
     run RECORD;
     begin_at INTEGER;
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, 'completed', 'failed', 'cancelled');
+    PERFORM public.ailydian_lock_run(run_id, true, 'completed', 'failed', 'cancelled');
     SELECT * INTO run FROM public."WorkflowRun" r WHERE r."id" = run_id;
     SELECT n."position" INTO begin_at FROM public."WorkflowNode" n
     WHERE n."versionId" = run."versionId" AND n."name" = step_name AND n."compensates" IS NULL;
@@ -3209,63 +3364,193 @@ BEGIN
     WHERE s."runId" = run_id AND EXISTS (
         SELECT FROM public."WorkflowStep" f WHERE f."id" = fork || substr(s."id", length(run_id) + 1)
           AND f."state" <> 'pending');
+    INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
+    SELECT fork, run."tenantId", fork, 'deadline', now() + v."timeoutS" * interval '1 second'
+    FROM public."WorkflowVersion" v WHERE v."id" = run."versionId" AND v."timeoutS" > 0;
     PERFORM public.ailydian_recount_run(fork);
     RETURN fork;
 END $$;
 
--- Runs that nothing carries, among the next of those that go on: each live step has a job that is at
--- it, or a wait. What lacks one is given a job; a run where nothing is live is counted again. Returns
--- the runs it had to mend, and whether that helped.
+-- Runs that have not ended, in the order of their ids: what the sweep walks along.
+DO $$
+BEGIN
+    IF to_regclass('public."WorkflowRun_live_idx"') IS NULL THEN
+        CREATE INDEX "WorkflowRun_live_idx" ON "WorkflowRun" ("id")
+            WHERE "status" IN ('PENDING', 'RUNNING');
+    END IF;
+END $$;
+
+-- How much of a run nothing carries, in one snapshot: each live step has a job that is at it, or a
+-- wait for something that will come; a mapped step has such an item; a run that waits for its key
+-- has another before it. 0 for a sound run, and for one that has ended.
+CREATE OR REPLACE FUNCTION ailydian_lost_steps(of_run TEXT) RETURNS INTEGER
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        WITH run AS (
+            SELECT r."id", r."tenantId", r."state", r."concurrencyKey", r."parentStepId", v."timeoutS"
+            FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
+            WHERE r."id" = of_run
+        ), live AS MATERIALIZED (
+            SELECT s."id", s."position", s."itemIndex", s."state", s."openNeeds", s."items", s."jobId"
+            FROM public."WorkflowStep" s WHERE s."runId" = of_run
+              AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+        ), carried AS MATERIALIZED (
+            SELECT DISTINCT l."position" FROM live l WHERE l."itemIndex" >= 0 AND l."state" <> 'pending'
+        ), judged AS (
+            SELECT l."state", CASE
+                WHEN l."state" = 'pending' THEN l."itemIndex" >= 0 OR l."openNeeds" > 0
+                WHEN l."state" = 'waiting' THEN EXISTS (
+                    SELECT FROM public."WorkflowWait" w WHERE w."id" = l."id" AND CASE w."what"
+                        WHEN 'run' THEN EXISTS (
+                            SELECT FROM public."WorkflowRun" c WHERE c."id" = w."name"
+                              AND c."state" IN ('queued', 'running', 'paused', 'compensating'))
+                        WHEN 'slot' THEN l."id" <> (
+                            SELECT g."holder" FROM public."WorkflowSlot" g
+                            WHERE g."tenantId" = w."tenantId" AND g."key" = w."name"
+                            ORDER BY g."seq" LIMIT 1)
+                          AND EXISTS (
+                            SELECT FROM public."WorkflowSlot" g
+                            WHERE g."runId" = of_run AND g."holder" = l."id")
+                        ELSE true END)
+                WHEN l."itemIndex" = -1 AND l."items" IS NOT NULL AND l."state" = 'running'
+                    THEN l."position" IN (SELECT c."position" FROM carried c)
+                WHEN l."state" = 'ready' AND l."jobId" IS NULL THEN run."state" = 'paused'
+                ELSE EXISTS (SELECT FROM public."Job" j WHERE j."id" = l."jobId"
+                             AND j."stepId" = l."id" AND j."state" IN ('PENDING', 'RUNNING'))
+                END AS "sound"
+            FROM live l CROSS JOIN run
+        )
+        SELECT CASE
+            WHEN run."state" = 'queued' THEN (coalesce((
+                SELECT g."holder" FROM public."WorkflowSlot" g
+                WHERE g."tenantId" = run."tenantId" AND g."key" = run."concurrencyKey"
+                ORDER BY g."seq" LIMIT 1), of_run) = of_run OR NOT EXISTS (
+                SELECT FROM public."WorkflowSlot" g
+                WHERE g."runId" = of_run AND g."holder" = of_run))::int
+            WHEN run."state" NOT IN ('running', 'paused', 'compensating') THEN 0
+            ELSE (SELECT count(*) FILTER (WHERE j."sound" IS NOT TRUE)
+                         + (count(*) FILTER (WHERE j."state" <> 'pending') = 0)::int FROM judged j)
+                + (run."timeoutS" > 0 AND NOT EXISTS (
+                    SELECT FROM public."WorkflowWait" w WHERE w."id" = of_run))::int
+                + (run."parentStepId" IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM public."WorkflowWait" w
+                    WHERE w."id" = run."parentStepId" AND w."name" = of_run))::int
+            END
+        FROM run);
+END $$;
+
+-- Give a run what it lacks. Whoever finishes a step of it now is left alone: it is looked at again.
+-- Returns whether all is well now; NULL where nothing is wrong, or could be told.
+CREATE OR REPLACE FUNCTION ailydian_mend_run(of_run TEXT) RETURNS BOOLEAN
+LANGUAGE plpgsql AS $$
+DECLARE
+    run RECORD;
+    waited RECORD;
+    held INTEGER;
+BEGIN
+    SELECT r."tenantId", r."state", r."concurrencyKey", r."parentStepId", v."timeoutS",
+           r."startedAt" AT TIME ZONE 'UTC' + v."timeoutS" * interval '1 second' AS "until" INTO run
+    FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
+    WHERE r."id" = of_run AND r."status" IN ('PENDING', 'RUNNING')
+    FOR NO KEY UPDATE OF r SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT count(*) INTO held FROM (
+        SELECT FROM public."WorkflowStep" s
+        WHERE s."runId" = of_run AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+        FOR UPDATE SKIP LOCKED) x;
+    IF public.ailydian_lost_steps(of_run) = 0 OR held <> (
+        SELECT count(*) FROM public."WorkflowStep" s
+        WHERE s."runId" = of_run AND s."state" IN ('pending', 'ready', 'running', 'waiting')) THEN
+        RETURN NULL;
+    ELSIF run."parentStepId" IS NOT NULL AND NOT EXISTS (
+        SELECT FROM public."WorkflowWait" w
+        WHERE w."id" = run."parentStepId" AND w."name" = of_run) THEN
+        PERFORM public.ailydian_end_run(of_run, 'cancelled', 'the step that started it went on without it',
+                                        NULL, NULL);
+        RETURN true;
+    ELSIF run."state" = 'queued' THEN
+        IF public.ailydian_enter_slot(run."tenantId", run."concurrencyKey", of_run, of_run) THEN
+            UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING'
+            WHERE r."id" = of_run;
+            PERFORM public.ailydian_launch_run(of_run);
+        END IF;
+        RETURN public.ailydian_lost_steps(of_run) = 0;
+    ELSIF run."timeoutS" > 0 THEN
+        INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
+        VALUES (of_run, run."tenantId", of_run, 'deadline', run."until") ON CONFLICT DO NOTHING;
+    END IF;
+    -- Runs that ended unheard, turns that came unnoticed.
+    FOR waited IN
+        DELETE FROM public."WorkflowWait" w
+        WHERE w."runId" = of_run AND w."what" IN ('run', 'slot') AND CASE w."what"
+            WHEN 'run' THEN NOT EXISTS (
+                SELECT FROM public."WorkflowRun" c WHERE c."id" = w."name"
+                  AND c."state" IN ('queued', 'running', 'paused', 'compensating'))
+            ELSE w."id" IS NOT DISTINCT FROM coalesce((
+                SELECT g."holder" FROM public."WorkflowSlot" g
+                WHERE g."tenantId" = w."tenantId" AND g."key" = w."name"
+                ORDER BY g."seq" LIMIT 1), w."id") OR NOT EXISTS (
+                SELECT FROM public."WorkflowSlot" g
+                WHERE g."runId" = of_run AND g."holder" = w."id") END
+        RETURNING w."id", w."what", w."name"
+    LOOP
+        IF waited."what" = 'run' THEN
+            PERFORM public.ailydian_step_over(waited."id",
+                CASE c."state" WHEN 'completed' THEN 'completed' ELSE 'failed' END, c."output",
+                concat('its run ', c."id", ' ', c."state", ': ' || c."error"), c."fingerprint")
+            FROM public."WorkflowRun" c WHERE c."id" = waited."name";
+        END IF;
+    END LOOP;
+    UPDATE public."WorkflowStep" s SET "state" = 'pending', "status" = 'PENDING', "jobId" = NULL
+    WHERE s."runId" = of_run AND CASE s."state"
+        WHEN 'waiting' THEN NOT EXISTS (SELECT FROM public."WorkflowWait" w WHERE w."id" = s."id")
+        WHEN 'ready' THEN run."state" <> 'paused' OR s."jobId" IS NOT NULL
+        ELSE s."state" = 'running' AND (s."items" IS NULL OR s."itemIndex" >= 0) END
+      AND (s."state" = 'waiting' OR NOT EXISTS (
+          SELECT FROM public."Job" j WHERE j."id" = s."jobId" AND j."stepId" = s."id"
+            AND j."state" IN ('PENDING', 'RUNNING')));
+    IF run."state" <> 'compensating' THEN
+        PERFORM public.ailydian_recount_run(of_run);
+    ELSE
+        PERFORM public.ailydian_enqueue_steps(ARRAY(
+            SELECT s."id" FROM public."WorkflowStep" s
+            WHERE s."runId" = of_run AND s."state" = 'pending' AND s."itemIndex" = -1), of_run);
+        IF NOT EXISTS (SELECT FROM public."WorkflowStep" s
+                       WHERE s."runId" = of_run AND s."state" IN ('ready', 'running', 'waiting')) THEN
+            PERFORM public.ailydian_enqueue_steps(public.ailydian_compensate(of_run), of_run);
+        END IF;
+    END IF;
+    RETURN public.ailydian_lost_steps(of_run) = 0;
+END $$;
+
+-- The next of the runs that have not ended, after an id: those that had to be mended, whether that
+-- helped, and, in a last row, how far it has come.
 CREATE OR REPLACE FUNCTION ailydian_mend_runs(after_id TEXT, most INTEGER)
 RETURNS TABLE ("id" TEXT, "tenantId" TEXT, "lost" INTEGER, "mended" BOOLEAN, "last" TEXT)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
     run RECORD;
-    adrift TEXT[];
-    live INTEGER;
 BEGIN
     FOR run IN
-        SELECT r."id", r."tenantId", r."state", r."startedAt", v."timeoutS"
-        FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
-        WHERE r."status" = 'RUNNING' AND r."state" IN ('running', 'compensating')
-          AND r."id" > after_id AND r."startedAt" < now() AT TIME ZONE 'UTC' - interval '30 seconds'
-        ORDER BY r."id" LIMIT most
+        SELECT r."id", r."tenantId", r."state",
+               r."startedAt" < now() AT TIME ZONE 'UTC' - interval '30 seconds' AS "old"
+        FROM public."WorkflowRun" r
+        WHERE r."status" IN ('PENDING', 'RUNNING') AND r."id" > after_id ORDER BY r."id" LIMIT most
     LOOP
         last := run."id";
-        SELECT count(*), coalesce(array_agg(s."id") FILTER (WHERE CASE s."state"
-                WHEN 'waiting' THEN NOT EXISTS (
-                    SELECT FROM public."WorkflowWait" w WHERE w."id" = s."id")
-                ELSE NOT (s."items" IS NOT NULL AND s."openItems" > 0) AND NOT EXISTS (
-                    SELECT FROM public."Job" j WHERE j."id" = s."jobId" AND j."stepId" = s."id"
-                      AND j."state" IN ('PENDING', 'RUNNING')) END), '{}')
-        INTO live, adrift
-        FROM public."WorkflowStep" s
-        WHERE s."runId" = run."id" AND s."state" IN ('ready', 'running', 'waiting');
-        CONTINUE WHEN live > 0 AND adrift = '{}';
-        IF adrift <> '{}' THEN
-            adrift := ARRAY(SELECT s."id" FROM public."WorkflowStep" s WHERE s."id" = ANY(adrift)
-                            AND s."state" IN ('ready', 'running', 'waiting')
-                            FOR UPDATE SKIP LOCKED);
-            UPDATE public."WorkflowStep" s SET "items" = NULL, "openItems" = NULL
-            WHERE s."id" = ANY(adrift) AND s."itemIndex" = -1 AND s."items" IS NOT NULL;
-            PERFORM public.ailydian_enqueue_steps(adrift, run."id");
-            mended := true;
-        ELSE
-            mended := public.ailydian_recount_run(run."id") > 0;
-            IF NOT mended AND run."state" = 'compensating' THEN
-                PERFORM public.ailydian_enqueue_steps(public.ailydian_compensate(run."id"), run."id");
-                mended := true;
-            ELSIF NOT mended AND 0 = (SELECT r."endsOpen" FROM public."WorkflowRun" r
-                                      WHERE r."id" = run."id") THEN
-                PERFORM public.ailydian_end_run(run."id", 'completed', NULL, NULL, NULL);
-                mended := true;
-            END IF;
-        END IF;
+        CONTINUE WHEN run."state" IS NULL OR NOT run."old";
+        lost := public.ailydian_lost_steps(run."id");
+        CONTINUE WHEN coalesce(lost, 0) = 0;
+        mended := public.ailydian_mend_run(run."id");
+        CONTINUE WHEN mended IS NULL;
         id := run."id";
         "tenantId" := run."tenantId";
-        lost := greatest(cardinality(adrift), 1);
         RETURN NEXT;
     END LOOP;
     IF last IS NOT NULL THEN
@@ -3287,7 +3572,8 @@ BEGIN
               'ailydian_launch_run', 'ailydian_end_run', 'ailydian_compensate',
               'ailydian_settle_step', 'ailydian_step_over', 'ailydian_walk_on',
               'ailydian_answer_step', 'ailydian_fire_waits', 'ailydian_lock_run',
-              'ailydian_recount_run', 'ailydian_revive_run', 'ailydian_mend_runs')
+              'ailydian_recount_run', 'ailydian_revive_run', 'ailydian_lost_steps',
+              'ailydian_mend_run', 'ailydian_mend_runs')
           AND has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', engine);

@@ -17,6 +17,7 @@ from shared import db
 from shared.errors import DefinitionRefused, UsageError
 from shared.ids import TenantId
 from shared.queries import workflow_lists
+from shared.workflow.json_schema import json_schema
 from shared.workflow.plan import compile_plan
 from shared.workflow.reading import read
 from shared.workflow.runs import Started
@@ -60,7 +61,9 @@ def validate(ctx: click.Context, /, file: str, as_json: bool) -> None:
     if as_json:
         print_json(found | {"digest": plan.digest})
     else:
-        click.echo(f"{file}: {definition.name} is right, {_steps(len(definition.steps))}.")
+        count = len(definition.steps)
+        steps = "1 step" if count == 1 else f"{count:,} steps"
+        click.echo(f"{file}: {definition.name} is right, {steps}.")
 
 
 @workflow.command("put")
@@ -77,7 +80,7 @@ def put(file: str, slug: str, as_json: bool) -> None:
         print_json({"id": document.pop("versionId")} | document)
     else:
         what = "is now" if done.changed else "is already"
-        click.echo(f"{done.name} {what} version {done.version}, {_steps(done.steps)}.")
+        click.echo(f"{done.name} {what} version {done.version}.")
 
 
 @workflow.command("definitions")
@@ -107,8 +110,6 @@ def definitions(name: str | None, slug: str, as_json: bool) -> None:
 @json_option
 def schema(as_json: bool) -> None:  # noqa: ARG001 - it is JSON anyway
     """The JSON Schema of a definition, for editors."""
-    from shared.workflow.json_schema import json_schema  # noqa: PLC0415 - reads every contract
-
     print_json(json_schema())
 
 
@@ -136,7 +137,7 @@ def run(
         if wait:
             with someone_works(servers, queues_of(tenant_id, name)) as check:
                 started = _start(tenant_id, name, options)
-                wait_for(tenant_id, started.id, check)
+                wait_for(tenant_id, slug, started.id, check)
         else:
             started = _start(tenant_id, name, options)
         view = workflow_view.read(tenant_id, started.id, slug, limit=LIST_MAX)
@@ -158,10 +159,6 @@ def _start(tenant_id: TenantId, name: str, options: dict[str, Any]) -> Started:
         return workflows.start(
             conn, name, options["given"], key=options["key"], version=options["version"]
         )
-
-
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count:,} steps"
 
 
 def text_of(file: str) -> str:

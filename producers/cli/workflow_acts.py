@@ -157,7 +157,7 @@ def _act(
             with db.transaction(tenant_id) as conn:
                 shown = act(conn) or run.id
             if wait:
-                workflow_watch.wait(tenant_id, shown, check)
+                workflow_watch.wait(tenant_id, slug, shown, check)
         view = workflow_view.read(tenant_id, shown, slug, limit=LIST_MAX)
     if as_json:
         print_json(workflow_view.document(view))

@@ -1,5 +1,6 @@
 """`workflow show|graph|list|diff`: looking at runs and definitions."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from shared.queries import workflow_runs as queries
 from shared.queries import workflows as shelf
 from shared.queries.workflow_lists import ListedRun
 from shared.workflow.definition import Definition
-from shared.workflow.reading import of_json, read
+from shared.workflow.graph import mermaid
+from shared.workflow.reading import read
 
 STATES = ("queued", "running", "paused", "compensating", "completed", "failed", "cancelled")
 STEPS_SHOWN = 200
@@ -144,13 +146,11 @@ def graph(what: str, slug: str | None, as_json: bool) -> None:
             f"{what} has {len(definition.steps):,} steps, too many to draw: "
             f"{GRAPH_STEPS_MAX:,} at most."
         )
-    from shared.workflow.graph import mermaid  # noqa: PLC0415 - for this command only
-
     text = mermaid(definition, states)
     if as_json:
         print_json({"name": definition.name, "mermaid": text, "states": states})
     else:
-        click.echo(text)
+        click.echo(text.rstrip())
 
 
 def _drawn(tenant_id: TenantId, what: str, slug: str) -> tuple[Definition, Mapping[str, str]]:
@@ -169,7 +169,7 @@ def _drawn(tenant_id: TenantId, what: str, slug: str) -> tuple[Definition, Mappi
         states = {}
         if run is not None:
             states = queries.select_states(conn, run.id, limit=GRAPH_STEPS_MAX)
-    return of_json(found.definition), states
+    return Definition.model_validate(found.definition), states
 
 
 @click.command("diff")
@@ -234,7 +234,7 @@ def _tell(changes: dict[str, Any]) -> None:
 
 
 def _short(value: object) -> str:
-    return "nothing" if value is None else str(value)
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 COMMANDS = (show, list_runs, graph, diff)

@@ -35,7 +35,7 @@ LOOKS = {
 _WAITS = {
     "timer": "sleeps",
     "signal": "waits for the signal {name}",
-    "approval": "waits for an approval of {name}",
+    "approval": "waits for an approval",
     "run": "waits for the run {name}",
     "slot": "waits for its turn behind the key {name}",
 }
@@ -144,12 +144,13 @@ def bar(
     """A step's time as a bar: where it lies in the run's, and how long it is.
 
     Args:
-        begin: When the step began; None draws nothing.
+        begin: When the step began; None draws nothing, nor does what ended before the run, which
+            a fork has taken over.
         end: When it ended, or now.
         run: When the run began, and when it ended, or now.
         width: Of the whole run, in characters, >= 1.
     """
-    if begin is None:
+    if begin is None or (end < run[0] and begin < run[0]):
         return ""
     whole = max((run[1] - run[0]).total_seconds(), 1e-9)
     first = int(width * min(max((begin - run[0]).total_seconds() / whole, 0.0), 1.0))
@@ -283,7 +284,12 @@ def _below(view: View, placed: Placed) -> list[Text]:
     said = _sentences(view, placed.step)
     lines = [Text(indent + sentence, style=style) for sentence, style in said]
     items = (one for one in view.further if one.item_index is not None)
-    of_it = [one for one in items if one.position == placed.step.position]
+    error = placed.step.error or ""  # one that failed its step is told there
+    of_it = [
+        one
+        for one in items
+        if one.position == placed.step.position and not error.startswith(f"item {one.item_index}:")
+    ]
     return lines + [Text(indent).append_text(_line(view, item)) for item in of_it]
 
 

@@ -49,11 +49,12 @@ def queues_of(tenant_id: TenantId, name: str) -> list[str]:
     return sorted(queues | {FOLLOWED_BY[one] for one in queues if one in FOLLOWED_BY})
 
 
-def wait(tenant_id: TenantId, run_id: RunId, check: Callable[[], None]) -> None:
+def wait(tenant_id: TenantId, slug: str, run_id: RunId, check: Callable[[], None]) -> None:
     """Wait until a run has ended, with a bar on a terminal.
 
     Args:
         tenant_id: Whose run it is.
+        slug: The tenant as people know it.
         run_id: The run.
         check: Called at each look; what it raises ends the waiting.
     """
@@ -70,7 +71,7 @@ def wait(tenant_id: TenantId, run_id: RunId, check: Callable[[], None]) -> None:
                     one.state in {"ready", "running"} for one in counts
                 )
                 waiting = [] if moving else _waiting(conn, run)
-            advance(workflow_view.progress(run, counts), _still(run.id, run.state, waiting, moving))
+            advance(workflow_view.progress(run, counts), _still(run, slug, waiting, moving))
             check()
             took_s = time.monotonic() - began
             time.sleep(max(look_s, SHARE * took_s))
@@ -82,21 +83,21 @@ def _waiting(conn: Connection, run: RunRow) -> list[StepRow]:
     return queries.select_steps(conn, run, ids)
 
 
-def _still(run_id: RunId, state: str, waiting: list[StepRow], moving: bool) -> str | None:
-    """Why a run does not move, in words."""
-    if state == "paused":
-        return f"the run is paused: `ailydian workflow resume {run_id}`"
-    if state == "queued":
-        return "the run waits for its turn"
+def _still(run: RunRow, slug: str, waiting: list[StepRow], moving: bool) -> str | None:
+    """Why a run does not move, in words, and what would move it."""
+    if run.state == "paused":
+        return f"the run is paused, until `ailydian workflow resume {run.id} --tenant {slug}`"
+    if run.state == "queued":
+        return f"the run waits for its turn behind the run {run.behind}"
     if moving or not waiting:
         return None
     step = waiting[0]
     said = f"step {step.name} {workflow_tree.waits(step)}"
-    if step.waits_for == "approval":
-        said += f": `ailydian workflow approve {run_id} {step.wait_name}`"
-    elif step.waits_for == "signal":
-        said += f": `ailydian workflow signal {run_id} {step.wait_name}`"
-    return said
+    command = {"approval": ("approve", step.name), "signal": ("signal", step.wait_name)}
+    if step.waits_for not in command:
+        return said
+    verb, name = command[step.waits_for]
+    return f"{said}: `ailydian workflow {verb} {run.id} {name} --tenant {slug}`"
 
 
 @contextmanager

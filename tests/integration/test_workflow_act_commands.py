@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from producers import workflows
-from producers.cli import main
+from producers.cli import main, workflow_watch
 from shared import db
 from shared.ids import TenantId
 from tests import factories
@@ -206,3 +206,37 @@ def test_a_payload_may_lie_in_a_file(act, run_id, tmp_path):
 
     paid = next(one for one in shown["steps"] if one["name"] == "paid")
     assert paid["output"] == {"payload": [1, "two"]}
+
+
+def test_who_waits_is_told_what_the_run_waits_for_and_how_to_answer(act, run_id, capsys):
+    looks = []
+
+    def answer():
+        looks.append(1)
+        with db.transaction(TenantId("acme")) as conn:
+            if len(looks) == 1:
+                workflows.signal(conn, run_id, "paid", None)
+            elif len(looks) == 2:
+                workflows.approve(conn, run_id, "review", approved=True)
+        if len(looks) > 2:
+            factories.do_all()
+
+    workflow_watch.wait(TenantId("acme"), "acme", run_id, answer)
+
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("Step paid waits for the signal paid")
+    assert told[0].endswith(f"`ailydian workflow signal {run_id} paid --tenant acme`.")
+    assert told[1].endswith(f"`ailydian workflow approve {run_id} review --tenant acme`.")
+    assert len(told) == 2
+
+
+def test_the_queues_of_the_workflows_that_a_workflow_starts_are_served_too(act):
+    inner = "name: inner\nsteps: {a: {uses: delete_document, with: {document_id: d}}}"
+    outer = "name: outer\nsteps: {a: {uses: workflow, with: {name: inner}}, b: {sleep: 1s}}"
+    with db.transaction(TenantId("acme")) as conn:
+        workflows.put(conn, inner)
+        workflows.put(conn, outer)
+
+    queues = workflow_watch.queues_of(TenantId("acme"), "outer")
+
+    assert queues == ["embedding", "ingest", "workflow"]

@@ -2,15 +2,14 @@
 
 import json
 
-import psycopg
 import pytest
 from click.testing import CliRunner
 
 from producers.cli import main
 from shared import db
 from shared.ids import TenantId
-from shared.queries import attempts, workflow_runs
-from tests import factories, reading, walking
+from shared.queries import attempts
+from tests import factories, walking
 from tests.factories import environment, make_tenant, rows
 
 ACME = ("--tenant", "acme")
@@ -364,26 +363,25 @@ def test_a_schedule_starts_a_run_a_slot(run):
     assert "--payload belongs to --job" in mixed[1]
 
 
-def test_a_large_run_is_read_by_the_places_of_its_steps(pool, database_url):
-    tenant = make_tenant("acme")
-    run_id, _ = walking.start(tenant, walking.chain(3_000))
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute("VACUUM ANALYZE")
+def test_a_graph_is_drawn_of_a_file_a_workflow_and_a_run_with_its_states(run, tmp_path):
+    file = tmp_path / "parts.yaml"
+    file.write_text(PARTS)
+    put(run, PARTS)
+    started = start(run, "parts")
+    fail_the_run(started)
 
-    with db.transaction(tenant) as conn:
-        found = workflow_runs.select_run(conn, run_id)
-        statement = reading.numbered(workflow_runs.SELECT_STEPS)
-        conn.execute(f"PREPARE steps AS {statement}")
-        ids = "{" + ",".join(f"{run_id}/{n}" for n in range(10)) + "}"
-        plan = conn.execute(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE steps ('{ids}', '{found.version_id}')"
-        ).fetchone()[0]
+    of_file, of_name = run("workflow", "graph", str(file)), run("workflow", "graph", "parts", *ACME)
+    of_run = run("workflow", "graph", started["id"], *ACME)[1]
 
-    assert rows_read(plan[0]["Plan"]) < 100
+    assert of_file == of_name
+    assert of_file[1].startswith("flowchart TD\n")
+    assert "cut --> sum" in of_file[1]
+    assert "class cut failed" in of_run
+    assert "class sum cancelled" in of_run
 
 
-def rows_read(node):
-    """The rows that a plan's scans of tables looked at."""
-    seen = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-    own = seen * node["Actual Loops"] if "Relation Name" in node else 0
-    return own + sum(map(rows_read, node.get("Plans", [])))
+def test_the_schema_of_definitions_knows_their_fields_and_kinds(run):
+    schema = document(run("workflow", "schema"))
+
+    assert "steps" in schema["properties"]
+    assert "ingest_document" in json.dumps(schema)

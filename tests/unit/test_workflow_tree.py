@@ -57,6 +57,13 @@ def test_branches_are_one_level_in_and_join_where_they_left():
     assert placed[-1].after == ("c", "b2")
 
 
+def test_the_last_branch_of_each_fan_is_drawn_as_the_last():
+    fans = [step(0, "a", 1, 2), step(1, "w", 3, 4), step(2, "x", 5, 6)]
+    leaves = [step(n, name) for n, name in enumerate(("w1", "w2", "x1", "x2"), start=3)]
+
+    assert drawn(*fans, *leaves) == ["a", "├ w", "│ ├ w1", "│ └ w2", "└ x", "  ├ x1", "  └ x2"]
+
+
 def test_a_step_behind_others_names_what_it_needs():
     steps = [step(0, "a", 2), step(1, "b"), step(2, "c")]
     assert [(one.step.name, one.after) for one in arrange(steps)] == [
@@ -112,11 +119,15 @@ def test_a_bar_lies_where_its_step_lay_in_the_run(begin, end, drawn):
     assert bar(at(begin), at(end), (BEGAN, at(24)), 24) == drawn
 
 
+def test_what_was_over_before_the_run_began_has_no_bar():
+    assert bar(at(-5), at(-3), (BEGAN, at(24))) == ""
+
+
 def test_what_has_not_begun_has_no_bar():
     assert bar(None, at(3), (BEGAN, at(24))) == ""
 
 
-@given(st.floats(-10, 100), st.floats(-10, 100), st.floats(0, 100))
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
 def test_a_bar_is_never_longer_than_its_run(begin, end, whole):
     found = bar(at(begin), at(max(begin, end)), (BEGAN, at(whole)))
 
