@@ -2128,6 +2128,18 @@ BEGIN
         CREATE INDEX "WorkflowWait_dueAt_idx" ON "WorkflowWait" ("dueAt") WHERE "dueAt" IS NOT NULL;
         CREATE UNIQUE INDEX "WorkflowRun_workflowId_key_key" ON "WorkflowRun" ("workflowId", "key")
             WHERE "key" IS NOT NULL;
+        -- Runs as people look for them; none names a column that changes with each step.
+        CREATE INDEX "WorkflowRun_workflowId_startedAt_idx"
+            ON "WorkflowRun" ("workflowId", "startedAt");
+        CREATE INDEX "WorkflowRun_workflowId_state_startedAt_idx"
+            ON "WorkflowRun" ("workflowId", "state", "startedAt") WHERE "state" <> 'completed';
+        CREATE INDEX "WorkflowRun_workflowId_fingerprint_startedAt_idx"
+            ON "WorkflowRun" ("workflowId", "fingerprint", "startedAt")
+            WHERE "fingerprint" IS NOT NULL;
+        CREATE INDEX "WorkflowRun_parentStepId_idx" ON "WorkflowRun" ("parentStepId")
+            WHERE "parentStepId" IS NOT NULL;
+        CREATE INDEX "WorkflowRun_failed_idx" ON "WorkflowRun" ("completedAt")
+            WHERE "state" = 'failed';
     END IF;
 END $$;
 
@@ -2184,7 +2196,8 @@ BEGIN
     WITH marked AS (
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "status" = 'PENDING',
             "jobId" = public.ailydian_new_id(), "completedAt" = NULL
-        FROM unnest(step_ids) AS m("id") WHERE s."id" = m."id"
+        FROM unnest(step_ids) AS m("id")
+        WHERE s."id" = m."id" AND s."state" IN ('pending', 'ready', 'running', 'waiting')
         RETURNING s."id", s."jobId", s."runId", s."position", s."tenantId"
     )
     INSERT INTO public."Job" ("id", "tenantId", "job", "queue", "payload", "stepId", "attemptsMax",
@@ -2653,13 +2666,16 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
     END IF;
-    SELECT r."state", s."runId" INTO run FROM public."WorkflowStep" s
-    JOIN public."WorkflowRun" r ON r."id" = s."runId" WHERE s."id" = job."stepId";
+    SELECT r."state" = 'running' OR (r."state" = 'compensating' AND n."compensates" IS NOT NULL)
+           AS "goes", r."state" INTO run FROM public."WorkflowStep" s
+    JOIN public."WorkflowRun" r ON r."id" = s."runId"
+    JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
+    WHERE s."id" = job."stepId";
     UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING',
         "attempt" = job."attempt", "jobId" = job_id,
         "startedAt" = clock_timestamp() AT TIME ZONE 'UTC'
     WHERE s."id" = job."stepId" AND s."jobId" = job_id AND s."state" IN ('ready', 'running')
-      AND run."state" IN ('running', 'compensating');
+      AND run."goes";
     IF FOUND THEN
         RETURN public.ailydian_step_context(job."stepId", NULL, NULL)
             || jsonb_build_object('fence', job_fence, 'attempt', job."attempt",
@@ -2697,6 +2713,13 @@ BEGIN
     RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
 END $$;
 
+-- What a walker needs to know of the step that its job is at.
+CREATE OR REPLACE FUNCTION ailydian_step_at(job_id TEXT) RETURNS JSONB LANGUAGE sql STABLE AS $$
+    SELECT public.ailydian_step_context(j."stepId", NULL, NULL) || jsonb_build_object(
+        'fence', j."fence", 'attempt', j."attempt", 'attemptsMax', j."attemptsMax")
+    FROM public."Job" j WHERE j."id" = job_id
+$$;
+
 CREATE OR REPLACE FUNCTION ailydian_hold_step(job_id TEXT, job_fence BIGINT, step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
@@ -2716,9 +2739,7 @@ DECLARE
     held CONSTANT TEXT := public.ailydian_own_step(job_id, job_fence, step_id);
 BEGIN
     IF held = 'moved' THEN
-        RETURN (SELECT public.ailydian_step_context(j."stepId", NULL, NULL) || jsonb_build_object(
-                    'fence', j."fence", 'attempt', j."attempt", 'attemptsMax', j."attemptsMax")
-                FROM public."Job" j WHERE j."id" = job_id);
+        RETURN public.ailydian_step_at(job_id);
     ELSIF held = 'stopped' THEN
         RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
     END IF;
@@ -2751,10 +2772,13 @@ BEGIN
                                        "itemIndex", "item", "state")
     SELECT step_id || '/' || (i."n" - 1), step."runId", format('%s[%s]', step."stepName", i."n" - 1),
            'PENDING', step."tenantId", step."position", i."n" - 1, i."value", 'pending'
-    FROM jsonb_array_elements(list) WITH ORDINALITY AS i("value", "n");
+    FROM jsonb_array_elements(list) WITH ORDINALITY AS i("value", "n")
+    ON CONFLICT ("id") DO NOTHING;
     RETURN public.ailydian_walk_on(job_id, ARRAY(
         SELECT step_id || '/' || n FROM generate_series(0, least(parallel, count) - 1) n),
-        step."runId", NULL, lease_s);
+        step."runId", NULL, CASE WHEN 'running' = (
+            SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = step."runId")
+            THEN lease_s ELSE 0 END);
 END $$;
 
 -- A step becomes a job of another kind, which finishes it when it ends.
@@ -2792,14 +2816,22 @@ SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generi
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     run TEXT := split_part(step_id, '/', 1);
+    held CONSTANT TEXT := public.ailydian_own_step(job_id, job_fence, step_id);
     earlier RECORD;
 BEGIN
-    IF public.ailydian_own_step(job_id, job_fence, step_id) <> 'held' THEN
+    IF held = 'moved' THEN
+        RETURN public.ailydian_step_at(job_id);
+    ELSIF held = 'stopped' THEN
         RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
     END IF;
-    IF awaited IN ('signal', 'approval') THEN
-        -- Whoever sends a signal has the run locked: it comes before, or finds us waiting.
-        PERFORM FROM public."WorkflowRun" r WHERE r."id" = run FOR UPDATE;
+    -- Whoever sends a signal has the run locked: it comes before, or finds us waiting. Whoever stops
+    -- the run as well: the run that was started for the step ends with it.
+    PERFORM FROM public."WorkflowRun" r WHERE r."id" = run FOR UPDATE;
+    IF awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = run)
+                           NOT IN ('running', 'paused', 'compensating') THEN
+        PERFORM public.ailydian_end_run(wait_name, 'cancelled', 'its run had ended', NULL, NULL);
+    END IF;
+    IF awaited = 'signal' THEN
         UPDATE public."WorkflowSignal" g SET "takenBy" = step_id
         WHERE g."runId" = run AND g."seq" = (
             SELECT min(x."seq") FROM public."WorkflowSignal" x
@@ -2878,13 +2910,14 @@ BEGIN
             PERFORM public.ailydian_end_run(due."runId", 'failed',
                 'timed out: the run took longer than its timeout', NULL, 'timed_out');
         ELSE
+            -- The step first: the end of the run it waited for finds it over.
+            opened := opened || public.ailydian_settle_step(due."id", 'failed', NULL, NULL,
+                format('timed out: waited too long for the %s %s', due."what", due."name"),
+                'timed_out');
             IF due."what" = 'run' THEN
                 PERFORM public.ailydian_end_run(due."name", 'cancelled',
                     'the step that waited for it timed out', NULL, NULL);
             END IF;
-            opened := opened || public.ailydian_settle_step(due."id", 'failed', NULL, NULL,
-                format('timed out: waited too long for the %s %s', due."what", due."name"),
-                'timed_out');
         END IF;
     END LOOP;
     PERFORM public.ailydian_enqueue_steps(opened, 'timer');
@@ -3567,7 +3600,7 @@ BEGIN
     FOR engine IN
         SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'public'::regnamespace
-          AND p.proname IN ('ailydian_own_step', 'ailydian_step_context', 'ailydian_enqueue_steps', 'ailydian_stop_jobs',
+          AND p.proname IN ('ailydian_own_step', 'ailydian_step_at', 'ailydian_step_context', 'ailydian_enqueue_steps', 'ailydian_stop_jobs',
               'ailydian_stop_steps', 'ailydian_enter_slot', 'ailydian_leave_slot',
               'ailydian_launch_run', 'ailydian_end_run', 'ailydian_compensate',
               'ailydian_settle_step', 'ailydian_step_over', 'ailydian_walk_on',

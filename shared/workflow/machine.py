@@ -214,7 +214,7 @@ class Run:
         """
         self._demand("running", "paused")
         if at not in self.steps or self.steps[at].state not in LIVE:
-            raise RunRefused(f"The step {at[0]} is over, or there is none.")
+            raise RunRefused("The step is over, or there is none.")
         if at[1] < 0:
             self._stop(self._items(at[0]))
         return self.settle(at, "skipped")

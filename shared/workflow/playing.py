@@ -8,15 +8,12 @@ import heapq
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-import jsonschema
 from pydantic import BaseModel, ValidationError
 
-from shared.contracts import CONTRACTS, RunStep
 from shared.errors import (
     PayloadRefused,
     PermanentError,
@@ -29,96 +26,15 @@ from shared.errors import (
 from shared.workflow.decisions import is_skipped, items_of
 from shared.workflow.durations import seconds
 from shared.workflow.expressions import render
-from shared.workflow.fakes import Fake, Takes, TrialStep
+from shared.workflow.fakes import Takes, TrialStep
+from shared.workflow.flows import Flow, Script, Wait
 from shared.workflow.kinds import SleepWith
-from shared.workflow.machine import LIVE, RUN_LIVE, At, Graph, Run
-from shared.workflow.plan import Node
-from shared.workflow.runs import ATTEMPTS_DEFAULT, BACKOFF_DEFAULT_S, DEPTH_MAX
+from shared.workflow.machine import LIVE, RUN_LIVE, At, Run
+from shared.workflow.runs import BACKOFF_DEFAULT_S, DEPTH_MAX
 
 BACKOFF_MAX_S: Final = 3_600.0
 PARK_S: Final = 180.0
 PARALLEL_DEFAULT: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A definition, made ready to be played many times.
-
-    Attributes:
-        fakes: A node's fake; None for one that behaves as it does in a worker.
-        fields: What a node's `with` must be; None for anything.
-        inputs: What the run's input must be; None for anything.
-    """
-
-    name: str
-    nodes: tuple[Node, ...]
-    graph: Graph
-    fakes: list[Fake | None]
-    fields: list[type[BaseModel] | None]
-    timeout_s: float
-    inputs: jsonschema.Draft202012Validator | None
-
-    def attempts_max(self, position: int) -> int:
-        """How often a step is tried."""
-        node = self.nodes[position]
-        asked = (node.spec.get("retry") or {}).get("attempts")
-        contract = CONTRACTS.get(node.uses)
-        return asked or (contract.attempts_max if contract else ATTEMPTS_DEFAULT)
-
-    def limit_s(self, position: int) -> float:
-        """How long one attempt may take."""
-        node = self.nodes[position]
-        own = node.spec.get("timeout")
-        return seconds(own) if own else CONTRACTS.get(node.uses, RunStep).time_limit_s
-
-
-@dataclass(slots=True, eq=False)
-class Wait:
-    """What a step waits for; `due_s` by the play's clock."""
-
-    what: str
-    name: str
-    due_s: float | None
-
-
-@dataclass(slots=True, eq=False)
-class Flow:
-    """One run within a play; `parent` is the step that waits for it."""
-
-    id: str
-    script: Script
-    run: Run
-    inputs: dict[str, Any]
-    started: str
-    depth: int
-    parent: "tuple[Flow, At] | None"
-    is_heard: bool = False
-    attempts: dict[At, int] = field(default_factory=dict)
-    given: dict[At, Any] = field(default_factory=dict)
-    waits: dict[At, Wait] = field(default_factory=dict)
-    working: dict[At, object] = field(default_factory=dict)
-    keys: dict[At, str] = field(default_factory=dict)
-    signals: list[tuple[str, Any]] = field(default_factory=list)
-
-    def name(self, at: At) -> str:
-        """A step's name; an item's has its index."""
-        name = self.script.nodes[at[0]].name
-        return name if at[1] < 0 else f"{name}[{at[1]}]"
-
-    def scope(self, at: At) -> dict[str, Any]:
-        """What a step's expressions may name."""
-        rows, nodes = self.run.steps, self.script.nodes
-        steps = {}
-        for position in nodes[at[0]].reads:
-            row = rows[position, -1]
-            steps[nodes[position].name] = {
-                "output": row.output,
-                "state": row.state,
-                "error": row.error,
-            }
-        run = {"id": self.id, "workflow": self.script.name, "started_at": self.started}
-        scope = {"inputs": self.inputs, "steps": steps, "run": run}
-        return scope if at[1] < 0 else {**scope, "item": rows[at].item, "index": at[1]}
 
 
 class Play:
@@ -167,6 +83,8 @@ class Play:
             parent,
         )
         self.flows.append(flow)
+        if parent is not None:
+            parent[0].children.append(flow)
         self._later(script.timeout_s, partial(self._end_late, flow))
         self.opened(flow, flow.run.start())
         return flow
@@ -208,12 +126,10 @@ class Play:
             del flow.waits[at]
         for at in [at for at in flow.keys if rows[at].state not in LIVE]:
             self._leave(flow, at)
-        for child in self.flows:
-            if child.parent is not None and child.parent[0] is flow:
-                at_it = flow.waits.get(child.parent[1])
-                if (at_it is None or at_it.name != child.id) and child.run.state in RUN_LIVE:
-                    child.run.end("cancelled", "the step that waited for it was stopped")
-                    self.tidy(child)
+        for child in flow.children:
+            if child.run.state in RUN_LIVE and not _is_awaited(child):
+                child.run.end("cancelled", "the step that waited for it was stopped")
+                self.tidy(child)
         if flow.run.state not in RUN_LIVE and not flow.is_heard:
             flow.is_heard = True
             self._tell_parent(flow)
@@ -254,7 +170,7 @@ class Play:
                 self._take(flow, at, attempt)
             except AssertionError:  # a fake's assertion is the author's test
                 raise
-            except Exception as error:  # noqa: BLE001 - a fake may raise anything
+            except Exception as error:  # a fake may raise anything
                 self._failed(flow, at, attempt, error)
 
     def _take(self, flow: Flow, at: At, attempt: int) -> None:
@@ -394,7 +310,7 @@ class Play:
         self._settle(flow, at, "failed", None, why)
         self.tidy(flow)
 
-    def _answered(self, flow: Flow, at: At, what: str, payload: object) -> None:
+    def _answered(self, flow: Flow, at: At, what: str, payload: Any) -> None:  # noqa: ANN401
         payload = _json(payload)
         if what == "signal":
             self._settle(flow, at, "completed", {"payload": payload})
@@ -405,11 +321,9 @@ class Play:
             self._settle(flow, at, "failed", payload, f"rejected by {payload['by']}{comment}")
 
     def _tell_parent(self, child: Flow) -> None:
-        if child.parent is None or child.run.state in RUN_LIVE:
+        if child.parent is None or not _is_awaited(child):
             return
         flow, at = child.parent
-        if at not in flow.waits or flow.waits[at].name != child.id:
-            return
         if child.run.state == "completed":
             self._settle(flow, at, "completed", child.run.output)
         else:
@@ -440,6 +354,13 @@ class Play:
                 del whose.waits[first]
                 self.opened(whose, whose.run.wake(first))
             return
+
+
+def _is_awaited(child: Flow) -> bool:
+    if child.parent is None:
+        return True
+    wait = child.parent[0].waits.get(child.parent[1])
+    return wait is not None and wait.name == child.id
 
 
 def _checked(fields: type[BaseModel], given: dict[str, Any], step: str) -> BaseModel:

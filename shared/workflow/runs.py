@@ -71,10 +71,10 @@ def put(conn: Connection, definition: Definition) -> Put:
     plan = compile_plan(definition)
     dag = definition.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
     workflow_id = workflows.lock_workflow(conn, definition.name, definition.description, dag)
-    steps = sum(node.compensates is None for node in plan.nodes)
+    nodes = sum(node.compensates is None for node in plan.nodes)
     newest = workflows.select_newest(conn, definition.name)
     if newest is not None and newest.digest == plan.digest:
-        return Put(definition.name, newest.version, newest.id, steps, changed=False)
+        return Put(definition.name, newest.version, newest.id, len(definition.steps), changed=False)
     version_id, number = workflows.insert_version(
         conn,
         NewVersion(
@@ -82,7 +82,7 @@ def put(conn: Connection, definition: Definition) -> Put:
             description=definition.description,
             dag=dag,
             digest=plan.digest,
-            steps=steps,
+            steps=nodes,
             ends=_ends(plan),
             timeout_s=TIMEOUT_DEFAULT_S
             if definition.timeout is None
@@ -93,7 +93,7 @@ def put(conn: Connection, definition: Definition) -> Put:
     name_at = {node.position: node.name for node in plan.nodes}
     rows = [_row(node, [name_at[position] for position in node.reads]) for node in plan.nodes]
     workflows.insert_nodes(conn, version_id, rows)
-    return Put(definition.name, number, version_id, steps, changed=True)
+    return Put(definition.name, number, version_id, len(definition.steps), changed=True)
 
 
 def start(

@@ -20,10 +20,11 @@ from pydantic import BaseModel
 from shared.errors import RunRefused
 from shared.workflow.durations import seconds
 from shared.workflow.fakes import Fake, FakeMissing, TrialStep, fake
+from shared.workflow.flows import Flow, Script
 from shared.workflow.kinds import kind_named
 from shared.workflow.machine import RUN_LIVE, At, Graph
 from shared.workflow.plan import Node, compile_plan
-from shared.workflow.playing import Flow, Play, Script
+from shared.workflow.playing import Play
 from shared.workflow.reading import read
 from shared.workflow.runs import TIMEOUT_DEFAULT_S
 

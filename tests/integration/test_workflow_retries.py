@@ -9,7 +9,7 @@ from producers import workflows
 from shared import db
 from shared.db import Role
 from shared.errors import RunRefused, SignalRefused
-from shared.queries import attempts, dead_letters, workflow_steps
+from shared.queries import accounts, attempts, dead_letters, workflow_steps
 from shared.queries.workflow_steps import StepJob
 from tests import factories
 from tests.walking import chain, claim, node, run_of, start, states
@@ -264,3 +264,23 @@ def test_a_signal_and_a_walker_that_ends_the_run_wait_for_each_other_in_one_orde
 
     assert states(tenant, run_id)["a"] == "completed"
     assert walker.finish().name == "end"
+
+
+def test_a_tenant_takes_its_runs_along(tenant):
+    spec = '{"concurrency": "k"}'
+    run_id, _ = start(tenant, chain(3, spec=spec), slot_key="k", timeout_s=60.0)
+    (walker,) = claim(tenant)
+    workflow_steps.queue(walker.hold, "step/k")
+    walker.finish(["large"] * 40_000)
+    act(tenant, "signal", run_id, "later", 1)
+
+    with db.transaction(None, role=Role.OWNER) as conn:
+        assert accounts.delete_tenant(conn, tenant)
+
+    left = factories.rows(
+        """SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+           WHERE c.relkind = 'r' AND c.relname LIKE 'Workflow%' AND a.attname = 'tenantId'"""
+    )
+    assert {name for (name,) in left} >= {"WorkflowRun", "WorkflowSlot", "WorkflowOutput"}
+    for (name,) in left:
+        assert factories.rows(f'SELECT FROM "{name}" WHERE "tenantId" = \'{tenant}\'') == [], name

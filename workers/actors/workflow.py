@@ -188,7 +188,8 @@ def _take(at: At, lease: Lease, *, goes_on_s: float) -> str | None:
     """Do one step. Returns what the engine says of the next."""
     scope = at.scope()
     if at.expand:
-        if is_skipped({}, scope, all_needs_skipped=at.skip):
+        # An `if` of a mapped step is asked of each item; that it has one lets it begin at all.
+        if at.skip and at.spec.get("if") is None:
             return _end(at, Finished("skipped", None, None, None, goes_on_s))
         parallel = at.spec.get("max_parallel") or PARALLEL_DEFAULT
         items = _json(at, items_of(at.spec, scope))
