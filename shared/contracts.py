@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import PayloadRefused, UnknownJob
-from shared.ids import ChunkId, DocumentId, MessageId, RunId
+from shared.ids import ChunkId, DocumentId, MessageId, RunId, UserId
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
@@ -147,6 +147,67 @@ class ApplyFeedback(Contract):
     changed_at: Text
 
 
+class ModerateContent(Contract):
+    """Judge a document or a message: what it holds that should not pass."""
+
+    actor_name: ClassVar[str] = "moderate_content"
+    queue_name: ClassVar[str] = "moderation"
+    content_type: Literal["document", "message"]
+    content_id: Text
+    content_sha256: Sha256 | None = None  # names what was judged: other words are another fact
+
+
+class Citation(BaseModel):
+    """A passage that an answer rests on: offsets within its chunk."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    chunk_id: Annotated[ChunkId, Field(alias="chunkId")]
+    document_id: Annotated[DocumentId, Field(alias="documentId")]
+    start: int
+    end: int
+
+
+class RecordMessage(Contract):
+    """Record an answer, and the question before it, with what it rests on."""
+
+    actor_name: ClassVar[str] = "record_message"
+    queue_name: ClassVar[str] = "scoring"
+    content: Annotated[str, Field(min_length=1, max_length=50_000)]
+    model: Text
+    question: Annotated[str, Field(max_length=50_000)] = ""
+    conversation_id: str | None = None
+    user_id: UserId | None = None
+    citations: Annotated[list[Citation], Field(max_length=100)] = []
+    cost_usd: Annotated[str, Field(pattern=r"^\d{1,12}(\.\d{1,8})?$")] = "0"
+
+
+class ScoreQuality(Contract):
+    """Estimate how good a recorded answer is."""
+
+    actor_name: ClassVar[str] = "score_quality"
+    queue_name: ClassVar[str] = "scoring"
+    message_id: MessageId
+    question: Annotated[str, Field(max_length=50_000)] = ""
+    chunk_ids: Annotated[list[ChunkId], Field(max_length=100)] = []
+
+
+class EmbedMissing(Contract):
+    """Ask for the vectors that chunks of the tenant lack of the live model."""
+
+    actor_name: ClassVar[str] = "embed_missing"
+    queue_name: ClassVar[str] = "embedding"
+    day: Text
+
+
+class PruneUploads(Contract):
+    """Remove uploads that no job has taken within a week."""
+
+    actor_name: ClassVar[str] = "prune_uploads"
+    queue_name: ClassVar[str] = "ingest"
+    day: Text
+
+
 class DeleteDocument(Contract):
     """Remove a document and all that was made of it."""
 
@@ -201,6 +262,11 @@ CONTRACTS: dict[str, type[Contract]] = {
         EmbedChunks,
         EmbedMessages,
         ApplyFeedback,
+        ModerateContent,
+        RecordMessage,
+        ScoreQuality,
+        EmbedMissing,
+        PruneUploads,
         DeleteDocument,
         RunStep,
         StartWorkflow,

@@ -62,6 +62,17 @@ DELETE_UPLOAD: Final = """
 """
 
 
+DELETE_OLD_UPLOADS: Final = """
+    DELETE FROM "Upload" WHERE "tenantId" = current_setting('app.tenant_id')
+      AND "createdAt" < now() - %(older_s)s::float8 * interval '1 second'
+"""
+
+
+def delete_old_uploads(conn: Connection, *, older_s: float) -> int:
+    """Remove the tenant's uploads of more than `older_s` seconds ago. Returns how many."""
+    return conn.execute(DELETE_OLD_UPLOADS, {"older_s": older_s}).rowcount
+
+
 def delete_upload(conn: Connection, upload_id: str) -> None:
     """Forget bytes that have been ingested."""
     conn.execute(DELETE_UPLOAD, {"id": upload_id})

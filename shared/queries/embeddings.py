@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pgvector import Bit, Vector
 
 from shared.db import Connection
-from shared.ids import ChunkId, MessageId
+from shared.ids import ChunkId, DocumentId, MessageId
 
 # A text that stands elsewhere in the tenant has its vector already: the live rows are the cache.
 # Sub-selects with OFFSET 0 or LIMIT 1 are looked up one by one, by their whole key: under row level
@@ -79,6 +79,19 @@ def select_unembedded(
     """Those of the chunks that are still there and have no vector of this model."""
     rows = conn.execute(SELECT_UNEMBEDDED, {"ids": list(chunk_ids), "model": model})
     return [TextToEmbed(*row) for row in rows]
+
+
+SELECT_MISSING: Final = """
+    SELECT c."documentId", c."id" FROM "DocumentChunk" c
+    WHERE NOT EXISTS (SELECT FROM "ChunkVector" v WHERE v."tenantId" = c."tenantId"
+                      AND v."model" = %(model)s AND v."chunkId" = c."id")
+    ORDER BY c."documentId", c."chunkIndex" LIMIT %(limit)s
+"""
+
+
+def select_missing(conn: Connection, model: str, *, limit: int) -> list[tuple[DocumentId, ChunkId]]:
+    """Chunks of the tenant without a vector of this model, by document."""
+    return conn.execute(SELECT_MISSING, {"model": model, "limit": limit}).fetchall()
 
 
 # A chunk that was deleted meanwhile is left out, and one being deleted is waited for.

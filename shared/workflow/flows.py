@@ -64,6 +64,7 @@ class Flow:
         is_heard: Whether its parent has been told that it is over.
         working: Steps that are being done, or will be tried again, with a mark of their attempt.
         keys: The concurrency keys that steps hold, or stand in line for.
+        deadline: Stands for the run's timeout; a new one takes the place of an older.
         signals: Name and payload of those that nobody has taken yet.
     """
 
@@ -75,6 +76,7 @@ class Flow:
     depth: int
     parent: "tuple[Flow, At] | None"
     is_heard: bool = False
+    deadline: object = None
     attempts: dict[At, int] = field(default_factory=dict)
     given: dict[At, Any] = field(default_factory=dict)
     waits: dict[At, Wait] = field(default_factory=dict)

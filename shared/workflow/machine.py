@@ -71,6 +71,7 @@ class StepState:
     items: int | None = None
     open_items: int | None = None
     next_item: int | None = None
+    parallel: int = 1
     item: Any = None
     output: Any = None
     error: str | None = None
@@ -107,7 +108,8 @@ class Run:
         if self.state == "paused":
             step.state, step.parked = "ready", True
             return False
-        if self.state not in _GOES_ON:
+        undoes = self.graph.places[at[0]].compensates is not None
+        if self.state != ("compensating" if undoes else "running"):
             step.state = "cancelled"
             return False
         step.state = "running"
@@ -152,7 +154,7 @@ class Run:
         if not items:
             return self.settle(at, "completed", [])
         step = self.steps[at]
-        step.items = step.open_items = len(items)
+        step.items, step.open_items, step.parallel = len(items), len(items), parallel
         step.next_item = min(parallel, len(items))
         for index, item in enumerate(items):
             self.steps[at[0], index] = StepState(item=item)
@@ -232,7 +234,7 @@ class Run:
         for at, step in self.steps.items():
             on_error = self.graph.places[at[0]].on_error
             if step.state == "cancelled" or (step.state == "failed" and on_error != "continue"):
-                step.state, step.error, step.parked = "pending", None, False
+                step.state, step.output, step.error, step.parked = "pending", None, None, False
         return self._recount()
 
     def _demand(self, *states: str) -> None:
@@ -329,19 +331,22 @@ class Run:
                 if after.state == "pending":
                     after.open_needs -= 1
                     after.live_needs += self.steps[at].state != "skipped"
-        opened, items = [], []
+        opened: list[At] = []
         for at in sorted(steps):
-            step = self.steps[at]
-            if step.state != "pending" or step.open_needs:
-                continue
-            if step.items is None:
-                opened.append(at)
-                continue
-            # It had its items: those that are left go on, all at once.
-            live = [one for one in self._items(at[0]) if self.steps[one].state in LIVE]
-            step.state, step.next_item, step.open_items = "running", step.items, len(live)
-            items += live
-        return self._open(opened + items)
+            if self.steps[at].state == "pending" and not self.steps[at].open_needs:
+                opened += [at] if self.steps[at].items is None else self._take_up(at)
+        return self._open(opened)
+
+    def _take_up(self, at: At) -> list[At]:
+        """A mapped step that has its items goes on with those that are left, as many at once."""
+        step = self.steps[at]
+        assert step.items is not None, "it was expanded"
+        assert step.next_item is not None, "and its first items were ready"
+        left = [one for one in self._items(at[0]) if self.steps[one].state in LIVE]
+        begun = [one for one in left if one[1] < step.next_item]
+        step.next_item = min(step.items, step.next_item + max(0, step.parallel - len(begun)))
+        step.state, step.open_items = "running", len(left)
+        return [one for one in left if one[1] < step.next_item]
 
     def _is_done(self, at: At) -> bool:
         state = self.steps[at].state

@@ -85,9 +85,14 @@ class Play:
         self.flows.append(flow)
         if parent is not None:
             parent[0].children.append(flow)
-        self._later(script.timeout_s, partial(self._end_late, flow))
+        self.set_deadline(flow)
         self.opened(flow, flow.run.start())
         return flow
+
+    def set_deadline(self, flow: Flow) -> None:
+        """Let the run's timeout begin now."""
+        flow.deadline = mark = object()
+        self._later(flow.script.timeout_s, partial(self._end_late, flow, mark))
 
     def go(self) -> None:
         """Work until every run is over, or waits for someone, or for a time."""
@@ -154,8 +159,8 @@ class Play:
             for at in flow.working
         )
 
-    def _end_late(self, flow: Flow) -> None:
-        if flow.run.state != "compensating":
+    def _end_late(self, flow: Flow, mark: object) -> None:
+        if flow.deadline is mark and flow.run.state != "compensating":
             flow.run.end("failed", "timed out: the run took longer than its timeout")
             self.tidy(flow)
 

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import jsonschema
 from pydantic import BaseModel
 
-from shared.errors import RunRefused
+from shared.errors import RunRefused, SignalRefused
 from shared.workflow.durations import seconds
 from shared.workflow.fakes import Fake, FakeMissing, TrialStep, fake
 from shared.workflow.flows import Flow, Script
@@ -132,10 +132,13 @@ class Trial:
 
         Raises:
             RunRefused: The run is over.
+            SignalRefused: An approval has this name.
         """
         flow = self._flow(workflow)
         if flow.run.state not in RUN_LIVE:
             raise RunRefused(f"The run is {flow.run.state}.")
+        if any((node.name, node.uses) == (name, "approval") for node in flow.script.nodes):
+            raise SignalRefused(f"{name} is an approval; answer it as one.")
         if not self._play.answer(flow, "signal", (name, None), payload):
             flow.signals.append((name, payload))
         return self._go()
@@ -207,6 +210,7 @@ class Trial:
         flow = self._flow()
         opened = flow.run.retry()
         flow.is_heard = False
+        self._play.set_deadline(flow)
         return self._opened(opened)
 
     def _flow(self, workflow: str | None = None) -> Flow:

@@ -1,16 +1,19 @@
 """Queue `embedding`: texts in, vectors in Postgres out."""
 
+import json
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TypeVar
 
 from shared import db, providers, quantization
-from shared.contracts import EmbedChunks, EmbedMessages
+from shared.contracts import EmbedChunks, EmbedMessages, EmbedMissing
 from shared.ids import TenantId
-from shared.outbox import Lease, effects
-from shared.queries import embeddings
+from shared.outbox import Lease, effect, effects, publish_many
+from shared.queries import embeddings, outbox
 from workers.broker import actor
 from workers.domain import embedding
 
+MISSING_MAX = 10_000
 Job = TypeVar("Job", EmbedChunks, EmbedMessages)
 
 
@@ -43,6 +46,26 @@ def embed_messages(jobs: Sequence[tuple[EmbedMessages, Lease]]) -> None:
         with effects(leases) as conn:
             if vectors is not None:
                 embeddings.store_messages(conn, model, vectors.ids, vectors.rows)
+
+
+@actor(EmbedMissing)
+def embed_missing(job: EmbedMissing, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
+    """Publish the embedding of chunks that lack their vector of the live model."""
+    model = providers.live_model()
+    with effect(lease) as conn:
+        missing = embeddings.select_missing(conn, model, limit=MISSING_MAX)
+        jobs = []
+        for document_id, group in groupby(missing, key=lambda pair: pair[0]):
+            ids = [chunk_id for _, chunk_id in group]
+            jobs += [
+                EmbedChunks(document_id=document_id, chunk_ids=ids[at : at + 64], model=model)
+                for at in range(0, len(ids), 64)
+            ]
+        # A key of this job's own: what was asked for before, and is still missing, is asked again.
+        keys = [f"{lease.job_id}/{number}" for number in range(len(jobs))]
+        publish_many(conn, jobs, keys=keys)
+        outcome = json.dumps({"chunks": len(missing), "jobs": len(jobs), "model": model})
+        outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
 
 
 def _by_model(jobs: Sequence[tuple[Job, Lease]]) -> list[tuple[str, list[tuple[Job, Lease]]]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from shared import db, language, providers, tokens
-from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument
+from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument, PruneUploads
 from shared.db import Connection
 from shared.errors import DocumentNotFound
 from shared.ids import ChunkId, DocumentId
@@ -23,6 +23,7 @@ from workers.domain import chunking
 from workers.parsers import KindName, Parsed
 
 EMBED_CHUNKS_MAX = 64
+UPLOAD_KEPT_S = 7 * 86_400.0
 TITLE_CHARS_MAX = 300
 
 
@@ -65,6 +66,15 @@ def ingest_document(job: IngestDocument, lease: Lease) -> None:
         added = _put_chunks(conn, document_id, made, is_new=is_new)
         _ask_for_vectors(conn, document_id, added)
         _note(conn, lease, document_id, "INGESTED", len(made.chunks))
+
+
+@actor(PruneUploads)
+def prune_uploads(job: PruneUploads, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
+    """Remove uploads that no job has taken within a week."""
+    with effect(lease) as conn:
+        removed = documents.delete_old_uploads(conn, older_s=UPLOAD_KEPT_S)
+        outcome = json.dumps({"removed": removed})
+        outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
 
 
 @actor(DeleteDocument)

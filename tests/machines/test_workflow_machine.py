@@ -1,0 +1,460 @@
+"""The machine in memory and the engine in Postgres, given the same events, are always the same."""
+
+import contextlib
+import json
+
+import psycopg
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shared import db
+from shared.db import Role
+from shared.errors import RunRefused
+from shared.queries import workflow_acts, workflow_steps
+from shared.queries.workflow_acts import Signal
+from shared.workflow.machine import LIVE, RUN_LIVE, Graph, Run
+from shared.workflow.plan import Node
+from tests.factories import make_tenant, rows
+from tests.machines.running import run as run_machine
+from tests.walking import Walker, claim, node, start
+
+ANY = st.integers(0, 10_000)
+EXAMPLES = 60
+TIMEOUT_S = 3_600.0
+
+READ_STEPS = """
+    SELECT "id", "state", "openNeeds", "liveNeeds", "openItems", "nextItem"
+    FROM "WorkflowStep" WHERE "runId" = %s
+"""
+READ_RUN = """
+    SELECT r."state", r."endsOpen", r."error", r."output",
+           (SELECT count(*) FROM "WorkflowWait" w WHERE w."runId" = r."id"),
+           (SELECT count(*) FROM "WorkflowSlot" s WHERE s."runId" = r."id"),
+           (SELECT count(*) FROM "Job" j WHERE j."payload" = jsonb_build_object('run_id', r."id")
+              AND j."state" IN ('PENDING', 'RUNNING'))
+    FROM "WorkflowRun" r WHERE r."id" = %s
+"""
+# Times have milliseconds only: what was over first is told apart by seconds.
+ORDER_TIMES = """
+    UPDATE "WorkflowStep" s SET "completedAt" = timestamp '2026-01-01' + o."n" * interval '1 second'
+    FROM unnest(%s::text[], %s::int[]) AS o("id", "n") WHERE s."id" = o."id"
+"""
+MAKE_DUE = """
+    UPDATE "WorkflowWait" w SET "dueAt" = now() - interval '1 hour' + o."n" * interval '1 second'
+    FROM unnest(%s::text[]) WITH ORDINALITY AS o("id", "n") WHERE w."id" = o."id"
+"""
+
+steps = st.tuples(
+    st.sets(ANY, max_size=3),  # what it needs
+    st.sampled_from(("fail", "continue", "continue", "compensate", "compensate")),
+    st.sampled_from((0, 0, 0, 1, 2)),  # how many items at once; 0: it is not mapped
+    st.booleans(),  # whether something undoes it
+    st.booleans(),  # whether it has a concurrency key
+)
+shapes = st.lists(steps, min_size=1, max_size=8)
+
+
+def graph_of(shape):
+    """Nodes of a random graph, as the plan has them: steps first, then what undoes them."""
+    needs = [{one % at for one in wanted} if at else set() for at, (wanted, *_) in enumerate(shape)]
+    nodes = []
+    for at, (_, on_error, parallel, _, keyed) in enumerate(shape):
+        spec = {"on_error": on_error}
+        spec |= {"for_each": [], "max_parallel": parallel} if parallel else {}
+        spec |= {"concurrency": "key"} if keyed else {}
+        after = tuple(later for later, wanted in enumerate(needs) if at in wanted)
+        nodes.append(Node(at, f"s{at}", "transform", spec, len(needs[at]), after, (), None))
+    for at, (_, _, _, undone, _) in enumerate(shape):
+        if undone:
+            nodes.append(Node(len(nodes), f"undo_s{at}", "transform", {}, 0, (), (), at))
+    return nodes, needs
+
+
+def row_of(one):
+    return node(
+        one.position,
+        one.name,
+        *one.dependents,
+        needs=one.needs,
+        spec=json.dumps(one.spec),
+        compensates=one.compensates,
+        mapped="for_each" in one.spec,
+        on_error=one.spec.get("on_error", "fail"),
+    )
+
+
+class Runs(RuleBasedStateMachine):
+    """One run of a random graph, here and there."""
+
+    @initialize(shape=shapes)
+    def begin(self, shape):
+        self.tenant = make_tenant()
+        self.begin_run(shape)
+
+    def begin_run(self, shape):
+        self.nodes, self.needs = graph_of(shape)
+        self.id, _ = start(self.tenant, [row_of(one) for one in self.nodes], timeout_s=TIMEOUT_S)
+        self.run = Run(Graph.of(self.nodes))
+        self.run.start()
+        self.walkers, self.ghosts = {}, []
+        self.waits, self.line, self.kept = {}, [], []
+
+    # ---- what both sides have in common
+
+    def place(self, step_id):
+        position, _, index = step_id.removeprefix(f"{self.id}/").partition("/")
+        return int(position), int(index or -1)
+
+    def step_id(self, at):
+        return f"{self.id}/{at[0]}" + (f"/{at[1]}" if at[1] >= 0 else "")
+
+    def name(self, at):
+        return self.nodes[at[0]].name + (f"[{at[1]}]" if at[1] >= 0 else "")
+
+    def is_mapped(self, at):
+        return at[1] < 0 and "for_each" in self.nodes[at[0]].spec
+
+    def is_plain(self, at):
+        return not self.is_mapped(at)
+
+    def is_keyed(self, at):
+        return self.is_plain(at) and "concurrency" in self.nodes[at[0]].spec
+
+    def is_ready(self):
+        return any(one.state == "ready" and not one.parked for one in self.run.steps.values())
+
+    def asked(self, *kinds):
+        return [at for at, wait in self.waits.items() if wait[0] in kinds]
+
+    def pick(self, which, wanted=lambda at: True):
+        """A walker whose step is such; None if there is none."""
+        found = sorted(at for at in self.walkers if wanted(at))
+        return found[which % len(found)] if found else None
+
+    def settle(self, at, verdict, output=None, error=None):
+        """What the machine makes of a step's end; the next behind its key has its turn."""
+        if self.run.steps[at].state in LIVE and at in self.line:
+            self.line.remove(at)
+            self.call_next()
+        self.waits.pop(at, None)
+        return self.run.settle(at, verdict, output, error)
+
+    def call_next(self):
+        if self.line and self.waits.get(self.line[0]) == ("slot", ""):
+            del self.waits[self.line[0]]
+            self.run.wake(self.line[0])
+
+    def goes_on(self, walker, opened):
+        """A walker went on with the first step that may begin, or is done where it may not."""
+        if not opened:
+            assert walker.at is None
+            return
+        assert self.place(walker.at["stepId"]) == opened[0]
+        assert self.run.begin(opened[0])
+        self.arrive(walker)
+
+    def arrive(self, walker):
+        at = self.place(walker.at["stepId"])
+        assert at not in self.walkers, "two walkers do one step"
+        assert walker.at.get("skip", False) == self.run.all_needs_skipped(at)
+        self.walkers[at] = walker
+
+    def act(self, change, *values):
+        with db.transaction(self.tenant) as conn:
+            change(conn, self.id, *values)
+
+    def owner(self, statement, *values):
+        with db.transaction(None, role=Role.OWNER) as conn:
+            conn.execute(statement, values)
+
+    def stop(self):
+        self.run.cancel("no longer wanted")
+        self.act(workflow_acts.cancel, "no longer wanted")
+
+    def order_times(self):
+        over = {self.step_id(at): step.ended for at, step in self.run.steps.items() if step.ended}
+        self.owner(ORDER_TIMES, list(over), list(over.values()))
+
+    # ---- walkers
+
+    @precondition(lambda self: self.is_ready())
+    @rule()
+    def claims(self):
+        """Every step that has a job begins, or finds that it may not."""
+        begun = [walker for walker in claim(self.tenant) if walker.at is not None]
+        for at, step in self.run.steps.items():
+            if step.state == "ready" and not step.parked:
+                self.run.begin(at)
+        for walker in begun:
+            self.arrive(walker)
+
+    @precondition(lambda self: self.walkers)
+    @rule(
+        which=ANY,
+        verdict=st.sampled_from(("completed", "completed", "completed", "skipped", "failed")),
+        go_on=st.booleans(),
+        output=ANY,
+    )
+    def finishes(self, which, verdict, go_on, output):
+        at = self.pick(which)
+        if self.is_mapped(at) and verdict == "completed":
+            verdict = "skipped"
+        self.order_times()
+        walker = self.walkers.pop(at)
+        self.ghosts.append(Walker(self.tenant, walker.job_id, walker.fence, dict(walker.at)))
+        output = output if verdict == "completed" else None
+        error = "it broke" if verdict == "failed" else None
+
+        opened = self.settle(at, verdict, output, error)
+        walker.finish(output, verdict=verdict, error=error, go_on=go_on)
+
+        self.goes_on(walker, opened if go_on else [])
+
+    @precondition(lambda self: self.pick(0, self.is_mapped))
+    @rule(which=ANY, count=st.integers(0, 4))
+    def expands(self, which, count):
+        at = self.pick(which, self.is_mapped)
+        walker = self.walkers.pop(at)
+        parallel = self.nodes[at[0]].spec["max_parallel"]
+
+        opened = self.run.expand(at, list(range(count)), parallel)
+        walker.expand(list(range(count)), parallel)
+
+        self.goes_on(walker, opened if self.run.state == "running" else [])
+
+    @precondition(lambda self: self.pick(0, self.is_plain))
+    @rule(which=ANY, what=st.sampled_from(("timer", "signal", "signal", "approval")))
+    def waits_for(self, which, what):
+        at = self.pick(which, self.is_plain)
+        walker = self.walkers.pop(at)
+        name = {"timer": "", "signal": "go", "approval": self.nodes[at[0]].name}[what]
+        if what == "signal" and self.kept:
+            opened = self.settle(at, "completed", {"payload": self.kept.pop(0)})
+        else:
+            self.run.suspend(at)
+            self.waits[at] = (what, name)
+            opened = []
+
+        walker.wait(what, name, wait_s=TIMEOUT_S)
+
+        self.goes_on(walker, opened)
+
+    @precondition(lambda self: self.pick(0, self.is_keyed))
+    @rule(which=ANY)
+    def enters(self, which):
+        """A step stands in line behind its key."""
+        at = self.pick(which, self.is_keyed)
+        if at not in self.line:
+            self.line.append(at)
+        is_first = self.line[0] == at
+
+        assert workflow_steps.queue(self.walkers[at].hold, f"{self.id}/key") == is_first
+
+        if not is_first:
+            del self.walkers[at]
+            self.run.suspend(at)
+            self.waits[at] = ("slot", "")
+
+    @precondition(lambda self: self.ghosts)
+    @rule(which=ANY)
+    def haunts(self, which):
+        """An attempt that is over, or was taken over, writes nothing."""
+        ghost = self.ghosts[which % len(self.ghosts)]
+        ghost = Walker(self.tenant, ghost.job_id, ghost.fence, dict(ghost.at))
+        with contextlib.suppress(psycopg.DatabaseError):
+            ghost.finish("late")
+
+    # ---- what steps wait for
+
+    @precondition(lambda self: self.run.state in RUN_LIVE)
+    @rule(payload=ANY)
+    def signals(self, payload):
+        waiting = next((at for at, wait in self.waits.items() if wait == ("signal", "go")), None)
+        if waiting is None:
+            self.kept.append(payload)
+        else:
+            self.settle(waiting, "completed", {"payload": payload})
+        self.act(workflow_acts.signal, Signal("signal", "go", str(payload), "someone"))
+
+    @precondition(lambda self: self.asked("approval"))
+    @rule(which=ANY, approved=st.booleans())
+    def decides(self, which, approved):
+        asked = self.asked("approval")
+        at = asked[which % len(asked)]
+        answer = {"approved": approved, "by": "someone"}
+        sent = Signal("approval", self.waits[at][1], json.dumps(answer), "someone",
+                      at[1] if at[1] >= 0 else None)  # fmt: skip
+        self.order_times()
+        self.settle(
+            at, *(("completed", answer) if approved else ("failed", answer, "rejected by someone"))
+        )
+        self.act(workflow_acts.signal, sent)
+
+    @precondition(lambda self: self.asked("timer", "signal", "approval"))
+    @rule(which=st.sets(ANY, min_size=1, max_size=3))
+    def fires(self, which):
+        """Waits come due, several at once."""
+        timed = self.asked("timer", "signal", "approval")
+        due = list(dict.fromkeys(timed[one % len(timed)] for one in sorted(which)))
+        self.order_times()
+        self.owner(MAKE_DUE, [self.step_id(at) for at in due])
+        for at in due:
+            what, name = self.waits.get(at, ("", ""))
+            why = f"timed out: waited too long for the {what} {name}"
+            end = ("completed",) if what == "timer" else ("failed", None, why)
+            self.settle(at, *end)
+
+        with db.transaction(None, role=Role.RELAY) as conn:
+            assert workflow_steps.fire_waits(conn, limit=100) == len(due)
+
+    @precondition(lambda self: self.run.state in ("running", "paused"))
+    @rule(rarely=st.integers(0, 9))
+    def is_late(self, rarely):
+        """The whole run's time is over."""
+        if rarely:
+            return
+        self.owner(MAKE_DUE, [self.id])
+        self.run.end("failed", "timed out: the run took longer than its timeout")
+        with db.transaction(None, role=Role.RELAY) as conn:
+            assert workflow_steps.fire_waits(conn, limit=100) == 1
+
+    # ---- acts on the run
+
+    @precondition(lambda self: self.run.state in ("running", "paused"))
+    @rule()
+    def is_paused_or_resumed(self):
+        if self.run.state == "running":
+            self.run.pause()
+            self.act(workflow_acts.pause)
+        else:
+            self.run.resume()
+            self.act(workflow_acts.resume)
+
+    @precondition(lambda self: self.run.state in RUN_LIVE)
+    @rule(rarely=st.integers(0, 9))
+    def is_cancelled(self, rarely):
+        if not rarely:
+            self.stop()
+
+    @rule(which=ANY, rarely=st.integers(0, 3))
+    def is_skipped(self, which, rarely):
+        if rarely:
+            return
+        # A step whose needs are open is not passed over: the run might end before they are over.
+        places = sorted(at for at, step in self.run.steps.items() if not step.open_needs)
+        at = places[which % len(places)]
+        try:
+            if at in self.line and self.run.steps[at].state in LIVE:
+                self.line.remove(at)
+                self.call_next()
+            self.run.skip(at)
+        except RunRefused:
+            with pytest.raises(psycopg.DatabaseError, match="run_refused"):
+                self.act(workflow_acts.skip, self.name(at))
+            return
+        self.act(workflow_acts.skip, self.name(at))
+
+    @precondition(lambda self: self.run.state not in RUN_LIVE)
+    @rule(shape=shapes)
+    def is_followed(self, shape):
+        self.begin_run(shape)
+
+    @precondition(lambda self: self.run.state in ("failed", "cancelled"))
+    @rule()
+    def is_tried_again(self):
+        try:
+            self.run.retry()
+        except RunRefused:
+            with pytest.raises(psycopg.DatabaseError, match="was undone"):
+                self.act(workflow_acts.retry)
+        else:
+            self.act(workflow_acts.retry)
+
+    # ---- what must be
+
+    def forget_the_stopped(self):
+        states = self.run.steps
+        for at in [at for at in self.walkers if states[at].state != "running"]:
+            walker = self.walkers.pop(at)
+            self.ghosts.append(Walker(self.tenant, walker.job_id, walker.fence, dict(walker.at)))
+        self.waits = {at: one for at, one in self.waits.items() if states[at].state == "waiting"}
+        self.line = [at for at in self.line if states[at].state in LIVE]
+        self.call_next()
+
+    @invariant()
+    def is_the_same_here_and_there(self):
+        self.forget_the_stopped()
+        run = self.run
+        skipped = {at[0] for at, step in run.steps.items() if at[1] < 0 and step.state == "skipped"}
+        there = {self.place(row[0]): tuple(row[1:]) for row in rows(READ_STEPS, self.id)}
+        here = {
+            at: (step.state, step.open_needs, step.live_needs, step.open_items, step.next_item)
+            for at, step in run.steps.items()
+        }
+        for at in [one for one in here if one[1] >= 0 and one[0] in skipped]:
+            del here[at], there[at]  # items of a step that was passed over are nobody's
+        assert there == here
+
+        [(state, ends_open, error, output, waits, slots, jobs)] = rows(READ_RUN, self.id)
+        assert (state, ends_open, error, output) == (
+            run.state,
+            run.ends_open,
+            run.error,
+            run.output,
+        )
+        if run.state not in RUN_LIVE:
+            assert (waits, slots, jobs) == (0, 0, 0), "what is left of a run that is over"
+
+    @invariant()
+    def no_step_begins_before_its_needs_are_over(self):
+        for at, needed in enumerate(self.needs):
+            if self.run.steps[at, -1].state in ("running", "waiting", "completed"):
+                assert all(self.is_over(one) for one in needed)
+
+    @invariant()
+    def a_run_that_goes_on_has_something_that_carries_it(self):
+        if self.run.state in ("running", "compensating"):
+            carried = [
+                at
+                for at, step in self.run.steps.items()
+                if (step.state == "ready" and not step.parked)
+                or at in self.walkers
+                or at in self.waits
+            ]
+            assert carried
+
+    def is_over(self, position):
+        step = self.run.steps[position, -1]
+        continues = self.nodes[position].spec["on_error"] == "continue"
+        return step.state in ("completed", "skipped") or (step.state == "failed" and continues)
+
+    @rule(rarely=st.integers(0, 9))
+    def goes_to_its_end(self, rarely):
+        """However it stands, a run that nobody stops any more ends."""
+        if rarely:
+            return
+        if self.run.state == "paused":
+            self.is_paused_or_resumed()
+        for _ in range(200):
+            if self.run.state not in RUN_LIVE:
+                return
+            if self.is_ready():
+                self.claims()
+            while self.walkers:
+                self.finishes(0, "completed", go_on=True, output=1)
+                self.is_the_same_here_and_there()
+            if self.asked("timer", "signal", "approval"):
+                self.fires({0})
+            self.is_the_same_here_and_there()
+        raise AssertionError("the run does not end")
+
+    def teardown(self):
+        # Its jobs are nobody's then: the next example finds none.
+        if hasattr(self, "run") and self.run.state in RUN_LIVE:
+            with contextlib.suppress(psycopg.DatabaseError):
+                self.stop()
+
+
+def test_the_machine_and_the_engine_are_always_the_same(pool):
+    run_machine(Runs, EXAMPLES)
