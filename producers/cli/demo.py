@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from producers import demo as documents_of_ours
-from producers.cli import session
+from producers.cli import demo_runs, session
 from producers.cli.children import someone_works
 from producers.cli.following import follow
 from producers.cli.output import json_option, print_json
@@ -23,7 +23,7 @@ from shared.outbox import publish
 from shared.queries import accounts, dead_letters, documents, holdings
 
 SLUG = "demo"
-QUEUES = ("ingest", "embedding")
+QUEUES = ("ingest", "embedding", *demo_runs.QUEUES)
 LOST = "A letter that was lost in the post and found again. Kayıp bir mektup bulundu."
 
 Check = Callable[[], None]
@@ -39,7 +39,7 @@ class DemoFailed(PermanentError):
 @click.command()
 @json_option
 def demo(as_json: bool) -> None:
-    """Ingest, chunk, embed and search Turkish and English documents; replay a job that failed.
+    """Ingest, embed and search Turkish and English documents; replay a job; run two workflows.
 
     It works in the tenant `demo`, with relay and workers of its own where none run, and ends 0
     only when everything it says is so in the database. A second run finds its work done.
@@ -62,6 +62,7 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
     with someone_works(servers, QUEUES) as check:
         _ingest(tenant_id, check, say)
         replayed = _replay(tenant_id, check, say)
+        runs = demo_runs.run(tenant_id, SLUG, check, say)
     model = providers.live_model()
     with db.transaction(tenant_id) as conn:
         held = holdings.select_holdings(conn, model)
@@ -74,7 +75,7 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
         "chunks": held.chunks,
         "embeddings": held.embeddings,
         "searches": searches,
-        "workflow": None,
+        "workflow": runs,
         "replayed": replayed,
     }
 

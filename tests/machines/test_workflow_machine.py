@@ -52,6 +52,17 @@ steps = st.tuples(
     st.booleans(),  # whether something undoes it
     st.booleans(),  # whether it has a concurrency key
 )
+moves = st.lists(
+    st.tuples(
+        ANY,  # which walker
+        st.sampled_from(("end", "end", "wait", "enter")),
+        st.sampled_from(("completed",) * 6 + ("skipped", "failed")),
+        st.booleans(),  # whether it goes on with the next step itself
+        st.integers(0, 19),
+    ),
+    min_size=2,
+    max_size=6,
+)
 shapes = st.lists(steps, min_size=1, max_size=8)
 
 
@@ -115,11 +126,8 @@ class Runs(RuleBasedStateMachine):
     def is_mapped(self, at):
         return at[1] < 0 and "for_each" in self.nodes[at[0]].spec
 
-    def is_plain(self, at):
-        return not self.is_mapped(at)
-
     def is_keyed(self, at):
-        return self.is_plain(at) and "concurrency" in self.nodes[at[0]].spec
+        return not self.is_mapped(at) and "concurrency" in self.nodes[at[0]].spec
 
     def is_ready(self):
         return any(one.state == "ready" and not one.parked for one in self.run.steps.values())
@@ -127,9 +135,9 @@ class Runs(RuleBasedStateMachine):
     def asked(self, *kinds):
         return [at for at, wait in self.waits.items() if wait[0] in kinds]
 
-    def pick(self, which, wanted=lambda at: True):
-        """A walker whose step is such; None if there is none."""
-        found = sorted(at for at in self.walkers if wanted(at))
+    def pick(self, which):
+        """A step that a walker is at, by any number."""
+        found = sorted(self.walkers)
         return found[which % len(found)] if found else None
 
     def settle(self, at, verdict, output=None, error=None):
@@ -178,8 +186,31 @@ class Runs(RuleBasedStateMachine):
 
     # ---- walkers
 
-    @precondition(lambda self: self.is_ready())
-    @rule()
+    @precondition(lambda self: self.is_ready() or self.walkers)
+    @rule(moves=moves)
+    def walks(self, moves):
+        for which, verb, verdict, go_on, number in moves:
+            if self.is_ready():
+                self.claims()
+                self.is_the_same_here_and_there()
+            at = self.pick(which)
+            if at is None:
+                return
+            if self.is_mapped(at) and verdict == "completed":
+                self.expands(at, number % 5)
+            elif verb == "wait" and not self.is_mapped(at):
+                self.waits_for(at, ("timer", "signal", "signal", "approval")[number % 4])
+            elif verb == "enter" and self.is_keyed(at):
+                self.enters(at)
+            else:
+                self.finishes(at, verdict, go_on=go_on, output=number)
+            self.is_the_same_here_and_there()
+
+    @precondition(lambda self: self.is_ready() or self.walkers)
+    @rule(moves=moves)
+    def walks_more(self, moves):
+        self.walks(moves)
+
     def claims(self):
         """Every step that has a job begins, or finds that it may not."""
         begun = [walker for walker in claim(self.tenant) if walker.at is not None]
@@ -189,17 +220,7 @@ class Runs(RuleBasedStateMachine):
         for walker in begun:
             self.arrive(walker)
 
-    @precondition(lambda self: self.walkers)
-    @rule(
-        which=ANY,
-        verdict=st.sampled_from(("completed", "completed", "completed", "skipped", "failed")),
-        go_on=st.booleans(),
-        output=ANY,
-    )
-    def finishes(self, which, verdict, go_on, output):
-        at = self.pick(which)
-        if self.is_mapped(at) and verdict == "completed":
-            verdict = "skipped"
+    def finishes(self, at, verdict, *, go_on, output):
         self.order_times()
         walker = self.walkers.pop(at)
         self.ghosts.append(Walker(self.tenant, walker.job_id, walker.fence, dict(walker.at)))
@@ -211,10 +232,7 @@ class Runs(RuleBasedStateMachine):
 
         self.goes_on(walker, opened if go_on else [])
 
-    @precondition(lambda self: self.pick(0, self.is_mapped))
-    @rule(which=ANY, count=st.integers(0, 4))
-    def expands(self, which, count):
-        at = self.pick(which, self.is_mapped)
+    def expands(self, at, count):
         walker = self.walkers.pop(at)
         parallel = self.nodes[at[0]].spec["max_parallel"]
 
@@ -223,10 +241,7 @@ class Runs(RuleBasedStateMachine):
 
         self.goes_on(walker, opened if self.run.state == "running" else [])
 
-    @precondition(lambda self: self.pick(0, self.is_plain))
-    @rule(which=ANY, what=st.sampled_from(("timer", "signal", "signal", "approval")))
-    def waits_for(self, which, what):
-        at = self.pick(which, self.is_plain)
+    def waits_for(self, at, what):
         walker = self.walkers.pop(at)
         name = {"timer": "", "signal": "go", "approval": self.nodes[at[0]].name}[what]
         if what == "signal" and self.kept:
@@ -240,11 +255,8 @@ class Runs(RuleBasedStateMachine):
 
         self.goes_on(walker, opened)
 
-    @precondition(lambda self: self.pick(0, self.is_keyed))
-    @rule(which=ANY)
-    def enters(self, which):
+    def enters(self, at):
         """A step stands in line behind its key."""
-        at = self.pick(which, self.is_keyed)
         if at not in self.line:
             self.line.append(at)
         is_first = self.line[0] == at
@@ -322,8 +334,10 @@ class Runs(RuleBasedStateMachine):
     # ---- acts on the run
 
     @precondition(lambda self: self.run.state in ("running", "paused"))
-    @rule()
-    def is_paused_or_resumed(self):
+    @rule(rarely=st.integers(0, 3))
+    def is_paused_or_resumed(self, rarely):
+        if self.run.state == "running" and rarely:
+            return
         if self.run.state == "running":
             self.run.pause()
             self.act(workflow_acts.pause)
@@ -435,14 +449,18 @@ class Runs(RuleBasedStateMachine):
         if rarely:
             return
         if self.run.state == "paused":
-            self.is_paused_or_resumed()
+            self.is_paused_or_resumed(0)
         for _ in range(200):
             if self.run.state not in RUN_LIVE:
                 return
             if self.is_ready():
                 self.claims()
             while self.walkers:
-                self.finishes(0, "completed", go_on=True, output=1)
+                at = self.pick(0)
+                if self.is_mapped(at):
+                    self.expands(at, 2)
+                else:
+                    self.finishes(at, "completed", go_on=True, output=1)
                 self.is_the_same_here_and_there()
             if self.asked("timer", "signal", "approval"):
                 self.fires({0})
