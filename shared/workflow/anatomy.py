@@ -31,7 +31,7 @@ class Anatomy:
         builds: By depth from 1, whether a macro there makes a list.
         words: How many words it has.
         chunk: Where it is nothing but `path.map(x, ...)` or `path.filter(x, ...)`, that path, and
-            how many words it has.
+            where it ends, in characters.
     """
 
     paths: list[tuple[Path, int]] = field(default_factory=list)
@@ -61,9 +61,7 @@ def anatomy(words: Sequence[Word]) -> Anatomy:
     return made
 
 
-def _bracket(
-    made: Anatomy, brackets: list[str | None], words: Sequence[Word], at: int
-) -> None:
+def _bracket(made: Anatomy, brackets: list[str | None], words: Sequence[Word], at: int) -> None:
     sign = words[at].text
     if sign in ")]}":
         if brackets:
@@ -151,7 +149,7 @@ def _chunk(made: Anatomy, words: Sequence[Word]) -> tuple[Path, int] | None:
     for at in range(ahead + 2, len(words)):
         depth += (words[at].text in ("(", "[", "{")) - (words[at].text in (")", "]", "}"))
         if not depth:
-            return (path, ahead) if at == len(words) - 1 else None
+            return (path, words[ahead].begin) if at == len(words) - 1 else None
     return None
 
 

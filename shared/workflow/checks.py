@@ -246,7 +246,7 @@ def _expressions(check: _Check, name: str, step: StepSpec) -> None:
         mapped = step.for_each is not None and place != "for_each"
         for found in _compiled(check, (*path, place), template, bare=bare):
             _names(check, (*path, place), found, of=name, mapped=mapped)
-            if place == "if" and found.literal is not None and not isinstance(found.literal, bool):
+            if place == "if" and not found.may_be_bool:
                 check.say((*path, place), "no_condition", f"{found.text} is neither true nor false")
     if step.compensate is not None:
         place_of = (*path, "compensate", "with")

@@ -24,10 +24,11 @@ _LONE: Final = frozenset({"'", '"', "`", "//"})
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A text with its quotes, a name, a number or a sign; `sort` says which."""
+    """A text with its quotes, a name, a number or a sign, as `sort` says; and where it begins."""
 
     sort: str
     text: str
+    begin: int = 0
 
 
 def words(expression: str) -> list[Word]:
@@ -42,7 +43,7 @@ def words(expression: str) -> list[Word]:
         if sort == "sign":
             _refuse_lone(match[0])
         if sort != "space":
-            found.append(Word(sort, match[0]))
+            found.append(Word(sort, match[0], match.start()))
     return found
 
 
