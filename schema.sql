@@ -1360,6 +1360,15 @@ CALL ailydian_build_security('PlatformChange', 'SELECT, DELETE', of_platform => 
 CALL ailydian_build_policy('PlatformChange', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('PlatformChange', 'ailydian_relay', 'SELECT, UPDATE, DELETE');
 
+CREATE TABLE IF NOT EXISTS "LiveModel" (
+    "tenantId"  TEXT PRIMARY KEY DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "model"     TEXT NOT NULL,
+    "flippedAt" TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE "LiveModel" IS
+    'Whose vectors a tenant''s search reads, where that is not the settings'' model: one row.';
+CALL ailydian_build_security('LiveModel', of_platform => false);
+
 COMMENT ON TABLE "Workflow" IS 'A definition: a graph of steps, checked before it may run.';
 COMMENT ON TABLE "WorkflowRun" IS 'One run of a workflow: its input, its state, its output.';
 COMMENT ON TABLE "WorkflowStep" IS 'One step of a run; a mapped step has one row an item.';
@@ -1948,6 +1957,7 @@ BEGIN
     DELETE FROM "JobLimitUse" WHERE "tenantId" = OLD."id";
     DELETE FROM "Schedule" WHERE "tenantId" = OLD."id";
     DELETE FROM "Upload" WHERE "tenantId" = OLD."id";
+    DELETE FROM "LiveModel" WHERE "tenantId" = OLD."id";
     DELETE FROM "ProbeEntry" WHERE "tenantId" = OLD."id";
     RETURN OLD;
 END $$;

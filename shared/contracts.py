@@ -200,6 +200,41 @@ class EmbedMissing(Contract):
     day: Text
 
 
+class PlanReindex(Contract):
+    """List the chunks that lack a vector of a model, in batches for `embed_chunks`."""
+
+    actor_name: ClassVar[str] = "plan_reindex"
+    queue_name: ClassVar[str] = "embedding"
+    model: Text
+
+
+class VerifyReindex(Contract):
+    """Check that every chunk has its vector of a model, and that search finds neighbours by it."""
+
+    actor_name: ClassVar[str] = "verify_reindex"
+    queue_name: ClassVar[str] = "embedding"
+    time_limit_s: ClassVar[int] = 600
+    model: Text
+    recall_min: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
+
+
+class FlipModel(Contract):
+    """Let a tenant's search read another model's vectors; ask for those that came meanwhile."""
+
+    actor_name: ClassVar[str] = "flip_model"
+    queue_name: ClassVar[str] = "embedding"
+    model: Text
+
+
+class FollowModel(Contract):
+    """Carry the vectors of the live model over to the platform's table, batch after batch."""
+
+    actor_name: ClassVar[str] = "follow_model"
+    queue_name: ClassVar[str] = "embedding"
+    model: Text
+    batch: Annotated[int, Field(ge=0)] = 0
+
+
 class PruneUploads(Contract):
     """Remove uploads that no job has taken within a week."""
 
@@ -266,6 +301,10 @@ CONTRACTS: dict[str, type[Contract]] = {
         RecordMessage,
         ScoreQuality,
         EmbedMissing,
+        PlanReindex,
+        VerifyReindex,
+        FlipModel,
+        FollowModel,
         PruneUploads,
         DeleteDocument,
         RunStep,

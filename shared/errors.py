@@ -131,6 +131,12 @@ class DocumentNotFound(PermanentError):
     code = "document_not_found"
 
 
+class VectorsMissing(TransientError):
+    """Chunks lack their vector of a model; they may be on their way."""
+
+    code = "vectors_missing"
+
+
 # ---- providers
 
 

@@ -43,7 +43,7 @@ OWN_TABLES: Final[tuple[str, ...]] = (
     *("JobHold", "JobLimit", "JobLimitUse", "JobEvent", "EventCursor", "JobStat", "ModelUse"),
     *("JobBatch", "Schedule"),
     *("WorkflowVersion", "WorkflowNode", "WorkflowWait", "WorkflowSignal", "WorkflowSlot"),
-    *("WorkflowOutput",),
+    *("WorkflowOutput", "LiveModel"),
 )
 
 # Tables that every tenant may read whole, with the reason.

@@ -15,6 +15,7 @@ from shared.db import Connection
 from shared.errors import UsageError
 from shared.ids import ChunkId, DocumentId, TenantId
 from shared.language import Language, detect
+from shared.live import live_model
 from shared.providers.shaping import cleaned
 from shared.queries import retrieval
 from shared.queries.retrieval import Question
@@ -110,6 +111,9 @@ def search_many(
         raise QueryRefused(f"k is {k}; it must be 1 to {K_MAX}.")
     if mode not in {"hybrid", "vector", "text"}:
         raise QueryRefused(f"The mode is {mode!r}; it must be hybrid, vector or text.")
+    if model is None and mode != "text":
+        with db.transaction(tenant_id) as conn:
+            model = live_model(conn)
     # Think: no connection is held while the model answers.
     questions = [_question(text, mode, language, model) for text in texts]
     hits = []
@@ -131,7 +135,7 @@ def _question(text: str, mode: Mode, language: Language | None, model: str | Non
     if mode == "text":
         name, vector = "", np.zeros(quantization.WIDTH, dtype=np.float32)
     else:
-        embedder = providers.embedder_for(model) if model else providers.embedder()
+        embedder = providers.embedder_for(model or providers.live_model())
         name, vector = embedder.model, embedder.embed_query(text)
     words = dict.fromkeys(word[:WORD_CHARS_MAX] for word in _WORD.findall(text))
     return Question(

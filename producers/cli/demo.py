@@ -13,12 +13,13 @@ from producers.cli.children import someone_works
 from producers.cli.following import follow
 from producers.cli.output import json_option, print_json
 from producers.documents import submit_document
-from shared import db, providers, search
+from shared import db, search
 from shared.contracts import IngestDocument
 from shared.db import Role
 from shared.embedded import Servers
 from shared.errors import PermanentError
 from shared.ids import JobId, TenantId
+from shared.live import live_model
 from shared.outbox import publish
 from shared.queries import accounts, dead_letters, documents, holdings
 
@@ -63,8 +64,8 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
         _ingest(tenant_id, check, say)
         replayed = _replay(tenant_id, check, say)
         runs = demo_runs.run(tenant_id, SLUG, check, say)
-    model = providers.live_model()
     with db.transaction(tenant_id) as conn:
+        model = live_model(conn)
         held = holdings.select_holdings(conn, model)
     if held.unsearchable or held.misquoted or held.embeddings != held.chunks:
         raise DemoFailed(f"The tables do not fit together: {held}.")

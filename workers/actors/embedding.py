@@ -5,15 +5,33 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared import db, providers, quantization
-from shared.contracts import EmbedChunks, EmbedMessages, EmbedMissing
+from shared.contracts import (
+    EmbedChunks,
+    EmbedMessages,
+    EmbedMissing,
+    FlipModel,
+    FollowModel,
+    PlanReindex,
+    VerifyReindex,
+)
+from shared.db import Connection
+from shared.errors import StepFailed, VectorsMissing
 from shared.ids import TenantId
-from shared.outbox import Lease, effect, effects, publish_many
-from shared.queries import embeddings, outbox
+from shared.live import live_model
+from shared.outbox import Lease, effect, effects, publish, publish_many
+from shared.queries import embeddings, live_models, outbox, retrieval
+from shared.queries.retrieval import Question
 from workers.broker import actor
 from workers.domain import embedding
 
 MISSING_MAX = 10_000
+FOLLOW_MAX = 1_000
+# The check of a new model: so many chunks ask for their neighbours, as search would.
+SAMPLE, NEIGHBOURS, SCANNED = 50, 10, 800
 Job = TypeVar("Job", EmbedChunks, EmbedMessages)
 
 
@@ -31,7 +49,7 @@ def embed_chunks(jobs: Sequence[tuple[EmbedChunks, Lease]]) -> None:
         # Write: the receipts and the rows commit together or not at all.
         with effects(leases) as conn:
             if vectors is not None:
-                embeddings.store(conn, vectors, live=model == providers.live_model())
+                embeddings.store(conn, vectors, live=model == live_model(conn))
 
 
 @actor(EmbedMessages)
@@ -51,21 +69,92 @@ def embed_messages(jobs: Sequence[tuple[EmbedMessages, Lease]]) -> None:
 @actor(EmbedMissing)
 def embed_missing(job: EmbedMissing, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
     """Publish the embedding of chunks that lack their vector of the live model."""
-    model = providers.live_model()
     with effect(lease) as conn:
-        missing = embeddings.select_missing(conn, model, limit=MISSING_MAX)
-        jobs = []
-        for document_id, group in groupby(missing, key=lambda pair: pair[0]):
-            ids = [chunk_id for _, chunk_id in group]
-            jobs += [
-                EmbedChunks(document_id=document_id, chunk_ids=ids[at : at + 64], model=model)
-                for at in range(0, len(ids), 64)
-            ]
-        # A key of this job's own: what was asked for before, and is still missing, is asked again.
-        keys = [f"{lease.job_id}/{number}" for number in range(len(jobs))]
-        publish_many(conn, jobs, keys=keys)
-        outcome = json.dumps({"chunks": len(missing), "jobs": len(jobs), "model": model})
+        model = live_model(conn)
+        jobs = _missing(conn, model)
+        _ask(conn, lease, jobs)
+        chunks = sum(len(one.chunk_ids) for one in jobs)
+        outcome = json.dumps({"chunks": chunks, "jobs": len(jobs), "model": model})
         outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
+
+
+@actor(PlanReindex)
+def plan_reindex(job: PlanReindex, lease: Lease) -> None:
+    """List what a model's vectors are missing for; the outcome is the work, in batches."""
+    with effect(lease) as conn:
+        batches = [one.model_dump(mode="json") for one in _missing(conn, job.model)]
+        outcome = {"batches": batches, "before": live_model(conn)}
+        outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome))
+
+
+@actor(VerifyReindex)
+def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
+    """Refuse a model that lacks vectors, or by which search does not find what is nearest."""
+    with db.transaction(lease.tenant_id) as conn:
+        missing = embeddings.select_missing(conn, job.model, limit=1)
+        sample = live_models.select_sample(conn, job.model, limit=SAMPLE)
+        recalls = [_recall(conn, lease.tenant_id, job.model, vector) for _, vector in sample]
+    if missing:
+        raise VectorsMissing(
+            f"The chunk {missing[0][1]} has no vector of {job.model} yet: run this again, a run "
+            f"embeds {MISSING_MAX:,} chunks at most."
+        )
+    mean = sum(recalls) / len(recalls) if recalls else 1.0
+    if mean < job.recall_min:
+        raise StepFailed(f"Recall by {job.model} is {mean:.3f}, below {job.recall_min}.")
+    with effect(lease) as conn:
+        outcome = json.dumps({"recall": round(mean, 4), "sampled": len(recalls)})
+        outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
+
+
+@actor(FlipModel)
+def flip_model(job: FlipModel, lease: Lease) -> None:
+    """Change the one row, and ask in the same transaction for what came in since the backfill."""
+    with effect(lease) as conn:
+        before = live_model(conn)
+        live_models.flip(conn, job.model)
+        late = _missing(conn, job.model)
+        _ask(conn, lease, late)
+        outcome = json.dumps({"before": before, "after": job.model, "late": len(late)})
+        outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
+
+
+@actor(FollowModel)
+def follow_model(job: FollowModel, lease: Lease) -> None:
+    """Carry one batch over; the next is a job of its own."""
+    with effect(lease) as conn:
+        carried = live_models.follow(conn, job.model, limit=FOLLOW_MAX)
+        if carried == FOLLOW_MAX:
+            again = FollowModel(model=job.model, batch=job.batch + 1)
+            publish(conn, again, key=f"{lease.job_id}/{again.batch}")
+        outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps({"carried": carried}))
+
+
+def _missing(conn: Connection, model: str) -> list[EmbedChunks]:
+    missing = embeddings.select_missing(conn, model, limit=MISSING_MAX)
+    jobs = []
+    for document_id, group in groupby(missing, key=lambda pair: pair[0]):
+        ids = [chunk_id for _, chunk_id in group]
+        jobs += [
+            EmbedChunks(document_id=document_id, chunk_ids=ids[at : at + 64], model=model)
+            for at in range(0, len(ids), 64)
+        ]
+    return jobs
+
+
+def _ask(conn: Connection, lease: Lease, jobs: Sequence[EmbedChunks]) -> None:
+    # Keys of this job's own: what was asked for before, and is still missing, is asked again.
+    publish_many(conn, jobs, keys=[f"{lease.job_id}/{number}" for number in range(len(jobs))])
+
+
+def _recall(
+    conn: Connection, tenant_id: TenantId, model: str, vector: NDArray[np.float32]
+) -> float:
+    bits = quantization.bits(vector[None])[0]
+    asked = Question(words=[], language="en", model=model, vector=vector, bits=bits)
+    near = retrieval.select_nearest(conn, tenant_id, asked, scanned=SCANNED, hits_max=NEIGHBOURS)
+    exact = live_models.select_nearest(conn, model, vector, limit=NEIGHBOURS)
+    return embedding.recall([one.chunk_id for one in near], exact)
 
 
 def _by_model(jobs: Sequence[tuple[Job, Lease]]) -> list[tuple[str, list[tuple[Job, Lease]]]]:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from shared import db, language, providers, tokens
+from shared import db, language, tokens
 from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument, PruneUploads
 from shared.db import Connection
 from shared.errors import DocumentNotFound
 from shared.ids import ChunkId, DocumentId
+from shared.live import live_model
 from shared.outbox import Lease, effect, publish_many
 from shared.queries import documents, embeddings, outbox
 from shared.queries.documents import ChunkRow, Version, ingest_key
@@ -164,7 +165,7 @@ def _put_chunks(
 
 
 def _ask_for_vectors(conn: Connection, document_id: DocumentId, added: Sequence[ChunkId]) -> None:
-    model = providers.live_model()
+    model = live_model(conn)
     reused = embeddings.reuse(conn, added, model)
     missing = [chunk_id for chunk_id in added if chunk_id not in reused]
     publish_many(

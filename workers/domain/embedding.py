@@ -1,5 +1,6 @@
 """What must be true of a vector before it is stored."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -37,3 +38,8 @@ def checked(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.float32]:
         raise ProviderContractBroken("The provider answered with a vector of length 0.")
     rows: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
     return rows
+
+
+def recall(found: Sequence[str], exact: Sequence[str]) -> float:
+    """Share of the exact neighbours that were found, in [0, 1]; 1 where there are none."""
+    return len(set(found) & set(exact)) / len(exact) if exact else 1.0

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from shared import db, providers
+from shared import db
 from shared.errors import DocumentNotFound, PermanentError, TransientError
 from shared.ids import DocumentId
+from shared.live import live_model
 from shared.providers.sentences import sentences, stems
 from shared.queries import chunk_indexes
 from shared.queries.chunk_indexes import Indexed
@@ -40,8 +41,8 @@ def check_index(given: CheckIndexWith, step: Step) -> object:
         DocumentNotFindable: It has no chunk, or is not among the first ten.
     """
     document_id = DocumentId(given.document_id)
-    model = providers.live_model()
     with db.transaction(step.tenant_id) as conn:
+        model = live_model(conn)
         indexed = chunk_indexes.select_indexed(conn, step.tenant_id, document_id, model)
     if indexed is None:
         raise DocumentNotFound(f"There is no document {document_id}.")
