@@ -3602,6 +3602,41 @@ BEGIN
     END IF;
 END $$;
 
+-- Incidents of stuck runs, and how many runs there are: the relay's role has no sight of the rows.
+CREATE OR REPLACE FUNCTION ailydian_note_stuck_run(run_id TEXT, of_tenant TEXT) RETURNS BOOLEAN
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    INSERT INTO public."Incident" ("id", "title", "description", "severity", "status", "tenantId")
+    VALUES ('stuck-run:' || run_id, 'A workflow run is stuck: ' || run_id,
+            'Nothing carries it and nothing is left to begin. Look at it with `ailydian workflow '
+            'show`, then retry it from a step or cancel it.', 'HIGH', 'OPEN', of_tenant)
+    ON CONFLICT ("id") DO NOTHING;
+    RETURN FOUND;
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_resolve_stuck_runs() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    UPDATE public."Incident" i SET "status" = 'RESOLVED', "resolvedAt" = now() AT TIME ZONE 'UTC'
+    FROM public."WorkflowRun" r
+    WHERE i."status" = 'OPEN' AND i."id" LIKE 'stuck-run:%'
+      AND r."id" = substr(i."id", length('stuck-run:') + 1) AND r."completedAt" IS NOT NULL
+$$;
+
+CREATE OR REPLACE FUNCTION ailydian_count_runs(most INTEGER)
+RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
+    SELECT r."state", count(*) FROM (
+        SELECT x."state" FROM public."WorkflowRun" x
+        WHERE x."status" IN ('PENDING', 'RUNNING') AND x."state" IS NOT NULL LIMIT most
+    ) r GROUP BY r."state"
+    UNION ALL
+    SELECT 'failed', count(*) FROM (
+        SELECT FROM public."WorkflowRun" x
+        WHERE x."state" = 'failed'
+          AND x."completedAt" >= (now() - interval '1 hour') AT TIME ZONE 'UTC' LIMIT most
+    ) f
+$$;
+
 -- What the engine calls itself is nobody's to call; the rest, whoever walks, starts or sweeps.
 DO $$
 DECLARE
@@ -3610,7 +3645,8 @@ BEGIN
     FOR engine IN
         SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'public'::regnamespace
-          AND p.proname IN ('ailydian_own_step', 'ailydian_step_at', 'ailydian_step_context', 'ailydian_enqueue_steps', 'ailydian_stop_jobs',
+          AND p.proname IN ('ailydian_note_stuck_run', 'ailydian_resolve_stuck_runs',
+              'ailydian_count_runs', 'ailydian_own_step', 'ailydian_step_at', 'ailydian_step_context', 'ailydian_enqueue_steps', 'ailydian_stop_jobs',
               'ailydian_stop_steps', 'ailydian_enter_slot', 'ailydian_leave_slot',
               'ailydian_launch_run', 'ailydian_end_run', 'ailydian_compensate',
               'ailydian_settle_step', 'ailydian_step_over', 'ailydian_walk_on',
@@ -3624,6 +3660,9 @@ BEGIN
     IF NOT has_function_privilege('ailydian_relay', 'ailydian_fire_waits(integer)', 'EXECUTE') THEN
         GRANT EXECUTE ON FUNCTION ailydian_fire_waits(integer) TO ailydian_relay;
         GRANT EXECUTE ON FUNCTION ailydian_mend_runs(text, integer) TO ailydian_relay;
+        GRANT EXECUTE ON FUNCTION ailydian_note_stuck_run(text, text) TO ailydian_relay;
+        GRANT EXECUTE ON FUNCTION ailydian_resolve_stuck_runs() TO ailydian_relay;
+        GRANT EXECUTE ON FUNCTION ailydian_count_runs(integer) TO ailydian_relay;
     END IF;
 END $$;
 
@@ -3635,10 +3674,6 @@ CALL ailydian_build_security('WorkflowSlot', 'SELECT', of_platform => false);
 CALL ailydian_build_security('WorkflowOutput', 'SELECT', of_platform => false);
 CALL ailydian_build_policy('WorkflowWait', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('WorkflowWait', 'ailydian_relay', 'SELECT');
-CALL ailydian_build_policy('WorkflowRun', 'ailydian_relay', 'true');
-CALL ailydian_build_grant('WorkflowRun', 'ailydian_relay', 'SELECT');
-CALL ailydian_build_policy('Incident', 'ailydian_relay', 'true');
-CALL ailydian_build_grant('Incident', 'ailydian_relay', 'SELECT, INSERT, UPDATE');
 
 
 -- ============================================================================================

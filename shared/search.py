@@ -111,6 +111,7 @@ def search_many(
         raise QueryRefused(f"k is {k}; it must be 1 to {K_MAX}.")
     if mode not in {"hybrid", "vector", "text"}:
         raise QueryRefused(f"The mode is {mode!r}; it must be hybrid, vector or text.")
+    texts = [_checked(text) for text in texts]
     if model is None and mode != "text":
         with db.transaction(tenant_id) as conn:
             model = live_model(conn)
@@ -124,7 +125,7 @@ def search_many(
     return hits
 
 
-def _question(text: str, mode: Mode, language: Language | None, model: str | None) -> Question:
+def _checked(text: str) -> str:
     text = cleaned(text)
     if not text.strip():
         raise QueryRefused("The question is blank.")
@@ -132,6 +133,10 @@ def _question(text: str, mode: Mode, language: Language | None, model: str | Non
         raise QueryRefused(
             f"The question has {len(text)} characters; {QUESTION_CHARS_MAX} are allowed."
         )
+    return text
+
+
+def _question(text: str, mode: Mode, language: Language | None, model: str | None) -> Question:
     if mode == "text":
         name, vector = "", np.zeros(quantization.WIDTH, dtype=np.float32)
     else:

@@ -139,6 +139,7 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
         rows = figures.select_figures(conn, QUEUES, rate_s=events.RATE_S)
         seen = figures.select_seen(conn)
         batches_open, schedules_failing = stats.count_open(conn)
+        runs = workflow_lists.count_runs(conn)
         return {
             "database": database,
             "redis": without_password(redis_url),
@@ -160,8 +161,8 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             ],
             "holds": [as_document(one) for one in holds.list_holds(conn)],
             "limits": [as_document(one) for one in limits.select_limits(conn)],
-            "runs": workflow_lists.count_live(conn),
-            "runsFailedLastHour": workflow_lists.count_failed(conn),
+            "runs": {state: count for state, count in runs.items() if state != "failed"},
+            "runsFailedLastHour": runs.get("failed", 0),
             "batchesOpen": batches_open,
             "schedulesFailing": schedules_failing,
             "failing": stats.select_failing(conn, limit=FAILING_MAX),

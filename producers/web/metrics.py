@@ -85,7 +85,7 @@ def read_ledger() -> Ledger:
             model_uses.select_totals(conn),
             stats.select_tables(conn),
             stats.count_open(conn),
-            workflow_lists.count_live(conn),
+            workflow_lists.count_runs(conn),
         )
 
 

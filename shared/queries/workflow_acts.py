@@ -132,28 +132,21 @@ def mend(conn: Connection, after: str, *, limit: int) -> tuple[list[Adrift], str
 
 
 OPEN_INCIDENT: Final = """
-    INSERT INTO "Incident" ("id", "title", "description", "severity", "status", "tenantId")
-    VALUES ('stuck-run:' || %(run_id)s::text, 'A workflow run is stuck: ' || %(run_id)s::text,
-            'Nothing carries it and nothing is left to begin. Look at it with `ailydian workflow '
-            'show`, then retry it from a step or cancel it.', 'HIGH', 'OPEN', %(tenant_id)s::text)
-    ON CONFLICT ("id") DO NOTHING
+    SELECT ailydian_note_stuck_run(%(run_id)s::text, %(tenant_id)s::text)
 """
 
 
 def open_incident(conn: Connection, run_id: RunId, tenant_id: TenantId) -> bool:
     """Say that a run is stuck, once. Returns whether it is news."""
-    values = {"run_id": run_id, "tenant_id": tenant_id}
-    return conn.execute(OPEN_INCIDENT, values).rowcount == 1
+    row = conn.execute(OPEN_INCIDENT, {"run_id": run_id, "tenant_id": tenant_id}).fetchone()
+    return row is not None and bool(row[0])
 
 
 RESOLVE_INCIDENTS: Final = """
-    UPDATE "Incident" i SET "status" = 'RESOLVED', "resolvedAt" = now() AT TIME ZONE 'UTC'
-    FROM "WorkflowRun" r
-    WHERE i."status" = 'OPEN' AND i."id" LIKE 'stuck-run:%%'
-      AND r."id" = substr(i."id", length('stuck-run:') + 1) AND r."completedAt" IS NOT NULL
+    SELECT ailydian_resolve_stuck_runs()
 """
 
 
-def resolve_incidents(conn: Connection) -> int:
-    """Close the incidents of stuck runs that have ended since. Returns how many."""
-    return conn.execute(RESOLVE_INCIDENTS).rowcount
+def resolve_incidents(conn: Connection) -> None:
+    """Close the incidents of stuck runs that have ended since."""
+    conn.execute(RESOLVE_INCIDENTS)

@@ -114,31 +114,14 @@ def select_definitions(
     return [DefinitionRow(*row) for row in conn.execute(SELECT_DEFINITIONS, values)]
 
 
-# By the index on the status: what has ended long ago is not looked at.
-COUNT_LIVE: Final = """
-    SELECT r."state", count(*) FROM (
-        SELECT r."state" FROM "WorkflowRun" r
-        WHERE r."status" IN ('PENDING', 'RUNNING') AND r."state" IS NOT NULL LIMIT %(limit)s
-    ) r GROUP BY r."state"
+COUNT_RUNS: Final = """
+    SELECT "state", "runs" FROM ailydian_count_runs(%(limit)s::int)
 """
 
 
-def count_live(conn: Connection, *, limit: int = 10_000) -> dict[str, int]:
-    """State -> runs of all tenants that have not ended, `limit` at most; the relay's role."""
-    return dict(conn.execute(COUNT_LIVE, {"limit": limit}).fetchall())
+def count_runs(conn: Connection, *, limit: int = 10_000) -> dict[str, int]:
+    """State -> runs of all tenants that have not ended, and `failed`: those of the last hour.
 
-
-COUNT_FAILED: Final = """
-    SELECT count(*) FROM (
-        SELECT FROM "WorkflowRun" r
-        WHERE r."state" = 'failed'
-          AND r."completedAt" >= (now() - interval '1 hour') AT TIME ZONE 'UTC' LIMIT %(limit)s
-    ) r
-"""
-
-
-def count_failed(conn: Connection, *, limit: int = 10_000) -> int:
-    """How many runs of all tenants failed within the hour, `limit` at most; the relay's role."""
-    row = conn.execute(COUNT_FAILED, {"limit": limit}).fetchone()
-    assert row is not None, "an aggregate yields a row"
-    return int(row[0])
+    Each is counted up to `limit`. In the relay's role, which sees no run itself.
+    """
+    return dict(conn.execute(COUNT_RUNS, {"limit": limit}).fetchall())

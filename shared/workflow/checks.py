@@ -4,29 +4,31 @@ Nothing here recurses, and what is looked up is looked up in sets: there may be 
 """
 
 import difflib
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import jsonschema
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import ExpressionRefused
+from shared.workflow.decisions import ITEMS_MAX
 from shared.workflow.definition import Definition, StepSpec
 from shared.workflow.durations import seconds
-from shared.workflow.expressions import Expression, compile_expression, holes
+from shared.workflow.expressions import Expression, compile_expression, holes, is_one_expression
+from shared.workflow.input_schema import schema_faults
 from shared.workflow.kinds import Kind, kinds
+from shared.workflow.needs import circle, ordered, shown, unneeded
 
 Path = tuple[str, ...]
-PATH_STEPS_SHOWN: Final = 12
-VISITS_MAX: Final = 3_000_000
-PATTERN_CHARS_MAX: Final = 200
 _WAIT_MAX_S: Final = 366 * 86_400.0
 _RUN_MAX_S: Final = 24 * 3_600.0
 _BACKOFF_MAX_S: Final = 3_600.0
 _WAITING: Final = frozenset({"sleep", "signal", "approval", "workflow"})
 _ITEM_NAMES: Final = frozenset({"item", "index"})
+# What no allowance of an operator's opens: see shared/egress_targets.py for the whole rule.
+_NEVER_FETCHED: Final = re.compile(r"(?i)(?!https?://)|https?://(?:169\.254\.|\[fe80:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class _Check:
     known: dict[str, Kind]
     faults: list[Fault] = field(default_factory=list)
     needs: dict[str, list[str]] = field(default_factory=dict)
-    visits: int = 0
+    reads: list[tuple[Path, str, str]] = field(default_factory=list)
 
     def say(self, path: Path, rule: str, message: str) -> None:
         self.faults.append(Fault(path, rule, message))
@@ -58,17 +60,19 @@ def faults_of(definition: Definition) -> list[Fault]:
         _duration(check, ("timeout",), definition.timeout, (1.0, _WAIT_MAX_S))
     for name, step in definition.steps.items():
         check.needs[name] = _needs(check, name, step)
-    circle = _circle(check.needs)
-    if circle:
+    order = ordered(check.needs)
+    if len(order) < len(check.needs):
+        path = circle(check.needs, order)
         check.say(
-            ("steps", circle[0], "needs"),
+            ("steps", path[0], "needs"),
             "cycle",
-            f"the steps need one another in a circle: {_shown(circle)}",
+            f"the steps need one another in a circle: {shown(path)}",
         )
         return check.faults
     for name, step in definition.steps.items():
         _step(check, name, step)
     _run_expressions(check)
+    _reads(check, order)
     return check.faults
 
 
@@ -79,78 +83,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _inputs(check: _Check) -> None:
-    schema = check.definition.inputs
-    if schema is None:
-        return
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        check.say(("inputs", *map(str, error.path)), "bad_schema", error.message[:200])
-        return
-    waiting: list[tuple[Path, Any]] = [(("inputs",), schema)]
-    while waiting:
-        path, value = waiting.pop()
-        if isinstance(value, dict):
-            ref, pattern = value.get("$ref"), value.get("pattern")
-            if isinstance(ref, str) and not ref.startswith("#"):
-                check.say(
-                    (*path, "$ref"), "bad_schema", "a reference may only point into this schema"
-                )
-            if isinstance(pattern, str) and len(pattern) > PATTERN_CHARS_MAX:
-                check.say(
-                    (*path, "pattern"),
-                    "bad_schema",
-                    f"a pattern has {PATTERN_CHARS_MAX} characters at most",
-                )
-            waiting.extend(((*path, str(key)), one) for key, one in value.items())
-        elif isinstance(value, list):
-            waiting.extend(((*path, str(at)), one) for at, one in enumerate(value))
+    for path, message in schema_faults(check.definition.inputs or {}):
+        check.say(("inputs", *path), "bad_schema", message)
 
 
 def _needs(check: _Check, name: str, step: StepSpec) -> list[str]:
     wanted = [step.needs] if isinstance(step.needs, str) else step.needs
+    steps = check.definition.steps
+    known = [needed for needed in dict.fromkeys(wanted) if needed in steps]
+    if len(known) == len(wanted):
+        return known
     path = ("steps", name, "needs")
     for needed, times in Counter(wanted).items():
         if times > 1:
             check.say(path, "duplicate", f"{needed!r} stands there {times} times")
-        if needed not in check.definition.steps:
-            near = nearest(needed, check.definition.steps)
+        if needed not in steps:
+            near = nearest(needed, steps)
             check.say(path, "unknown_step", f"there is no step {needed!r}{near}")
-    return [needed for needed in dict.fromkeys(wanted) if needed in check.definition.steps]
-
-
-def _circle(needs: Mapping[str, list[str]]) -> list[str]:
-    """A circle among the needs, its first step again at the end; empty if there is none."""
-    left = {name: len(needed) for name, needed in needs.items()}
-    after: dict[str, list[str]] = {name: [] for name in needs}
-    for name, needed in needs.items():
-        for one in needed:
-            after[one].append(name)
-    ready = deque(name for name, count in left.items() if not count)
-    while ready:
-        for one in after[ready.popleft()]:
-            left[one] -= 1
-            if not left[one]:
-                ready.append(one)
-    rest = {name for name, count in left.items() if count}
-    if not rest:
-        return []
-    at = next(iter(rest))
-    seen: dict[str, int] = {}
-    path: list[str] = []
-    while at not in seen:
-        seen[at] = len(path)
-        path.append(at)
-        at = next(one for one in needs[at] if one in rest)
-    return [*path[seen[at] :], at]
-
-
-def _shown(circle: list[str]) -> str:
-    if len(circle) <= PATH_STEPS_SHOWN:
-        return " -> ".join(circle)
-    half = PATH_STEPS_SHOWN // 2
-    between = f"... {len(circle) - 2 * half} more ..."
-    return " -> ".join([*circle[:half], between, *circle[-half:]])
+    return known
 
 
 def _step(check: _Check, name: str, step: StepSpec) -> None:
@@ -169,13 +119,27 @@ def _step(check: _Check, name: str, step: StepSpec) -> None:
         _duration(check, (*path, "timeout"), step.timeout, (1.0, most))
     if step.retry is not None and step.retry.backoff is not None:
         _duration(check, (*path, "retry", "backoff"), step.retry.backoff, (0.0, _BACKOFF_MAX_S))
+    if isinstance(step.for_each, list) and len(step.for_each) > ITEMS_MAX:
+        check.say((*path, "for_each"), "too_many_items", f"at most {ITEMS_MAX:,}")
     if step.max_parallel is not None and step.for_each is None:
         check.say(
             (*path, "max_parallel"),
             "without_for_each",
             "it says how many items of a for_each run at once",
         )
+    _own_name(check, name, step)
     _expressions(check, name, step)
+
+
+def _own_name(check: _Check, name: str, step: StepSpec) -> None:
+    """The plan adds steps of its own, whose names must not be taken."""
+    steps = check.definition.steps
+    if name == "outputs" and check.definition.outputs is not None:
+        check.say(("steps", name), "bad_name", "`outputs` is the name of what the run yields")
+    if step.compensate is not None and f"undo_{name}" in steps:
+        check.say(
+            ("steps", f"undo_{name}"), "bad_name", f"so is named what compensates the step {name!r}"
+        )
 
 
 def _duration(check: _Check, path: Path, text: str | float, limits: tuple[float, float]) -> None:
@@ -195,8 +159,23 @@ def _kind(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> Non
         near = nearest(uses, check.known)
         check.say((*path, "uses"), "unknown_kind", f"no step kind is named {uses!r}{near}")
         return
-    for fault in _with_faults(kind.fields, given):
-        check.say((*path, "with", *fault.path), fault.rule, f"{uses}: {fault.message}")
+    try:
+        for fault in _with_faults(kind.fields, given):
+            check.say((*path, "with", *fault.path), fault.rule, f"{uses}: {fault.message}")
+    except ExpressionRefused:
+        return  # told with the expressions
+    _given(check, path, uses, given)
+
+
+def _given(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> None:
+    """What our own kinds could tell only when they run, though it is known now."""
+    url, waits = str(given.get("url", "")).strip(), given.get("for")
+    if uses == "http" and not url.startswith("${{") and _NEVER_FETCHED.match(url):
+        check.say((*path, "with", "url"), "bad_address", "it is no http address of a public host")
+    elif uses == "sleep" and isinstance(waits, str | int | float) and "${{" not in str(waits):
+        _duration(check, (*path, "with", "for"), waits, (0.0, _WAIT_MAX_S))
+    elif uses == "workflow" and given.get("name") == check.definition.name:
+        check.say((*path, "with", "name"), "runs_itself", "a workflow does not run itself")
 
 
 def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[Fault]:
@@ -215,12 +194,12 @@ def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[
                     "unknown_field",
                     f"there is no field {where[-1]!r}{nearest(where[-1], known)}",
                 )
-            elif not _is_open(given, where):
+            elif not _is_open(given, where, detail["type"]):
                 yield Fault(where, "wrong_type", detail["msg"][:1].lower() + detail["msg"][1:])
 
 
-def _is_open(given: Any, where: Path) -> bool:  # noqa: ANN401 - a JSON value
-    """Whether an expression stands at a path, or below it: its value comes later."""
+def _is_open(given: Any, where: Path, wrong: str) -> bool:  # noqa: ANN401 - a JSON value
+    """Whether an expression stands at a path, or below it, so that its value comes later."""
     at: Any = given
     for part in where:
         if isinstance(at, Mapping) and part in at:
@@ -229,6 +208,8 @@ def _is_open(given: Any, where: Path) -> bool:  # noqa: ANN401 - a JSON value
             at = at[int(part)]
         else:
             break
+    if isinstance(at, str) and wrong.endswith(("_type", "_parsing")):
+        return is_one_expression(at)  # with more around it, it will be a text
     return any(True for _ in holes(at))
 
 
@@ -255,7 +236,11 @@ def _expressions(check: _Check, name: str, step: StepSpec) -> None:
 
 
 def _compiled(check: _Check, path: Path, template: object, *, bare: bool) -> Iterator[Expression]:
-    texts = [template] if bare and isinstance(template, str) else list(holes(template))
+    try:
+        texts = [template] if bare and isinstance(template, str) else list(holes(template))
+    except ExpressionRefused as error:
+        check.say(path, "bad_expression", str(error).rstrip("."))
+        return
     for text in texts:
         try:
             yield compile_expression(text)
@@ -278,14 +263,10 @@ def _names(
         if step not in check.definition.steps:
             near = nearest(step, check.definition.steps)
             check.say(path, "unknown_step", f"there is no step {step!r}{near}")
-        elif of is not None and not (itself and step == of) and not _is_needed(check, of, step):
-            check.say(
-                path,
-                "not_needed",
-                f"it reads the step {step!r}, which it does not need: add it to `needs`",
-            )
-        else:
-            _output(check, path, found, step)
+            continue
+        if of is not None and not (itself and step == of):
+            check.reads.append((path, of, step))
+        _output(check, path, found, step)
     schema = check.definition.inputs
     if (
         schema
@@ -310,20 +291,15 @@ def _output(check: _Check, path: Path, found: Expression, step: str) -> None:
         )
 
 
-def _is_needed(check: _Check, name: str, wanted: str) -> bool:
-    """Whether a step needs another, directly or through others."""
-    seen, waiting = {name}, deque(check.needs[name])
-    if wanted in check.needs[name]:
-        return True
-    while waiting and check.visits < VISITS_MAX:
-        at = waiting.popleft()
-        check.visits += 1
-        if at == wanted:
-            return True
-        if at not in seen:
-            seen.add(at)
-            waiting.extend(check.needs[at])
-    return False
+def _reads(check: _Check, order: Sequence[str]) -> None:
+    wrong = unneeded(check.needs, order, ((of, step) for _, of, step in check.reads))
+    for path, of, step in check.reads:
+        if (of, step) in wrong:
+            check.say(
+                path,
+                "not_needed",
+                f"it reads the step {step!r}, which it does not need: add it to `needs`",
+            )
 
 
 def _run_expressions(check: _Check) -> None:

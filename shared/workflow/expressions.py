@@ -11,7 +11,7 @@ from typing import Any, Final
 import cel
 
 from shared.errors import ExpressionFailed, ExpressionRefused
-from shared.workflow.anatomy import NAMES, Anatomy, Path, anatomy
+from shared.workflow.anatomy import Anatomy, Path, anatomy
 from shared.workflow.costs import CHUNK_ITEMS, is_dear, refuse_dear
 from shared.workflow.lexing import CHARS_MAX, Word, spans, words
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import DefinitionRefused
 from shared.workflow.definition import Definition, StepSpec
 from shared.workflow.expressions import compile_expression, references
+from shared.workflow.needs import ordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class Plan:
 def compile_plan(definition: Definition) -> Plan:
     """Compile a definition that has been checked."""
     needs = {name: _needs(step) for name, step in definition.steps.items()}
-    order = _topological(needs)
+    order = ordered(needs)
+    if len(order) < len(needs):
+        raise DefinitionRefused("The steps need one another in a circle.")
     position = {name: at for at, name in enumerate(order)}
     dependents: dict[str, list[int]] = {name: [] for name in order}
     for name in order:
@@ -46,19 +48,14 @@ def compile_plan(definition: Definition) -> Plan:
     if definition.outputs is not None:
         for name in sinks:
             dependents[name].append(len(order))
-    nodes = []
-    for name in order:
-        step = definition.steps[name]
-        nodes.append(
-            _node(
-                position[name],
-                name,
-                step,
-                len(needs[name]),
-                tuple(sorted(dependents[name])),
-                position,
-            )
-        )
+    said = json.loads(definition.model_dump_json(by_alias=True, exclude_none=True))
+    # Before the nodes are made, for they take the steps of `said` over.
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    nodes = [
+        _node(name, definition.steps[name], said["steps"][name], dependents[name], position)
+        for name in order
+    ]
     if definition.outputs is not None:
         spec = {"with": {"value": definition.outputs}}
         reads = tuple(sorted(position[name] for name in references(definition.outputs)))
@@ -71,52 +68,39 @@ def compile_plan(definition: Definition) -> Plan:
             nodes.append(
                 Node(len(nodes), f"undo_{name}", undo.uses, spec, 0, (), reads, position[name])
             )
-    canonical = definition.model_dump_json(by_alias=True, exclude_none=True)
-    text = json.dumps(json.loads(canonical), sort_keys=True, separators=(",", ":"))
-    return Plan(hashlib.sha256(text.encode()).hexdigest(), tuple(nodes))
+    return Plan(digest, tuple(nodes))
 
 
 def _needs(step: StepSpec) -> list[str]:
     return [step.needs] if isinstance(step.needs, str) else list(step.needs)
 
 
-def _topological(needs: dict[str, list[str]]) -> list[str]:
-    left = {name: len(needed) for name, needed in needs.items()}
-    after: dict[str, list[str]] = {name: [] for name in needs}
-    for name, needed in needs.items():
-        for one in needed:
-            after[one].append(name)
-    ready = deque(name for name, count in left.items() if not count)
-    order = []
-    while ready:
-        name = ready.popleft()
-        order.append(name)
-        for one in after[name]:
-            left[one] -= 1
-            if not left[one]:
-                ready.append(one)
-    if len(order) < len(needs):
-        raise DefinitionRefused("The steps need one another in a circle.")
-    return order
-
-
 def _node(
-    at: int,
     name: str,
     step: StepSpec,
-    needs: int,
-    dependents: tuple[int, ...],
+    spec: dict[str, Any],
+    dependents: list[int],
     position: dict[str, int],
 ) -> Node:
-    spec = step.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"needs"})
+    needs = spec.pop("needs", [])
     uses = step.uses or ("signal" if step.wait_for is not None else "sleep")
     if step.wait_for is not None:
         spec["with"] = {"name": spec.pop("wait_for")}
     if step.sleep is not None:
         spec["with"] = {"for": spec.pop("sleep")}
-    named = set(references(spec))
-    for plain in ("if", "for_each", "concurrency"):
-        if isinstance(spec.get(plain), str) and "${{" not in spec[plain]:
-            named |= compile_expression(spec[plain]).steps if plain != "concurrency" else set()
+    # What undoes a step has a node, and reads, of its own.
+    named = set(references({field: said for field, said in spec.items() if field != "compensate"}))
+    for bare in ("if", "for_each"):
+        if isinstance(spec.get(bare), str):
+            named |= compile_expression(spec[bare]).steps
     reads = tuple(sorted(position[one] for one in named if one in position))
-    return Node(at, name, uses, spec, needs, dependents, reads, None)
+    return Node(
+        position=position[name],
+        name=name,
+        uses=uses,
+        spec=spec,
+        needs=1 if isinstance(needs, str) else len(needs),
+        dependents=tuple(sorted(dependents)),
+        reads=reads,
+        compensates=None,
+    )

@@ -1,8 +1,8 @@
 """Read a definition from YAML or JSON; all its faults are told at once, with their places."""
 
-import json
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import yaml
@@ -13,35 +13,15 @@ from shared.errors import DefinitionRefused
 from shared.workflow import checks
 from shared.workflow.checks import Fault, Path, nearest
 from shared.workflow.definition import Definition, StepSpec
+from shared.workflow.loading import DEPTH_MAX, Unreadable, loaded
 
 BYTES_MAX: Final = 10_000_000
 VALUES_MAX: Final = 3_000_000
-DEPTH_MAX: Final = 40
-# Of brackets in the text, those within texts too, before it is parsed.
-NESTING_MAX: Final = 500
 FAULTS_MAX: Final = 20
 # A definition this large is told its faults by step alone: finding lines would take longer.
 PLACED_BYTES_MAX: Final = 2_000_000
-_BRACKETS: Final = re.compile(r"[\[\]{}]")
-_DASHES: Final = re.compile(r"(?:[-?:][ \t]+){50}")
+_UNKEPT: Final = re.compile(r"[\x00\ud800-\udfff]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML without what definitions have no use for: names that come twice, tags, timestamps."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose names are texts and come once."""
-        made = super().construct_mapping(node, deep=deep)
-        if len(made) < len(node.value):
-            raise yaml.constructor.ConstructorError(None, None, _twice(node), node.start_mark)
-        return made
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def read(text: str, *, source: str = "workflow") -> Definition:
@@ -58,7 +38,8 @@ def read(text: str, *, source: str = "workflow") -> Definition:
     definition, faults = _checked(value)
     if definition is None or faults:
         places = _places(text) if len(text) <= PLACED_BYTES_MAX else None
-        lines = [_line(fault, source, places) for fault in faults[:FAULTS_MAX]]
+        placed = sorted(faults, key=lambda fault: _place(places, fault.path))
+        lines = [_line(fault, source, places) for fault in placed[:FAULTS_MAX]]
         more = len(faults) - FAULTS_MAX
         raise DefinitionRefused("\n".join([*lines, *([f"and {more} more"] if more > 0 else [])]))
     return definition
@@ -87,87 +68,62 @@ def _parsed(text: str, source: str) -> object:
         raise DefinitionRefused(
             f"{source}:{line}: control_character: U+{ord(found[0]):04X} has no place here."
         )
-    _refuse_nesting(text, source)
     try:
-        value = _json(text) if text.lstrip().startswith("{") else yaml.load(text, _Loader)  # noqa: S506 - a safe loader's child
-    except yaml.YAMLError as error:
-        raise DefinitionRefused(f"{source}{_yaml_fault(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise DefinitionRefused(f"{source}: syntax: {error}.") from None
+        value = loaded(text)
+    except Unreadable as error:
+        at = f":{error.line}:{error.column}" if error.line else ""
+        raise DefinitionRefused(f"{source}{at}: {error.rule}: {error}.") from None
     _refuse_unwieldy(value, source)
     return value
 
 
-def _refuse_nesting(text: str, source: str) -> None:
-    """Refuse nesting that would overflow the stack of the YAML reader, which is written in C."""
-    depth = deepest = 0
-    for found in _BRACKETS.finditer(text):
-        depth += 1 if found[0] in "[{" else -1
-        deepest = max(deepest, depth)
-    indent = max((len(line) - len(line.lstrip(" ")) for line in text.splitlines()), default=0)
-    if deepest > NESTING_MAX or indent > 2 * NESTING_MAX or _DASHES.search(text):
-        raise DefinitionRefused(f"{source}: too_deep: values nest {DEPTH_MAX} deep at most.")
-
-
-def _json(text: str) -> object:
-    try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        try:
-            return yaml.load(text, _Loader)  # noqa: S506 - YAML in flow style begins so too
-        except yaml.YAMLError:
-            raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} comes twice")
-    return made
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _twice(node: yaml.MappingNode) -> str:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            return f"the name {key.value!r} comes twice"
-        seen.add(key.value)
-    return "a name comes twice"
-
-
-def _yaml_fault(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error)
-    return (
-        f": syntax: {what}."
-        if mark is None
-        else f":{mark.line + 1}:{mark.column + 1}: syntax: {what}."
-    )
-
-
 def _refuse_unwieldy(value: object, source: str) -> None:
-    """Refuse what nests too deep, or grows by aliases beyond measure, before anything recurses."""
-    waiting: list[tuple[object, int]] = [(value, 0)]
-    count = 0
-    while waiting:
-        one, depth = waiting.pop()
-        count += 1
+    """Refuse what nests too deep, grows by aliases beyond measure, or cannot be kept as JSON."""
+    level, depth, count = [value], 0, 0
+    while level:
         if depth > DEPTH_MAX:
             raise DefinitionRefused(f"{source}: too_deep: values nest {DEPTH_MAX} deep at most.")
+        count += len(level)
         if count > VALUES_MAX:
             raise DefinitionRefused(f"{source}: too_large: at most {VALUES_MAX:,} values.")
-        inner: Iterable[object] = ()
-        if isinstance(one, dict):
-            inner = one.values()
-        elif isinstance(one, list):
-            inner = one
-        waiting.extend((each, depth + 1) for each in inner)
+        level, depth = _below(level, source), depth + 1
+
+
+def _below(level: list[object], source: str) -> list[object]:
+    """The values inside those of a level, which is looked over on the way."""
+    inner: list[object] = []
+    for one in level:
+        if type(one) is str:
+            if not one.isprintable():
+                _refuse_text(one, source)
+        elif type(one) is dict:
+            for name in one:
+                if type(name) is not str:
+                    raise DefinitionRefused(f"{source}: bad_name: {name!r} is no text.")
+                if not name.isprintable():
+                    _refuse_text(name, source)
+            inner.extend(one.values())
+            if len(inner) > VALUES_MAX:
+                break
+        elif type(one) is list:
+            inner.extend(one)
+            if len(inner) > VALUES_MAX:
+                break
+        elif type(one) is float:
+            if not math.isfinite(one):
+                raise DefinitionRefused(f"{source}: syntax: {one} is no JSON number.")
+        elif not (one is None or type(one) is int or type(one) is bool):
+            raise DefinitionRefused(f"{source}: syntax: a {type(one).__name__} is no JSON value.")
+    return inner
+
+
+def _refuse_text(text: str, source: str) -> None:
+    # Escapes make what the file itself may not hold; Postgres keeps no NUL in JSON.
+    found = _UNKEPT.search(text)
+    if found is not None:
+        raise DefinitionRefused(
+            f"{source}: control_character: U+{ord(found[0]):04X} has no place here."
+        )
 
 
 def _checked(value: object) -> tuple[Definition | None, list[Fault]]:
@@ -208,6 +164,11 @@ def _line(fault: Fault, source: str, places: yaml.Node | None) -> str:
     at = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
     named = f"{where}: " if where else ""
     return f"{source}{at}: {fault.rule}: {named}{fault.message}."
+
+
+def _place(places: yaml.Node | None, path: Path) -> tuple[int, int]:
+    mark = _mark(places, path)
+    return (0, 0) if mark is None else (mark.line, mark.column)
 
 
 def _mark(node: yaml.Node | None, path: Sequence[str] | Path) -> yaml.Mark | None:
