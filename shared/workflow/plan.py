@@ -8,6 +8,7 @@ from typing import Any
 from shared.errors import DefinitionRefused
 from shared.workflow.definition import Definition, StepSpec
 from shared.workflow.expressions import compile_expression, references
+from shared.workflow.loading import collected_later
 from shared.workflow.needs import ordered
 
 
@@ -35,6 +36,11 @@ class Plan:
 
 def compile_plan(definition: Definition) -> Plan:
     """Compile a definition that has been checked."""
+    with collected_later():
+        return _compiled(definition)
+
+
+def _compiled(definition: Definition) -> Plan:
     needs = {name: _needs(step) for name, step in definition.steps.items()}
     order = ordered(needs)
     if len(order) < len(needs):

@@ -13,7 +13,7 @@ from shared.errors import DefinitionRefused
 from shared.workflow import checks
 from shared.workflow.checks import Fault, Path, nearest
 from shared.workflow.definition import Definition, StepSpec
-from shared.workflow.loading import DEPTH_MAX, Unreadable, loaded
+from shared.workflow.loading import DEPTH_MAX, Unreadable, collected_later, loaded
 
 BYTES_MAX: Final = 10_000_000
 VALUES_MAX: Final = 3_000_000
@@ -34,8 +34,8 @@ def read(text: str, *, source: str = "workflow") -> Definition:
     Raises:
         DefinitionRefused: One line a fault, at most 20: `source:line:column: rule: what is wrong`.
     """
-    value = _parsed(text, source)
-    definition, faults = _checked(value)
+    with collected_later():
+        definition, faults = _checked(_parsed(text, source))
     if definition is None or faults:
         places = _places(text) if len(text) <= PLACED_BYTES_MAX else None
         placed = sorted(faults, key=lambda fault: _place(places, fault.path))
@@ -51,8 +51,9 @@ def of_json(value: object, *, source: str = "workflow") -> Definition:
     Raises:
         DefinitionRefused: One line a fault, with its path.
     """
-    _refuse_unwieldy(value, source)
-    definition, faults = _checked(value)
+    with collected_later():
+        _refuse_unwieldy(value, source)
+        definition, faults = _checked(value)
     if definition is None or faults:
         lines = [_line(fault, source, None) for fault in faults[:FAULTS_MAX]]
         raise DefinitionRefused("\n".join(lines))
@@ -98,22 +99,14 @@ def _below(level: list[object], source: str) -> list[object]:
                 _refuse_text(one, source)
         elif type(one) is dict:
             for name in one:
-                if type(name) is not str:
-                    raise DefinitionRefused(f"{source}: bad_name: {name!r} is no text.")
-                if not name.isprintable():
-                    _refuse_text(name, source)
+                _refuse_name(name, source)
             inner.extend(one.values())
-            if len(inner) > VALUES_MAX:
-                break
         elif type(one) is list:
             inner.extend(one)
-            if len(inner) > VALUES_MAX:
-                break
-        elif type(one) is float:
-            if not math.isfinite(one):
-                raise DefinitionRefused(f"{source}: syntax: {one} is no JSON number.")
-        elif not (one is None or type(one) is int or type(one) is bool):
-            raise DefinitionRefused(f"{source}: syntax: a {type(one).__name__} is no JSON value.")
+        else:
+            _refuse_other(one, source)
+        if len(inner) > VALUES_MAX:
+            break
     return inner
 
 
@@ -124,6 +117,20 @@ def _refuse_text(text: str, source: str) -> None:
         raise DefinitionRefused(
             f"{source}: control_character: U+{ord(found[0]):04X} has no place here."
         )
+
+
+def _refuse_name(name: object, source: str) -> None:
+    if type(name) is not str:
+        raise DefinitionRefused(f"{source}: bad_name: {name!r} is no text.")
+    if not name.isprintable():
+        _refuse_text(name, source)
+
+
+def _refuse_other(one: object, source: str) -> None:
+    if isinstance(one, float) and not math.isfinite(one):
+        raise DefinitionRefused(f"{source}: syntax: {one} is no JSON number.")
+    if not (one is None or isinstance(one, bool | int | float)):
+        raise DefinitionRefused(f"{source}: syntax: a {type(one).__name__} is no JSON value.")
 
 
 def _checked(value: object) -> tuple[Definition | None, list[Fault]]:
