@@ -164,12 +164,16 @@ class Citation(BaseModel):
 
     chunk_id: Annotated[ChunkId, Field(alias="chunkId")]
     document_id: Annotated[DocumentId, Field(alias="documentId")]
-    start: int
-    end: int
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=0)]
 
 
 class RecordMessage(Contract):
-    """Record an answer, and the question before it, with what it rests on."""
+    """Record an answer, and the question before it, with what it rests on.
+
+    Without `conversation_id` a conversation begins: of `user_id`, or of the tenant's first user.
+    Without `tokens_in` and `tokens_out`, those of the question and the answer are counted.
+    """
 
     actor_name: ClassVar[str] = "record_message"
     queue_name: ClassVar[str] = "scoring"
@@ -180,6 +184,8 @@ class RecordMessage(Contract):
     user_id: UserId | None = None
     citations: Annotated[list[Citation], Field(max_length=100)] = []
     cost_usd: Annotated[str, Field(pattern=r"^\d{1,12}(\.\d{1,8})?$")] = "0"
+    tokens_in: Annotated[int | None, Field(ge=0)] = None
+    tokens_out: Annotated[int | None, Field(ge=0)] = None
 
 
 class ScoreQuality(Contract):
@@ -209,13 +215,19 @@ class PlanReindex(Contract):
 
 
 class VerifyReindex(Contract):
-    """Check that every chunk has its vector of a model, and that search finds neighbours by it."""
+    """Check that every chunk has its vector of a model, and that search finds by it.
+
+    `found_loss_max` is how much smaller the share of sampled chunks that their own words find may
+    be than by the model `against`; without that, than 1.
+    """
 
     actor_name: ClassVar[str] = "verify_reindex"
     queue_name: ClassVar[str] = "embedding"
     time_limit_s: ClassVar[int] = 600
     model: Text
     recall_min: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
+    against: Text | None = None
+    found_loss_max: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
 
 
 class FlipModel(Contract):

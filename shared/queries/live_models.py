@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pgvector import Vector
 
 from shared.db import Connection
+from shared.ids import ChunkId
 
 SELECT_LIVE: Final = """
     SELECT "model" FROM "LiveModel" WHERE "tenantId" = current_setting('app.tenant_id')
@@ -31,18 +32,20 @@ def flip(conn: Connection, model: str) -> None:
 
 
 SELECT_SAMPLE: Final = """
-    SELECT v."chunkId", v."embedding"::vector(1536) FROM "ChunkVector" v
-    WHERE v."tenantId" = current_setting('app.tenant_id') AND v."model" = %(model)s
-    ORDER BY md5(v."chunkId") LIMIT %(limit)s
+    SELECT c."id", left(c."content", %(chars)s) FROM (
+        SELECT v."chunkId" FROM "ChunkVector" v
+        WHERE v."tenantId" = current_setting('app.tenant_id') AND v."model" = %(model)s
+        ORDER BY md5(v."chunkId") LIMIT %(limit)s
+    ) s
+    JOIN "DocumentChunk" c ON c."id" = s."chunkId"
 """
 
 
 def select_sample(
-    conn: Connection, model: str, *, limit: int
-) -> list[tuple[str, NDArray[np.float32]]]:
-    """Some of the tenant's chunks, always the same ones, and their vectors, (1536,) float32."""
-    rows = conn.execute(SELECT_SAMPLE, {"model": model, "limit": limit})
-    return [(row[0], np.asarray(row[1].to_numpy(), dtype=np.float32)) for row in rows]
+    conn: Connection, model: str, *, limit: int, chars: int
+) -> list[tuple[ChunkId, str]]:
+    """Some of the tenant's chunks, always the same ones, and how their texts begin."""
+    return conn.execute(SELECT_SAMPLE, {"model": model, "limit": limit, "chars": chars}).fetchall()
 
 
 SELECT_NEAREST: Final = """

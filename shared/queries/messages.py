@@ -6,11 +6,13 @@ from typing import Final
 from shared.db import Connection
 from shared.ids import ChunkId, MessageId, UserId
 
-# A conversation that is named must be there; without one, a new one of the user, or of the tenant's
-# first user, begins.
+# A conversation that is named must be there, and be that of the user, if one is named too; without
+# one, a new one of the user, or of the tenant's first user, begins.
 OPEN_CONVERSATION: Final = """
     WITH given AS (
-        SELECT c."id" FROM "Conversation" c WHERE c."id" = %(conversation_id)s::text
+        SELECT c."id" FROM "Conversation" c
+        WHERE c."id" = %(conversation_id)s::text
+          AND (%(user_id)s::text IS NULL OR c."userId" = %(user_id)s::text)
     ), whose AS (
         SELECT u."id" FROM "User" u
         WHERE %(conversation_id)s::text IS NULL
@@ -46,16 +48,19 @@ class NewMessage:
     cost_usd: str | None
 
 
+# One transaction has one now(): the answer comes a millisecond later, as the platform sorts by it.
 INSERT_MESSAGE: Final = """
     WITH moved AS (
         UPDATE "Conversation" c SET "updatedAt" = now() AT TIME ZONE 'UTC'
         WHERE c."id" = %(conversation_id)s
     )
     INSERT INTO "Message" ("conversationId", "role", "content", "modelId", "tokensIn", "tokensOut",
-                           "cost")
+                           "cost", "createdAt")
     VALUES (%(conversation_id)s, %(role)s::"MessageRole", %(content)s,
             (SELECT m."id" FROM "AIModel" m WHERE m."slug" = %(model)s::text), %(tokens_in)s,
-            %(tokens_out)s, %(cost_usd)s::numeric)
+            %(tokens_out)s, %(cost_usd)s::numeric,
+            now() AT TIME ZONE 'UTC'
+                + CASE %(role)s WHEN 'ASSISTANT' THEN interval '1 ms' ELSE interval '0' END)
     RETURNING "id"
 """
 

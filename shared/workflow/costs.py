@@ -41,23 +41,27 @@ def refuse_dear(made: Anatomy, scope: Mapping[str, Any]) -> None:
         ExpressionFailed: Lists are too long for its macros, or texts for its copies.
     """
     sizes = {path: _size(_value(scope, path)) for path, _ in made.paths}
-    inside = max((size.longest_inside for size in sizes.values()), default=0)
-    length = sum(sizes[path].longest for path, _ in made.paths) + made.bound_uses * inside
-    length = max(1, length + made.words // 2)  # a list may also be written out
-    depth = max(made.builds, default=0)
+    written = made.words // 2  # items of a list that is written out
+    inside = made.bound_uses * max((size.longest_inside for size in sizes.values()), default=0)
+    # What a macro goes over, and what one inside of another does: lists may be put together.
+    lengths = (
+        written + inside + sum(sizes[path].longest for path, _ in made.paths),
+        written + inside + sum(sizes[path].longest for path, around in made.paths if around),
+    )
+    rounds = (1, lengths[0], lengths[0] * lengths[1])
+    weight = sum(sizes[path].weight * rounds[around] for path, around in made.paths)
+    deepest = max(made.builds, default=0)
     total = sum(size.weight for size in sizes.values())
-    weight = sum(sizes[path].weight * length**around for path, around in made.paths)
-    weight += made.bound_uses * total * length ** max(0, depth - 1)
-    units, rounds = 0, 1
-    for level in range(1, depth + 1):
-        at_once = CHUNK_ITEMS if level == 1 and made.chunk is not None else length
-        step = STEP_UNITS + made.words + (at_once if made.builds[level] else 0)
-        units += rounds * length * step
-        rounds *= length
+    weight += made.bound_uses * total * (lengths[1] if deepest > 1 else 1)
+    units = 0
+    for level in range(deepest):
+        at_once = CHUNK_ITEMS if level == 0 and made.chunk is not None else lengths[level]
+        copied = at_once if made.builds[level + 1] else 0
+        units += rounds[level + 1] * (STEP_UNITS + made.words + copied)
     if units > UNITS_MAX or weight > WEIGHT_MAX:
         raise ExpressionFailed(
-            f"it would go over lists of {length:,} items in all, which is too much at once; "
-            "let a step with for_each do it"
+            f"it would go over lists of about {lengths[0]:,} items in all, which is too much at "
+            "once; let a step with for_each do it"
         )
 
 
@@ -72,16 +76,17 @@ def _value(scope: Mapping[str, Any], path: Path) -> object:
 
 def _size(value: object) -> _Size:
     size = _Size()
-    waiting: list[tuple[object, int]] = [(value, 0)]
+    waiting: list[tuple[object, bool]] = [(value, False)]
     while waiting and size.weight <= WEIGHT_MAX:
-        one, depth = waiting.pop()
+        one, in_list = waiting.pop()
         size.weight += VALUE_WEIGHT
         if isinstance(one, str):
             size.weight += len(one)
         elif isinstance(one, list | Mapping):
             size.longest = max(size.longest, len(one))
-            if depth:
+            if in_list:
                 size.longest_inside = max(size.longest_inside, len(one))
+            is_list = isinstance(one, list)
             each = one if isinstance(one, list) else one.values()
-            waiting.extend((inner, depth + 1) for inner in each)
+            waiting.extend([(inner, in_list or is_list) for inner in each])
     return size

@@ -11,7 +11,7 @@ from typing import Any, Final
 import cel
 
 from shared.errors import ExpressionFailed, ExpressionRefused
-from shared.workflow.anatomy import Anatomy, Path, anatomy
+from shared.workflow.anatomy import NAMES, Anatomy, Path, anatomy
 from shared.workflow.costs import CHUNK_ITEMS, is_dear, refuse_dear
 from shared.workflow.lexing import CHARS_MAX, Word, spans, words
 
@@ -122,6 +122,9 @@ def compile_expression(text: str) -> Expression:
     bare = _bare(text)
     if len(bare) > CHARS_MAX:
         raise ExpressionRefused(f"An expression has {CHARS_MAX:,} characters at most.")
+    plain = _plain_path(bare)
+    if plain is not None:
+        return plain
     try:
         found = words(bare)
         made = anatomy(found)
@@ -138,24 +141,52 @@ def compile_expression(text: str) -> Expression:
     names = frozenset(path[0] for path in paths)
     if unseen := sorted(set(program.variables()) - names - made.bound):
         raise ExpressionRefused(f"`{_cut(bare)}` names {unseen[0]!r} in a way not known here.")
-    outputs: dict[str, frozenset[str]] = {}
-    for path in paths:
-        if path[0] == "steps" and path[2:3] == ("output",) and len(path) > 3:  # noqa: PLR2004
-            outputs[path[1]] = outputs.get(path[1], frozenset()) | {path[3]}
     return Expression(
         text=bare,
         names=names,
         steps=frozenset(path[1] for path in paths if path[0] == "steps"),
         inputs=frozenset(path[1] for path in paths if path[0] == "inputs" and len(path) > 1),
-        outputs=outputs,
+        outputs=_outputs(paths),
         may_be_bool=_may_be_bool(found, functions, made),
-        _path=tuple(bare.split(".")) if _PATH.match(bare) and names else (),
+        _path=(),
         _program=program,
         _in_parts=_parts(bare, made),
         _wanted=_wanted(paths),
         _anatomy=made,
         _is_dear=is_dear(made),
     )
+
+
+def _plain_path(bare: str) -> Expression | None:
+    """`steps.a.output` and the like need no library: they are most, and looked up at once."""
+    path = tuple(bare.split("."))
+    if path[0] not in NAMES or _PATH.match(bare) is None:
+        return None
+    if path == ("steps",):
+        raise ExpressionRefused("A step is named as steps.NAME.")
+    return Expression(
+        text=bare,
+        names=frozenset(path[:1]),
+        steps=frozenset(path[1:2]) if path[0] == "steps" else frozenset(),
+        inputs=frozenset(path[1:2]) if path[0] == "inputs" else frozenset(),
+        outputs=_outputs([path]),
+        may_be_bool=True,
+        _path=path,
+        _program=None,
+        _in_parts=None,
+        _wanted={},
+        _anatomy=Anatomy(),
+        _is_dear=False,
+    )
+
+
+def _outputs(paths: list[Path]) -> dict[str, frozenset[str]]:
+    """By step, what is read right below its output."""
+    outputs: dict[str, frozenset[str]] = {}
+    for path in paths:
+        if path[0] == "steps" and path[2:3] == ("output",):
+            outputs[path[1]] = outputs.get(path[1], frozenset()) | frozenset(path[3:4])
+    return outputs
 
 
 def references(template: object) -> frozenset[str]:

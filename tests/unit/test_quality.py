@@ -22,7 +22,11 @@ def test_an_answer_that_its_passage_holds_beats_one_that_it_does_not():
 
 
 def test_a_refusal_is_known_in_both_languages():
-    for text in ("I cannot answer this.", "Verilen belgelerde buna bir yanıt yok."):
+    for text in (
+        "I cannot answer this.",
+        "I can’t help.",
+        "Verilen belgelerde buna bir yanıt yok.",
+    ):
         assert estimate(text, question="", passages=[]).is_refusal
 
 

@@ -5,9 +5,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shared import db, providers, quantization
 from shared.contracts import (
     EmbedChunks,
@@ -20,7 +17,7 @@ from shared.contracts import (
 )
 from shared.db import Connection
 from shared.errors import StepFailed, VectorsMissing
-from shared.ids import TenantId
+from shared.ids import ChunkId, TenantId
 from shared.live import live_model
 from shared.outbox import Lease, effect, effects, publish, publish_many
 from shared.queries import embeddings, live_models, outbox, retrieval
@@ -31,7 +28,7 @@ from workers.domain import embedding
 MISSING_MAX = 10_000
 FOLLOW_MAX = 1_000
 # The check of a new model: so many chunks ask for their neighbours, as search would.
-SAMPLE, NEIGHBOURS, SCANNED = 50, 10, 800
+SAMPLE, SAMPLE_CHARS, NEIGHBOURS, SCANNED = 50, 400, 10, 800
 Job = TypeVar("Job", EmbedChunks, EmbedMessages)
 
 
@@ -89,22 +86,26 @@ def plan_reindex(job: PlanReindex, lease: Lease) -> None:
 
 @actor(VerifyReindex)
 def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
-    """Refuse a model that lacks vectors, or by which search does not find what is nearest."""
+    """Refuse a model that lacks vectors, or by which search does not find what it should."""
     with db.transaction(lease.tenant_id) as conn:
-        missing = embeddings.select_missing(conn, job.model, limit=1)
-        sample = live_models.select_sample(conn, job.model, limit=SAMPLE)
-        recalls = [_recall(conn, lease.tenant_id, job.model, vector) for _, vector in sample]
-    if missing:
-        raise VectorsMissing(
-            f"The chunk {missing[0][1]} has no vector of {job.model} yet: run this again, a run "
-            f"embeds {MISSING_MAX:,} chunks at most."
-        )
-    mean = sum(recalls) / len(recalls) if recalls else 1.0
-    if mean < job.recall_min:
-        raise StepFailed(f"Recall by {job.model} is {mean:.3f}, below {job.recall_min}.")
+        late = _missing(conn, job.model)
+        # They came in since the backfill. Asked for once, and whether or not this attempt fails.
+        publish_many(conn, late, keys=[f"{lease.job_id}/{one.key()}" for one in late])
+        sample = live_models.select_sample(conn, job.model, limit=SAMPLE, chars=SAMPLE_CHARS)
+    if late:
+        chunks = sum(len(one.chunk_ids) for one in late)
+        raise VectorsMissing(f"{chunks} chunks have no vector of {job.model} yet; asked for.")
+    found, recall = _retrieved(lease.tenant_id, job.model, sample)
+    wanted = 1.0
+    if job.against is not None and job.against != job.model:
+        wanted, _ = _retrieved(lease.tenant_id, job.against, sample)
+    if reasons := embedding.faults(
+        found, wanted, recall, loss_max=job.found_loss_max, recall_min=job.recall_min
+    ):
+        raise StepFailed(f"{job.model} is not good enough: {'; '.join(reasons)}.")
+    outcome = {"recall": recall, "found": found, "foundBefore": wanted, "sampled": len(sample)}
     with effect(lease) as conn:
-        outcome = json.dumps({"recall": round(mean, 4), "sampled": len(recalls)})
-        outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
+        outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome))
 
 
 @actor(FlipModel)
@@ -147,14 +148,25 @@ def _ask(conn: Connection, lease: Lease, jobs: Sequence[EmbedChunks]) -> None:
     publish_many(conn, jobs, keys=[f"{lease.job_id}/{number}" for number in range(len(jobs))])
 
 
-def _recall(
-    conn: Connection, tenant_id: TenantId, model: str, vector: NDArray[np.float32]
-) -> float:
-    bits = quantization.bits(vector[None])[0]
-    asked = Question(words=[], language="en", model=model, vector=vector, bits=bits)
-    near = retrieval.select_nearest(conn, tenant_id, asked, scanned=SCANNED, hits_max=NEIGHBOURS)
-    exact = live_models.select_nearest(conn, model, vector, limit=NEIGHBOURS)
-    return embedding.recall([one.chunk_id for one in near], exact)
+def _retrieved(
+    tenant_id: TenantId, model: str, sample: Sequence[tuple[ChunkId, str]]
+) -> tuple[float, float]:
+    """Ask by the words of chunks. Returns the share that was found, and recall against exact."""
+    embedder = providers.embedder_for(model)
+    vectors = [embedder.embed_query(text) for _, text in sample]
+    near, exact = [], []
+    with db.transaction(tenant_id) as conn:
+        for vector in vectors:
+            bits = quantization.bits(vector[None])[0]
+            asked = Question(words=[], language="en", model=model, vector=vector, bits=bits)
+            hits = retrieval.select_nearest(
+                conn, tenant_id, asked, scanned=SCANNED, hits_max=NEIGHBOURS
+            )
+            near.append([one.chunk_id for one in hits])
+            exact.append(live_models.select_nearest(conn, model, vector, limit=NEIGHBOURS))
+    found = [float(chunk_id in hits) for (chunk_id, _), hits in zip(sample, near, strict=True)]
+    recalls = [embedding.recall(*pair) for pair in zip(near, exact, strict=True)]
+    return embedding.mean(found), embedding.mean(recalls)
 
 
 def _by_model(jobs: Sequence[tuple[Job, Lease]]) -> list[tuple[str, list[tuple[Job, Lease]]]]:

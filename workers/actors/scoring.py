@@ -17,26 +17,28 @@ from workers.domain import quality
 @actor(RecordMessage)
 def record_message(job: RecordMessage, lease: Lease) -> None:
     """Record an answer, and the question before it, with its provenance: one transaction."""
-    counted = tokens.count_many([job.question, job.content])
+    counted_in, counted_out = tokens.count_many([job.question, job.content])
+    tokens_in = counted_in if job.tokens_in is None else job.tokens_in
+    tokens_out = counted_out if job.tokens_out is None else job.tokens_out
     with effect(lease) as conn:
         conversation_id = messages.open_conversation(
             conn, job.conversation_id, job.user_id, job.question or job.content
         )
         if conversation_id is None:
             raise PermanentError(
-                "There is neither that conversation nor a user to begin one for: name one of the "
-                "tenant's users, or make one with `ailydian user create`."
+                "There is neither that conversation of that user nor a user to begin one for: name "
+                "one of the tenant's users, or make one with `ailydian user create`."
             )
         if job.question:
-            asked = NewMessage(conversation_id, "USER", job.question, None, counted[0], None, None)
+            asked = NewMessage(conversation_id, "USER", job.question, None, counted_in, None, None)
             messages.insert_message(conn, asked)
         answer = NewMessage(
             conversation_id,
             role="ASSISTANT",
             content=job.content,
             model=job.model,
-            tokens_in=counted[0],
-            tokens_out=counted[1],
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
             cost_usd=job.cost_usd,
         )
         message_id = messages.insert_message(conn, answer)
@@ -51,8 +53,8 @@ def record_message(job: RecordMessage, lease: Lease) -> None:
             "messageId": message_id,
             "conversationId": conversation_id,
             "provenanceId": messages.insert_provenance(conn, provenance),
-            "tokensIn": counted[0],
-            "tokensOut": counted[1],
+            "tokensIn": tokens_in,
+            "tokensOut": tokens_out,
             "costUsd": job.cost_usd,
         }
         outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome))

@@ -43,3 +43,28 @@ def checked(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.float32]:
 def recall(found: Sequence[str], exact: Sequence[str]) -> float:
     """Share of the exact neighbours that were found, in [0, 1]; 1 where there are none."""
     return len(set(found) & set(exact)) / len(exact) if exact else 1.0
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of shares, rounded to four places; 1 where there are none."""
+    return round(sum(values) / len(values), 4) if values else 1.0
+
+
+def faults(
+    found: float, wanted: float, recall: float, *, loss_max: float, recall_min: float
+) -> list[str]:
+    """Why a model must not become the live one; none where it may.
+
+    Args:
+        found: Share of sampled chunks that their own words find among the first, in [0, 1].
+        wanted: The same by the model that is live.
+        recall: Mean share of the exact neighbours that search finds, in [0, 1].
+        loss_max: How much smaller `found` may be than `wanted`.
+        recall_min: How small `recall` may be.
+    """
+    reasons = []
+    if found < wanted - loss_max:
+        reasons.append(f"{found:.0%} of the sampled chunks are found, {wanted:.0%} were")
+    if recall < recall_min:
+        reasons.append(f"its recall is {recall:.3f}, below {recall_min}")
+    return reasons

@@ -17,17 +17,17 @@ FLAG_AT: Final = 0.5
 BLOCK_AT: Final = 0.9
 WINDOW_CHARS: Final = 20_000
 WINDOW_OVERLAP: Final = 200
-_CARD_DIGITS: Final = range(13, 20)
-_TCKN_DIGITS: Final = 11
-
 _FOLD: Final = str.maketrans(
     {"İ": "i", "I": "ı", "0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "@": "a", "$": "s"}
 )
-_ASCII: Final = str.maketrans("ıçğöşü", "icgosu")
+_ASCII: Final = str.maketrans("ıçğöşüâîû", "icgosuaiu")
+# What a reader does not see, or sees on the letter before: it hides nothing from the rules.
+_UNSEEN: Final = re.compile("[\u0300-\u036f\u00ad\u200b-\u200f\u2060\ufeff]")
 
-# (category, score, pattern over the folded text); a score is how sure the rule is.
+# (category, score, pattern over the folded text); a score is how sure the rule is. A space stands
+# for any white space.
 _PHRASES: Final[tuple[tuple[str, float, re.Pattern[str]], ...]] = tuple(
-    (category, score, re.compile(pattern))
+    (category, score, re.compile(pattern.replace(" ", r"\s{1,20}")))
     for category, score, pattern in (
         (
             "prompt_injection",
@@ -51,8 +51,37 @@ _SECRETS: Final = re.compile(
     r"\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|\bghp_[A-Za-z0-9]{36}\b"
 )
-_DIGITS: Final = re.compile(r"(?<!\d)\d(?:[ -]?\d){10,18}(?!\d)")
-_IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
+_TCKN: Final = re.compile(r"(?<![0-9])[1-9][0-9]{10}(?![0-9])")
+_CARD: Final = re.compile(
+    r"(?<![0-9])(?:[0-9]{13,19}|[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{4}"
+    r"|3[47][0-9]{2}([ -])[0-9]{6}\2[0-9]{5})(?![0-9])"
+)
+# Visa, Mastercard, American Express, Troy, and those that begin with 6. Without its issuer every
+# tenth long number would pass for a card.
+_ISSUED: Final = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|9792\d{12}|6\d{15}"
+)
+# Source: the IBAN registry of ISO 13616. A length per country tells where a number ends.
+_IBAN_LENGTHS: Final = {
+    country: length
+    for length, countries in (
+        (15, "NO"),
+        (16, "BE"),
+        (18, "DK FI NL"),
+        (19, "SI"),
+        (20, "AT EE LT LU"),
+        (21, "CH HR LV"),
+        (22, "BG DE GB IE"),
+        (24, "CZ ES RO SE SK"),
+        (25, "PT"),
+        (26, "TR"),
+        (27, "FR GR IT"),
+        (28, "AZ CY HU PL"),
+        (31, "MT"),
+    )
+    for country in countries.split()
+}
+_IBAN: Final = re.compile(rf"\b(?:{'|'.join(_IBAN_LENGTHS)})[0-9]{{2}}(?: ?[A-Z0-9]){{11,30}}")
 _MAIL: Final = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _PHONE: Final = re.compile(r"(?<!\d)(?:\+90|0)[ ]?\(?5\d{2}\)?[ -]?\d{3}[ -]?\d{2}[ -]?\d{2}(?!\d)")
 
@@ -98,42 +127,59 @@ def folded(text: str) -> str:
 
 
 def _found(text: str) -> Iterator[tuple[str, float, int, int]]:
+    if not _UNSEEN.search(text):
+        yield from _seen(text)
+        return
+    places = [at for at, sign in enumerate(text) if not _UNSEEN.match(sign)]
+    for category, score, begin, end in _seen(_UNSEEN.sub("", text)):
+        yield category, score, places[begin], places[end - 1] + 1
+
+
+def _seen(text: str) -> Iterator[tuple[str, float, int, int]]:
     plain = folded(text)
     for category, score, pattern in _PHRASES:
         yield from ((category, score, one.start(), one.end()) for one in pattern.finditer(plain))
     yield from (("secret", 0.95, one.start(), one.end()) for one in _SECRETS.finditer(text))
-    checked: tuple[tuple[re.Pattern[str], float, Callable[[str], bool]], ...] = (
-        (_DIGITS, 0.85, _is_number_of_a_person),
-        (_IBAN, 0.85, _is_iban),
-        (_MAIL, 0.6, bool),
-        (_PHONE, 0.6, bool),
+    checked: tuple[tuple[re.Pattern[str], float, Callable[[str], int]], ...] = (
+        (_TCKN, 0.85, _tckn),
+        (_CARD, 0.85, _card),
+        (_IBAN, 0.85, _iban),
+        (_MAIL, 0.6, len),
+        (_PHONE, 0.6, len),
     )
-    for pattern, score, holds in checked:
+    for pattern, score, measure in checked:
         for one in pattern.finditer(text):
-            if holds(one[0]):
-                yield "pii", score, one.start(), one.end()
+            if length := measure(one[0]):
+                yield "pii", score, one.start(), one.start() + length
 
 
-def _is_number_of_a_person(text: str) -> bool:
-    digits = [int(sign) for sign in text if sign.isdigit()]
-    return _is_tckn(digits) or (len(digits) in _CARD_DIGITS and _is_luhn(digits))
+# Each tells how many characters of what its pattern found are the number: 0 for none of them.
 
 
-def _is_tckn(digits: list[int]) -> bool:
+def _tckn(text: str) -> int:
     """A Turkish identity number. Source: the check digits of the Nüfus register, Law 5490."""
-    if len(digits) != _TCKN_DIGITS or digits[0] == 0:
-        return False
+    digits = [int(sign) for sign in text]
     tenth = (7 * sum(digits[0:9:2]) - sum(digits[1:8:2])) % 10
-    return digits[9] == tenth and digits[10] == sum(digits[:10]) % 10
+    holds = digits[9] == tenth and digits[10] == sum(digits[:10]) % 10
+    return len(text) if holds else 0
 
 
-def _is_luhn(digits: list[int]) -> bool:
+def _card(text: str) -> int:
     """A card's number. Source: ISO/IEC 7812-1, annex B."""
+    bare = re.sub("[ -]", "", text)
+    digits = [int(sign) for sign in bare]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    holds = (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 and _ISSUED.fullmatch(bare)
+    return len(text) if holds else 0
 
 
-def _is_iban(text: str) -> bool:
-    """An account's number. Source: ISO 13616, modulus 97."""
-    bare = text.replace(" ", "")
-    return int("".join(str(int(sign, 36)) for sign in bare[4:] + bare[:4])) % 97 == 1
+def _iban(text: str) -> int:
+    """An account's number; words in capitals may follow it. Source: ISO 13616, modulus 97."""
+    places = [at for at, sign in enumerate(text) if sign != " "]
+    length = _IBAN_LENGTHS[text[:2]]
+    if len(places) < length:
+        return 0
+    end = places[length - 1] + 1
+    bare = text[:end].replace(" ", "")
+    remainder = int("".join(str(int(sign, 36)) for sign in bare[4:] + bare[:4])) % 97
+    return end if remainder == 1 and not text[end : end + 1].strip() else 0

@@ -10,7 +10,7 @@ REFUSAL_FACTOR: Final = 0.4
 SUPPORTED_AT: Final = 0.6
 _SENTENCE: Final = re.compile(r"[^.!?\n]+")
 _WORD: Final = re.compile(r"\w{3,}")
-_FOLD: Final = str.maketrans("İIıçğöşü", "iiicgosu")
+_FOLD: Final = str.maketrans("İIıçğöşü’", "iiicgosu'")
 _REFUSALS: Final = re.compile(
     r"\b(i cannot|i can't|i am unable|as an ai|no answer)\b|yanit yok|cevap veremem|yardimci olamam"
 )
