@@ -51,7 +51,7 @@ def refuse_dear(made: Anatomy, scope: Mapping[str, Any]) -> None:
     rounds = (1, lengths[0], lengths[0] * lengths[1])
     weight = sum(sizes[path].weight * rounds[around] for path, around in made.paths)
     deepest = max(made.builds, default=0)
-    total = sum(size.weight for size in sizes.values())
+    total = sum(sizes[path].weight for path, _ in made.paths)
     weight += made.bound_uses * total * (lengths[1] if deepest > 1 else 1)
     units = 0
     for level in range(deepest):

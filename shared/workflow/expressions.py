@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 import cel
@@ -299,7 +300,9 @@ def _may_be_bool(found: list[Word], functions: frozenset[str], made: Anatomy) ->
     if functions:
         return not functions <= _NO_BOOL
     first, last = found[0], found[-1]
-    return not (first.sort in ("number", "text") or first.text == "null" or last.text in ("]", "}"))
+    return not (
+        first.sort in ("number", "text") or first.text in ("null", "-") or last.text in ("]", "}")
+    )
 
 
 def _wanted(paths: list[Path]) -> dict[str, Any]:
@@ -342,10 +345,15 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a JSON value
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        return {_key(name): _plain(one) for name, one in value.items()}
+        # The library's maps have no order, which would make another text each time.
+        return {name: _plain(one) for name, one in _in_order(value)}
     if isinstance(value, list):
         return [_plain(one) for one in value]
     raise ExpressionFailed(f"it yields a {type(value).__name__}, which is no JSON value")
+
+
+def _in_order(value: Mapping[Any, Any]) -> list[tuple[str, Any]]:
+    return sorted(((_key(name), one) for name, one in value.items()), key=itemgetter(0))
 
 
 def _key(name: object) -> str:

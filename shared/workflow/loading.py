@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-DEPTH_MAX: Final = 36  # 32 of them below `with`
+DEPTH_MAX: Final = 35  # 32 of them below `with`
 _SPECIAL: Final = frozenset("-+.0123456789~nNtTfF")
 _CONSTANTS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),

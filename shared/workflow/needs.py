@@ -1,12 +1,13 @@
 """The order that needs ask for, circles among them, and who comes before whom: no recursion."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final
 
 PATH_STEPS_SHOWN: Final = 12
 # Ancestors are sets of bits; that many at once keep 100,000 steps within some 60 MB.
 _BITS: Final = 4_096
+_STARTS_MAX: Final = 200
 
 Needs = Mapping[str, Sequence[str]]
 
@@ -33,7 +34,7 @@ def ordered(needs: Needs) -> list[str]:
 def circle(needs: Needs, order: Sequence[str]) -> list[str]:
     """A circle among the steps that `order` lacks, its first step again at the end, or nothing.
 
-    It is the shortest through one of its steps: what a person must look at.
+    It is the shortest, or among many steps the shortest through one of them.
     """
     rest = needs.keys() - set(order)
     if not rest:
@@ -43,14 +44,21 @@ def circle(needs: Needs, order: Sequence[str]) -> list[str]:
     while at not in seen:  # whoever needs something in `rest` for ever, comes round
         seen.add(at)
         at = next(one for one in needs[at] if one in rest)
+    starts = sorted(rest) if len(rest) <= _STARTS_MAX else [at]
+    return min(filter(None, (_circle_through(needs, rest, one) for one in starts)), key=len)
+
+
+def _circle_through(needs: Needs, rest: Set[str], at: str) -> list[str]:
     came: dict[str, str] = {}
     waiting = deque([at])
-    while at not in came:
+    while waiting and at not in came:
         here = waiting.popleft()
         for one in needs[here]:
             if one in rest and one not in came:
                 came[one] = here
                 waiting.append(one)
+    if at not in came:
+        return []
     path = [at]
     while len(path) == 1 or path[-1] != at:
         path.append(came[path[-1]])
