@@ -2908,10 +2908,13 @@ DECLARE
     fired INTEGER := 0;
 BEGIN
     FOR due IN
-        DELETE FROM public."WorkflowWait" w USING (
-            SELECT x."id" FROM public."WorkflowWait" x WHERE x."dueAt" <= now()
-            ORDER BY x."dueAt" LIMIT most FOR UPDATE SKIP LOCKED) x
-        WHERE w."id" = x."id" RETURNING w."id", w."runId", w."what", w."name"
+        WITH fired AS (
+            DELETE FROM public."WorkflowWait" w USING (
+                SELECT x."id" FROM public."WorkflowWait" x WHERE x."dueAt" <= now()
+                ORDER BY x."dueAt" LIMIT most FOR UPDATE SKIP LOCKED) x
+            WHERE w."id" = x."id" RETURNING w."id", w."runId", w."what", w."name", w."dueAt"
+        )
+        SELECT f."id", f."runId", f."what", f."name" FROM fired f ORDER BY f."dueAt", f."id"
     LOOP
         fired := fired + 1;
         IF due."what" = 'timer' THEN
@@ -3102,10 +3105,13 @@ DECLARE
     jobs TEXT[];
 BEGIN
     PERFORM public.ailydian_lock_run(run_id, false, 'running', 'paused');
-    SELECT s."id", s."state", s."jobId", s."position", s."itemIndex" INTO step
+    SELECT s."id", s."state", s."jobId", s."position", s."itemIndex", s."openNeeds" INTO step
     FROM public."WorkflowStep" s WHERE s."runId" = run_id AND s."stepName" = step_name;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'run_refused: the run % has no step %', run_id, step_name
+            USING ERRCODE = 'AL008';
+    ELSIF step."openNeeds" > 0 THEN  -- otherwise the run might end while what it needs still runs
+        RAISE EXCEPTION 'run_refused: what the step % needs is not over yet: skip that', step_name
             USING ERRCODE = 'AL008';
     END IF;
     PERFORM FROM public."WorkflowStep" s WHERE s."id" = step."id"

@@ -35,7 +35,7 @@ def take_back(
 
     A job that was being done counts the crash as an attempt; the third crash makes it a dead
     letter, `poison`. That its process had to be killed, for it ignored its time limit, is a crash
-    as well. After its second a job is done alone, where it takes no neighbour with it. A job that
+    as well: such a job is done alone from then on, where it takes no neighbour with it. A job that
     was only held goes back as if nothing had happened.
 
     Args:

@@ -18,8 +18,8 @@ from shared.ids import JobId
 from shared.outbox import Lease
 
 SLOTS = 256
-SUSPECT_CRASHES = 2
-ALONE_WAIT_S = 10.0
+# For how long a job waits to be alone, by the crashes that its attempts have ended in.
+ALONE_WAIT_S = (0.0, 2.0, 10.0)
 _SLOT = struct.Struct("<d64s")
 SLOTS_BYTES = SLOTS * _SLOT.size
 
@@ -97,15 +97,16 @@ class Holding:
 
     @contextmanager
     def doing(self, leases: Sequence[Lease], *, limit_s: float) -> Iterator[None]:
-        """Do these jobs: visible to the supervisor, and alone if one has crashed two processes.
+        """Do these jobs: visible to the supervisor, and alone if one has crashed a process before.
 
-        A job whose attempts ended in crashes twice is suspect: while it runs, nothing else does,
-        so the third crash, which buries, is counted against it and not against its neighbours.
-        One crash alone says little, for whoever killed the worker may not have been the job. Beside
-        jobs that take long a suspect waits `ALONE_WAIT_S` at most.
+        A job whose attempt ended in a crash is suspect: while it runs, nothing else does, so a
+        second crash is counted against it and not against its neighbours. Beside jobs that take
+        long it waits `ALONE_WAIT_S` at most, by its crashes: who killed the worker may not have
+        been the job.
         """
-        alone = any(lease.crashes >= SUSPECT_CRASHES for lease in leases)
-        self._enter(alone)
+        crashes = max((lease.crashes for lease in leases), default=0)
+        alone_s = ALONE_WAIT_S[min(crashes, len(ALONE_WAIT_S) - 1)]
+        self._enter(alone_s)
         deadline = time.monotonic() + limit_s
         taken: list[int] = []
         with self._lock:
@@ -125,7 +126,7 @@ class Holding:
                     self._slots.clear(slot)
                 self._free.extend(taken)
                 self._done += len(leases)
-            self._leave(alone)
+            self._leave(alone_s > 0)
 
     def moved(self, lease: Lease, fence: int, *, limit_s: float) -> None:
         """Note that a job went on under a new fence, and with a time limit of its own."""
@@ -166,17 +167,17 @@ class Holding:
                 raise_thread_exception(ident, Overdue)
         return len(late)
 
-    def _enter(self, alone: bool) -> None:
+    def _enter(self, alone_s: float) -> None:
         with self._turn:
-            self._waiting_alone += alone
-            if alone:
-                self._turn.wait_for(lambda: not self._alone and not self._together, ALONE_WAIT_S)
+            if alone_s:
+                self._waiting_alone += 1
+                self._turn.wait_for(lambda: not self._alone and not self._together, alone_s)
                 self._turn.wait_for(lambda: not self._alone)
+                self._waiting_alone -= 1
+                self._alone = True
             else:
                 self._turn.wait_for(lambda: not self._alone and not self._waiting_alone)
-            self._waiting_alone -= alone
-            self._alone = alone
-            self._together += not alone
+                self._together += 1
 
     def _leave(self, alone: bool) -> None:
         with self._turn:

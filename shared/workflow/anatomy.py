@@ -103,7 +103,7 @@ def _name(made: Anatomy, brackets: list[str | None], words: Sequence[Word], at: 
     if name in _CONSTANTS:
         return
     if name in brackets:
-        made.bound_uses += 1
+        made.bound_uses += _variable(words, at - 1) is None  # else it is named here, not read
     elif name in NAMES:
         path = (name, *_members(words, at + 1))
         if name == "steps" and len(path) < _SHORTEST_STEP:

@@ -48,6 +48,8 @@ def refuse_dear(made: Anatomy, scope: Mapping[str, Any]) -> None:
         written + inside + sum(sizes[path].longest for path, _ in made.paths),
         written + inside + sum(sizes[path].longest for path, around in made.paths if around),
     )
+    if made.chunk is not None:  # one macro around all, over this list and no other
+        lengths = (max(1, sizes[made.chunk[0]].longest), lengths[1])
     rounds = (1, lengths[0], lengths[0] * lengths[1])
     weight = sum(sizes[path].weight * rounds[around] for path, around in made.paths)
     deepest = max(made.builds, default=0)

@@ -181,7 +181,8 @@ class Play:
     def _take(self, flow: Flow, at: At, attempt: int) -> None:
         node, run, scope = flow.script.nodes[at[0]], flow.run, flow.scope(at)
         if at[1] < 0 and node.spec.get("for_each") is not None:
-            if run.all_needs_skipped(at):
+            # An `if` of a mapped step is asked of each item; that it has one lets it begin at all.
+            if run.all_needs_skipped(at) and node.spec.get("if") is None:
                 self._settle(flow, at, "skipped")
             else:
                 parallel = node.spec.get("max_parallel") or PARALLEL_DEFAULT

@@ -4,10 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import jsonschema
 import psycopg
 from psycopg.pq import TransactionStatus
 
@@ -21,6 +19,7 @@ from shared.queries.workflows import NewNode, NewRun, NewVersion, VersionRow
 from shared.workflow.definition import Definition
 from shared.workflow.durations import seconds
 from shared.workflow.expressions import compile_expression, references, render
+from shared.workflow.input_schema import input_faults
 from shared.workflow.plan import Node, Plan, compile_plan
 from shared.workflow.reading import of_json
 
@@ -168,17 +167,9 @@ def _checked_input(found: VersionRow, given: Mapping[str, Any]) -> str:
     if "\\u0000" in text:
         raise PayloadRefused("The input holds NUL, which Postgres cannot store.")
     schema = found.definition.get("inputs")
-    if schema is not None:
-        faults = list(_validator(json.dumps(schema, sort_keys=True)).iter_errors(given))
-        if faults:
-            told = "; ".join(f"{fault.json_path}: {fault.message[:200]}" for fault in faults[:5])
-            raise PayloadRefused(f"The input does not fit: {told}.")
+    if schema is not None and (faults := input_faults(schema, given)):
+        raise PayloadRefused(f"The input does not fit: {'; '.join(faults)}.")
     return text
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads(schema))
 
 
 def _slot(found: VersionRow, given: Mapping[str, Any]) -> tuple[str | None, str]:

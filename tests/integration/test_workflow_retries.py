@@ -197,7 +197,7 @@ def test_nobody_approves_by_a_signal(tenant):
 
 def test_an_act_that_is_done_is_refused_the_second_time(tenant):
     run_id, _ = start(tenant, chain(3))
-    for verb, arguments in (("pause", ()), ("resume", ()), ("skip", ("s1",)), ("cancel", ())):
+    for verb, arguments in (("pause", ()), ("resume", ()), ("skip", ("s0",)), ("cancel", ())):
         act(tenant, verb, run_id, *arguments)
         with pytest.raises(RunRefused):
             act(tenant, verb, run_id, *arguments)

@@ -45,7 +45,7 @@ def test_every_kind_that_a_definition_may_use_has_a_function():
     missing = [name for name in kinds() if not callable(lookup(name))]
 
     assert missing == []
-    assert kinds().keys() >= CONTRACTS.keys()
+    assert kinds().keys() >= CONTRACTS.keys() - {"run_step"}  # what moves runs is no step of one
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest():
