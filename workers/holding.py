@@ -19,7 +19,9 @@ from shared.outbox import Lease
 
 SLOTS = 256
 # For how long a job waits to be alone, by the crashes that its attempts have ended in.
-ALONE_WAIT_S = (0.0, 2.0, 10.0)
+ALONE_WAIT_S = (0.0, 2.0, 5.0)
+# For how long others wait for one that is alone.
+BESIDE_WAIT_S = 5.0
 _SLOT = struct.Struct("<d64s")
 SLOTS_BYTES = SLOTS * _SLOT.size
 
@@ -78,7 +80,7 @@ class Holding:
         self._turn = threading.Condition()
         self._together = 0
         self._waiting_alone = 0
-        self._alone = False
+        self._alone = 0
 
     def take(self, leases: Sequence[Lease]) -> None:
         """Note leases that were just claimed."""
@@ -172,17 +174,20 @@ class Holding:
             if alone_s:
                 self._waiting_alone += 1
                 self._turn.wait_for(lambda: not self._alone and not self._together, alone_s)
-                self._turn.wait_for(lambda: not self._alone)
+                self._turn.wait_for(lambda: not self._alone, alone_s)
                 self._waiting_alone -= 1
-                self._alone = True
+                self._alone += 1
             else:
-                self._turn.wait_for(lambda: not self._alone and not self._waiting_alone)
+                # A suspect that takes long does not hold up what others wait for.
+                self._turn.wait_for(
+                    lambda: not self._alone and not self._waiting_alone, BESIDE_WAIT_S
+                )
                 self._together += 1
 
     def _leave(self, alone: bool) -> None:
         with self._turn:
             if alone:
-                self._alone = False
+                self._alone -= 1
             else:
                 self._together -= 1
             if alone or not self._together:
