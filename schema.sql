@@ -10,7 +10,7 @@
 -- Chapters: 0 the ground   1 people and tenants   2 models and routing   3 conversations
 --           4 documents and vectors   5 audit, keys, trust, privacy   6 money
 --           7 workflows, incidents, replicated state, changes   8 the job ledger
---           9 the workflow engine
+--           9 the workflow engine   10 judgement
 
 SET client_min_messages = warning;
 SET search_path = public, pg_temp;
@@ -120,6 +120,16 @@ BEGIN
     IF to_regclass(format('public.%I', index_name)) IS NULL THEN
         EXECUTE format('CREATE INDEX %I ON public.%I (%s)', index_name, of_table,
                        (SELECT string_agg(quote_ident(c), ', ') FROM unnest(of_columns) c));
+    END IF;
+END $$;
+
+-- A column that came later, in a new database and in one of before.
+CREATE OR REPLACE PROCEDURE ailydian_build_column(of_table text, called text, definition text)
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = format('public.%I', of_table)::regclass
+                   AND attname = called AND NOT attisdropped) THEN
+        EXECUTE format('ALTER TABLE public.%I ADD COLUMN %I %s', of_table, called, definition);
     END IF;
 END $$;
 
@@ -652,7 +662,7 @@ CALL ailydian_build_index('TrainingExample', 'rating');
 CALL ailydian_build_index('TrainingExample', 'source');
 CALL ailydian_build_index('TrainingExample', 'tenantId');
 
-CALL ailydian_build_touch('Conversation');
+CALL ailydian_build_touch('Conversation', ' OF "id", "userId", "title", "createdAt", "updatedAt", "tenantId"');
 CALL ailydian_build_child('Conversation', 'userId', 'User');
 CALL ailydian_build_child('Message', 'conversationId', 'Conversation');
 CALL ailydian_build_child('ConversationMetadata', 'conversationId', 'Conversation');
@@ -3683,6 +3693,709 @@ CALL ailydian_build_grant('WorkflowWait', 'ailydian_relay', 'SELECT');
 
 
 -- ============================================================================================
+-- Chapter 10: judgement
+--
+-- What is decided about messages, people, models and answers, beside the platform's tables of the
+-- chapters above: the columns that are ours in them, and our own tables. Three rules hold for all.
+-- A score is computed from rows that are kept, so that it can be computed again: trust from
+-- "TrustEvent", a bandit's arms from "ArmReward", a calibration from pairs of scores. What may come
+-- twice, late or in another order is keyed by the fact it is about, and the last word about a fact
+-- replaces the one before it. And what was withdrawn (an appeal granted, a document changed, a
+-- rating taken back) is undone by the same statement that would have done it.
+-- ============================================================================================
+
+-- What is ours in the platform's tables; in a new database and in an old one.
+CALL ailydian_build_column('Conversation', 'analysis', 'INTEGER NOT NULL DEFAULT 0');
+CALL ailydian_build_column('ConversationMetadata', 'messages', 'INTEGER');
+CALL ailydian_build_column('ConversationMetadata', 'language', 'TEXT');
+CALL ailydian_build_column('ConversationMetadata', 'analysedAt', 'TIMESTAMPTZ');
+CALL ailydian_build_column('ModerationResult', 'userId', 'TEXT');
+CALL ailydian_build_column('ModerationResult', 'engine', 'TEXT');
+CALL ailydian_build_column('ModerationResult', 'contentSha256', 'TEXT');
+CALL ailydian_build_column('ModerationResult', 'policyVersion', 'INTEGER');
+CALL ailydian_build_column('ModerationResult', 'superseded', 'BOOLEAN NOT NULL DEFAULT false');
+CALL ailydian_build_column('Message', 'intent', 'TEXT');
+CALL ailydian_build_column('MessageEmbedding', 'bits', 'bit(1536)');
+CALL ailydian_build_column('Provenance', 'questionId', 'TEXT');
+CALL ailydian_build_column('Provenance', 'questionSha256', 'TEXT');
+CALL ailydian_build_column('Provenance', 'inputs', 'JSONB');
+CALL ailydian_build_column('Provenance', 'keyId', 'TEXT');
+CALL ailydian_build_column('ExplainabilityLog', 'subject', 'TEXT');
+CALL ailydian_build_column('ExplainabilityLog', 'subjectId', 'TEXT');
+CALL ailydian_build_column('TrainingExample', 'messageId', 'TEXT');
+CALL ailydian_build_column('TrainingExample', 'rejectedId', 'TEXT');
+CALL ailydian_build_column('TrainingExample', 'userId', 'TEXT');
+CALL ailydian_build_column('TrainingExample', 'rejected', 'TEXT');
+CALL ailydian_build_column('TrainingExample', 'digest', 'TEXT');
+CALL ailydian_build_column('TrainingExample', 'withdrawnAt', 'TIMESTAMPTZ');
+CALL ailydian_build_column('RoutingScore', 'factors', 'JSONB');
+CALL ailydian_build_column('AIModel', 'calls', 'BIGINT NOT NULL DEFAULT 0');
+CALL ailydian_build_column('AIModel', 'latencyEwmaMs', 'DOUBLE PRECISION');
+CALL ailydian_build_column('SemanticCache', 'scope', 'TEXT');
+CALL ailydian_build_column('SemanticCache', 'guard', 'TEXT');
+CALL ailydian_build_column('SemanticCache', 'question', 'TEXT');
+CALL ailydian_build_column('SemanticCache', 'citations', 'JSONB');
+CALL ailydian_build_column('SemanticCache', 'costUsd', 'NUMERIC(20, 8)');
+CALL ailydian_build_column('SemanticCache', 'bits', 'bit(1536)');
+CALL ailydian_build_column('Incident', 'cause', 'TEXT');
+CALL ailydian_build_column('Incident', 'escalations', 'INTEGER NOT NULL DEFAULT 0');
+CALL ailydian_build_column('Incident', 'lastSeenAt', 'TIMESTAMPTZ');
+
+CALL ailydian_build_index('ModerationResult', 'tenantId', 'contentId');
+CALL ailydian_build_index('MessageEmbedding', 'tenantId', 'model');
+CALL ailydian_build_index('ExplainabilityLog', 'subjectId');
+CALL ailydian_build_index('Provenance', 'tenantId', 'questionSha256');
+CALL ailydian_build_index('TrainingExample', 'messageId');
+CALL ailydian_build_index('TrainingExample', 'rejectedId');
+DO $$
+BEGIN
+    IF to_regclass('public."TrainingExample_digest_key"') IS NULL THEN
+        CREATE UNIQUE INDEX "TrainingExample_digest_key" ON "TrainingExample" ("tenantId", "digest");
+        -- One open incident a cause; those of no tenant are the system's.
+        CREATE UNIQUE INDEX "Incident_cause_key" ON "Incident" (coalesce("tenantId", ''), "cause")
+            WHERE "cause" IS NOT NULL AND "status" IN ('OPEN', 'INVESTIGATING');
+        CREATE INDEX "QualityScore_rated_idx" ON "QualityScore" ("tenantId")
+            WHERE "actualScore" IS NOT NULL;
+    END IF;
+END $$;
+
+-- moderation
+
+CREATE TABLE IF NOT EXISTS "ModerationPolicy" (
+    "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "version"   INTEGER NOT NULL CHECK ("version" > 0),
+    "policy"    JSONB NOT NULL,
+    "createdBy" TEXT NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "version")
+);
+
+CREATE TABLE IF NOT EXISTS "ModerationAppeal" (
+    "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "id"        TEXT NOT NULL DEFAULT ailydian_new_id(),
+    "resultId"  TEXT NOT NULL,
+    "reason"    TEXT NOT NULL,
+    "state"     TEXT NOT NULL DEFAULT 'open',
+    "openedBy"  TEXT NOT NULL,
+    "openedAt"  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "decidedBy" TEXT,
+    "decidedAt" TIMESTAMPTZ,
+    PRIMARY KEY ("tenantId", "id"),
+    UNIQUE ("tenantId", "resultId"),
+    CONSTRAINT "ModerationAppeal_state_check" CHECK ("state" IN ('open', 'granted', 'rejected')),
+    CONSTRAINT "ModerationAppeal_decided_check"
+        CHECK (("state" = 'open') = ("decidedAt" IS NULL AND "decidedBy" IS NULL))
+);
+
+-- trust
+
+CREATE TABLE IF NOT EXISTS "TrustEvent" (
+    "tenantId"   TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "userId"     TEXT NOT NULL,
+    "kind"       TEXT NOT NULL,
+    "sourceId"   TEXT NOT NULL,
+    "value"      DOUBLE PRECISION NOT NULL,
+    "occurredAt" TIMESTAMPTZ NOT NULL,
+    -- Of two words about one fact the one with the greater revision holds, in whatever order they
+    -- come.
+    "revision"   TIMESTAMPTZ NOT NULL,
+    "withdrawn"  BOOLEAN NOT NULL DEFAULT false,
+    PRIMARY KEY ("tenantId", "userId", "kind", "sourceId")
+);
+
+-- Note events and compute the trust of those they are about at an instant: with no events, that of
+-- `people`. The factors are rows of workers/domain/trust.py, in columns; "age" is the one without
+-- events. A person's lock comes first, in the order of the ids, so that workers wait for each other
+-- and each sees all that was noted before. Numbers are summed in one order: the same events give
+-- the same score to the last bit.
+CREATE OR REPLACE FUNCTION ailydian_update_trust(
+    people TEXT[], kinds TEXT[], sources TEXT[], "values" DOUBLE PRECISION[],
+    occurred TIMESTAMPTZ[], revisions TIMESTAMPTZ[], withdrawals BOOLEAN[],
+    factors TEXT[], weights DOUBLE PRECISION[], half_lives_s DOUBLE PRECISION[],
+    lows DOUBLE PRECISION[], highs DOUBLE PRECISION[], base DOUBLE PRECISION,
+    instant TIMESTAMPTZ
+) RETURNS TABLE ("userId" TEXT, "score" DOUBLE PRECISION) LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    tenant TEXT := current_setting('app.tenant_id');
+    concerned TEXT[] := ARRAY(SELECT DISTINCT p FROM unnest(people) p ORDER BY p);
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('trust' || chr(1) || tenant || chr(1) || p, 0))
+    FROM unnest(concerned) p;
+    INSERT INTO "TrustEvent" AS e ("tenantId", "userId", "kind", "sourceId", "value", "occurredAt",
+                                   "revision", "withdrawn")
+    SELECT DISTINCT ON (n."userId", n."kind", n."sourceId") tenant, n.*
+    FROM unnest(people, kinds, sources, "values", occurred, revisions, withdrawals)
+         AS n ("userId", "kind", "sourceId", "value", "occurredAt", "revision", "withdrawn")
+    WHERE n."kind" IS NOT NULL
+    ORDER BY n."userId", n."kind", n."sourceId", n."revision" DESC, n."withdrawn" DESC,
+             n."value" DESC, n."occurredAt" DESC
+    ON CONFLICT ("tenantId", "userId", "kind", "sourceId") DO UPDATE
+    SET "value" = excluded."value", "occurredAt" = excluded."occurredAt",
+        "revision" = excluded."revision", "withdrawn" = excluded."withdrawn"
+    WHERE (excluded."revision", excluded."withdrawn", excluded."value", excluded."occurredAt")
+        > (e."revision", e."withdrawn", e."value", e."occurredAt");
+    RETURN QUERY
+    WITH factor AS MATERIALIZED (
+        SELECT f.* FROM unnest(factors, weights, half_lives_s, lows, highs) WITH ORDINALITY
+             AS f ("kind", "weight", "halfLifeS", "low", "high", "at")
+    ), part AS (
+        SELECT p AS "userId", f."kind", f."at",
+               round(greatest(f."low", least(f."high", CASE f."kind" WHEN 'age'
+                   THEN f."weight" * (1 - power(2.0::float8, -coalesce(u."ageS", 0) / f."halfLifeS"))
+                   ELSE f."weight" * coalesce(s."total", 0) END))::numeric, 12)::float8 AS "part",
+               coalesce(s."events", 0) AS "events"
+        FROM unnest(concerned) p CROSS JOIN factor f
+        LEFT JOIN LATERAL (
+            SELECT greatest(extract(epoch FROM instant - u."createdAt" AT TIME ZONE 'UTC'), 0)::float8
+                   AS "ageS"
+            FROM "User" u WHERE u."id" = p
+        ) u ON f."kind" = 'age'
+        LEFT JOIN LATERAL (
+            SELECT sum(e."value" * power(2.0::float8, -greatest(
+                       extract(epoch FROM instant - e."occurredAt"), 0)::float8 / f."halfLifeS")
+                       ORDER BY e."sourceId" COLLATE "C") AS "total", count(*) AS "events"
+            FROM "TrustEvent" e
+            WHERE e."tenantId" = tenant AND e."userId" = p AND e."kind" = f."kind"
+              AND NOT e."withdrawn"
+        ) s ON f."kind" <> 'age'
+    ), whole AS (
+        SELECT p."userId", base + sum(p."part" ORDER BY p."at") AS "score",
+               jsonb_object_agg(p."kind", p."part") || jsonb_build_object('base', base) AS "factors"
+        FROM part p GROUP BY p."userId"
+    )
+    INSERT INTO "TrustScore" AS t ("userId", "score", "factors", "tenantId")
+    SELECT w."userId", w."score", w."factors", tenant FROM whole w ORDER BY w."userId"
+    ON CONFLICT ("userId") DO UPDATE
+    SET "score" = excluded."score", "factors" = excluded."factors"
+    RETURNING t."userId", t."score";
+END $$;
+
+-- quality, bandit, routing
+
+CREATE TABLE IF NOT EXISTS "QualityCalibration" (
+    "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "version"   INTEGER NOT NULL CHECK ("version" > 0),
+    "method"    TEXT NOT NULL CHECK ("method" IN ('identity', 'platt', 'isotonic')),
+    "curve"     JSONB NOT NULL,
+    "pairs"     INTEGER NOT NULL CHECK ("pairs" >= 0),
+    "errorRaw"  DOUBLE PRECISION NOT NULL,
+    "error"     DOUBLE PRECISION NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "version")
+);
+
+CREATE TABLE IF NOT EXISTS "TenantArm" (
+    "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "modelId"   TEXT NOT NULL,
+    "intent"    TEXT NOT NULL,
+    "alpha"     DOUBLE PRECISION NOT NULL CHECK ("alpha" >= 0),
+    "beta"      DOUBLE PRECISION NOT NULL CHECK ("beta" >= 0),
+    "pulls"     BIGINT NOT NULL DEFAULT 0,
+    "rewards"   DOUBLE PRECISION NOT NULL DEFAULT 0,
+    "updatedAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "modelId", "intent")
+) WITH (fillfactor = 70);
+
+-- One reward a message: a later or repeated word about it moves the arm by the difference.
+CREATE TABLE IF NOT EXISTS "ArmReward" (
+    "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "messageId" TEXT NOT NULL,
+    "modelId"   TEXT NOT NULL,
+    "intent"    TEXT NOT NULL,
+    "reward"    DOUBLE PRECISION NOT NULL,
+    "weight"    DOUBLE PRECISION NOT NULL DEFAULT 1,
+    "rewardedAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "messageId"),
+    CONSTRAINT "ArmReward_reward_check" CHECK ("reward" BETWEEN 0 AND 1),
+    CONSTRAINT "ArmReward_weight_check" CHECK ("weight" BETWEEN 0 AND 1)
+);
+
+CREATE TABLE IF NOT EXISTS "ProviderHealth" (
+    "providerId" TEXT PRIMARY KEY REFERENCES "AIProvider" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "state"      TEXT NOT NULL DEFAULT 'closed',
+    "failures"   INTEGER NOT NULL DEFAULT 0,
+    "openedAt"   TIMESTAMPTZ,
+    "openUntil"  TIMESTAMPTZ,
+    "updatedAt"  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "ProviderHealth_state_check" CHECK ("state" IN ('closed', 'open', 'half_open')),
+    CONSTRAINT "ProviderHealth_open_check" CHECK (("state" = 'closed') = ("openUntil" IS NULL))
+);
+
+-- What answers earned their models. A message's reward is one row: the word with the greater weight
+-- holds, of equal ones the later, and the arms move by the difference, so a repeated or late word
+-- is harmless. Old rewards fade by `discount` a day (gamma): an arm is brought up to now before it
+-- moves, and a correction weighs what the reward it corrects weighs by now, so that an arm is always
+-- 1 + the sum of what is in "ArmReward", each faded by its age (forward decay). A tenant's arm
+-- begins with the global one, worth at most `prior_pulls` pulls. Locks are taken in one order: the
+-- messages, the tenant's arms, and last, for they are everybody's, the global arms and scores.
+CREATE OR REPLACE FUNCTION ailydian_faded(mass DOUBLE PRECISION, since TIMESTAMPTZ,
+                                          discount DOUBLE PRECISION)
+RETURNS DOUBLE PRECISION LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT mass * power(discount, greatest(extract(epoch FROM now() - since), 0)::float8 / 86400)
+$$;
+
+CREATE OR REPLACE FUNCTION ailydian_reward(
+    messages TEXT[], "values" DOUBLE PRECISION[], weights DOUBLE PRECISION[],
+    discount DOUBLE PRECISION, prior_pulls DOUBLE PRECISION
+) RETURNS INTEGER LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    tenant TEXT := current_setting('app.tenant_id');
+    moved INTEGER;
+BEGIN
+    INSERT INTO "ArmReward" ("tenantId", "messageId", "modelId", "intent", "reward", "weight")
+    SELECT tenant, m."id", m."modelId", m."intent", 0, 0
+    FROM (SELECT DISTINCT unnest(messages) AS "id") g JOIN "Message" m ON m."id" = g."id"
+    WHERE m."modelId" IS NOT NULL AND m."intent" IS NOT NULL AND m."role" = 'ASSISTANT'
+    ORDER BY m."id"
+    ON CONFLICT ("tenantId", "messageId") DO NOTHING;
+
+    WITH given AS MATERIALIZED (
+        SELECT DISTINCT ON (g."id") g."id", g."value", g."weight"
+        FROM unnest(messages, "values", weights) WITH ORDINALITY AS g ("id", "value", "weight", "at")
+        ORDER BY g."id", g."weight" DESC, g."at" DESC
+    ), held AS MATERIALIZED (
+        SELECT r.* FROM "ArmReward" r
+        WHERE r."tenantId" = tenant AND r."messageId" = ANY(messages)
+        ORDER BY r."messageId" FOR UPDATE
+    ), kept AS (
+        UPDATE "ArmReward" r SET "reward" = g."value", "weight" = g."weight"
+        FROM held h JOIN given g ON g."id" = h."messageId"
+        WHERE r."tenantId" = tenant AND r."messageId" = h."messageId" AND g."weight" >= h."weight"
+        RETURNING h."modelId", h."intent",
+            ailydian_faded(g."weight" * g."value" - h."weight" * h."reward",
+                           h."rewardedAt", discount) AS "won",
+            ailydian_faded(g."weight" * (1 - g."value") - h."weight" * (1 - h."reward"),
+                           h."rewardedAt", discount) AS "lost",
+            g."value" - CASE WHEN h."weight" > 0 THEN h."reward" ELSE 0 END AS "rewards",
+            (h."weight" = 0)::int AS "pulls",
+            (g."value" >= 0.5)::int - (h."weight" > 0 AND h."reward" >= 0.5)::int AS "wins"
+    ), change AS MATERIALIZED (
+        SELECT k."modelId", k."intent", sum(k."won") AS "won", sum(k."lost") AS "lost",
+               sum(k."rewards") AS "rewards", sum(k."pulls") AS "pulls", sum(k."wins") AS "wins"
+        FROM kept k GROUP BY k."modelId", k."intent"
+    ), prior AS (
+        SELECT c.*, coalesce(p."alpha", 1) AS "alpha", coalesce(p."beta", 1) AS "beta"
+        FROM change c LEFT JOIN LATERAL (
+            SELECT 1 + f."won" * f."share" AS "alpha", 1 + f."lost" * f."share" AS "beta"
+            FROM "BanditArm" b, LATERAL (
+                SELECT ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount) AS "won",
+                       ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount) AS "lost"
+            ) n, LATERAL (
+                SELECT greatest(n."won", 0) AS "won", greatest(n."lost", 0) AS "lost",
+                       least(1, prior_pulls / nullif(greatest(n."won", 0) + greatest(n."lost", 0), 0)) AS "share"
+            ) f
+            WHERE b."modelId" = c."modelId" AND b."intent" = c."intent" AND f."share" IS NOT NULL
+        ) p ON true
+    ), own AS (
+        INSERT INTO "TenantArm" AS t ("tenantId", "modelId", "intent", "alpha", "beta", "pulls", "rewards")
+        SELECT tenant, p."modelId", p."intent", greatest(p."alpha" + p."won", 0),
+               greatest(p."beta" + p."lost", 0), p."pulls", p."rewards"
+        FROM prior p ORDER BY p."modelId", p."intent"
+        ON CONFLICT ("tenantId", "modelId", "intent") DO UPDATE
+        SET "alpha" = greatest(1 + ailydian_faded(t."alpha" - 1, t."updatedAt", discount)
+                + (SELECT c."won" FROM change c WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
+            "beta" = greatest(1 + ailydian_faded(t."beta" - 1, t."updatedAt", discount)
+                + (SELECT c."lost" FROM change c WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
+            "pulls" = t."pulls" + excluded."pulls", "rewards" = t."rewards" + excluded."rewards",
+            "updatedAt" = greatest(now(), t."updatedAt")
+        RETURNING t."modelId", t."intent"
+    ), everybodys AS (
+        INSERT INTO "BanditArm" AS b ("modelId", "intent", "alpha", "beta", "pulls", "rewards")
+        SELECT c."modelId", c."intent", greatest(1 + c."won", 0), greatest(1 + c."lost", 0),
+               c."pulls", c."rewards"
+        FROM change c WHERE (SELECT count(*) FROM own) > 0 ORDER BY c."modelId", c."intent"
+        ON CONFLICT ("modelId", "intent") DO UPDATE
+        SET "alpha" = greatest(1 + ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount)
+                + (SELECT c."won" FROM change c WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
+            "beta" = greatest(1 + ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount)
+                + (SELECT c."lost" FROM change c WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
+            "pulls" = b."pulls" + excluded."pulls", "rewards" = b."rewards" + excluded."rewards",
+            "updatedAt" = greatest(now() AT TIME ZONE 'UTC', b."updatedAt" + interval '1 ms')
+        RETURNING b."modelId", b."intent", b."alpha", b."beta"
+    ), scored AS (
+        INSERT INTO "RoutingScore" AS r ("modelId", "intent", "score", "pulls", "wins")
+        SELECT e."modelId", e."intent", e."alpha" / (e."alpha" + e."beta"), c."pulls", c."wins"
+        FROM everybodys e JOIN change c ON c."modelId" = e."modelId" AND c."intent" = e."intent"
+        ORDER BY e."modelId", e."intent"
+        ON CONFLICT ("modelId", "intent") DO UPDATE
+        SET "pulls" = r."pulls" + excluded."pulls", "wins" = r."wins" + excluded."wins"
+        RETURNING 1
+    )
+    SELECT count(*) INTO moved FROM kept, LATERAL (SELECT count(*) FROM scored) s;
+    RETURN moved;
+END $$;
+
+-- cache
+
+CREATE TABLE IF NOT EXISTS "CacheSource" (
+    "tenantId"   TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "entryId"    TEXT NOT NULL REFERENCES "SemanticCache" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "documentId" TEXT NOT NULL,
+    PRIMARY KEY ("tenantId", "entryId", "documentId")
+);
+CALL ailydian_build_index('CacheSource', 'tenantId', 'documentId');
+CALL ailydian_build_index('CacheSource', 'entryId');
+CALL ailydian_build_column('SemanticCache', 'tokensIn', 'INTEGER');
+CALL ailydian_build_column('SemanticCache', 'tokensOut', 'INTEGER');
+CALL ailydian_build_index('SemanticCache', 'tenantId', 'scope', 'guard');
+DO $$
+BEGIN
+    IF to_regclass('public."SemanticCache_response_idx"') IS NULL THEN
+        -- A hit writes its count into the page the entry is in, and touches no index.
+        ALTER TABLE "SemanticCache" SET (fillfactor = 80);
+        CREATE INDEX "SemanticCache_response_idx" ON "SemanticCache" ("tenantId", md5("response"));
+    END IF;
+END $$;
+
+-- A document that is written anew, or goes, takes the answers along that rest on it, and so does one
+-- of its chunks. An answer that is being stored meanwhile holds the document's lock: either it is
+-- found here, or it sees the change and is not kept. SECURITY DEFINER: the platform has no rights
+-- to "CacheSource".
+CREATE OR REPLACE FUNCTION ailydian_forget_answers() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    DELETE FROM "SemanticCache" WHERE "id" IN (
+        SELECT s."entryId" FROM "CacheSource" s
+        WHERE s."tenantId" = OLD."tenantId" AND s."documentId" = OLD."id");
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunks() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    DELETE FROM "SemanticCache" WHERE "id" IN (
+        SELECT s."entryId" FROM "CacheSource" s
+        WHERE (s."tenantId", s."documentId") IN (
+            SELECT g."tenantId", g."documentId" FROM gone g));
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunk() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    DELETE FROM "SemanticCache" WHERE "id" IN (
+        SELECT s."entryId" FROM "CacheSource" s
+        WHERE s."tenantId" = OLD."tenantId" AND s."documentId" = OLD."documentId");
+    RETURN NULL;
+END $$;
+CALL ailydian_build_trigger('Document', 'forget_answers',
+    'AFTER UPDATE OF "id", "tenantId", "content", "ingestVersion" ON ROW '
+    'EXECUTE FUNCTION public.ailydian_forget_answers()');
+CALL ailydian_build_trigger('Document', 'forget_answers_of_gone',
+    'AFTER DELETE ON ROW EXECUTE FUNCTION public.ailydian_forget_answers()');
+CALL ailydian_build_trigger('DocumentChunk', 'forget_answers_of_gone',
+    'AFTER DELETE ON public."DocumentChunk" REFERENCING OLD TABLE AS gone '
+    'FOR EACH STATEMENT EXECUTE FUNCTION public.ailydian_forget_answers_of_chunks()');
+CALL ailydian_build_trigger('DocumentChunk', 'forget_answers',
+    'AFTER UPDATE OF "content" ON ROW EXECUTE FUNCTION public.ailydian_forget_answers_of_chunk()');
+
+-- incidents
+
+CREATE TABLE IF NOT EXISTS "IncidentNotice" (
+    "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "tenantId"   TEXT,
+    "incidentId" TEXT NOT NULL REFERENCES "Incident" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "event"      TEXT NOT NULL,
+    "body"       JSONB NOT NULL,
+    "attempts"   INTEGER NOT NULL DEFAULT 0,
+    "nextAt"     TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "sentAt"     TIMESTAMPTZ,
+    "error"      TEXT,
+    "createdAt"  TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "IncidentNotice_event_check" CHECK ("event" IN ('opened', 'escalated', 'resolved'))
+);
+CALL ailydian_build_index('IncidentNotice', 'incidentId');
+CALL ailydian_build_index('IncidentNotice', 'nextAt');
+CALL ailydian_build_column('Incident', 'figure', 'DOUBLE PRECISION');
+CALL ailydian_build_column('Incident', 'escalatedAt', 'TIMESTAMPTZ');
+CALL ailydian_build_column('Incident', 'handledBy', 'TEXT');
+CALL ailydian_build_column('Incident', 'reason', 'TEXT');
+CALL ailydian_build_index('Incident', 'cause');
+CALL ailydian_build_index('DeadLetter', 'diedAt');
+DO $$
+BEGIN
+    IF to_regclass('public."ModerationResult_flagged_newest_idx"') IS NULL THEN
+        CREATE INDEX "ModerationResult_flagged_newest_idx" ON "ModerationResult" ("createdAt")
+            WHERE "flagged" AND NOT "superseded";
+        CREATE INDEX "QualityScore_rated_newest_idx" ON "QualityScore" ("tenantId", "createdAt")
+            WHERE "actualScore" IS NOT NULL;
+    END IF;
+END $$;
+
+-- Whoever writes an incident, a sweep, a person or the platform: what on-call is told stands in the
+-- same transaction. A stuck run's is named by its id.
+CREATE OR REPLACE FUNCTION ailydian_incident_begins() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF NEW."cause" IS NULL AND NEW."id" LIKE 'stuck-run:%' THEN
+        NEW."cause" := NEW."id";
+    END IF;
+    NEW."lastSeenAt" := coalesce(NEW."lastSeenAt", now());
+    RETURN NEW;
+END $$;
+CALL ailydian_build_trigger('Incident', 'begins',
+    'BEFORE INSERT ON ROW EXECUTE FUNCTION public.ailydian_incident_begins()');
+
+CREATE OR REPLACE FUNCTION ailydian_incident_noticed() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    open CONSTANT "IncidentStatus"[] := ARRAY['OPEN', 'INVESTIGATING'];
+    happened TEXT;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        happened := CASE WHEN NEW."status" = ANY(open) THEN 'opened' END;
+    ELSIF OLD."status" = ANY(open) AND NOT NEW."status" = ANY(open) THEN
+        happened := 'resolved';
+    ELSIF NEW."status" = ANY(open) AND NOT OLD."status" = ANY(open) THEN
+        happened := 'opened';
+    ELSIF NEW."status" = ANY(open) AND NEW."severity" > OLD."severity" THEN
+        happened := 'escalated';
+    END IF;
+    IF happened IS NOT NULL THEN
+        INSERT INTO "IncidentNotice" ("tenantId", "incidentId", "event", "body")
+        VALUES (NEW."tenantId", NEW."id", happened, jsonb_build_object(
+            'event', 'incident.' || happened,
+            'incident', jsonb_build_object(
+                'id', NEW."id", 'title', NEW."title", 'description', NEW."description",
+                'severity', NEW."severity", 'status', NEW."status", 'cause', NEW."cause",
+                'tenant', (SELECT t."slug" FROM "Tenant" t WHERE t."id" = NEW."tenantId"),
+                'escalations', NEW."escalations",
+                'detectedAt', to_char(NEW."detectedAt", 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+                'resolvedAt', to_char(NEW."resolvedAt", 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+                'reason', NEW."reason")));
+    END IF;
+    RETURN NULL;
+END $$;
+CALL ailydian_build_trigger('Incident', 'noticed',
+    'AFTER INSERT OR UPDATE ON ROW EXECUTE FUNCTION public.ailydian_incident_noticed()');
+
+-- A cause was seen: open its incident, or note it in the one that is open. That grows by a degree
+-- after a quarter of an hour, then every hour, unless somebody works on it; and at once when its
+-- figure has doubled since it last grew, or the cause itself is worse. What people have closed
+-- stays closed for an hour, unless it gets worse by that measure.
+CREATE OR REPLACE FUNCTION ailydian_raise_incident(
+    of_tenant TEXT, of_cause TEXT, says TEXT, tells TEXT, degree "IncidentSeverity",
+    measured DOUBLE PRECISION
+) RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    held "Incident";
+    grown "IncidentSeverity";
+BEGIN
+    SELECT * INTO held FROM "Incident" i
+    WHERE i."cause" = of_cause AND coalesce(i."tenantId", '') = coalesce(of_tenant, '')
+      AND i."status" IN ('OPEN', 'INVESTIGATING') FOR UPDATE;
+    IF NOT FOUND THEN
+        IF EXISTS (
+            SELECT FROM "Incident" i
+            WHERE i."cause" = of_cause AND coalesce(i."tenantId", '') = coalesce(of_tenant, '')
+              AND i."status" = 'CLOSED'
+              AND i."resolvedAt" > (now() - interval '1 hour') AT TIME ZONE 'UTC'
+              AND i."severity" >= degree AND measured < 2 * i."figure") THEN
+            RETURN NULL;
+        END IF;
+        INSERT INTO "Incident" ("tenantId", "cause", "title", "description", "severity", "status",
+                                "figure")
+        VALUES (of_tenant, of_cause, says, tells, degree, 'OPEN', measured)
+        ON CONFLICT DO NOTHING;
+        RETURN CASE WHEN FOUND THEN 'opened' END;
+    END IF;
+    grown := greatest(held."severity", degree);
+    IF grown = held."severity" AND grown < 'CRITICAL' AND (
+        (held."figure" > 0 AND measured >= 2 * held."figure")
+        OR (held."status" = 'OPEN' AND now() >= coalesce(
+                held."escalatedAt" + interval '1 hour',
+                held."detectedAt" AT TIME ZONE 'UTC' + interval '15 minutes'))) THEN
+        grown := (enum_range(held."severity", NULL))[2];
+    END IF;
+    UPDATE "Incident" i SET "lastSeenAt" = now(), "description" = tells, "severity" = grown,
+        "figure" = CASE WHEN grown > held."severity" THEN measured ELSE i."figure" END,
+        "escalatedAt" = CASE WHEN grown > held."severity" THEN now() ELSE i."escalatedAt" END,
+        "escalations" = i."escalations" + (grown > held."severity")::int
+    WHERE i."id" = held."id";
+    RETURN CASE WHEN grown > held."severity" THEN 'escalated' END;
+END $$;
+
+CREATE OR REPLACE FUNCTION ailydian_settle_incidents(kinds TEXT[], quiet INTERVAL) RETURNS INTEGER
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    settled INTEGER;
+BEGIN
+    UPDATE "Incident" i SET "status" = 'RESOLVED', "resolvedAt" = now() AT TIME ZONE 'UTC'
+    WHERE i."status" IN ('OPEN', 'INVESTIGATING') AND i."lastSeenAt" < now() - quiet
+      AND split_part(i."cause", ':', 1) = ANY(kinds);
+    GET DIAGNOSTICS settled = ROW_COUNT;
+    RETURN settled;
+END $$;
+
+-- A person takes an incident, or closes it. Yields what it was; nothing where it is not open.
+CREATE OR REPLACE FUNCTION ailydian_answer_incident(
+    incident_id TEXT, answer "IncidentStatus", by_whom TEXT, why TEXT
+) RETURNS TABLE ("tenantId" TEXT, "status" TEXT) LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    was "IncidentStatus";
+BEGIN
+    SELECT i."status" INTO was FROM "Incident" i
+    WHERE i."id" = incident_id AND i."status" IN ('OPEN', 'INVESTIGATING') FOR UPDATE;
+    RETURN QUERY
+    UPDATE "Incident" i SET "status" = answer, "handledBy" = by_whom,
+        "reason" = coalesce(why, i."reason"),
+        "resolvedAt" = CASE WHEN answer = 'CLOSED' THEN now() AT TIME ZONE 'UTC' END
+    WHERE i."id" = incident_id AND was IS NOT NULL RETURNING i."tenantId", was::text;
+END $$;
+
+-- What operators see of incidents, and what the detectors see of tenants' tables: the relay's role
+-- has no sight of the rows.
+CREATE OR REPLACE FUNCTION ailydian_list_incidents(
+    incident_id TEXT, of_tenant TEXT, of_system BOOLEAN, only_open BOOLEAN, most INTEGER
+) RETURNS SETOF "Incident" LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT i.* FROM "Incident" i
+    WHERE (incident_id IS NULL OR i."id" = incident_id)
+      AND (of_tenant IS NULL OR i."tenantId" = of_tenant)
+      AND (NOT of_system OR i."tenantId" IS NULL)
+      AND (NOT only_open OR i."status" IN ('OPEN', 'INVESTIGATING'))
+    ORDER BY i."detectedAt" DESC, i."id" DESC LIMIT most
+$$;
+
+CREATE OR REPLACE FUNCTION ailydian_count_incidents()
+RETURNS TABLE ("severity" TEXT, "incidents" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT i."severity"::text, count(*) FROM "Incident" i
+    WHERE i."status" IN ('OPEN', 'INVESTIGATING') GROUP BY i."severity"
+$$;
+
+CREATE OR REPLACE FUNCTION ailydian_failing_providers()
+RETURNS TABLE ("slug" TEXT, "failures" INTEGER, "openedAt" TIMESTAMPTZ) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT p."slug", h."failures", h."openedAt" FROM "ProviderHealth" h
+    JOIN "AIProvider" p ON p."id" = h."providerId"
+    WHERE h."state" <> 'closed' AND p."enabled"
+$$;
+
+-- The expected calibration error of the newest rated estimates that each tenant's last calibration
+-- has made: ten bins of equal mass, as workers/domain/calibration.py has computed its own.
+CREATE OR REPLACE FUNCTION ailydian_calibration_errors(pairs_max INTEGER)
+RETURNS TABLE ("tenantId" TEXT, "version" INTEGER, "promised" DOUBLE PRECISION,
+               "found" DOUBLE PRECISION, "pairs" BIGINT) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT c."tenantId", c."version", c."error", e."found", e."pairs"
+    FROM (SELECT DISTINCT ON (q."tenantId") q.* FROM "QualityCalibration" q
+          ORDER BY q."tenantId", q."version" DESC) c
+    CROSS JOIN LATERAL (
+        SELECT sum(b."n" * abs(b."said" - b."was")) / sum(b."n") AS "found",
+               sum(b."n")::bigint AS "pairs"
+        FROM (
+            SELECT count(*) AS "n", avg(s."estimatedScore") AS "said", avg(s."actualScore") AS "was"
+            FROM (
+                SELECT r.*, ntile(10) OVER (ORDER BY r."estimatedScore") AS "bin" FROM (
+                    SELECT s."estimatedScore", s."actualScore" FROM "QualityScore" s
+                    WHERE s."tenantId" = c."tenantId" AND s."actualScore" IS NOT NULL
+                      AND s."createdAt" >= c."createdAt" AT TIME ZONE 'UTC'
+                    ORDER BY s."createdAt" DESC LIMIT pairs_max
+                ) r
+            ) s GROUP BY s."bin"
+        ) b
+    ) e WHERE e."pairs" > 0
+$$;
+
+-- Of tenants with that many flagged verdicts in the window: those, all in it, and the same of the
+-- day before it.
+CREATE OR REPLACE FUNCTION ailydian_flagged_shares(since INTERVAL, flagged_min INTEGER)
+RETURNS TABLE ("tenantId" TEXT, "flagged" BIGINT, "judged" BIGINT, "flaggedBefore" BIGINT,
+               "judgedBefore" BIGINT) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT n."tenantId", n."flagged", w."judged", w."flaggedBefore", w."judgedBefore"
+    FROM (SELECT m."tenantId", count(*) AS "flagged" FROM "ModerationResult" m
+          WHERE m."flagged" AND NOT m."superseded" AND m."tenantId" IS NOT NULL
+            AND m."createdAt" >= (now() - since) AT TIME ZONE 'UTC'
+          GROUP BY m."tenantId" HAVING count(*) >= flagged_min) n
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE m."createdAt" >= (now() - since) AT TIME ZONE 'UTC') AS "judged",
+               count(*) FILTER (WHERE m."flagged"
+                   AND m."createdAt" < (now() - since) AT TIME ZONE 'UTC') AS "flaggedBefore",
+               count(*) FILTER (WHERE m."createdAt" < (now() - since) AT TIME ZONE 'UTC')
+                   AS "judgedBefore"
+        FROM "ModerationResult" m
+        WHERE m."tenantId" = n."tenantId" AND NOT m."superseded"
+          AND m."createdAt" >= (now() - since - interval '1 day') AT TIME ZONE 'UTC'
+    ) w
+$$;
+
+CREATE OR REPLACE FUNCTION ailydian_spent_budgets()
+RETURNS TABLE ("tenantId" TEXT, "id" TEXT, "name" TEXT, "spentUsd" NUMERIC, "limitUsd" NUMERIC,
+               "resetAt" TIMESTAMPTZ) LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT b."tenantId", b."id", b."name", b."spentUsd", b."limitUsd", b."resetAt" AT TIME ZONE 'UTC'
+    FROM "Budget" b
+    WHERE b."limitUsd" > 0 AND b."spentUsd" >= b."limitUsd"
+      AND b."resetAt" > now() AT TIME ZONE 'UTC'
+$$;
+
+DO $$
+DECLARE
+    ours regprocedure;
+BEGIN
+    FOR ours IN
+        SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace
+          AND p.proname IN ('ailydian_raise_incident', 'ailydian_settle_incidents',
+              'ailydian_answer_incident', 'ailydian_list_incidents', 'ailydian_count_incidents',
+              'ailydian_failing_providers', 'ailydian_calibration_errors',
+              'ailydian_flagged_shares', 'ailydian_spent_budgets')
+          AND (has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
+               OR NOT has_function_privilege('ailydian_relay', p.oid, 'EXECUTE'))
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', ours);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO ailydian_relay', ours);
+    END LOOP;
+END $$;
+
+COMMENT ON TABLE "ModerationPolicy" IS 'What a tenant allows, flags and blocks; the last version holds.';
+COMMENT ON TABLE "ModerationAppeal" IS 'An objection to a verdict; granted, its consequences are undone.';
+COMMENT ON TABLE "TrustEvent" IS 'What speaks for or against a person; trust is computed from these.';
+COMMENT ON TABLE "QualityCalibration" IS 'How estimates become probabilities; the last version holds.';
+COMMENT ON TABLE "TenantArm" IS 'A tenant''s own arm of a bandit, grown out of the global prior.';
+COMMENT ON TABLE "ArmReward" IS 'What an answer earned its model; one row a message, the last counts.';
+COMMENT ON TABLE "ProviderHealth" IS 'A provider''s circuit breaker.';
+COMMENT ON TABLE "CacheSource" IS 'The documents a cached answer rests on; one changes, it goes.';
+COMMENT ON TABLE "IncidentNotice" IS 'What on-call is told about an incident, until it was heard.';
+
+CALL ailydian_build_security('ModerationPolicy', 'SELECT, INSERT', of_platform => false);
+CALL ailydian_build_security('ModerationAppeal', 'SELECT, INSERT, UPDATE', of_platform => false);
+CALL ailydian_build_security('TrustEvent', of_platform => false);
+CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', of_platform => false);
+CALL ailydian_build_security('TenantArm', of_platform => false);
+CALL ailydian_build_security('ArmReward', of_platform => false);
+CALL ailydian_build_security('ProviderHealth', 'SELECT, INSERT, UPDATE', 'true', of_platform => false);
+CALL ailydian_build_security('CacheSource', of_platform => false);
+CALL ailydian_build_security('IncidentNotice', 'SELECT', of_platform => false);
+CALL ailydian_build_policy('IncidentNotice', 'ailydian_relay', 'true');
+CALL ailydian_build_grant('IncidentNotice', 'ailydian_relay', 'SELECT, UPDATE, DELETE');
+
+CREATE OR REPLACE FUNCTION ailydian_judgement_gone() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    DELETE FROM "ModerationPolicy" WHERE "tenantId" = OLD."id";
+    DELETE FROM "ModerationAppeal" WHERE "tenantId" = OLD."id";
+    DELETE FROM "TrustEvent" WHERE "tenantId" = OLD."id";
+    DELETE FROM "QualityCalibration" WHERE "tenantId" = OLD."id";
+    DELETE FROM "TenantArm" WHERE "tenantId" = OLD."id";
+    DELETE FROM "ArmReward" WHERE "tenantId" = OLD."id";
+    DELETE FROM "CacheSource" WHERE "tenantId" = OLD."id";
+    DELETE FROM "SemanticCache" WHERE "tenantId" = OLD."id";
+    DELETE FROM "TrainingExample" WHERE "tenantId" = OLD."id";
+    DELETE FROM "Incident" WHERE "tenantId" = OLD."id";
+    DELETE FROM "IncidentNotice" WHERE "tenantId" = OLD."id";
+    RETURN OLD;
+END $$;
+CALL ailydian_build_trigger('Tenant', 'judgement_gone',
+    'AFTER DELETE ON ROW EXECUTE FUNCTION public.ailydian_judgement_gone()');
+
+
+-- ============================================================================================
 -- The end: nobody but a trigger calls a trigger function, and the tools of this file go.
 -- ============================================================================================
 
@@ -3706,6 +4419,7 @@ DROP PROCEDURE ailydian_build_grant;
 DROP PROCEDURE ailydian_build_policy;
 DROP PROCEDURE ailydian_build_trigger;
 DROP PROCEDURE ailydian_build_index;
+DROP PROCEDURE ailydian_build_column;
 
 RESET ROLE;
 RESET search_path;

@@ -2,16 +2,26 @@
 
 from collections.abc import Iterable
 
-from shared import db, providers
-from shared.contracts import ApplyFeedback, Contract, EmbedMessages, IngestDocument
+from shared import db
+from shared.contract import Contract
+from shared.contracts import (
+    AnalyseConversation,
+    ApplyFeedback,
+    EmbedMessages,
+    IngestDocument,
+    ModerateContent,
+    ScoreQuality,
+)
 from shared.db import Connection, Role
-from shared.ids import MessageId, TenantId
+from shared.ids import TenantId
+from shared.live import live_model
 from shared.outbox import publish_many, published_by
 from shared.queries import platform_changes
 from shared.queries.platform_changes import Change
 
 CHANGES_MAX = 500
 MESSAGES_MAX = 64
+QUESTION_CHARS_MAX = 10_000
 
 
 def sweep() -> int:
@@ -42,7 +52,7 @@ def _sweep_tenant(tenant_id: TenantId) -> int:
 
 def _jobs(conn: Connection, changes: list[Change]) -> Iterable[Contract]:
     yield from _documents(conn, [one.row_id for one in changes if one.table == "Document"])
-    yield from _messages([one for one in changes if one.table == "Message"])
+    yield from _messages(conn, [one for one in changes if one.table == "Message"])
     yield from _feedback(conn, [one for one in changes if one.table == "Feedback"])
 
 
@@ -53,19 +63,45 @@ def _documents(conn: Connection, ids: list[str]) -> Iterable[Contract]:
         )
 
 
-def _messages(changes: list[Change]) -> Iterable[Contract]:
-    unique = sorted({MessageId(one.row_id) for one in changes})
-    for start in range(0, len(unique), MESSAGES_MAX):
+def _messages(conn: Connection, changes: list[Change]) -> Iterable[Contract]:
+    """What a recorded message asks for: its vector, a verdict, a score, the analysis around it."""
+    if not changes:
+        return
+    ids = sorted({one.row_id for one in changes})
+    rows = platform_changes.select_messages(conn, ids, question_chars=QUESTION_CHARS_MAX)
+    model = live_model(conn)
+    for start in range(0, len(rows), MESSAGES_MAX):
         yield EmbedMessages(
-            message_ids=unique[start : start + MESSAGES_MAX],
-            model=providers.live_model(),
+            message_ids=[row.id for row in rows[start : start + MESSAGES_MAX]],
+            model=model,
             changed_at=max(one.changed_at for one in changes).isoformat(),
         )
+    changed_at = {one.row_id: one.changed_at.isoformat() for one in changes}
+    for row in rows:
+        yield ModerateContent(
+            content_type="message",
+            content_id=row.id,
+            content_sha256=row.content_sha256,
+            changed_at=changed_at[row.id],
+        )
+        if row.role == "ASSISTANT":
+            yield ScoreQuality(
+                message_id=row.id, question=row.question, changed_at=changed_at[row.id]
+            )
+    for conversation_id, analysis in {row.conversation_id: row.analysis for row in rows}.items():
+        yield AnalyseConversation(conversation_id=conversation_id, analysis=analysis)
 
 
 def _feedback(conn: Connection, changes: list[Change]) -> Iterable[Contract]:
     changed_at = {one.row_id: one.changed_at.isoformat() for one in changes}
-    for feedback_id, message_id in platform_changes.select_feedback(conn, list(changed_at)):
+    for row in platform_changes.select_feedback(conn, list(changed_at)):
         yield ApplyFeedback(
-            message_id=message_id, feedback_id=feedback_id, changed_at=changed_at[feedback_id]
+            message_id=row.message_id, feedback_id=row.id, changed_at=changed_at[row.id]
         )
+        if row.comment_sha256 is not None:
+            yield ModerateContent(
+                content_type="feedback",
+                content_id=row.id,
+                content_sha256=row.comment_sha256,
+                changed_at=changed_at[row.id],
+            )

@@ -18,7 +18,15 @@ import psutil
 import psycopg
 import structlog
 
-from producers import platform, retention, runs_sweep, schedules, slots
+from producers import (
+    incidents_sweep,
+    platform,
+    retention,
+    runs_sweep,
+    schedules,
+    slots,
+    webhook,
+)
 from producers.slots import CronRefused, TimeZoneUnknown, Timing
 from shared import db
 from shared.db import Role
@@ -61,11 +69,21 @@ def _runs(_: threading.Event) -> None:
     runs_sweep.sweep()
 
 
+def _incidents(_: threading.Event) -> None:
+    incidents_sweep.sweep()
+
+
+def _notices(stop: threading.Event) -> None:
+    webhook.sweep(settings(), stop)
+
+
 # By the name in "Schedule"."sweep"; nothing that the platform writes waits longer than a minute.
 SWEEPS: Mapping[str, Sweep] = {
     "platform": Sweep("*/15 * * * * *", _platform, at_start=True),
     "retention": Sweep("17 * * * *", _retention),
     "runs": Sweep("*/30 * * * * *", _runs),
+    "incidents": Sweep("*/15 * * * * *", _incidents),
+    "notices": Sweep("*/5 * * * * *", _notices),
 }
 
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from shared.audit import note, who
 from shared.db import Connection
 from shared.errors import SignalRefused
 from shared.ids import RunId
-from shared.outbox import producer, refusal
-from shared.queries import accounts, audit_logs, workflow_acts
-from shared.queries.audit_logs import Act
+from shared.outbox import refusal
+from shared.queries import workflow_acts
 from shared.queries.workflow_acts import Signal
 from shared.workflow import runs
 from shared.workflow.reading import read
@@ -36,7 +36,7 @@ def put(conn: Connection, text: str, *, source: str = "workflow") -> Put:
     made = runs.put(conn, read(text, source=source))
     if made.changed:
         what = {"name": made.name, "version": made.version, "steps": made.steps}
-        _note(conn, "workflow.put", "Workflow", made.name, what)
+        note(conn, "workflow.put", "Workflow", made.name, what)
     return made
 
 
@@ -94,7 +94,7 @@ def retry(conn: Connection, run_id: RunId, *, from_step: str | None = None) -> R
         conn,
         "retry",
         run_id,
-        lambda: workflow_acts.fork(conn, run_id, from_step, _who()),
+        lambda: workflow_acts.fork(conn, run_id, from_step, who()),
         step=from_step,
     )
 
@@ -107,7 +107,7 @@ def signal(conn: Connection, run_id: RunId, name: str, payload: object) -> None:
         RunNotFound: The tenant has none of this id.
         RunRefused: It has ended.
     """
-    sent = Signal("signal", name, _payload(payload), _who())
+    sent = Signal("signal", name, _payload(payload), who())
     _act(conn, "signal", run_id, lambda: workflow_acts.signal(conn, run_id, sent), name=name)
 
 
@@ -121,8 +121,8 @@ def approve(
     """
     item = _ITEM.match(step)
     name, index = (item[1], int(item[2])) if item is not None else (step, None)
-    answer = _payload({"approved": approved, "by": _who(), "comment": comment})
-    sent = Signal("approval", name, answer, _who(), index)
+    answer = _payload({"approved": approved, "by": who(), "comment": comment})
+    sent = Signal("approval", name, answer, who(), index)
     verb = "approve" if approved else "reject"
     _act(conn, verb, run_id, lambda: workflow_acts.signal(conn, run_id, sent), step=step)
 
@@ -134,10 +134,6 @@ def _payload(payload: object) -> str:
     return text
 
 
-def _who() -> str:
-    return producer.get() or "service"
-
-
 def _act(
     conn: Connection, verb: str, run_id: RunId, do: Callable[[], Answer], **what: object
 ) -> Answer:
@@ -145,12 +141,5 @@ def _act(
         answer = do()
     except psycopg.Error as error:
         raise refusal(error) from error
-    _note(conn, f"workflow.{verb}", "WorkflowRun", run_id, what)
+    note(conn, f"workflow.{verb}", "WorkflowRun", run_id, what)
     return answer
-
-
-def _note(
-    conn: Connection, action: str, resource: str, resource_id: str, what: Mapping[str, Any]
-) -> None:
-    tenant_id = accounts.select_current_tenant(conn)
-    audit_logs.insert_acts(conn, [Act(tenant_id, _who(), action, resource, resource_id, what)])

@@ -6,90 +6,16 @@ way old rows do not fit, raise `schema_version` and give `upcasts` the step from
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.errors import PayloadRefused, UnknownJob
+from shared.contract import QUEUES, Contract, Daily, Sha256, Text, Upcast
+from shared.errors import UnknownJob
 from shared.ids import ChunkId, DocumentId, MessageId, RunId, UserId
 
-Upcast = Callable[[dict[str, Any]], dict[str, Any]]
-Text = Annotated[str, Field(min_length=1, max_length=2_000)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-QUEUES: tuple[str, ...] = (
-    "ingest",
-    "embedding",
-    "moderation",
-    "scoring",
-    "audit",
-    "workflow",
-    "governance",
-    "maintenance",
-)
-
-
-class Contract(BaseModel):
-    """One kind of job.
-
-    Class attributes:
-        actor_name: Name on the wire; the actor's function has it too.
-        queue_name: Which workers take it.
-        schema_version: Version of the fields below.
-        time_limit_s: After this the attempt is stopped and counted as failed.
-        attempts_max: Attempts before the job becomes a dead letter.
-        backoff_s_max: The longest wait between two attempts, before its jitter.
-        batch_max: Above 1, a worker hands that many jobs of one tenant to the actor at once.
-        upcasts: From version n, the function that makes a payload of version n + 1.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    actor_name: ClassVar[str]
-    queue_name: ClassVar[str]
-    schema_version: ClassVar[int] = 1
-    time_limit_s: ClassVar[int] = 60
-    attempts_max: ClassVar[int] = 8
-    backoff_s_max: ClassVar[float] = 1_200.0
-    batch_max: ClassVar[int] = 1
-    upcasts: ClassVar[Mapping[int, Upcast]] = {}
-
-    def key(self) -> str:
-        """The idempotency key: a hash of the fields, the same for the same fact."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
-    def limit_key(self) -> str:
-        """By what a limit with `per_key` counts this job, such as a customer; '' for nothing."""
-        return ""
-
-    def cost(self) -> int:
-        """What a limit by cost counts this job as, such as the tokens it will use; >= 0."""
-        return 1
-
-    @classmethod
-    def from_payload(cls, payload: dict[str, Any], version: int) -> Self:
-        """Read a ledger row's payload, lifting older versions step by step.
-
-        Raises:
-            PayloadRefused: The fields do not fit, or no upcast leads here from `version`.
-        """
-        while version < cls.schema_version:
-            if version not in cls.upcasts:
-                raise PayloadRefused(
-                    f"{cls.actor_name}: no way leads from version {version} of its payload "
-                    f"to version {cls.schema_version}."
-                )
-            payload = cls.upcasts[version](payload)
-            version += 1
-        try:
-            return cls.model_validate(payload)
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_input=False)[:5]
-            )
-            raise PayloadRefused(f"{cls.actor_name}: {faults}.") from None
+__all__ = ["CONTRACTS", "QUEUES", "Contract", "Upcast", "contract_named", "register"]
 
 
 class IngestDocument(Contract):
@@ -137,26 +63,6 @@ class EmbedMessages(Contract):
     changed_at: str = ""  # a message that is written again is another fact
 
 
-class ApplyFeedback(Contract):
-    """Carry the ratings of a message over to the quality score that was estimated for it."""
-
-    actor_name: ClassVar[str] = "apply_feedback"
-    queue_name: ClassVar[str] = "scoring"
-    message_id: MessageId
-    feedback_id: str
-    changed_at: Text
-
-
-class ModerateContent(Contract):
-    """Judge a document or a message: what it holds that should not pass."""
-
-    actor_name: ClassVar[str] = "moderate_content"
-    queue_name: ClassVar[str] = "moderation"
-    content_type: Literal["document", "message"]
-    content_id: Text
-    content_sha256: Sha256 | None = None  # names what was judged: other words are another fact
-
-
 class Citation(BaseModel):
     """A passage that an answer rests on: offsets within its chunk."""
 
@@ -169,23 +75,70 @@ class Citation(BaseModel):
 
 
 class RecordMessage(Contract):
-    """Record an answer, and the question before it, with what it rests on.
+    """Record a message, and for an answer the question before it, with what it rests on.
 
     Without `conversation_id` a conversation begins: of `user_id`, or of the tenant's first user.
-    Without `tokens_in` and `tokens_out`, those of the question and the answer are counted.
+    Tokens that are not given are counted, a cost that is not given is the model's price for them.
+    `external_id` names the message where equal words may be said twice.
     """
 
     actor_name: ClassVar[str] = "record_message"
     queue_name: ClassVar[str] = "scoring"
+    batch_max: ClassVar[int] = 50
     content: Annotated[str, Field(min_length=1, max_length=50_000)]
-    model: Text
+    role: Literal["USER", "ASSISTANT", "SYSTEM", "TOOL"] = "ASSISTANT"
+    model: Text | None = None
     question: Annotated[str, Field(max_length=50_000)] = ""
     conversation_id: str | None = None
     user_id: UserId | None = None
-    citations: Annotated[list[Citation], Field(max_length=100)] = []
-    cost_usd: Annotated[str, Field(pattern=r"^\d{1,12}(\.\d{1,8})?$")] = "0"
-    tokens_in: Annotated[int | None, Field(ge=0)] = None
-    tokens_out: Annotated[int | None, Field(ge=0)] = None
+    citations: list[Citation] = Field(default_factory=list, max_length=100)
+    cost_usd: Annotated[str | None, Field(pattern=r"^\d{1,12}(\.\d{1,8})?$")] = None
+    tokens_in: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
+    tokens_out: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
+    latency_ms: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    intent: Text | None = None
+    external_id: Text | None = None
+    weight: Annotated[int, Field(ge=1, le=100)] = 1
+    judge: bool = True
+
+    @model_validator(mode="after")
+    def _answers_have_a_model(self) -> "RecordMessage":
+        if self.role == "ASSISTANT" and self.model is None:
+            raise ValueError("an answer names the model that gave it")
+        if self.role != "ASSISTANT" and (self.question or self.citations):
+            raise ValueError("only an answer has a question and citations")
+        return self
+
+    def limit_key(self) -> str:
+        """A person's messages count together."""
+        return self.user_id or ""
+
+    def cost(self) -> int:
+        """More for who is trusted less: `workers.domain.trust` gives the weight."""
+        return self.weight
+
+
+class ModerateContent(Contract):
+    """Judge a document, a message or a comment: what it holds that should not pass."""
+
+    actor_name: ClassVar[str] = "moderate_content"
+    queue_name: ClassVar[str] = "moderation"
+    batch_max: ClassVar[int] = 32
+    content_type: Literal["document", "message", "feedback"]
+    content_id: Text
+    content_sha256: Sha256 | None = None  # names what was judged: other words are another fact
+    policy_version: Annotated[int, Field(ge=0)] = 0  # with when it was written, names why again
+    changed_at: str = ""
+
+
+class RemoderateContent(Contract):
+    """Ask for all that was judged by an older policy to be judged again, page after page."""
+
+    actor_name: ClassVar[str] = "remoderate_content"
+    queue_name: ClassVar[str] = "moderation"
+    policy_version: Annotated[int, Field(ge=1)]
+    after: str = ""
 
 
 class ScoreQuality(Contract):
@@ -193,17 +146,107 @@ class ScoreQuality(Contract):
 
     actor_name: ClassVar[str] = "score_quality"
     queue_name: ClassVar[str] = "scoring"
+    batch_max: ClassVar[int] = 16
     message_id: MessageId
     question: Annotated[str, Field(max_length=50_000)] = ""
-    chunk_ids: Annotated[list[ChunkId], Field(max_length=100)] = []
+    chunk_ids: list[ChunkId] = Field(default_factory=list, max_length=100)
+    changed_at: str = ""
 
 
-class EmbedMissing(Contract):
+class CalibrateQuality(Daily):
+    """Learn from ratings how estimates of quality are to be read."""
+
+    actor_name: ClassVar[str] = "calibrate_quality"
+    queue_name: ClassVar[str] = "scoring"
+
+
+class ApplyFeedback(Contract):
+    """Carry the ratings of a message to its score, its model, its author's trust, and training."""
+
+    actor_name: ClassVar[str] = "apply_feedback"
+    queue_name: ClassVar[str] = "scoring"
+    message_id: MessageId
+    feedback_id: str
+    changed_at: Text
+
+
+class AnalyseConversation(Contract):
+    """Find a conversation's sentiment, topic and tags; many messages ask for one analysis."""
+
+    actor_name: ClassVar[str] = "analyse_conversation"
+    queue_name: ClassVar[str] = "scoring"
+    batch_max: ClassVar[int] = 16
+    conversation_id: Text
+    analysis: Annotated[int, Field(ge=0)] = 0
+
+
+class UpdateTrust(Contract):
+    """Note what speaks for or against a person; a later word about the same source replaces it."""
+
+    actor_name: ClassVar[str] = "update_trust"
+    queue_name: ClassVar[str] = "scoring"
+    batch_max: ClassVar[int] = 64
+    user_id: UserId
+    kind: Text
+    source_id: Text
+    value: Annotated[float, Field(ge=-1.0, le=1.0)]
+    occurred_at: datetime
+    revision: datetime
+    withdrawn: bool = False
+
+
+class RefreshTrust(Daily):
+    """Compute the trust of everybody anew: time alone changes it."""
+
+    actor_name: ClassVar[str] = "refresh_trust"
+    queue_name: ClassVar[str] = "scoring"
+    after: str = ""
+
+
+class RefreshRouting(Daily):
+    """Compute how well each model serves each intent."""
+
+    actor_name: ClassVar[str] = "refresh_routing"
+    queue_name: ClassVar[str] = "scoring"
+
+
+class ExplainScore(Contract):
+    """Attribute a score to what it was made of."""
+
+    actor_name: ClassVar[str] = "explain_score"
+    queue_name: ClassVar[str] = "scoring"
+    subject: Literal["quality", "moderation", "trust", "routing"]
+    subject_id: Text
+    revision: Text = "1"  # names why it is explained again
+
+
+class AppendAudit(Contract):
+    """Write an entry of the audit log, for who has no transaction of their own to do it in."""
+
+    actor_name: ClassVar[str] = "append_audit"
+    queue_name: ClassVar[str] = "audit"
+    action: Text
+    resource: Text
+    actor: Text
+    resource_id: Text | None = None
+    what: dict[str, Any] = Field(default_factory=dict)
+    ip_address: Text | None = None
+    user_agent: Text | None = None
+    entry_id: Text  # names the act: two equal acts are two entries
+
+
+class PruneCache(Daily):
+    """Remove answers from the cache that have expired, or that nobody asked for longest."""
+
+    actor_name: ClassVar[str] = "prune_cache"
+    queue_name: ClassVar[str] = "maintenance"
+
+
+class EmbedMissing(Daily):
     """Ask for the vectors that chunks of the tenant lack of the live model."""
 
     actor_name: ClassVar[str] = "embed_missing"
     queue_name: ClassVar[str] = "embedding"
-    day: Text
 
 
 class PlanReindex(Contract):
@@ -247,12 +290,11 @@ class FollowModel(Contract):
     batch: Annotated[int, Field(ge=0)] = 0
 
 
-class PruneUploads(Contract):
+class PruneUploads(Daily):
     """Remove uploads that no job has taken within a week."""
 
     actor_name: ClassVar[str] = "prune_uploads"
     queue_name: ClassVar[str] = "ingest"
-    day: Text
 
 
 class DeleteDocument(Contract):
@@ -278,7 +320,7 @@ class StartWorkflow(Contract):
     actor_name: ClassVar[str] = "start_workflow"
     queue_name: ClassVar[str] = "workflow"
     name: Text
-    input: dict[str, Any] = {}
+    input: dict[str, Any] = Field(default_factory=dict)
     run_key: Annotated[str, Field(max_length=255)] | None = None
 
 
@@ -308,10 +350,19 @@ CONTRACTS: dict[str, type[Contract]] = {
         IngestDocument,
         EmbedChunks,
         EmbedMessages,
-        ApplyFeedback,
-        ModerateContent,
         RecordMessage,
+        ModerateContent,
+        RemoderateContent,
         ScoreQuality,
+        CalibrateQuality,
+        ApplyFeedback,
+        AnalyseConversation,
+        UpdateTrust,
+        RefreshTrust,
+        RefreshRouting,
+        ExplainScore,
+        AppendAudit,
+        PruneCache,
         EmbedMissing,
         PlanReindex,
         VerifyReindex,

@@ -70,6 +70,18 @@ class TenantNotFound(UsageError):
     code = "tenant_not_found"
 
 
+class UserNotFound(UsageError):
+    """No person of the tenant has this e-mail or id."""
+
+    code = "user_not_found"
+
+
+class MessageNotFound(UsageError):
+    """The tenant has no message of this id."""
+
+    code = "message_not_found"
+
+
 # ---- set-up
 
 
@@ -257,3 +269,57 @@ class SpendRefused(PermanentError):
     """A paid call that nobody has allowed."""
 
     code = "spend_refused"
+
+
+class NoModelFits(PermanentError):
+    """The limits of a request leave no model that could answer it."""
+
+    code = "no_model_fits"
+
+
+class MessageGone(PermanentError):
+    """A message that a job is about was deleted."""
+
+    code = "message_gone"
+
+
+class RatingRefused(UsageError):
+    """A rating that nobody can give, or a comment that is too long."""
+
+    code = "rating_refused"
+
+
+class NothingToExplain(PermanentError):
+    """There is no such score, or what it was made of is gone."""
+
+    code = "nothing_to_explain"
+
+
+class PolicyRefused(UsageError):
+    """A moderation policy that cannot hold; the message has every fault."""
+
+    code = "policy_refused"
+
+
+class VerdictNotFound(UsageError):
+    """The tenant has no verdict or appeal of this id."""
+
+    code = "verdict_not_found"
+
+
+class AppealRefused(UsageError):
+    """A verdict that cannot be appealed, or an appeal that was decided."""
+
+    code = "appeal_refused"
+
+
+class ContentGone(PermanentError):
+    """A text that is to be judged was deleted."""
+
+    code = "content_gone"
+
+
+class ProviderNotFound(UsageError):
+    """The catalogue has no provider of this slug."""
+
+    code = "provider_not_found"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 
+from shared import catalogue
 from shared.contracts import CONTRACTS
 from shared.errors import ServerUnavailable
 from shared.queries import migrations
@@ -55,5 +56,8 @@ def migrate(database_url: str) -> Migrated:
             for kind in CONTRACTS.values()
         ]
         migrations.put_job_kinds(conn, kinds)
+        if SCHEMA.stem in applied:
+            with migrations.as_owner(conn):
+                catalogue.seed(conn)
         newest = hashlib.sha256("".join(migrations.select_applied(conn).values()).encode())
     return Migrated(applied, f"{len(scripts)}-{newest.hexdigest()[:8]}")

@@ -44,6 +44,8 @@ OWN_TABLES: Final[tuple[str, ...]] = (
     *("JobBatch", "Schedule"),
     *("WorkflowVersion", "WorkflowNode", "WorkflowWait", "WorkflowSignal", "WorkflowSlot"),
     *("WorkflowOutput", "LiveModel"),
+    *("ModerationPolicy", "ModerationAppeal", "TrustEvent", "QualityCalibration", "TenantArm"),
+    *("ArmReward", "ProviderHealth", "CacheSource", "IncidentNotice"),
 )
 
 # Tables that every tenant may read whole, with the reason.
@@ -52,6 +54,7 @@ GLOBAL: Final[dict[str, str]] = {
     "AIModel": "one catalogue serves every tenant",
     "RoutingScore": "what is learnt about a model is a figure, nobody's text",
     "BanditArm": "what is learnt about a model is a figure, nobody's text",
+    "ProviderHealth": "whether a provider answers is the same for everybody",
     "JobKind": "the contracts of this version, the same for everybody",
     "QueueState": "how deep a queue is, and may be, holds for everybody",
 }

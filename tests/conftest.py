@@ -26,6 +26,8 @@ REDIS_DATABASES = 16
 for name in list(os.environ):
     if name in {"DATABASE_URL", "REDIS_URL"} or name.startswith(("AILYDIAN_", "OPENAI_")):
         del os.environ[name]
+# One that is given: none is made in the working directory.
+os.environ["AILYDIAN_SIGNING_KEY"] = "a key for tests, which is long enough to be one"
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A small, fast stand-in for POST /v1/embeddings, with faults that a test scripts.
+"""A small, fast stand-in for POST /v1/embeddings and /v1/moderations, with scripted faults.
 
 In a test: `with StubOpenAI() as stub: ...; stub.faults.append(Fault(status=429))`.
 Beside one: `python -m tests.stub_openai --port 0 --delay-ms 0` prints its URL on the first line.
@@ -20,6 +20,7 @@ import numpy as np
 
 WIDTH = 1536
 REFUSED_TEXT = "REFUSE-THIS-TEXT"  # an input that holds it is answered with 400
+VIOLENT_TEXT = "VIOLENT-TEXT"  # an input that holds it is moderated as violent, any other as clean
 _POOL_FLOATS = 3 * 2**18
 _HALF_CHARS = WIDTH * 4 * 4 // 3 // 2
 
@@ -186,7 +187,8 @@ class StubOpenAI:
         if refusal := _refusal(inputs):
             return connection.answer(_error(refusal), 400, self.headers)
         headers = {**self.headers, **(fault.headers if fault else {})}
-        return connection.answer(_right(request, inputs, fault and fault.edit), 200, headers)
+        right = _moderated if "moderation" in request["model"] else _right
+        return connection.answer(right(request, inputs, fault and fault.edit), 200, headers)
 
 
 def _right(request, inputs, edit):
@@ -210,6 +212,17 @@ def _right(request, inputs, edit):
         for index, text in enumerate(inputs)
     ]
     answer = {"object": "list", "data": rows, "model": request["model"], "usage": usage}
+    return json.dumps(edit(answer) if edit else answer).encode()
+
+
+def _moderated(request, inputs, edit):
+    results = []
+    for text in inputs:
+        scores = {"harassment": 0.001, "violence": 0.97 if VIOLENT_TEXT in text else 0.002}
+        flags = {category: score >= 0.5 for category, score in scores.items()}
+        flagged = any(flags.values())
+        results.append({"flagged": flagged, "categories": flags, "category_scores": scores})
+    answer = {"id": "modr-1", "model": request["model"], "results": results}
     return json.dumps(edit(answer) if edit else answer).encode()
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import dramatiq
 import redis
 
+from shared import embedded
 from shared.broker import Wire
 from shared.contracts import Contract
 from shared.outbox import Lease
@@ -87,6 +89,12 @@ def lease_s() -> float:
 def worker_id() -> str:
     """The name of this process in the ledger; '' for an actor that is called directly."""
     return "" if broker.runtime is None else broker.runtime.worker_id
+
+
+@cache
+def signing_key() -> bytes:
+    """The key of this installation; what is derived from it proves that it is ours."""
+    return embedded.signing_key(settings())
 
 
 def moved(lease: Lease, fence: int, *, limit_s: float) -> None:

@@ -20,7 +20,7 @@ import dramatiq
 import structlog
 
 from shared import broker as wire
-from shared import db, embedded, providers, spending, telemetry
+from shared import db, embedded, providers, semantic_cache, spending, telemetry
 from shared.broker import Wire
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
@@ -40,6 +40,7 @@ log = structlog.get_logger()
 TICK_S = 0.5
 FINISH_TICK_S = 0.05
 ASK_REDIS_S = 0.5
+CACHE_REDIS_S = 0.3  # an answer does not wait for Redis
 _PR_SET_PDEATHSIG = 1
 
 
@@ -89,6 +90,7 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     )
     broker.runtime = runtime
     providers.configure(wire.connect(redis_url, timeout_s=1.0))
+    semantic_cache.configure(wire.connect(redis_url, timeout_s=CACHE_REDIS_S))
     dramatiq.set_broker(broker)
     worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=options.threads)
     host = socket.gethostname()
@@ -187,6 +189,7 @@ def _finish(
         bell.wait(FINISH_TICK_S)
     runtime.completion.stop()
     providers.configure(None)
+    semantic_cache.configure(None)
     left = runtime.holding.all()
     try:
         with db.transaction(None, role=Role.RELAY) as conn:

@@ -1,18 +1,20 @@
-"""`tenant` and `user`."""
+"""`tenant`: customers."""
 
 import re
+from typing import Any
 
 import click
 
 from producers.cli import session
-from producers.cli.failures import TenantInUse, UserTaken
+from producers.cli.failures import TenantInUse
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
 from shared import db
-from shared.db import Role
-from shared.queries import accounts
+from shared.db import Connection, Role
+from shared.ids import TenantId
+from shared.queries import accounts, audit_logs
+from shared.queries.audit_logs import Act
 
 TIER = click.Choice(("FREE", "PRO", "ENTERPRISE"), case_sensitive=False)
-USER_ROLE = click.Choice(("USER", "ADMIN", "SUPER_ADMIN"), case_sensitive=False)
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -34,7 +36,13 @@ def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) 
             param_hint="SLUG",
         )
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        known = accounts.select_tenants(conn, slug)
         row, created = accounts.put_tenant(conn, slug, name=name, tier=tier)
+        before = {"name": known[0].name, "tier": known[0].tier} if known else None
+        after = {"name": row.name, "tier": row.tier}
+        if before != after:
+            what = {"before": before, "after": after}
+            _note(conn, row.id, "tenant.create" if created else "tenant.change", row.id, what)
     document = as_document(row) | {"created": created}
     if as_json:
         print_json(document)
@@ -68,6 +76,7 @@ def adopt(slug: str, as_json: bool) -> None:
         tenant_id = session.tenant_named(slug)
         with db.transaction(None, role=Role.OWNER) as conn:
             adopted = accounts.adopt(conn, tenant_id)
+            _note(conn, tenant_id, "tenant.adopt", tenant_id, adopted)
     if as_json:
         print_json({"id": tenant_id, "slug": slug, "adopted": adopted})
     else:
@@ -90,57 +99,19 @@ def delete_tenant(slug: str, yes: bool, as_json: bool) -> None:
                 raise TenantInUse(
                     f"The tenant {slug} still has {people} people: move or delete them first."
                 )
+            _note(conn, None, "tenant.delete", tenant_id, {"slug": slug})
     if as_json:
         print_json({"id": tenant_id, "slug": slug, "deleted": True})
     else:
         click.echo(f"The tenant {slug} is deleted.")
 
 
-@click.group()
-def user() -> None:
-    """Create and list people."""
-
-
-@user.command("create")
-@click.argument("email")
-@click.option("--tenant", "slug", required=True, metavar="SLUG", help="Where they belong.")
-@click.option("--name", help="Their name.")
-@click.option("--role", type=USER_ROLE, default="USER", show_default=True)
-@json_option
-def create_user(email: str, slug: str, name: str | None, role: str, as_json: bool) -> None:
-    """Make a person; one who exists in this tenant stays as they are.
-
-    Without a password: they sign in once the platform has set one.
-    """
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
-        raise click.BadParameter(f"{email!r} is no e-mail address.", param_hint="EMAIL")
-    with session.opened():
-        tenant_id = session.tenant_named(slug)
-        with db.transaction(None, role=Role.OWNER) as conn:
-            row, created = accounts.insert_user(
-                conn, email, name=name, role=role.upper(), tenant_id=tenant_id
-            )
-    if row.tenant != slug:
-        raise UserTaken(f"{email} belongs to {row.tenant or 'the platform'}, not to {slug}.")
-    document = as_document(row) | {"created": created}
-    if as_json:
-        print_json(document)
-    else:
-        print_fields(document)
-
-
-@user.command("list")
-@click.option("--tenant", "slug", metavar="SLUG", help="Only theirs.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
-@json_option
-def list_users(slug: str | None, limit: int, as_json: bool) -> None:
-    """People, newest first."""
-    with session.opened():
-        tenant_id = None if slug is None else session.tenant_named(slug)
-        with db.transaction(None, role=Role.OWNER) as conn:
-            rows = [as_document(row) for row in accounts.select_users(conn, tenant_id, limit=limit)]
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("id", "email", "name", "role", "tenant", "created")
-        print_table(columns, [list(row.values()) for row in rows])
+def _note(
+    conn: Connection,
+    tenant_id: TenantId | None,
+    action: str,
+    resource_id: str,
+    what: dict[str, Any],
+) -> None:
+    act = Act(tenant_id, session.actor(), action, "Tenant", resource_id, what)
+    audit_logs.insert_acts(conn, [act])

@@ -26,6 +26,10 @@ BENCHMARKS = {
     "workflow": "Steps a second, fan-out, large runs, takeover and timers, beside DBOS.",
     "workflow-survive": "5,000 runs of 8 steps; 200 killed workers, 20 crashes of Postgres.",
     "steady": "Half an hour of steady load, minute by minute, and what it leaves in the tables.",
+    "messages": "A recorded message with all that follows from it; recall over them.",
+    "bandit": "Regret of Thompson sampling in a simulated world, beside the textbook's and UCB1's.",
+    "moderation": "False alarms and recall, and messages a CPU-second.",
+    "cache": "Precision and recall of hits; lookups at 100,000 entries.",
     "search": "Insert cost with search live, recall and query time.",
 }
 # These take a quarter of an hour and more: they are asked for by name.

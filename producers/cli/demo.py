@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from producers import demo as documents_of_ours
-from producers.cli import demo_runs, session
+from producers.cli import demo_judgement, demo_runs, session
 from producers.cli.children import someone_works
 from producers.cli.following import follow
 from producers.cli.output import json_option, print_json
@@ -40,7 +40,7 @@ class DemoFailed(PermanentError):
 @click.command()
 @json_option
 def demo(as_json: bool) -> None:
-    """Ingest, embed and search Turkish and English documents; replay a job; run two workflows.
+    """Ingest and search Turkish and English documents; run two workflows; judge a conversation.
 
     It works in the tenant `demo`, with relay and workers of its own where none run, and ends 0
     only when everything it says is so in the database. A second run finds its work done.
@@ -64,6 +64,10 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
         _ingest(tenant_id, check, say)
         replayed = _replay(tenant_id, check, say)
         runs = demo_runs.run(tenant_id, SLUG, check, say)
+        with db.transaction(tenant_id) as conn:
+            reader = accounts.select_user_id(conn, demo_runs.READER)
+        assert reader is not None, "the runs made their reader"
+        judged = demo_judgement.run(tenant_id, reader, check, say)
     with db.transaction(tenant_id) as conn:
         model = live_model(conn)
         held = holdings.select_holdings(conn, model)
@@ -77,6 +81,7 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
         "embeddings": held.embeddings,
         "searches": searches,
         "workflow": runs,
+        "judgement": judged,
         "replayed": replayed,
     }
 

@@ -10,7 +10,7 @@ from producers.cli.following import follow
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
 from producers.cli.values import tenant_option
 from producers.documents import delete_document
-from shared import db
+from shared import audit, db
 from shared.embedded import Servers
 from shared.errors import DocumentNotFound
 from shared.ids import DocumentId, JobId, TenantId
@@ -99,6 +99,7 @@ def _delete(
             if not document_lists.select_documents(conn, DocumentId(document_id)):
                 raise _not_found(document_id, slug)
             published = delete_document(conn, DocumentId(document_id))
+            audit.note(conn, "document.delete", "Document", document_id)
             jobs[published.id] = {"id": document_id, "status": "PENDING", "error": None}
     if wait:
         with someone_works(servers, ["ingest"]) as check:

@@ -55,6 +55,12 @@ class LimitNotFound(PermanentError):
     code = "limit_not_found"
 
 
+class ExplanationFailed(PermanentError):
+    """A score could not be explained."""
+
+    code = "explanation_failed"
+
+
 class ScheduleNotFound(PermanentError):
     """The tenant has no schedule of this name."""
 

@@ -1,7 +1,7 @@
 """Waiting for jobs and for the work that follows from them."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from shared import db
 from shared.db import Role
@@ -14,7 +14,11 @@ ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
 
 
 def follow(
-    ids: Iterable[JobId], check: Callable[[], None], *, alone: bool = False
+    ids: Iterable[JobId],
+    check: Callable[[], None],
+    *,
+    alone: bool = False,
+    ignore: Collection[str] = (),
 ) -> Iterator[tuple[JobId, list[Progress]]]:
     """Wait for jobs of one tenant, each with its direct follow-ups.
 
@@ -22,6 +26,7 @@ def follow(
         ids: The jobs.
         check: Called at each look; what it raises ends the waiting.
         alone: Whether follow-ups are left out.
+        ignore: Jobs by name whose follow-ups are left out, as those that are due much later.
 
     Yields:
         As each ends: the job's id, and how it and its follow-ups ended, the job first.
@@ -33,7 +38,7 @@ def follow(
             rows = jobs.select_progress(conn, list(waiting))
         families: dict[JobId, list[Progress]] = {}
         for row in sorted(rows, key=lambda row: row.id != row.root_id):
-            if row.id == row.root_id or not alone:
+            if row.id == row.root_id or not (alone or row.job in ignore):
                 families.setdefault(row.root_id, []).append(row)
         # Follow-ups are written with their job's end, so a job that has ended shows them all.
         ended = [

@@ -13,6 +13,7 @@ from producers.cli import session
 from producers.cli.children import someone_works
 from producers.cli.following import follow
 from producers.cli.output import json_option, print_json, print_table, say
+from producers.cli.progress import Advance, progress
 from producers.cli.values import tenant_option
 from producers.documents import submit_document
 from shared import db
@@ -30,7 +31,6 @@ KINDS = frozenset(
 FILE_BYTES_MAX = 32 * 1024 * 1024  # what the parsers take
 QUEUES = ("ingest", "embedding")
 STDIN = "-"
-Advance = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ def ingest(
         follows = wait or (servers.embedded and bool(missing))
         with contextlib.ExitStack() as stack:
             check = stack.enter_context(someone_works(servers, QUEUES)) if follows else None
-            advance = stack.enter_context(_progress(len(found)))
+            advance = stack.enter_context(progress(len(found), "Ingesting"))
             submitted = _submit(tenant_id, found, how, advance)
             if check is not None:
                 _await(submitted, check, advance)
@@ -127,21 +127,6 @@ def _files_below(folder: str) -> list[str]:
     )
     visible = (path for path in below if not any(part.startswith(".") for part in path.parts))
     return [f"{folder.rstrip('/')}/{path.as_posix()}" for path in sorted(visible)]
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Advance]:
-    """A bar on a terminal; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and for terminals only
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn  # noqa: PLC0415
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Ingesting", total=total)
-        yield lambda: bar.advance(task)
 
 
 def _submit(

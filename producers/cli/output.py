@@ -67,6 +67,7 @@ def _cell(value: object) -> str:
 
 
 def _text(value: object) -> str:
+    value = f"{value:f}" if isinstance(value, Decimal) else value  # never 0E-8
     match value:
         case None:
             return "-"
@@ -87,7 +88,7 @@ def _plain(value: object) -> object:
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, Decimal):
-        return str(value)
+        return f"{value:f}"
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 

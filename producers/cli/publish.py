@@ -9,7 +9,7 @@ from producers.cli.children import someone_works
 from producers.cli.following import follow
 from producers.cli.output import json_option, print_fields, print_json, print_table
 from producers.cli.values import DURATION, JSON_OBJECT
-from shared import db, outbox
+from shared import audit, db, outbox
 from shared.contracts import CONTRACTS, Contract, contract_named
 from shared.db import Role
 from shared.embedded import Servers
@@ -76,13 +76,16 @@ def _publish(servers: Servers, job: Contract, options: dict[str, Any]) -> dict[s
 
 def _accept(tenant_id: TenantId, job: Contract, options: dict[str, Any]) -> Published:
     with db.transaction(tenant_id) as conn:
-        return outbox.publish(
+        published = outbox.publish(
             conn,
             job,
             key=options["key"],
             delay_s=options["delay_s"],
             priority=options["priority"],
         )
+        if not published.duplicate:
+            audit.note(conn, "job.publish", "Job", published.id, {"job": job.actor_name})
+        return published
 
 
 def _described(published: Published) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from shared.queries import (
     events,
     figures,
     holds,
+    incidents,
     limits,
     quarantines,
     stats,
@@ -147,7 +148,7 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             "lagSeconds": max((one.oldest_seconds or 0.0 for one in rows), default=0.0),
             "dead": sum(one.dead for one in rows),
             "quarantined": quarantines.count_quarantined(conn, quarantines.Filters()),
-            "incidents": None,
+            "incidents": sum(incidents.count_open(conn).values()),
             "checks": [as_document(one) for one in found],
             "relaySeenSeconds": seen.relay_s,
             "schedulerSeenSeconds": seen.scheduler_s,
@@ -194,7 +195,8 @@ def _tell(page: dict[str, Any]) -> None:
     )
     click.echo(
         f"Lag {page['lagSeconds']:.1f} s, {page['dead']} dead, {page['quarantined']} quarantined, "
-        f"{page['batchesOpen']} batches open, {page['schedulesFailing']} schedules failing"
+        f"{page['batchesOpen']} batches open, {page['schedulesFailing']} schedules failing, "
+        f"{page['incidents']} incidents open"
     )
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(page["runs"].items()))
     click.echo(

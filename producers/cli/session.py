@@ -11,8 +11,8 @@ import psutil
 from shared import db, embedded, migration, outbox, telemetry
 from shared.db import Role
 from shared.embedded import Servers
-from shared.errors import TenantNotFound
-from shared.ids import TenantId
+from shared.errors import TenantNotFound, UserNotFound
+from shared.ids import TenantId, UserId
 from shared.queries import accounts, figures
 from shared.settings import settings
 
@@ -73,6 +73,22 @@ def tenant_named(slug: str) -> TenantId:
     if found is None:
         raise TenantNotFound(
             f"No tenant has the slug {slug!r}: create it with `ailydian tenant create {slug}`."
+        )
+    return found
+
+
+def user_named(tenant_id: TenantId, name: str) -> UserId:
+    """The id of one of a tenant's people, by e-mail or id.
+
+    Raises:
+        UserNotFound: The tenant has nobody of that name.
+    """
+    with db.transaction(tenant_id) as conn:
+        found = accounts.select_user_id(conn, name)
+    if found is None:
+        raise UserNotFound(
+            f"The tenant has nobody called {name!r}: name them by e-mail or id, or make them with "
+            f"`ailydian user create`."
         )
     return found
 

@@ -88,6 +88,24 @@ def json_object(text: str) -> dict[str, Any]:
     return found
 
 
+def text(given: str) -> str:
+    """A text as it is written, or read from `@FILE` (`@-` is standard input).
+
+    Raises:
+        ValueError: The file cannot be read, or is no UTF-8.
+    """
+    if not given.startswith("@"):
+        return given
+    if given == "@-":
+        return sys.stdin.read()
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{given[1:]} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{given[1:]} is not written in UTF-8") from None
+
+
 def without_password(url: str) -> str:
     """A server's URL that may be shown: its password, if there is one, is masked."""
     parts = urlsplit(url)
@@ -120,6 +138,7 @@ class Typed(click.ParamType[Any]):
 DURATION = Typed("duration", seconds)
 MOMENT = Typed("time", lambda text: moment(text, datetime.now(UTC)))
 RATE = Typed("rate", per_second)
+TEXT = Typed("text|@file", text)
 JSON_OBJECT = Typed("json|@file", json_object)
 QUEUE = click.Choice(QUEUES)
 JOB = click.Choice(sorted(CONTRACTS))

@@ -30,7 +30,7 @@ from shared.broker import AWAY, Wire
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
 from shared.errors import AilydianError
-from shared.queries import events, figures, model_uses, stats, workflow_lists
+from shared.queries import events, figures, incidents, model_uses, stats, workflow_lists
 from shared.queries.figures import Lag, ProcessRow, QueueFigures, Seen
 from shared.queries.model_uses import ModelUse
 from shared.queries.stats import JobStat
@@ -43,6 +43,7 @@ PATIENCE_S = 3.0
 COUNTED_MAX = 5_000
 RUN_STATES = ("queued", "running", "paused", "compensating")
 REASONS = ("permanent", "exhausted", "poison")
+SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Ledger:
     tables: list[tuple[str, int, int, int]]
     open: tuple[int, int]
     runs: dict[str, int]
+    incidents: dict[str, int]
 
 
 def read_ledger() -> Ledger:
@@ -86,6 +88,7 @@ def read_ledger() -> Ledger:
             stats.select_tables(conn),
             stats.count_open(conn),
             workflow_lists.count_runs(conn),
+            incidents.count_open(conn),
         )
 
 
@@ -306,6 +309,8 @@ def _of_roles(ledger: Ledger) -> Iterator[Metric]:
     batches, failing = ledger.open
     yield _gauge("batches_open", "Batches not ended, up to 10,000.", [], [((), batches)])
     yield _gauge("schedules_failing", "Schedules whose last slot failed.", [], [((), failing)])
+    wrong = [((severity,), ledger.incidents.get(severity, 0)) for severity in SEVERITIES]
+    yield _gauge("incidents_open", "Incidents that are not over.", ["severity"], wrong)
 
 
 def _of_models(uses: Sequence[ModelUse]) -> Iterator[Metric]:

@@ -51,10 +51,31 @@ class Embedder(Protocol):
         """Give up connections; the embedder is not used again."""
 
 
+class Moderator(Protocol):
+    """A model that judges texts in any language; safe to use from several threads."""
+
+    @property
+    def model(self) -> str:
+        """The name stored beside what it found."""
+
+    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """Return each text's scores by OpenAI's categories. Hold no database connection meanwhile.
+
+        Raises:
+            ProviderRefused: A text or the account is at fault.
+            TransientError: The provider is away, busy, or answered with nonsense.
+        """
+
+    def close(self) -> None:
+        """Give up connections; the moderator is not used again."""
+
+
 _lock = Lock()
 _loaded: dict[tuple[int, str], Embedder] = {}
 _completers: dict[tuple[int, str], Completer] = {}
+_moderators: dict[tuple[int, str], Moderator] = {}
 LOCAL_COMPLETER = "local-extractive"
+NO_MODERATOR = "none"
 _redis: "Redis | None" = None
 
 
@@ -72,8 +93,11 @@ def configure(redis: "Redis | None") -> None:
             embedder.close()
         for completer in _completers.values():
             completer.close()
+        for moderator_ in _moderators.values():
+            moderator_.close()
         _loaded.clear()
         _completers.clear()
+        _moderators.clear()
 
 
 def live_model(chosen: Settings | None = None) -> str:
@@ -145,6 +169,26 @@ def completer_for(model: str) -> Completer:
         with _lock:
             _completers.setdefault(key, completer)
     return _completers[key]
+
+
+def moderator() -> Moderator | None:
+    """The model that judges texts besides the local rules; None where there is no key.
+
+    OpenAI asks no money for it. A base URL alone is no server's promise to moderate, and
+    AILYDIAN_OPENAI_MODERATION_MODEL=none says that the server with the key does not.
+    """
+    chosen = settings()
+    model = chosen.openai_moderation_model
+    if not chosen.openai_api_key or model == NO_MODERATOR:
+        return None
+    key = (os.getpid(), model)
+    if key not in _moderators:
+        from shared.providers.openai_moderation import OpenAIModerator  # noqa: PLC0415 - 36 MB
+
+        loaded = OpenAIModerator(model, chosen, _bucket(model, chosen))
+        with _lock:
+            _moderators.setdefault(key, loaded)
+    return _moderators[key]
 
 
 def _load_completer(model: str, chosen: Settings) -> Completer:

@@ -66,6 +66,19 @@ def select_slug(conn: Connection, tenant_id: TenantId) -> str | None:
     return None if row is None else str(row[0])
 
 
+# In the tenant's own role. E-mails match whatever their case, as signing in does.
+SELECT_USER_ID: Final = """
+    SELECT "id" FROM "User" WHERE lower("email") = lower(%(name)s) OR "id" = %(name)s
+    ORDER BY "id" = %(name)s DESC LIMIT 1
+"""
+
+
+def select_user_id(conn: Connection, name: str) -> UserId | None:
+    """The id of one of the tenant's people, by e-mail or by the id itself."""
+    row = conn.execute(SELECT_USER_ID, {"name": name}).fetchone()
+    return None if row is None else UserId(row[0])
+
+
 INSERT_TENANT: Final = """
     INSERT INTO "Tenant" ("slug", "name", "tier")
     VALUES (%(slug)s, coalesce(%(name)s::text, %(slug)s),

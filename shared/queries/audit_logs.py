@@ -22,6 +22,7 @@ class Act:
         resource: The kind of thing.
         resource_id: Which one.
         what: Details: counts, before and after; never secrets.
+        ip_address: From where, where that is known; with `user_agent`, by what.
     """
 
     tenant_id: TenantId | None
@@ -30,14 +31,20 @@ class Act:
     resource: str
     resource_id: str | None
     what: Mapping[str, Any]
+    ip_address: str | None = None
+    user_agent: str | None = None
 
 
 INSERT_ACTS: Final = """
-    INSERT INTO "AuditLog" ("tenantId", "userId", "action", "resource", "resourceId", "metadata")
-    SELECT a."tenantId", a."actor", a."action", a."resource", a."resourceId", a."metadata"
+    INSERT INTO "AuditLog" ("tenantId", "userId", "action", "resource", "resourceId", "metadata",
+                            "ipAddress", "userAgent")
+    SELECT a."tenantId", a."actor", a."action", a."resource", a."resourceId", a."metadata",
+           a."ipAddress", a."userAgent"
     FROM unnest(%(tenants)s::text[], %(actors)s::text[], %(actions)s::text[],
-                %(resources)s::text[], %(resource_ids)s::text[], %(metadata)s::jsonb[])
-         AS a("tenantId", "actor", "action", "resource", "resourceId", "metadata")
+                %(resources)s::text[], %(resource_ids)s::text[], %(metadata)s::jsonb[],
+                %(ip_addresses)s::text[], %(user_agents)s::text[])
+         AS a("tenantId", "actor", "action", "resource", "resourceId", "metadata", "ipAddress",
+              "userAgent")
 """
 
 
@@ -50,6 +57,8 @@ def insert_acts(conn: Connection, acts: Sequence[Act]) -> None:
         "resources": [act.resource for act in acts],
         "resource_ids": [act.resource_id for act in acts],
         "metadata": [Jsonb(dict(act.what)) for act in acts],
+        "ip_addresses": [act.ip_address for act in acts],
+        "user_agents": [act.user_agent for act in acts],
     }
     conn.execute(INSERT_ACTS, values)
 

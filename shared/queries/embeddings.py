@@ -155,18 +155,22 @@ def select_messages(conn: Connection, message_ids: Sequence[MessageId]) -> list[
 
 
 STORE_MESSAGES: Final = """
-    INSERT INTO "MessageEmbedding" ("messageId", "embedding", "model")
-    SELECT m."id", v."embedding", %(model)s
-    FROM unnest(%(ids)s::text[], %(vectors)b::vector[]) AS v("id", "embedding")
+    INSERT INTO "MessageEmbedding" ("messageId", "embedding", "model", "bits")
+    SELECT m."id", v."embedding", %(model)s, v."bits"
+    FROM unnest(%(ids)s::text[], %(vectors)b::vector[], %(bits)b::bit(1536)[])
+         AS v("id", "embedding", "bits")
     JOIN "Message" m ON m."id" = v."id" FOR KEY SHARE OF m
     ON CONFLICT ("messageId") DO UPDATE
-    SET "embedding" = excluded."embedding", "model" = excluded."model"
+    SET "embedding" = excluded."embedding", "model" = excluded."model", "bits" = excluded."bits"
 """
 
 
-def store_messages(
-    conn: Connection, model: str, ids: Sequence[str], rows: NDArray[np.float32]
-) -> int:
-    """Store the vectors of messages, (n, 1536) float32. Returns how many were still there."""
-    values = {"ids": list(ids), "vectors": [Vector(row) for row in rows], "model": model}
+def store_messages(conn: Connection, vectors: Vectors) -> int:
+    """Store the vectors of messages. Returns how many of them were still there."""
+    values: dict[str, object] = {
+        "ids": list(vectors.ids),
+        "bits": [Bit(row.tobytes()) for row in vectors.bits],
+        "vectors": [Vector(row) for row in vectors.rows],
+        "model": vectors.model,
+    }
     return conn.execute(STORE_MESSAGES, values).rowcount

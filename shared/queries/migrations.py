@@ -1,6 +1,7 @@
 """Which scripts a database has received, and the contracts it knows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from shared.db import Connection
@@ -40,6 +41,14 @@ RESET_ROLE: Final = """
 """
 
 
+@contextmanager
+def as_owner(conn: Connection) -> Iterator[None]:
+    """Write in the owner's role while the block runs."""
+    conn.execute(SET_OWNER)
+    yield
+    conn.execute(RESET_ROLE)
+
+
 def lock(conn: Connection) -> None:
     """Wait until no other migration runs; the lock is freed with the transaction."""
     conn.execute(LOCK)
@@ -50,22 +59,17 @@ def select_applied(conn: Connection) -> dict[str, str]:
     found = conn.execute(EXISTS).fetchone()
     if found is None or not found[0]:
         return {}
-    conn.execute(SET_OWNER)
-    applied = {version: sha256 for version, sha256 in conn.execute(SELECT_APPLIED)}
-    conn.execute(RESET_ROLE)
-    return applied
+    with as_owner(conn):
+        return {version: sha256 for version, sha256 in conn.execute(SELECT_APPLIED)}
 
 
 def note(conn: Connection, version: str, sha256: str) -> None:
     """Note that a script was applied."""
-    conn.execute(SET_OWNER)
-    conn.execute(NOTE, {"version": version, "sha256": sha256})
-    conn.execute(RESET_ROLE)
+    with as_owner(conn):
+        conn.execute(NOTE, {"version": version, "sha256": sha256})
 
 
 def put_job_kinds(conn: Connection, kinds: Sequence[tuple[str, str, int, int]]) -> None:
     """Tell the ledger the contracts, as (job, queue, schema version, attempts)."""
-    conn.execute(SET_OWNER)
-    with conn.cursor() as cursor:
+    with as_owner(conn), conn.cursor() as cursor:
         cursor.executemany(PUT_JOB_KIND, kinds)
-    conn.execute(RESET_ROLE)

@@ -1,56 +1,263 @@
-"""Moderation: the texts to judge, and what was found in them."""
+"""Moderation: the texts to judge, what was found in them, policies and appeals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from shared.db import Connection
-
-SELECT_DOCUMENT: Final = """
-    SELECT "content" FROM "Document" WHERE "id" = %(id)s
-"""
-
-SELECT_MESSAGE: Final = """
-    SELECT "content" FROM "Message" WHERE "id" = %(id)s
-"""
-
-
-def select_content(conn: Connection, content_type: str, content_id: str) -> str | None:
-    """The text of a document or a message; None where it is gone."""
-    statement = SELECT_MESSAGE if content_type == "message" else SELECT_DOCUMENT
-    row = conn.execute(statement, {"id": content_id}).fetchone()
-    return None if row is None else str(row[0])
+from shared.ids import UserId
 
 
 @dataclass(frozen=True, slots=True)
-class NewModeration:
+class Content:
+    """A text to judge and who wrote it; of documents nobody knows who."""
+
+    type: str
+    id: str
+    text: str
+    user_id: UserId | None
+    created_at: datetime
+
+
+SELECT_CONTENTS: Final = """
+    SELECT n."type", n."id", c."text", c."userId", c."createdAt" AT TIME ZONE 'UTC'
+    FROM unnest(%(types)s::text[], %(ids)s::text[]) AS n("type", "id")
+    CROSS JOIN LATERAL (
+        SELECT m."content" AS "text", v."userId", m."createdAt"
+        FROM "Message" m JOIN "Conversation" v ON v."id" = m."conversationId"
+        WHERE n."type" = 'message' AND m."id" = n."id"
+        UNION ALL
+        SELECT d."content", NULL, d."createdAt" FROM "Document" d
+        WHERE n."type" = 'document' AND d."id" = n."id"
+        UNION ALL
+        SELECT coalesce(f."comment", ''), f."userId", f."createdAt" FROM "Feedback" f
+        WHERE n."type" = 'feedback' AND f."id" = n."id"
+    ) c
+"""
+
+
+def select_contents(
+    conn: Connection, wanted: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Content]:
+    """Those of the contents, as (type, id), that are still there."""
+    values = {"types": [kind for kind, _ in wanted], "ids": [one for _, one in wanted]}
+    found = (Content(*row) for row in conn.execute(SELECT_CONTENTS, values))
+    return {(one.type, one.id): one for one in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A content that is there: the SHA-256 of its text as it is now, and since when it exists."""
+
+    type: str
+    id: str
+    sha256: str
+    created_at: datetime
+
+
+SELECT_PRESENT: Final = """
+    SELECT n."type", n."id", c."sha256", c."createdAt" AT TIME ZONE 'UTC'
+    FROM unnest(%(types)s::text[], %(ids)s::text[]) AS n("type", "id")
+    CROSS JOIN LATERAL (
+        SELECT encode(sha256(convert_to(m."content", 'UTF8')), 'hex') AS "sha256", m."createdAt"
+        FROM "Message" m WHERE n."type" = 'message' AND m."id" = n."id"
+        UNION ALL
+        SELECT encode(sha256(convert_to(d."content", 'UTF8')), 'hex'), d."createdAt"
+        FROM "Document" d WHERE n."type" = 'document' AND d."id" = n."id"
+        UNION ALL
+        SELECT encode(sha256(convert_to(coalesce(f."comment", ''), 'UTF8')), 'hex'), f."createdAt"
+        FROM "Feedback" f WHERE n."type" = 'feedback' AND f."id" = n."id"
+    ) c
+"""
+
+
+def select_present(
+    conn: Connection, wanted: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Present]:
+    """As `select_contents`, with the texts' hashes in place of the texts."""
+    values = {"types": [kind for kind, _ in wanted], "ids": [one for _, one in wanted]}
+    found = (Present(*row) for row in conn.execute(SELECT_PRESENT, values))
+    return {(one.type, one.id): one for one in found}
+
+
+# Lock order: the tenant's policy, shared, then the contents by their ids. Who gives a verdict holds
+# both, so that a policy begins to hold between verdicts, and a content's verdicts come one by one.
+HOLD: Final = """
+    WITH policy AS MATERIALIZED (
+        SELECT pg_advisory_xact_lock_shared(
+            hashtextextended('moderation policy ' || current_setting('app.tenant_id'), 0))
+    ), content AS MATERIALIZED (
+        SELECT DISTINCT hashtextextended(
+            'moderated ' || current_setting('app.tenant_id') || ' ' || n."id", 0) AS "lock"
+        FROM policy, unnest(%(ids)s::text[]) AS n("id") ORDER BY 1
+    )
+    SELECT pg_advisory_xact_lock(c."lock") FROM content c
+"""
+
+
+def hold(conn: Connection, content_ids: Sequence[str]) -> None:
+    """Wait until nobody else decides about these contents, or changes the policy.
+
+    Read the policy and what stands after this, and decide by that: until this transaction ends it
+    stays so.
+    """
+    conn.execute(HOLD, {"ids": list(content_ids)})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is decided about a content.
+
+    Attributes:
+        result_id: The verdict that holds; None before the first.
+        action: Its action.
+        pardoned: SHA-256 of the texts of which an appeal was granted.
+    """
+
+    content_id: str
+    result_id: str | None
+    action: str | None
+    pardoned: list[str]
+
+
+SELECT_STANDING: Final = """
+    SELECT n."id", r."id", r."action", ARRAY(
+               SELECT x."contentSha256" FROM "ModerationResult" x
+               JOIN "ModerationAppeal" a ON a."resultId" = x."id"
+               WHERE x."tenantId" = current_setting('app.tenant_id') AND x."contentId" = n."id"
+                 AND x."contentSha256" IS NOT NULL
+                 AND a."tenantId" = current_setting('app.tenant_id') AND a."state" = 'granted')
+    FROM (SELECT DISTINCT unnest(%(ids)s::text[])) AS n("id")
+    LEFT JOIN LATERAL (
+        SELECT r."id", r."action" FROM "ModerationResult" r
+        WHERE r."tenantId" = current_setting('app.tenant_id') AND r."contentId" = n."id"
+          AND NOT r."superseded"
+        ORDER BY r."createdAt" DESC, r."id" DESC LIMIT 1
+    ) r ON true
+"""
+
+
+def select_standing(conn: Connection, content_ids: Sequence[str]) -> dict[str, Standing]:
+    """What stands about each of these contents, by their ids."""
+    found = (Standing(*row) for row in conn.execute(SELECT_STANDING, {"ids": list(content_ids)}))
+    return {one.content_id: one for one in found}
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
     """A row of "ModerationResult"; `scores` is JSON text."""
 
     content_type: str
     content_id: str
+    content_sha256: str
+    user_id: UserId | None
     flagged: bool
-    categories: list[str]
+    categories: Sequence[str]
     scores: str
     action: str
+    engine: str
+    policy_version: int
 
 
-INSERT_MODERATION: Final = """
-    INSERT INTO "ModerationResult" ("contentType", "contentId", "flagged", "categories", "scores",
-                                    "action")
-    VALUES (%(content_type)s, %(content_id)s, %(flagged)s, %(categories)s::text[],
-            %(scores)s::jsonb, %(action)s)
+# Of several verdicts on one content the newest holds; the others stay, superseded.
+INSERT_RESULTS: Final = """
+    WITH new AS MATERIALIZED (
+        SELECT public.ailydian_new_id() AS "id", n.*
+        FROM unnest(%(types)s::text[], %(ids)s::text[], %(digests)s::text[], %(users)s::text[],
+                    %(flagged)s::bool[], %(categories)s::text[], %(scores)s::jsonb[],
+                    %(actions)s::text[], %(engines)s::text[], %(versions)s::int[])
+             WITH ORDINALITY AS n("type", "contentId", "sha256", "userId", "flagged", "categories",
+                                  "scores", "action", "engine", "version", "at")
+    ), old AS (
+        UPDATE "ModerationResult" r SET "superseded" = true
+        WHERE r."tenantId" = current_setting('app.tenant_id')
+          AND r."contentId" = ANY(%(ids)s::text[]) AND NOT r."superseded"
+    ), made AS (
+        INSERT INTO "ModerationResult" ("id", "contentType", "contentId", "contentSha256", "userId",
+                                        "flagged", "categories", "scores", "action", "engine",
+                                        "policyVersion")
+        SELECT n."id", n."type", n."contentId", n."sha256", n."userId", n."flagged",
+               coalesce(string_to_array(nullif(n."categories", ''), ','), '{}'), n."scores",
+               n."action", n."engine", n."version"
+        FROM new n
+    )
+    SELECT n."id" FROM new n ORDER BY n."at"
 """
 
 
-def insert_moderation(conn: Connection, new: NewModeration) -> None:
-    """Keep what was found in a text."""
-    conn.execute(
-        INSERT_MODERATION,
-        {
-            "content_type": new.content_type,
-            "content_id": new.content_id,
-            "flagged": new.flagged,
-            "categories": new.categories,
-            "scores": new.scores,
-            "action": new.action,
-        },
-    )
+def insert_results(conn: Connection, new: Sequence[NewResult]) -> list[str]:
+    """Keep verdicts, which hold from now on. Returns the ids of the rows, in the order given."""
+    values: dict[str, object] = {
+        "types": [one.content_type for one in new],
+        "ids": [one.content_id for one in new],
+        "digests": [one.content_sha256 for one in new],
+        "users": [one.user_id for one in new],
+        "flagged": [one.flagged for one in new],
+        "categories": [",".join(one.categories) for one in new],
+        "scores": [one.scores for one in new],
+        "actions": [one.action for one in new],
+        "engines": [one.engine for one in new],
+        "versions": [one.policy_version for one in new],
+    }
+    return [row[0] for row in conn.execute(INSERT_RESULTS, values)]
+
+
+SELECT_POLICY: Final = """
+    SELECT p."version", p."policy" FROM "ModerationPolicy" p
+    WHERE p."tenantId" = current_setting('app.tenant_id') ORDER BY p."version" DESC LIMIT 1
+"""
+
+
+def select_policy(conn: Connection) -> tuple[int, dict[str, Any]] | None:
+    """The version that holds, and the policy; None where the tenant has none of its own."""
+    row = conn.execute(SELECT_POLICY).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+# Versions are counted by one at a time, and no verdict is given meanwhile: see HOLD.
+LOCK_POLICY: Final = """
+    SELECT pg_advisory_xact_lock(
+        hashtextextended('moderation policy ' || current_setting('app.tenant_id'), 0))
+"""
+
+
+def lock_policy(conn: Connection) -> None:
+    """Wait until nobody gives a verdict or changes the policy."""
+    conn.execute(LOCK_POLICY)
+
+
+INSERT_POLICY: Final = """
+    INSERT INTO "ModerationPolicy" ("version", "policy", "createdBy")
+    SELECT 1 + coalesce(max(p."version"), 0), %(policy)s::jsonb, %(created_by)s
+    FROM "ModerationPolicy" p WHERE p."tenantId" = current_setting('app.tenant_id')
+    RETURNING "version"
+"""
+
+
+def insert_policy(conn: Connection, policy: str, *, created_by: str) -> int:
+    """Let a policy, as JSON text, hold from now on. Returns its version."""
+    row = conn.execute(INSERT_POLICY, {"policy": policy, "created_by": created_by}).fetchone()
+    assert row is not None, "an insert that returns yields a row"
+    return int(row[0])
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """A version of a tenant's policy."""
+
+    version: int
+    policy: dict[str, Any]
+    created_by: str
+    created_at: datetime
+
+
+SELECT_POLICIES: Final = """
+    SELECT p."version", p."policy", p."createdBy", p."createdAt" FROM "ModerationPolicy" p
+    WHERE p."tenantId" = current_setting('app.tenant_id') ORDER BY p."version" DESC LIMIT %(limit)s
+"""
+
+
+def select_policies(conn: Connection, *, limit: int) -> list[PolicyRow]:
+    """The versions of the tenant's policy, newest first."""
+    return [PolicyRow(*row) for row in conn.execute(SELECT_POLICIES, {"limit": limit})]

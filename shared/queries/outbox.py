@@ -215,3 +215,21 @@ SET_OUTCOME: Final = """
 def set_outcome(conn: Connection, job_id: JobId, fence: int, outcome: str) -> None:
     """Note what a job yielded, as JSON text, in the transaction that holds its receipt."""
     conn.execute(SET_OUTCOME, {"id": job_id, "fence": fence, "outcome": outcome})
+
+
+SET_OUTCOMES: Final = """
+    UPDATE "Job" j SET "outcome" = m."outcome"
+    FROM unnest(%(ids)s::text[], %(fences)s::bigint[], %(outcomes)s::jsonb[])
+         AS m("id", "fence", "outcome")
+    WHERE j."id" = m."id" AND j."fence" = m."fence"
+"""
+
+
+def set_outcomes(conn: Connection, outcomes: Sequence[tuple[JobId, int, str]]) -> None:
+    """As `set_outcome`, for the jobs that a batch actor did together: (id, fence, JSON text)."""
+    values: dict[str, object] = {
+        "ids": [job_id for job_id, _, _ in outcomes],
+        "fences": [fence for _, fence, _ in outcomes],
+        "outcomes": [outcome for _, _, outcome in outcomes],
+    }
+    conn.execute(SET_OUTCOMES, values)

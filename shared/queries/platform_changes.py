@@ -54,11 +54,52 @@ def select_uningested(conn: Connection, ids: list[str]) -> list[tuple[DocumentId
     return conn.execute(SELECT_UNINGESTED, {"ids": ids}).fetchall()
 
 
-SELECT_FEEDBACK: Final = """
-    SELECT f."id", f."messageId" FROM "Feedback" f WHERE f."id" = ANY(%(ids)s::text[])
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message that the platform wrote; `question` is what stands before an answer, or ''."""
+
+    id: MessageId
+    role: str
+    content_sha256: str
+    conversation_id: str
+    analysis: int
+    question: str
+
+
+SELECT_MESSAGES: Final = """
+    SELECT m."id", m."role"::text, encode(sha256(convert_to(m."content", 'UTF8')), 'hex'),
+           m."conversationId", c."analysis",
+           coalesce((SELECT left(q."content", %(chars)s) FROM "Message" q
+                     WHERE m."role" = 'ASSISTANT' AND q."conversationId" = m."conversationId"
+                       AND q."role" = 'USER' AND q."createdAt" <= m."createdAt"
+                     ORDER BY q."createdAt" DESC, q."id" DESC LIMIT 1), '')
+    FROM "Message" m JOIN "Conversation" c ON c."id" = m."conversationId"
+    WHERE m."id" = ANY(%(ids)s::text[]) ORDER BY m."id"
 """
 
 
-def select_feedback(conn: Connection, ids: list[str]) -> list[tuple[str, MessageId]]:
-    """The messages that ratings are about, as (feedback, message)."""
-    return conn.execute(SELECT_FEEDBACK, {"ids": ids}).fetchall()
+def select_messages(conn: Connection, ids: list[str], *, question_chars: int) -> list[MessageRow]:
+    """Those of the messages that are still there."""
+    rows = conn.execute(SELECT_MESSAGES, {"ids": ids, "chars": question_chars})
+    return [MessageRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRow:
+    """A rating that the platform wrote; `comment_sha256` is None without a comment."""
+
+    id: str
+    message_id: MessageId
+    comment_sha256: str | None
+
+
+SELECT_FEEDBACK: Final = """
+    SELECT f."id", f."messageId",
+           encode(sha256(convert_to(nullif(f."comment", ''), 'UTF8')), 'hex')
+    FROM "Feedback" f WHERE f."id" = ANY(%(ids)s::text[])
+"""
+
+
+def select_feedback(conn: Connection, ids: list[str]) -> list[FeedbackRow]:
+    """Those of the ratings that are still there."""
+    return [FeedbackRow(*row) for row in conn.execute(SELECT_FEEDBACK, {"ids": ids})]

@@ -1,51 +1,179 @@
 """Quality scores: what was estimated for a message, and what its readers said."""
 
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from shared.db import Connection
 from shared.ids import MessageId
 
-# A user's last rating counts, the mean of the users is the score; ratings are 1 to 5, or -1 and 1.
-APPLY_RATINGS: Final = """
-    WITH last AS (
-        SELECT DISTINCT ON (f."userId") f."rating" FROM "Feedback" f
-        WHERE f."messageId" = %(message_id)s
-        ORDER BY f."userId", f."createdAt" DESC, f."id" DESC
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """A message to score; `intent` is None where nobody has told it yet."""
+
+    id: MessageId
+    content: str
+    intent: str | None
+
+
+SELECT_ANSWERS: Final = """
+    SELECT "id", "content", "intent" FROM "Message" WHERE "id" = ANY(%(ids)s::text[])
+"""
+
+
+def select_answers(conn: Connection, ids: Sequence[MessageId]) -> dict[MessageId, AnswerRow]:
+    """Those of the messages that are still there."""
+    rows = conn.execute(SELECT_ANSWERS, {"ids": list(ids)})
+    return {row[0]: AnswerRow(*row) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class NewEstimate:
+    """An estimate in [0, 1] and, as JSON text, what it is made of."""
+
+    message_id: MessageId
+    score: float
+    metrics: str
+    intent: str
+
+
+# What a message is asked for is told once: its reward goes to the arm of that intent.
+UPSERT_ESTIMATES: Final = """
+    WITH new AS MATERIALIZED (
+        SELECT n.* FROM unnest(%(ids)s::text[], %(scores)s::float8[], %(metrics)s::jsonb[],
+                               %(intents)s::text[]) AS n("id", "score", "metrics", "intent")
+        JOIN "Message" m ON m."id" = n."id"
+    ), told AS (
+        UPDATE "Message" m SET "intent" = n."intent" FROM new n
+        WHERE m."id" = n."id" AND m."intent" IS NULL
     )
-    UPDATE "QualityScore" q
-    SET "actualScore" = (SELECT avg(CASE WHEN "rating" <= 0 THEN 0.0
-                                         WHEN "rating" = 1 AND (SELECT min("rating") FROM last) < 1
-                                         THEN 1.0
-                                         ELSE (least("rating", 5) - 1) / 4.0 END) FROM last)
-    WHERE q."messageId" = %(message_id)s
-"""
-
-
-SELECT_ANSWER: Final = """
-    SELECT "content" FROM "Message" WHERE "id" = %(message_id)s
-"""
-
-
-def select_answer(conn: Connection, message_id: MessageId) -> str | None:
-    """What a message says; None where it is gone."""
-    row = conn.execute(SELECT_ANSWER, {"message_id": message_id}).fetchone()
-    return None if row is None else str(row[0])
-
-
-UPSERT_ESTIMATE: Final = """
     INSERT INTO "QualityScore" ("messageId", "estimatedScore", "metrics")
-    VALUES (%(message_id)s, %(score)s, %(metrics)s::jsonb)
+    SELECT n."id", n."score", n."metrics" FROM new n ORDER BY n."id"
     ON CONFLICT ("messageId") DO UPDATE
     SET "estimatedScore" = excluded."estimatedScore", "metrics" = excluded."metrics"
 """
 
 
-def upsert_estimate(conn: Connection, message_id: MessageId, score: float, metrics: str) -> None:
-    """Keep an estimate in [0, 1] and, as JSON text, its factors."""
-    values = {"message_id": message_id, "score": score, "metrics": metrics}
-    conn.execute(UPSERT_ESTIMATE, values)
+def upsert_estimates(conn: Connection, new: Sequence[NewEstimate]) -> None:
+    """Keep estimates, one a message, and the intents of messages that had none."""
+    values: dict[str, object] = {
+        "ids": [one.message_id for one in new],
+        "scores": [one.score for one in new],
+        "metrics": [one.metrics for one in new],
+        "intents": [one.intent for one in new],
+    }
+    conn.execute(UPSERT_ESTIMATES, values)
 
 
-def apply_ratings(conn: Connection, message_id: MessageId) -> bool:
-    """Carry the ratings of a message over to its quality score. Returns whether it has one."""
-    return conn.execute(APPLY_RATINGS, {"message_id": message_id}).rowcount == 1
+# A user's last rating counts, the mean of the users is the score; ratings are 1 to 5, or -1 and 1.
+# An answer that was not scored yet gets its row now; the estimate is added when it comes.
+APPLY_RATINGS: Final = """
+    WITH last AS (
+        SELECT DISTINCT ON (f."userId") f."userId", f."rating", f."createdAt" FROM "Feedback" f
+        WHERE f."messageId" = %(message_id)s
+        ORDER BY f."userId", f."createdAt" DESC, f."id" DESC
+    ), valued AS (
+        SELECT l."userId", CASE WHEN l."rating" <= 0 THEN 0.0
+                                WHEN l."rating" = 1 AND (SELECT min(x."rating") FROM last x) < 1
+                                THEN 1.0
+                                ELSE (least(l."rating", 5) - 1) / 4.0 END AS "value"
+        FROM last l
+    ), kept AS (
+        UPDATE "QualityScore" q SET "actualScore" = (SELECT avg(v."value") FROM valued v)
+        WHERE q."messageId" = %(message_id)s
+    )
+    SELECT v."userId", v."value"::float8 FROM valued v ORDER BY v."userId"
+"""
+
+
+def apply_ratings(conn: Connection, message_id: MessageId) -> dict[str, float]:
+    """Carry the ratings of a message over to its quality score, where it has one.
+
+    Returns:
+        What each of its readers found it worth, in [0, 1].
+    """
+    return dict(conn.execute(APPLY_RATINGS, {"message_id": message_id}).fetchall())
+
+
+# An answer that was rated before it was scored: its ratings wait in "Feedback".
+SELECT_RATED: Final = """
+    SELECT DISTINCT f."messageId" FROM "Feedback" f WHERE f."messageId" = ANY(%(ids)s::text[])
+"""
+
+
+def select_rated(conn: Connection, ids: Sequence[MessageId]) -> list[MessageId]:
+    """Those of the messages that somebody has rated."""
+    return [row[0] for row in conn.execute(SELECT_RATED, {"ids": list(ids)})]
+
+
+SELECT_PAIRS: Final = """
+    SELECT (q."metrics" ->> 'raw')::float8, q."actualScore" FROM "QualityScore" q
+    WHERE q."tenantId" = current_setting('app.tenant_id') AND q."actualScore" IS NOT NULL
+      AND jsonb_typeof(q."metrics" -> 'raw') = 'number'
+    ORDER BY q."createdAt" DESC, q."id" DESC LIMIT %(limit)s
+"""
+
+
+def select_pairs(conn: Connection, *, limit: int) -> list[tuple[float, float]]:
+    """The newest pairs of a raw estimate and what people said, both in [0, 1]."""
+    return conn.execute(SELECT_PAIRS, {"limit": limit}).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRow:
+    """A curve from raw estimates to what they are worth."""
+
+    version: int
+    method: str
+    curve: dict[str, Any]
+    pairs: int
+    error_raw: float
+    error: float
+
+
+SELECT_CALIBRATION: Final = """
+    SELECT c."version", c."method", c."curve", c."pairs", c."errorRaw", c."error"
+    FROM "QualityCalibration" c WHERE c."tenantId" = current_setting('app.tenant_id')
+    ORDER BY c."version" DESC LIMIT 1
+"""
+
+
+def select_calibration(conn: Connection) -> CalibrationRow | None:
+    """The tenant's newest calibration, which holds; None before the first."""
+    row = conn.execute(SELECT_CALIBRATION).fetchone()
+    return None if row is None else CalibrationRow(*row)
+
+
+INSERT_CALIBRATION: Final = """
+    INSERT INTO "QualityCalibration" ("version", "method", "curve", "pairs", "errorRaw", "error")
+    SELECT 1 + coalesce(max(c."version"), 0), %(method)s, %(curve)s::jsonb, %(pairs)s,
+           %(error_raw)s, %(error)s
+    FROM "QualityCalibration" c WHERE c."tenantId" = current_setting('app.tenant_id')
+    RETURNING "version"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCalibration:
+    """A calibration to keep; `curve` is JSON text."""
+
+    method: str
+    curve: str
+    pairs: int
+    error_raw: float
+    error: float
+
+
+def insert_calibration(conn: Connection, new: NewCalibration) -> int:
+    """Let a calibration hold from now on. Returns its version."""
+    values = {
+        "method": new.method,
+        "curve": new.curve,
+        "pairs": new.pairs,
+        "error_raw": new.error_raw,
+        "error": new.error,
+    }
+    row = conn.execute(INSERT_CALIBRATION, values).fetchone()
+    assert row is not None, "an insert that returns yields a row"
+    return int(row[0])

@@ -58,6 +58,11 @@ class CompleteWith(_With):
     context: list[dict[str, Any]] = []
     tokens_max: Annotated[int, Field(ge=1, le=100_000)] = 512
     temperature: float | None = None
+    user_id: str | None = None
+    intent: str | None = None
+    cost_usd_max: Annotated[float | None, Field(ge=0)] = None
+    latency_ms_max: Annotated[int | None, Field(ge=1)] = None
+    cache: bool = True
 
 
 class WorkflowWith(_With):
@@ -119,6 +124,11 @@ class CompleteOutput(BaseModel):
     tokens_in: Annotated[int, Field(alias="tokensIn")]
     tokens_out: Annotated[int, Field(alias="tokensOut")]
     cost_usd: Annotated[str, Field(alias="costUsd")]
+    latency_ms: Annotated[int, Field(alias="latencyMs")] = 0
+    intent: str = "unknown"
+    parameters: dict[str, Any] = {}
+    chosen_because: Annotated[dict[str, str], Field(alias="chosenBecause")] = {}
+    cached: bool = False
 
 
 class HttpOutput(BaseModel):

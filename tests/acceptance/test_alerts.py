@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from producers import scheduler
+from producers import incidents_sweep, scheduler
 from producers.web.metrics import Figures, registry_of, text
 from shared import broker, db, embedded_valkey
 from shared.broker import Wire
@@ -191,6 +191,12 @@ def fail_schedule(scene: Scene) -> None:
         schedules.note(conn, schedule_id, "the platform's table is gone")
 
 
+def let_incident_open(scene: Scene) -> None:
+    publish_probe(make_tenant())
+    wait_long(601)
+    incidents_sweep.sweep()
+
+
 Step = Callable[[Scene], None]
 # What stands before, and what then goes wrong.
 FAULTS: dict[str, tuple[Step, Step]] = {
@@ -211,6 +217,7 @@ FAULTS: dict[str, tuple[Step, Step]] = {
     "PoisonJob": (start_plant, poison),
     "QuarantineRising": (start_plant, push_nonsense),
     "ScheduleFailing": (scheduler_sweeps, fail_schedule),
+    "IncidentOpen": (nothing, let_incident_open),
 }
 
 

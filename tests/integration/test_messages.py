@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from shared import db
+from shared import db, provenance
 from shared.contracts import CONTRACTS, RecordMessage, ScoreQuality
 from shared.db import Role
 from shared.errors import LeaseLost, PayloadRefused, PermanentError
@@ -139,13 +139,14 @@ def test_provenance_proves_question_answer_and_citation(tenant, cited):
     def digest(text):
         return hashlib.sha256(text.encode()).hexdigest()
 
+    asked = provenance.input_sha256("Which lights?", MODEL, {})
     found = rows(
         """SELECT "messageId", "modelId", "inputHash", "outputHash", "citations"
            FROM "Provenance" WHERE "id" = %s""",
         outcome["provenanceId"],
     )
     proof = [citation | {"sha256": digest("harbour 700 lights")}]
-    ours = (digest("Which lights?"), digest("harbour 700 lights"), proof)
+    ours = (asked, digest("harbour 700 lights"), proof)
     assert found == [(outcome["messageId"], MODEL, *ours)]
 
 

@@ -5,9 +5,10 @@ import pytest
 from shared import db
 from shared.contracts import ModerateContent, RecordMessage
 from shared.db import Role
-from shared.errors import DocumentNotFound, LeaseLost
+from shared.errors import ContentGone, LeaseLost
 from tests.articles import ingested, stubbed
 from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from workers.domain.moderation import ENGINE
 
 pytestmark = pytest.mark.usefixtures("pool")
 SECRET = "The key is sk-abcdefghijklmnopqrstuv, keep it."
@@ -54,7 +55,7 @@ def test_a_clean_document_passes_and_the_result_names_its_engine(tenant):
 
     assert (outcome["flagged"], outcome["blocked"], outcome["engine"]) == (
         *(False, False),
-        "local-rules",
+        ENGINE,
     )
     assert "languages other than Turkish and English" in outcome["blind"]
     assert results() == [("document", document_id, tenant, False, [], "allow")]
@@ -78,7 +79,7 @@ def test_a_message_is_judged_as_a_document_is(tenant):
                VALUES ('ada@example.org', '', %s, now())""",
             [tenant],
         )
-    (lease,) = claim(*publish_jobs(tenant, [RecordMessage(content=SECRET, model="m")]))
+    (lease,) = claim(*publish_jobs(tenant, [RecordMessage(content=SECRET, model="m", judge=False)]))
     do(lease)
     message_id = job(lease.job_id)["outcome"]["messageId"]
 
@@ -100,7 +101,7 @@ def test_a_second_delivery_writes_nothing(tenant):
 def test_another_tenants_document_is_gone(tenant):
     document_id = document(tenant, SECRET)
 
-    with pytest.raises(DocumentNotFound):
+    with pytest.raises(ContentGone):
         judge(make_tenant(), "document", document_id)
 
     assert results() == []

@@ -80,7 +80,7 @@ def test_a_document_of_the_platform_is_ingested_once(conn):
     assert jobs() == [("ingest_document", tenant)]
 
 
-def test_a_message_of_the_platform_is_embedded_once(conn, stub):
+def test_a_message_of_the_platform_is_embedded_judged_and_analysed_once(conn, stub):
     tenant = make_tenant()
     message_id = write_message(conn, tenant, content="Günaydın, nasılsın?")
 
@@ -89,7 +89,11 @@ def test_a_message_of_the_platform_is_embedded_once(conn, stub):
     found = jobs()
     do_all()
 
-    assert found == [("embed_messages", tenant)]
+    assert sorted(found) == [
+        ("analyse_conversation", tenant),
+        ("embed_messages", tenant),
+        ("moderate_content", tenant),
+    ]
     assert rows('SELECT "messageId", "model" FROM "MessageEmbedding"') == [
         (message_id, "text-embedding-3-small")
     ]
@@ -111,6 +115,35 @@ def test_a_message_that_the_platform_changes_is_embedded_again(conn, stub):
     assert len(rows('SELECT 1 FROM "MessageEmbedding"')) == 1
 
 
+def test_a_message_that_is_changed_and_changed_back_is_judged_each_time(conn, stub):
+    tenant = make_tenant()
+    bad = "The key is sk-abcdefghijklmnopqrstuvwx."
+    message_id = write_message(conn, tenant, content=bad)
+    held = []
+    for content in (None, "harmless", bad):
+        if content is not None:
+            set_column(conn, "Message", message_id, "content", content)
+        sweeping.sweep()
+        do_all()
+        held += rows('SELECT "action" FROM "ModerationResult" WHERE NOT "superseded"')
+
+    assert held == [("block",), ("allow",), ("block",)]
+
+
+def test_an_answer_of_the_platform_is_scored_against_what_stands_before_it(conn, stub):
+    tenant = make_tenant()
+    write_message(conn, tenant, role="USER", content="Which lights burn?")
+    conn.execute(
+        """INSERT INTO "Message" ("conversationId", "role", "content")
+           SELECT "conversationId", 'ASSISTANT', 'The harbour lights burn.' FROM "Message" """
+    )
+
+    sweeping.sweep()
+
+    (asked,) = waiting("score_quality")
+    assert job(asked)["payload"]["question"] == "Which lights burn?"
+
+
 def test_a_hundred_messages_are_two_jobs(conn):
     tenant = make_tenant()
     write_message(conn, tenant)
@@ -121,7 +154,8 @@ def test_a_hundred_messages_are_two_jobs(conn):
 
     sweeping.sweep()
 
-    assert [len(job(one)["payload"]["message_ids"]) for one in waiting()] == [64, 36]
+    found = [job(one)["payload"]["message_ids"] for one in waiting("embed_messages")]
+    assert [len(ids) for ids in found] == [64, 36]
 
 
 def test_a_rating_reaches_the_score_of_its_message(conn):

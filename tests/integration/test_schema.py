@@ -275,11 +275,18 @@ def test_verification_leaves_no_row_behind_and_counts_those_without_a_tenant(dat
     with psycopg.connect(database_url) as conn:
         platform_rows.insert(conn, {name: rows[name] for name in ("User", "Document")})
 
+        before = _counts(conn)
+
     checks = {check.name: check for check in verify(database_url)}
 
     assert checks["rows_without_tenant"].detail == "User 1, Document 1"
     with psycopg.connect(database_url) as conn:
-        for table in platform.TABLES:
-            query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
-            expected = 1 if table in {"User", "Document"} else 0
-            assert conn.execute(query).fetchone() == (expected,), table
+        assert _counts(conn) == before
+
+
+def _counts(conn):
+    queries = {
+        table: sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+        for table in platform.TABLES
+    }
+    return {table: conn.execute(query).fetchone() for table, query in queries.items()}

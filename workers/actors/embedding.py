@@ -60,7 +60,7 @@ def embed_messages(jobs: Sequence[tuple[EmbedMessages, Lease]]) -> None:
         vectors = _vectors(model, texts)
         with effects(leases) as conn:
             if vectors is not None:
-                embeddings.store_messages(conn, model, vectors.ids, vectors.rows)
+                embeddings.store_messages(conn, vectors)
 
 
 @actor(EmbedMissing)

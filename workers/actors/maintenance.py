@@ -1,12 +1,26 @@
-"""Queue `maintenance`: probes that show a worker works, and what a job costs."""
+"""Queue `maintenance`: what grows is pruned; probes show that a worker works, and a job's cost."""
 
+import json
 from collections.abc import Sequence
+from typing import Final
 
-from shared.contracts import Probe, ProbeBatch
+from shared.contracts import Probe, ProbeBatch, PruneCache
 from shared.errors import TransientError
 from shared.outbox import Lease, effect, effects
-from shared.queries import probes
+from shared.queries import outbox, probes, semantic_entries
+from shared.settings import settings
 from workers.broker import actor
+
+PRUNED_MAX: Final = 10_000  # entries of one job, so that its transaction stays short
+
+
+@actor(PruneCache)
+def prune_cache(job: PruneCache, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
+    """Remove a tenant's answers that have expired, and those above the limit least used lately."""
+    with effect(lease) as conn:
+        entries_max = settings().cache_entries_max
+        removed = semantic_entries.prune(conn, entries_max=entries_max, limit=PRUNED_MAX)
+        outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps({"removed": removed}))
 
 
 @actor(Probe)

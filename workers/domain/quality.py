@@ -1,74 +1,180 @@
-"""Quality of an answer, estimated from its text, its question and the passages it rests on."""
+"""Quality of an answer, estimated from its text, its question and the passages it rests on.
+
+raw = sum over the factors of weight * factor, x 0.4 for a refusal; each factor is in [0, 1]:
+
+groundedness  the mean over the answer's sentences of how far the passages support each: the share
+              of its words that one sentence of a passage holds, or, where a model compared the
+              two, the mean of that and of their likeness, if that is more. Without passages
+              nothing speaks for or against it: 0.5.
+relevance     the same for the question: the share of its words that the answer or its passages
+              hold, or with the likeness of question and answer; 1 where it is not known.
+variety       the share of the answer's three-word sequences that are no repetitions.
+length        how near it comes to eight words.
+language      1 where it is in the question's language, 0 where it is not.
+formatting    1 less a half for each of: a code fence left open, a table with ragged rows, an
+              answer that breaks off within a sentence.
+
+The weights are a beginning: ratings correct the estimate by calibration, not by other weights. A
+likeness is a cosine between what unrelated and what equal sentences of that model have, so that the
+compressed cosines of one model mean what another's do.
+
+Source: the factors are those by which people judge answers of retrieval systems, after Es et al.,
+"RAGAS: automated evaluation of retrieval augmented generation" (2023), without a model as a judge.
+"""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-WEIGHTS: Final = {"groundedness": 0.5, "relevance": 0.25, "variety": 0.15, "length": 0.1}
+WEIGHTS: Final = {
+    "groundedness": 0.45,
+    "relevance": 0.25,
+    "variety": 0.10,
+    "length": 0.08,
+    "language": 0.07,
+    "formatting": 0.05,
+}
 REFUSAL_FACTOR: Final = 0.4
-SUPPORTED_AT: Final = 0.6
-_SENTENCE: Final = re.compile(r"[^.!?\n]+")
+UNGROUNDED: Final = 0.5
+# A sentence this far held by a passage needs no model to compare them.
+HELD_AT: Final = 0.95
+SENTENCES_MAX: Final = 12
+_COMPARED: Final = 2
 _WORD: Final = re.compile(r"\w{3,}")
+_STEM_CHARS: Final = 6
 _FOLD: Final = str.maketrans("İIıçğöşü’", "iiicgosu'")
 _REFUSALS: Final = re.compile(
-    r"\b(i cannot|i can't|i am unable|as an ai|no answer)\b|yanit yok|cevap veremem|yardimci olamam"
+    r"\b(i cannot|i can't|i am unable|i'm unable|i'm not able|as an ai|no answer to this)\b"
+    r"|yanit yok|cevap veremem|yanit veremem|yardimci olamam|yapay zeka (modeli )?olarak"
 )
 _WORDS_WANTED: Final = 8
+_BROKEN_OFF: Final = re.compile(r"[\w,;:(]\s*$")
+_FAULT: Final = 0.5
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is scored.
+
+    Attributes:
+        text: The answer.
+        sentences: Its sentences.
+        question: What was asked; '' where that is not known.
+        passages: The sentences of what it cites.
+        is_same_language: Whether question and answer are of one language.
+    """
+
+    text: str
+    sentences: Sequence[str]
+    question: str = ""
+    passages: Sequence[str] = ()
+    is_same_language: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A score in [0, 1] and the factors it is made of, each in [0, 1]."""
+    """A score in [0, 1], and the factors it is made of, each in [0, 1]."""
 
     score: float
-    factors: dict[str, float]
-    is_refusal: bool
+    factors: dict[str, float] = field(default_factory=dict)
+    is_refusal: bool = False
 
 
-def estimate(answer: str, *, question: str, passages: Sequence[str]) -> Estimate:
+def pairs(answer: Answer) -> Iterator[Pair]:
+    """The texts that a model should compare: sentences with the nearest of the passages by words.
+
+    Those that the passages hold word by word need no model, nor those that share no word.
+    """
+    sources = [(text, frozenset(_words(text))) for text in answer.passages]
+    for sentence in answer.sentences[:SENTENCES_MAX]:
+        words = frozenset(_words(sentence))
+        if not words:
+            continue
+        shares = sorted(((_share(words, held), text) for text, held in sources), reverse=True)
+        if shares and shares[0][0] < HELD_AT:
+            yield from ((sentence, text) for share, text in shares[:_COMPARED] if share > 0)
+    if answer.question and answer.text:
+        yield answer.question, answer.text
+
+
+def estimate(answer: Answer, likeness: Mapping[Pair, float] | None = None) -> Estimate:
     """Estimate how good an answer is.
 
-    score = (0.5 groundedness + 0.25 relevance + 0.15 variety + 0.1 length), x 0.4 for a refusal.
-    groundedness: share of the sentences of which at least 60 % of the words stand in one passage;
-    relevance: share of the question's words that the answer or its passages hold;
-    variety: share of the answer's three-word sequences that are not repetitions;
-    length: how near it comes to eight words. The weights are a beginning, not learnt.
-
     Args:
-        answer: The answer's text.
-        question: What was asked; '' where that is unknown, which counts as relevant.
-        passages: What the answer cites.
+        answer: With its question and passages.
+        likeness: Of pairs of texts, in [0, 1], where a model has compared them.
     """
-    words = _words(answer)
-    sources = [frozenset(_words(passage)) for passage in passages]
-    asked = frozenset(_words(question))
-    known = frozenset(words).union(*sources)
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    likeness = likeness or {}
     factors = {
-        "groundedness": _grounded(answer, sources),
-        "relevance": len(asked & known) / len(asked) if asked else 1.0,
-        "variety": len(set(trigrams)) / len(trigrams) if trigrams else 1.0,
-        "length": min(len(words) / _WORDS_WANTED, 1.0),
+        "groundedness": _groundedness(answer, likeness),
+        "relevance": _relevance(answer, likeness),
+        "variety": _variety(_words(answer.text)),
+        "length": min(len(_words(answer.text)) / _WORDS_WANTED, 1.0),
+        "language": float(answer.is_same_language),
+        "formatting": _formatting(answer.text),
     }
-    refusal = _REFUSALS.search(_plain(answer)) is not None
-    score = sum(WEIGHTS[name] * value for name, value in factors.items())
-    return Estimate(score * REFUSAL_FACTOR if refusal else score, factors, refusal)
+    is_refusal = _REFUSALS.search(_plain(answer.text)) is not None
+    return Estimate(raw_score(factors, is_refusal=is_refusal), factors, is_refusal)
 
 
-def _grounded(answer: str, sources: Sequence[frozenset[str]]) -> float:
-    sentences = [words for one in _SENTENCE.findall(answer) if (words := _words(one))]
-    if not sentences:
-        return 0.0
-    supported = sum(
-        any(len(source.intersection(words)) >= SUPPORTED_AT * len(set(words)) for source in sources)
-        for words in sentences
+def raw_score(factors: Mapping[str, float], *, is_refusal: bool) -> float:
+    """The blend of factors, in [0, 1], before calibration."""
+    blend = sum(weight * factors[name] for name, weight in WEIGHTS.items())
+    return min(blend * (REFUSAL_FACTOR if is_refusal else 1.0), 1.0)
+
+
+def _groundedness(answer: Answer, likeness: Mapping[Pair, float]) -> float:
+    if not answer.passages:
+        return UNGROUNDED
+    sources = [(text, frozenset(_words(text))) for text in answer.passages]
+    support = []
+    for sentence in answer.sentences:
+        if words := frozenset(_words(sentence)):
+            support.append(
+                max(
+                    _with_model(_share(words, held), likeness.get((sentence, text)))
+                    for text, held in sources
+                )
+            )
+    return sum(support) / len(support) if support else 0.0
+
+
+def _relevance(answer: Answer, likeness: Mapping[Pair, float]) -> float:
+    asked = frozenset(_words(answer.question))
+    if not asked:
+        return 1.0
+    known = frozenset(_words(answer.text)).union(*(_words(text) for text in answer.passages))
+    return _with_model(_share(asked, known), likeness.get((answer.question, answer.text)))
+
+
+def _with_model(share: float, likeness: float | None) -> float:
+    return share if likeness is None else max(share, (share + likeness) / 2)
+
+
+def _share(words: frozenset[str], held: frozenset[str]) -> float:
+    return len(words & held) / len(words)
+
+
+def _variety(words: Sequence[str]) -> float:
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    return len(set(trigrams)) / len(trigrams) if trigrams else 1.0
+
+
+def _formatting(text: str) -> float:
+    rows = [line.count("|") for line in text.splitlines() if line.lstrip().startswith("|")]
+    faults = (
+        text.count("```") % 2 == 1,
+        len(set(rows)) > 1,
+        len(_words(text)) > 3 * _WORDS_WANTED and _BROKEN_OFF.search(text) is not None,
     )
-    return supported / len(sentences)
+    return max(1.0 - _FAULT * sum(faults), 0.0)
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(_plain(text))
+    return [word[:_STEM_CHARS] for word in _WORD.findall(_plain(text))]
 
 
 def _plain(text: str) -> str:

@@ -1,10 +1,25 @@
 """Kind `complete`: a model's answer, with what it rests on and what it cost."""
 
-from shared import providers
-from shared.errors import PayloadRefused
+import hashlib
+import time
+from decimal import Decimal
+
+from shared import db, providers, semantic_cache
+from shared.errors import (
+    AilydianError,
+    PayloadRefused,
+    ProviderContractBroken,
+    ProviderUnavailable,
+)
 from shared.language import detect
+from shared.live import live_model
 from shared.providers.completions import Completion, Passage, Question
+from shared.queries.models import Call
+from shared.queries.semantic_entries import Source
+from shared.semantic_cache import Answer, Ask, Found
 from shared.workflow.kinds import CompleteWith
+from workers.steps import choosing
+from workers.steps.choosing import Chosen
 from workers.steps.step import Step
 from workers.steps.table import step_kind
 
@@ -12,39 +27,85 @@ _NOTHING_GIVEN = {
     "tr": "Verilen belgelerde buna bir yanıt yok.",
     "en": "The given documents hold no answer to this.",
 }
+# What a provider's breaker counts; a request that was refused, or spending, is no fault of its.
+_FAULTS = (ProviderUnavailable, ProviderContractBroken)
 
 
 @step_kind("complete")
 def complete(given: CompleteWith, step: Step) -> object:
-    """Return {text, model, citations, tokensIn, tokensOut, costUsd}.
+    """Return {text, model, intent, citations, tokensIn, tokensOut, costUsd, latencyMs, ...}.
 
     Raises:
         PayloadRefused: `context` is not made of search's hits.
+        NoModelFits: The step's limits leave no model.
         SpendRefused: The model's answers cost money, and nobody has allowed that.
         ProviderRefused: The model will not answer this.
         TransientError: The provider is away, busy, or answered with nonsense.
     """
-    model = choose_model(given)
+    chosen = choosing.choose_model(step.tenant_id, given)
     passages = _passages(given, step)
-    if not passages and "context" in given.model_fields_set and model == providers.LOCAL_COMPLETER:
+    if (
+        not passages
+        and "context" in given.model_fields_set
+        and (chosen.model == providers.LOCAL_COMPLETER)
+    ):
         # A search that found nothing is an outcome; that nobody gave a context is a mistake.
-        return _described(Completion(_NOTHING_GIVEN[detect(given.prompt)], model))
+        nothing = Answer(_NOTHING_GIVEN[detect(given.prompt)], chosen.model)
+        return _described(Found(nothing), chosen, latency_ms=0)
     question = Question(
         prompt=given.prompt,
         system=given.system or "",
         passages=passages,
-        tokens_max=given.tokens_max,
-        temperature=given.temperature,
+        tokens_max=chosen.tokens_max,
+        temperature=chosen.temperature,
     )
-    return _described(providers.completer_for(model).complete(question))
+    began = time.monotonic()
+    found = _found(question, chosen, step, is_kept=given.cache)
+    latency_ms = round((time.monotonic() - began) * 1000)
+    return _described(found, chosen, latency_ms=latency_ms)
 
 
-def choose_model(given: CompleteWith) -> str:
-    """The model that answers: the one that the step names, else the settings'.
+def _found(question: Question, chosen: Chosen, step: Step, *, is_kept: bool) -> Found:
+    """The answer from the cache, or the model's; who asks by chance wants another each time."""
+    if not is_kept or (question.temperature or 0.0) > semantic_cache.TEMPERATURE_MAX:
+        return Found(_asked(question, chosen, step))
+    with db.transaction(step.tenant_id) as conn:
+        embedding_model = live_model(conn)
+    ask = Ask(
+        tenant_id=step.tenant_id,
+        question=question.prompt,
+        model=chosen.model,
+        parameters={
+            "system": question.system,
+            "temperature": question.temperature,
+            "tokens_max": question.tokens_max,
+        },
+        passages=tuple(
+            Source(each.chunk_id, each.document_id, _sha256(each.content))
+            for each in question.passages
+        ),
+        embedding_model=embedding_model,
+    )
+    return semantic_cache.answered(ask, lambda: _asked(question, chosen, step))
 
-    The user's preference and the tenant's routing will be asked here, between the two.
-    """
-    return given.model or providers.completion_model()
+
+def _asked(question: Question, chosen: Chosen, step: Step) -> Answer:
+    completer = providers.completer_for(chosen.model)
+    began = time.monotonic()
+    try:
+        answer = completer.complete(question)
+    except AilydianError as error:
+        latency_ms = (time.monotonic() - began) * 1000
+        is_fault = isinstance(error, _FAULTS)
+        choosing.note_call(step.tenant_id, Call(chosen.model, latency_ms, False, is_fault))
+        raise
+    latency_ms = (time.monotonic() - began) * 1000
+    choosing.note_call(step.tenant_id, Call(chosen.model, latency_ms, answered=True))
+    return _answer(answer)
+
+
+def _sha256(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _passages(given: CompleteWith, step: Step) -> tuple[Passage, ...]:
@@ -61,20 +122,38 @@ def _passages(given: CompleteWith, step: Step) -> tuple[Passage, ...]:
         ) from None
 
 
-def _described(answer: Completion) -> dict[str, object]:
-    return {
-        "text": answer.text,
-        "model": answer.model,
-        "citations": [
+def _answer(given: Completion) -> Answer:
+    return Answer(
+        text=given.text,
+        model=given.model,
+        citations=tuple(
             {
                 "chunkId": each.chunk_id,
                 "documentId": each.document_id,
                 "start": each.start,
                 "end": each.end,
             }
-            for each in answer.citations
-        ],
+            for each in given.citations
+        ),
+        tokens_in=given.tokens_in,
+        tokens_out=given.tokens_out,
+        cost_usd=given.cost_usd,
+    )
+
+
+def _described(found: Found, chosen: Chosen, *, latency_ms: int) -> dict[str, object]:
+    answer = found.answer
+    cost_usd = answer.cost_usd if found.level is None else Decimal(0)
+    return {
+        "text": answer.text,
+        "model": answer.model,
+        "intent": chosen.intent,
+        "citations": [dict(each) for each in answer.citations],
         "tokensIn": answer.tokens_in,
         "tokensOut": answer.tokens_out,
-        "costUsd": f"{answer.cost_usd:f}",  # money is no float
+        "costUsd": f"{cost_usd:f}",  # money is no float
+        "latencyMs": latency_ms,
+        "parameters": {"temperature": chosen.temperature, "tokensMax": chosen.tokens_max},
+        "chosenBecause": chosen.reasons,
+        "cached": found.level is not None,
     }

@@ -1,0 +1,30 @@
+"""A progress bar on a terminal, for work that takes a while; nothing in a pipe."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+Advance = Callable[[], None]
+
+
+@contextlib.contextmanager
+def progress(total: int, what: str) -> Iterator[Advance]:
+    """Show how far work is on stderr, where that is a terminal.
+
+    Args:
+        total: How many pieces it has.
+        what: What is being done, such as `Ingesting`.
+
+    Yields:
+        A function to call as each piece is done.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and for terminals only
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,117 @@
+"""Conversations and messages, as people look at them: with all that was judged of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from shared.db import Connection
+from shared.ids import MessageId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """A conversation with its analysis, where there is one; sentiment in [-1, 1]."""
+
+    id: str
+    user: str
+    title: str | None
+    messages: int
+    sentiment: float | None
+    topic: str | None
+    tags: list[str] | None
+    updated_at: datetime
+
+
+SELECT_CONVERSATIONS: Final = """
+    SELECT c."id", u."email", c."title",
+           (SELECT count(*) FROM "Message" m WHERE m."conversationId" = c."id"),
+           a."sentiment", a."topic", a."tags", c."updatedAt" AT TIME ZONE 'UTC'
+    FROM "Conversation" c JOIN "User" u ON u."id" = c."userId"
+    LEFT JOIN "ConversationMetadata" a ON a."conversationId" = c."id"
+    WHERE %(user_id)s::text IS NULL OR c."userId" = %(user_id)s::text
+    ORDER BY c."updatedAt" DESC, c."id" DESC LIMIT %(limit)s
+"""
+
+
+def select_conversations(
+    conn: Connection, user_id: UserId | None, *, limit: int
+) -> list[ConversationRow]:
+    """The tenant's conversations, or one person's, the one that moved last first."""
+    rows = conn.execute(SELECT_CONVERSATIONS, {"user_id": user_id, "limit": limit})
+    return [ConversationRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message with what is known about it.
+
+    Attributes:
+        model: By its slug in the catalogue, or as its provenance names it.
+        moderation: The verdict that holds, or None: `{action, flagged, categories, engine}`.
+        quality: Or None: `{estimated, actual, metrics}`.
+        provenance: Or None: `{inputHash, outputHash, citations, watermark}`.
+        feedback: `{ratings, mean}`.
+        embedding: The model of its vector, or None.
+    """
+
+    id: MessageId
+    conversation_id: str
+    role: str
+    content: str
+    model: str | None
+    intent: str | None
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: Decimal | None
+    latency_ms: int | None
+    moderation: dict[str, Any] | None
+    quality: dict[str, Any] | None
+    provenance: dict[str, Any] | None
+    feedback: dict[str, Any] | None
+    embedding: str | None
+    created_at: datetime
+
+
+SELECT_MESSAGES: Final = """
+    SELECT m."id", m."conversationId", m."role"::text, m."content",
+           coalesce(a."slug", p."modelId"), m."intent", m."tokensIn", m."tokensOut", m."cost",
+           m."latencyMs",
+           (SELECT jsonb_build_object('id', r."id", 'action', r."action", 'flagged', r."flagged",
+                                      'categories', r."categories", 'engine', r."engine")
+            FROM "ModerationResult" r
+            WHERE r."tenantId" = current_setting('app.tenant_id') AND r."contentId" = m."id"
+              AND NOT r."superseded"
+            ORDER BY r."createdAt" DESC, r."id" DESC LIMIT 1),
+           (SELECT jsonb_build_object('estimated', q."estimatedScore", 'actual', q."actualScore",
+                                      'metrics', q."metrics")
+            FROM "QualityScore" q WHERE q."messageId" = m."id"),
+           CASE WHEN p."id" IS NOT NULL THEN jsonb_build_object(
+               'id', p."id", 'inputHash', p."inputHash", 'outputHash', p."outputHash",
+               'citations', p."citations", 'watermark', p."watermark") END,
+           (SELECT jsonb_build_object('ratings', count(*), 'mean', avg(l."rating"))
+            FROM (SELECT DISTINCT ON (f."userId") f."rating" FROM "Feedback" f
+                  WHERE f."messageId" = m."id"
+                  ORDER BY f."userId", f."createdAt" DESC, f."id" DESC) l HAVING count(*) > 0),
+           (SELECT e."model" FROM "MessageEmbedding" e WHERE e."messageId" = m."id"),
+           m."createdAt" AT TIME ZONE 'UTC'
+    FROM "Message" m LEFT JOIN "AIModel" a ON a."id" = m."modelId"
+    LEFT JOIN "Provenance" p ON p."messageId" = m."id"
+    WHERE m."id" = %(message_id)s::text OR m."conversationId" = %(conversation_id)s::text
+    ORDER BY m."createdAt", m."id" LIMIT %(limit)s
+"""
+
+
+def select_message(conn: Connection, message_id: MessageId) -> MessageRow | None:
+    """One message of the tenant; None where it is gone."""
+    values = {"message_id": message_id, "conversation_id": None, "limit": 1}
+    row = conn.execute(SELECT_MESSAGES, values).fetchone()
+    return None if row is None else MessageRow(*row)
+
+
+def select_of_conversation(
+    conn: Connection, conversation_id: str, *, limit: int
+) -> list[MessageRow]:
+    """The messages of a conversation, oldest first."""
+    values = {"message_id": None, "conversation_id": conversation_id, "limit": limit}
+    return [MessageRow(*row) for row in conn.execute(SELECT_MESSAGES, values)]

@@ -1,0 +1,54 @@
+"""What people prefer: which model, how warm, how long. In the tenant's role."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+
+from shared.db import Connection
+from shared.ids import UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A person's preferences; None leaves it to routing or the model."""
+
+    model: str | None = None
+    temperature: float | None = None
+    tokens_max: int | None = None
+    settings: dict[str, Any] | None = None
+
+
+SELECT_PREFERENCE: Final = """
+    SELECT p."preferredModel", p."temperature", p."maxTokens", p."customSettings"
+    FROM "UserPreference" p WHERE p."userId" = %(user_id)s
+"""
+
+
+def select_preference(conn: Connection, user_id: UserId) -> Preference | None:
+    """A person's preferences; None where they have said nothing."""
+    row = conn.execute(SELECT_PREFERENCE, {"user_id": user_id}).fetchone()
+    return None if row is None else Preference(*row)
+
+
+UPSERT_PREFERENCE: Final = """
+    INSERT INTO "UserPreference" ("userId", "preferredModel", "temperature", "maxTokens",
+                                  "customSettings")
+    VALUES (%(user_id)s, %(model)s::text, %(temperature)s::float8, %(tokens_max)s::int,
+            %(settings)s::jsonb)
+    ON CONFLICT ("userId") DO UPDATE
+    SET "preferredModel" = excluded."preferredModel", "temperature" = excluded."temperature",
+        "maxTokens" = excluded."maxTokens", "customSettings" = excluded."customSettings"
+"""
+
+
+def upsert_preference(conn: Connection, user_id: UserId, wanted: Preference) -> None:
+    """Keep what a person prefers, in place of what they preferred before."""
+    values: dict[str, object] = {
+        "user_id": user_id,
+        "model": wanted.model,
+        "temperature": wanted.temperature,
+        "tokens_max": wanted.tokens_max,
+        "settings": None if wanted.settings is None else Jsonb(wanted.settings),
+    }
+    conn.execute(UPSERT_PREFERENCE, values)

@@ -1,0 +1,63 @@
+"""Provenance: what an answer was made from, as it was kept and as it stands now."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.db import Connection
+from shared.ids import ChunkId, DocumentId, MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceRow:
+    """A row of "Provenance", with the texts that it is about as they are now.
+
+    Attributes:
+        content: What the answer says now.
+        model_slug: The model that the message names now; None where it is of no catalogue.
+        question: What the question says now; None where it is gone or was never kept.
+        inputs: `{parameters}`; None of records of before.
+    """
+
+    message_id: MessageId
+    model: str
+    input_sha256: str
+    output_sha256: str
+    watermark: str | None
+    key_id: str | None
+    citations: list[dict[str, Any]]
+    inputs: dict[str, Any] | None
+    question_id: MessageId | None
+    question_sha256: str | None
+    content: str
+    model_slug: str | None
+    question: str | None
+
+
+SELECT_RECORD: Final = """
+    SELECT p."messageId", p."modelId", p."inputHash", p."outputHash", p."watermark", p."keyId",
+           coalesce(p."citations", '[]'), p."inputs", p."questionId", p."questionSha256",
+           m."content", a."slug", q."content"
+    FROM "Provenance" p JOIN "Message" m ON m."id" = p."messageId"
+    LEFT JOIN "AIModel" a ON a."id" = m."modelId"
+    LEFT JOIN "Message" q ON q."id" = p."questionId"
+    WHERE p."messageId" = %(message_id)s
+"""
+
+
+def select_record(conn: Connection, message_id: MessageId) -> ProvenanceRow | None:
+    """What was kept of a message; None where nothing was."""
+    row = conn.execute(SELECT_RECORD, {"message_id": message_id}).fetchone()
+    return None if row is None else ProvenanceRow(*row)
+
+
+SELECT_CITED: Final = """
+    SELECT c."id", c."documentId", c."content" FROM "DocumentChunk" c
+    WHERE c."id" = ANY(%(ids)s::text[])
+"""
+
+
+def select_cited(
+    conn: Connection, chunk_ids: list[ChunkId]
+) -> dict[ChunkId, tuple[DocumentId, str]]:
+    """The chunks that are still there: the document of each, and its text now."""
+    return {row[0]: (row[1], row[2]) for row in conn.execute(SELECT_CITED, {"ids": chunk_ids})}

@@ -1,0 +1,322 @@
+"""The semantic cache: answers given before, the documents they rest on, and forgetting both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Bit, Vector
+from psycopg.types.json import Jsonb
+
+from shared.db import Connection
+from shared.ids import DocumentId, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What an entry is found by.
+
+    Attributes:
+        query_hash: Of all that an answer depends on, the tenant with it; hex, unique.
+        scope: Of all but the question; hex. Entries of one scope are compared by nearness.
+        guard: Of what must not differ between two questions, their words among it; hex.
+    """
+
+    tenant_id: TenantId
+    query_hash: str
+    scope: str
+    guard: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An answer that was given before; `cost_usd` is what it cost then.
+
+    Attributes:
+        is_exact: Whether it was given to the very question of the key.
+    """
+
+    id: str
+    question: str
+    response: str
+    model: str
+    citations: list[dict[str, Any]]
+    tokens_in: int
+    tokens_out: int
+    cost_usd: Decimal
+    is_exact: bool
+
+
+# The one statement of a hit: it confirms that the entry stands, counts the hit and reads it. An
+# entry found by its id (which Redis named) must be of the same scope and guard. The empty strings
+# and the difference keep other indexes out of it, which would find rows to throw away.
+TOUCH: Final = """
+    WITH found AS MATERIALIZED (
+        SELECT coalesce((SELECT h."id" FROM "SemanticCache" h
+                         WHERE h."queryHash" = %(query_hash)s), %(entry_id)s::text) AS "id"
+    )
+    UPDATE "SemanticCache" s
+    SET "hitCount" = s."hitCount" + 1, "lastAccessedAt" = now() AT TIME ZONE 'UTC'
+    FROM found f
+    WHERE s."id" = f."id" AND s."tenantId" || '' = %(tenant_id)s
+      AND (s."queryHash" || '' = %(query_hash)s
+           OR (s."scope" || '' = %(scope)s AND s."guard" || '' = %(guard)s))
+      AND s."expiresAt" - now() AT TIME ZONE 'UTC' > interval '0'
+    RETURNING s."id", coalesce(s."question", ''), s."response", s."modelId",
+              coalesce(s."citations", '[]'), coalesce(s."tokensIn", 0), coalesce(s."tokensOut", 0),
+              coalesce(s."costUsd", 0), s."queryHash" = %(query_hash)s
+"""
+
+
+def touch(conn: Connection, key: Key, entry_id: str | None = None) -> Entry | None:
+    """Take a hit: the entry of this hash, else the one of this id, if it still stands."""
+    values: dict[str, object] = {
+        "tenant_id": key.tenant_id,
+        "query_hash": key.query_hash,
+        "scope": key.scope,
+        "guard": key.guard,
+        "entry_id": entry_id,
+    }
+    row = conn.execute(TOUCH, values).fetchone()
+    return None if row is None else Entry(*row)
+
+
+# The guard's index leaves few rows: questions of the same words. Their bits are compared, and the
+# vectors of the nearest alone are fetched from where they lie out of line.
+SELECT_NEAR: Final = """
+    SELECT n."id", n."question", 1 - (n."queryEmbedding" <=> %(vector)b::vector(1536)) FROM (
+        SELECT a."id", a."question", a."queryEmbedding" FROM (
+            SELECT "id", "question", "queryEmbedding", "bits" FROM "SemanticCache"
+            WHERE "tenantId" = %(tenant_id)s AND "scope" = %(scope)s AND "guard" = %(guard)s
+              AND "bits" IS NOT NULL AND "expiresAt" - now() AT TIME ZONE 'UTC' > interval '0'
+            LIMIT %(alike_max)s
+        ) a
+        ORDER BY a."bits" <~> %(bits)b::bit(1536) LIMIT %(limit)s OFFSET 0
+    ) n
+    ORDER BY 3 DESC, 1
+"""
+ALIKE_MAX: Final = 250
+_NEAR: Final = 8  # taken by bits before the cosine decides
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """An entry whose question is near to another; cosine in [-1, 1]."""
+
+    id: str
+    question: str
+    cosine: float
+
+
+def select_near(
+    conn: Connection, key: Key, vector: NDArray[np.float32], bits: NDArray[np.uint8]
+) -> list[Near]:
+    """Return the entries of a scope and guard that are nearest to a question, best first.
+
+    Args:
+        conn: Inside a transaction of the tenant.
+        key: Its scope and guard are used.
+        vector: Shape (1536,), float32.
+        bits: Shape (192,), uint8: the signs of the rotated vector.
+
+    Returns:
+        At most 8, of 250 at most that are compared.
+    """
+    values: dict[str, object] = {
+        "tenant_id": key.tenant_id,
+        "scope": key.scope,
+        "guard": key.guard,
+        "vector": Vector(vector),
+        "bits": Bit(bits.tobytes()),
+        "alike_max": ALIKE_MAX,
+        "limit": _NEAR,
+    }
+    return [Near(*row) for row in conn.execute(SELECT_NEAR, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage that an answer was given: its chunk, document, and the SHA-256 of its words."""
+
+    chunk_id: str
+    document_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An answer to keep; without a vector it is found by its hash alone."""
+
+    key: Key
+    question: str
+    vector: NDArray[np.float32] | None
+    bits: NDArray[np.uint8] | None
+    response: str
+    model: str
+    citations: Sequence[dict[str, Any]]
+    tokens: tuple[int, int]
+    cost_usd: Decimal
+    sources: Sequence[Source]
+    ttl_s: float
+
+
+# Documents come first in every order of locks, then entries: a document that is being changed is
+# waited for, and one that is about to be finds the entry when its trigger removes what cites it.
+LOCK_DOCUMENTS: Final = """
+    SELECT FROM "Document" WHERE "id" = ANY(%(ids)s::text[]) ORDER BY "id" FOR SHARE
+"""
+
+STORE: Final = """
+    WITH given AS (
+        SELECT * FROM unnest(%(chunk_ids)s::text[], %(document_ids)s::text[], %(digests)s::text[])
+            AS g("chunkId", "documentId", "sha256")
+    ), made AS (
+        INSERT INTO "SemanticCache" AS s
+            ("tenantId", "queryHash", "scope", "guard", "question", "queryEmbedding", "bits",
+             "response", "modelId", "citations", "tokensIn", "tokensOut", "costUsd", "expiresAt")
+        SELECT %(tenant_id)s, %(query_hash)s, %(scope)s, %(guard)s, %(question)s,
+               %(vector)b::vector(1536), %(bits)b::bit(1536), %(response)s, %(model)s,
+               %(citations)s::jsonb, %(tokens_in)s, %(tokens_out)s, %(cost_usd)s,
+               now() AT TIME ZONE 'UTC' + %(ttl_s)s::float8 * interval '1 second'
+        WHERE NOT EXISTS (
+            SELECT FROM given g WHERE NOT EXISTS (
+                SELECT FROM "DocumentChunk" c
+                WHERE c."id" = g."chunkId" AND c."documentId" = g."documentId"
+                  AND encode(sha256(convert_to(c."content", 'UTF8')), 'hex') = g."sha256"))
+        ON CONFLICT ("queryHash") DO UPDATE
+        SET "response" = excluded."response", "citations" = excluded."citations",
+            "queryEmbedding" = excluded."queryEmbedding", "bits" = excluded."bits",
+            "tokensIn" = excluded."tokensIn", "tokensOut" = excluded."tokensOut",
+            "costUsd" = excluded."costUsd", "expiresAt" = excluded."expiresAt",
+            "scope" = excluded."scope", "guard" = excluded."guard"
+        RETURNING s."id"
+    ), cited AS (
+        INSERT INTO "CacheSource" ("tenantId", "entryId", "documentId")
+        SELECT DISTINCT %(tenant_id)s, m."id", g."documentId" FROM made m CROSS JOIN given g
+        ON CONFLICT DO NOTHING
+    )
+    SELECT "id" FROM made
+"""
+
+
+def store(conn: Connection, new: NewEntry) -> str | None:
+    """Keep an answer, or renew the one of its hash.
+
+    Returns:
+        The entry's id; None if a passage is no more what the answer was given: it changed
+        meanwhile, or never was a document's.
+    """
+    key, sources = new.key, new.sources
+    conn.execute(LOCK_DOCUMENTS, {"ids": sorted({each.document_id for each in sources})})
+    vector = np.zeros(1536, dtype=np.float32) if new.vector is None else new.vector
+    values: dict[str, object] = {
+        "tenant_id": key.tenant_id,
+        "query_hash": key.query_hash,
+        "scope": key.scope,
+        "guard": key.guard,
+        "question": new.question,
+        "vector": Vector(vector),
+        "bits": None if new.bits is None else Bit(new.bits.tobytes()),
+        "response": new.response,
+        "model": new.model,
+        "citations": Jsonb(list(new.citations)),
+        "tokens_in": new.tokens[0],
+        "tokens_out": new.tokens[1],
+        "cost_usd": new.cost_usd,
+        "ttl_s": new.ttl_s,
+        "chunk_ids": [each.chunk_id for each in sources],
+        "document_ids": [each.document_id for each in sources],
+        "digests": [each.sha256 for each in sources],
+    }
+    row = conn.execute(STORE, values).fetchone()
+    return None if row is None else str(row[0])
+
+
+FORGET_DOCUMENTS: Final = """
+    DELETE FROM "SemanticCache" WHERE "id" IN (
+        SELECT "entryId" FROM "CacheSource"
+        WHERE "tenantId" = current_setting('app.tenant_id')
+          AND "documentId" = ANY(%(ids)s::text[]))
+"""
+
+
+def forget_documents(conn: Connection, document_ids: Sequence[DocumentId]) -> int:
+    """Forget the answers that rest on these documents, such as blocked ones. Returns how many."""
+    return conn.execute(FORGET_DOCUMENTS, {"ids": list(document_ids)}).rowcount
+
+
+FORGET_ANSWERS: Final = """
+    DELETE FROM "SemanticCache"
+    WHERE "tenantId" = current_setting('app.tenant_id')
+      AND md5("response") = ANY(SELECT md5(r) FROM unnest(%(responses)s::text[]) r)
+      AND "response" = ANY(%(responses)s::text[])
+"""
+
+
+def forget_answers(conn: Connection, responses: Sequence[str]) -> int:
+    """Forget answers by their words, such as those of a blocked message. Returns how many."""
+    return conn.execute(FORGET_ANSWERS, {"responses": list(responses)}).rowcount
+
+
+CLEAR: Final = """
+    DELETE FROM "SemanticCache" WHERE "tenantId" = current_setting('app.tenant_id')
+"""
+
+
+def clear(conn: Connection) -> int:
+    """Forget all of the tenant's answers. Returns how many."""
+    return conn.execute(CLEAR).rowcount
+
+
+PRUNE_EXPIRED: Final = """
+    DELETE FROM "SemanticCache" WHERE "id" IN (
+        SELECT "id" FROM "SemanticCache"
+        WHERE "tenantId" = current_setting('app.tenant_id')
+          AND "expiresAt" <= now() AT TIME ZONE 'UTC'
+        LIMIT %(limit)s)
+"""
+
+PRUNE_UNUSED: Final = """
+    DELETE FROM "SemanticCache" WHERE "id" IN (
+        SELECT "id" FROM "SemanticCache" WHERE "tenantId" = current_setting('app.tenant_id')
+        ORDER BY "lastAccessedAt" DESC, "id" OFFSET %(entries_max)s LIMIT %(limit)s)
+"""
+
+
+def prune(conn: Connection, *, entries_max: int, limit: int) -> int:
+    """Remove what has expired, then what was not asked for longest above `entries_max`.
+
+    Returns:
+        How many were removed; at most `limit` for each of the two reasons.
+    """
+    expired = conn.execute(PRUNE_EXPIRED, {"limit": limit}).rowcount
+    values = {"entries_max": entries_max, "limit": limit}
+    return expired + conn.execute(PRUNE_UNUSED, values).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a tenant's cache holds for a model, and what its entries have saved so far."""
+
+    model: str
+    entries: int
+    expired: int
+    hits: int
+    cost_usd: Decimal
+    saved_usd: Decimal
+
+
+SELECT_FIGURES: Final = """
+    SELECT "modelId", count(*), count(*) FILTER (WHERE "expiresAt" <= now() AT TIME ZONE 'UTC'),
+           coalesce(sum("hitCount"), 0), coalesce(sum("costUsd"), 0),
+           coalesce(sum("hitCount" * "costUsd"), 0)
+    FROM "SemanticCache" WHERE "tenantId" = current_setting('app.tenant_id')
+    GROUP BY "modelId" ORDER BY "modelId"
+"""
+
+
+def select_figures(conn: Connection) -> list[Figures]:
+    """Figures of the tenant's entries that are still kept, a row a model."""
+    return [Figures(*row) for row in conn.execute(SELECT_FIGURES)]

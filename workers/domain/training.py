@@ -1,0 +1,79 @@
+"""What answers teach: pairs worth imitating, and which of two answers was better."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.ids import MessageId, UserId
+
+GOOD_AT: Final = 0.75  # four stars of five
+BAD_AT: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """An answer, and what its readers found it worth, in [0, 1].
+
+    Attributes:
+        is_clean: Neither it nor its question is flagged, and nobody it belongs to has withdrawn.
+    """
+
+    id: MessageId
+    text: str
+    worth: float
+    is_clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A completion worth imitating; with `rejected`, one that people preferred to another."""
+
+    prompt: str
+    completion: str
+    rating: float
+    message_id: MessageId
+    user_id: UserId | None
+    rejected: str | None = None
+    rejected_id: MessageId | None = None
+
+    @property
+    def source(self) -> str:
+        """`feedback` or `preference`."""
+        return "feedback" if self.rejected is None else "preference"
+
+    @property
+    def digest(self) -> str:
+        """The same words are one example, whoever said them: SHA-256 in hex."""
+        parts = [self.prompt, self.completion, self.rejected]
+        return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+
+
+def taught(
+    prompt: str, answer: Rated, others: Sequence[Rated], user_id: UserId | None
+) -> Iterator[Example]:
+    """What an answer teaches, beside the other answers to the same question.
+
+    Args:
+        prompt: The question; '' teaches nothing.
+        answer: The one that was rated now.
+        others: Rated answers to the same question.
+        user_id: Whose conversation it is.
+    """
+    if not prompt.strip() or not answer.is_clean:
+        return
+    if answer.worth >= GOOD_AT:
+        yield Example(prompt, answer.text, answer.worth, answer.id, user_id)
+    for other in others:
+        if not other.is_clean or other.text == answer.text:
+            continue
+        if answer.worth >= GOOD_AT and other.worth <= BAD_AT:
+            yield _preference(prompt, answer, other, user_id)
+        if answer.worth <= BAD_AT and other.worth >= GOOD_AT:
+            yield _preference(prompt, other, answer, user_id)
+
+
+def _preference(prompt: str, good: Rated, bad: Rated, user_id: UserId | None) -> Example:
+    margin = good.worth - bad.worth
+    return Example(prompt, good.text, margin, good.id, user_id, bad.text, bad.id)
