@@ -176,6 +176,7 @@ class AnalyseConversation(Contract):
     actor_name: ClassVar[str] = "analyse_conversation"
     queue_name: ClassVar[str] = "scoring"
     batch_max: ClassVar[int] = 16
+    delay_s: ClassVar[float] = 20.0  # after the first of the messages that ask for it
     conversation_id: Text
     analysis: Annotated[int, Field(ge=0)] = 0
 

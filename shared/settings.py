@@ -42,7 +42,6 @@ class Settings(BaseModel):
     openai_moderation_model: str = Field(
         "omni-moderation-latest", description="none: the server with the key does not moderate"
     )
-    llm_judge: bool = Field(False, description="let the completion model judge answers as well")
     allow_spend: bool = False
 
     # Answers given before

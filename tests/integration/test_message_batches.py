@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from producers import messages
 from shared import db, recall
 from shared.contracts import RecordMessage
 from shared.db import Role
@@ -168,6 +169,22 @@ def test_many_messages_ask_for_one_analysis(tenant):
         record_all(tenant, said(number, conversation_id=first["conversationId"]))
 
     assert len(follow_ups("analyse_conversation")) == 1
+
+
+def test_the_message_of_somebody_distrusted_weighs_more_and_is_the_same_message(tenant):
+    ada = f"ada-{tenant}"
+    message = RecordMessage(content="Hello", role="USER", user_id=ada)
+    with db.transaction(tenant) as conn:
+        conn.execute(
+            """INSERT INTO "TrustScore" ("userId", "score", "factors") VALUES (%s, 0.1, '{}')""",
+            [ada],
+        )
+        first = messages.record(conn, message)
+        conn.execute('UPDATE "TrustScore" SET "score" = 0.9')
+        again = messages.record(conn, message)
+
+    assert (again.id, again.duplicate) == (first.id, True)
+    assert rows('SELECT "cost", "limitKey" FROM "Job"') == [(4, ada)]
 
 
 def test_recall_finds_what_was_said_by_meaning_in_either_language(tenant):

