@@ -77,7 +77,15 @@ class Policy(BaseModel):
 
 
 # Personal data is told to whoever reads, and passes: people write to each other about themselves.
-DEFAULT: Final = Policy(categories={"pii": Thresholds(block_at=None)})
+# So does an attempt to give orders, however little its author is trusted. An issued key (0.95) is
+# blocked however much its author is: 0.86 bent by the mildest factor, 1.1, is 0.946.
+DEFAULT: Final = Policy(
+    categories={
+        "pii": Thresholds(block_at=None),
+        "prompt-injection": Thresholds(block_at=None),
+        "secret": Thresholds(block_at=0.86),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ def settle(conn: Connection, verdicts: Sequence[Verdict]) -> list[str]:
     if not verdicts:
         return []
     ids = moderations.insert_results(conn, [_row(one) for one in verdicts])
-    now = clock.select_now(conn)
+    # Not when the transaction began: of two that wait for each other the later has the last word.
+    now = clock.select_moment(conn)
     publish_many(conn, [_trust(one, now) for one in verdicts if _concerns_author(one)])
     for result_id, one in zip(ids, verdicts, strict=True):
         if one.decision.action == "block" and one.before != "block":

@@ -16,3 +16,16 @@ def select_now(conn: Connection) -> datetime:
     assert row is not None, "a select without a table yields a row"
     found: datetime = row[0]
     return found
+
+
+SELECT_MOMENT: Final = """
+    SELECT clock_timestamp()
+"""
+
+
+def select_moment(conn: Connection) -> datetime:
+    """This very moment, by which what transactions that waited for each other did is ordered."""
+    row = conn.execute(SELECT_MOMENT).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    found: datetime = row[0]
+    return found

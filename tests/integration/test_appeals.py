@@ -185,6 +185,17 @@ def test_a_decided_appeal_says_who_decided_and_changes_nothing_more(tenant, mess
     assert [kind for kind, *_ in events()] == ["appeal", "moderation"]
 
 
+def test_an_appeal_granted_after_the_text_was_judged_again_has_the_last_word(tenant, message_id):
+    opened = appeal(tenant, current(tenant).id)
+
+    with db.transaction(tenant) as conn:  # begins before the text is judged again
+        judge(tenant, message_id, version=1)
+        steering.decide_appeal(conn, opened, granted=True)
+
+    assert current(tenant).action == "allow"
+    assert events() == [("appeal", 1.0, False), ("moderation", 0.0, True)]
+
+
 def test_nobody_decides_about_another_tenants_verdicts(tenant, message_id):
     verdict_id = current(tenant).id
     opened = appeal(tenant, verdict_id)

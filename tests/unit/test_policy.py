@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import policy
+from shared import policy, trust
 from shared.errors import PolicyRefused
 from shared.policy import CATEGORIES, DEFAULT, Policy, Thresholds, decide
 from workers.domain import moderation
+from workers.domain.moderation.secrets import ISSUED
 
 scores = st.dictionaries(st.sampled_from(CATEGORIES), st.floats(0, 1))
 ORDER = ("allow", "flag", "block")
@@ -22,6 +23,14 @@ def test_the_worst_category_decides_and_personal_data_never_blocks_by_default():
     assert decide({"secret": 0.9, "pii": 0.6}, DEFAULT).action == "block"
     assert decide({"hate": 0.49}, DEFAULT).action == "allow"
     assert decide({"hate": 0.7, "violence": 0.2}, DEFAULT).categories == ["hate"]
+
+
+@pytest.mark.parametrize("trusted", [0.0, 0.5, 1.0])
+def test_by_default_an_issued_key_is_blocked_and_orders_are_flagged_at_any_trust(trusted):
+    factor = trust.strictness(trusted)
+
+    assert decide({"secret": ISSUED}, DEFAULT, strictness=factor).action == "block"
+    assert decide({"prompt-injection": 1.0}, DEFAULT, strictness=factor).action == "flag"
 
 
 def test_trust_bends_thresholds_only_where_the_policy_lets_it():
