@@ -8,7 +8,7 @@ import click
 from producers.cli import session
 from producers.cli.failures import UserTaken
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
-from producers.cli.values import tenant_option
+from producers.cli.values import Between, tenant_option
 from shared import audit, db
 from shared.db import Role
 from shared.queries import accounts, audit_logs, models, preferences, trust_scores
@@ -96,7 +96,7 @@ def show_user(name: str, slug: str, as_json: bool) -> None:
 @click.argument("name", metavar="EMAIL|ID")
 @tenant_option
 @click.option("--model", help="Answers by this one, where it can be reached; '' for routing's.")
-@click.option("--temperature", type=click.FloatRange(0, 2), help="How freely it answers.")
+@click.option("--temperature", type=Between(0, 2), help="How freely it answers.")
 @click.option("--max-tokens", "tokens_max", type=click.IntRange(1, 100_000), help="The longest.")
 @click.option("--clear", is_flag=True, help="Forget what was preferred before.")
 @json_option

@@ -9,7 +9,7 @@ from producers import training as exporting
 from producers.cli import session
 from producers.cli.output import as_document, json_option, print_json, print_table, say
 from producers.cli.progress import progress
-from producers.cli.values import TEXT, tenant_option
+from producers.cli.values import TEXT, Between, tenant_option
 from producers.training import Format, Split
 from shared import audit, db
 from shared.ids import TenantId
@@ -50,7 +50,7 @@ def list_examples(slug: str, source: str | None, limit: int, as_json: bool) -> N
 @click.option("--split", type=click.Choice(get_args(Split)), default="all", show_default=True)
 @click.option(
     "--holdout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Between(0, 1, max_open=True),
     default=0.1,
     show_default=True,
     help="The share held out, by a hash of the prompt.",

@@ -6,7 +6,7 @@ import click
 
 from producers.cli import session
 from producers.cli.output import as_document, json_option, print_fields, print_json, print_table
-from producers.cli.values import tenant_option
+from producers.cli.values import Between, tenant_option
 from shared import db
 from shared import trust as uses
 from shared.contracts import RefreshTrust
@@ -56,7 +56,7 @@ def show_trust(name: str, slug: str, as_json: bool) -> None:
 
 @trust.command("list")
 @tenant_option
-@click.option("--below", type=click.FloatRange(0, 1), help="Only who is trusted less than this.")
+@click.option("--below", type=Between(0, 1), help="Only who is trusted less than this.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_trust(slug: str, below: float | None, limit: int, as_json: bool) -> None:

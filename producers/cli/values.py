@@ -1,6 +1,7 @@
 """Values as people type them: `30s`, `2h`, `2026-11-01`, `10/s`, `@payload.json`."""
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -133,6 +134,22 @@ class Typed(click.ParamType[Any]):
             return self._read(value) if isinstance(value, str) else value
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
+
+
+class Between(click.FloatRange):
+    """A number within bounds; `nan` is within none, though no comparison says so."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401
+        """Read a number, or refuse it with the bounds."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return found
 
 
 DURATION = Typed("duration", seconds)

@@ -68,6 +68,8 @@ def test_preferences_are_kept_merged_cleared_and_shown(run):
     assert [action for action, *_ in acts()].count("user.prefer") == 3
     code, output = run("user", "prefer", *ada, "--model", "gpt-77")
     assert (code, "no model 'gpt-77'" in output) == (2, True)
+    code, output = run("user", "prefer", *ada, "--temperature", "nan")
+    assert (code, "no number" in output) == (2, True)
 
 
 def test_trust_is_shown_listed_and_recomputed(run):
