@@ -4112,7 +4112,6 @@ CALL ailydian_build_column('Incident', 'escalatedAt', 'TIMESTAMPTZ');
 CALL ailydian_build_column('Incident', 'handledBy', 'TEXT');
 CALL ailydian_build_column('Incident', 'reason', 'TEXT');
 CALL ailydian_build_index('Incident', 'cause');
-CALL ailydian_build_index('DeadLetter', 'diedAt');
 DO $$
 BEGIN
     IF to_regclass('public."ModerationResult_flagged_newest_idx"') IS NULL THEN

@@ -94,6 +94,7 @@ def values(size):
         "payload": "{}",
         "diff": "[]",
         "outcome": "{}",
+        "outcomes": ["{}"] * len(running),
         "schema_version": 1,
         "priority": 0,
         "cost": 1,
