@@ -230,6 +230,6 @@ def test_a_plan_never_reads_the_ledger_whole():
             "\n".join(line for (line,) in conn.execute(f"EXPLAIN {one}")) for one in statements
         ]
 
-    assert "DeadLetter_tenantId_diedAt_idx" in plans[0]
+    assert 'Seq Scan on "DeadLetter"' not in plans[0]  # which index, test_reads asks of full tables
     assert "Quarantine_receivedAt_idx" in plans[1]
     assert "Job_pkey" in plans[2]
