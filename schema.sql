@@ -3807,7 +3807,8 @@ CREATE TABLE IF NOT EXISTS "TrustEvent" (
 -- `people`. The factors are rows of workers/domain/trust.py, in columns; "age" is the one without
 -- events. A person's lock comes first, in the order of the ids, so that workers wait for each other
 -- and each sees all that was noted before. Numbers are summed in one order: the same events give
--- the same score to the last bit.
+-- the same score to the last bit. What has faded by 64 halves fades no more, and a value that is all
+-- but 0 is none: smaller numbers than the type holds are an error here.
 CREATE OR REPLACE FUNCTION ailydian_update_trust(
     people TEXT[], kinds TEXT[], sources TEXT[], "values" DOUBLE PRECISION[],
     occurred TIMESTAMPTZ[], revisions TIMESTAMPTZ[], withdrawals BOOLEAN[],
@@ -3843,9 +3844,9 @@ BEGIN
     ), part AS (
         SELECT p AS "userId", f."kind", f."at",
                round(greatest(f."low", least(f."high", CASE f."kind" WHEN 'age'
-                   THEN f."weight" * (1 - power(2.0::float8, -coalesce(u."ageS", 0) / f."halfLifeS"))
-                   ELSE f."weight" * coalesce(s."total", 0) END))::numeric, 12)::float8 AS "part",
-               coalesce(s."events", 0) AS "events"
+                   THEN f."weight" * (1 - power(2.0::float8,
+                       -least(coalesce(u."ageS", 0) / f."halfLifeS", 64)))
+                   ELSE f."weight" * coalesce(s."total", 0) END))::numeric, 12)::float8 AS "part"
         FROM unnest(concerned) p CROSS JOIN factor f
         LEFT JOIN LATERAL (
             SELECT greatest(extract(epoch FROM instant - u."createdAt" AT TIME ZONE 'UTC'), 0)::float8
@@ -3853,12 +3854,12 @@ BEGIN
             FROM "User" u WHERE u."id" = p
         ) u ON f."kind" = 'age'
         LEFT JOIN LATERAL (
-            SELECT sum(e."value" * power(2.0::float8, -greatest(
-                       extract(epoch FROM instant - e."occurredAt"), 0)::float8 / f."halfLifeS")
-                       ORDER BY e."sourceId" COLLATE "C") AS "total", count(*) AS "events"
+            SELECT sum(e."value" * power(2.0::float8, -least(greatest(
+                       extract(epoch FROM instant - e."occurredAt"), 0)::float8 / f."halfLifeS", 64))
+                       ORDER BY e."sourceId" COLLATE "C") AS "total"
             FROM "TrustEvent" e
             WHERE e."tenantId" = tenant AND e."userId" = p AND e."kind" = f."kind"
-              AND NOT e."withdrawn"
+              AND NOT e."withdrawn" AND abs(e."value") > 1e-15
         ) s ON f."kind" <> 'age'
     ), whole AS (
         SELECT p."userId", base + sum(p."part" ORDER BY p."at") AS "score",

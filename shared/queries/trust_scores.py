@@ -45,39 +45,30 @@ UPDATE: Final = """
 
 
 def update(
-    conn: Connection, events: Sequence[NewEvent], weights: Weights, *, at: datetime | None = None
+    conn: Connection,
+    events: Sequence[NewEvent],
+    weights: Weights,
+    *,
+    also: Sequence[UserId] = (),
+    at: datetime | None = None,
 ) -> dict[UserId, float]:
     """Note events and compute the scores of those they are about: one statement.
+
+    Once a transaction: people are locked in the order of their ids, and a second statement would
+    lock out of order.
 
     Args:
         conn: A connection of the tenant.
         events: In any order; those that were noted before change nothing.
         weights: The formula's numbers.
+        also: Whose scores to compute as well; time alone changes them.
         at: The instant at which old events have faded so far; the transaction's by default.
 
     Returns:
         The scores, by person.
     """
-    people = [one.user_id for one in events]
-    return _update(conn, people, events, weights, at)
-
-
-def recompute(
-    conn: Connection, people: Sequence[UserId], weights: Weights, *, at: datetime | None = None
-) -> dict[UserId, float]:
-    """Compute scores anew from the events there are; time alone changes them."""
-    return _update(conn, people, [], weights, at)
-
-
-def _update(
-    conn: Connection,
-    people: Sequence[UserId],
-    events: Sequence[NewEvent],
-    weights: Weights,
-    at: datetime | None,
-) -> dict[UserId, float]:
     values: dict[str, object] = {
-        "people": list(people),
+        "people": [*(one.user_id for one in events), *also],
         "kinds": [one.kind for one in events],
         "sources": [one.source_id for one in events],
         "values": [one.value for one in events],
@@ -180,8 +171,9 @@ class Signal:
     user_agent: str | None
 
 
-# A session from an address or a browser that its person never had before, beside their first one;
-# and money that came in. Those of the last days: what is older was seen before.
+# A session from an address or a browser that its person never had before, beside their first one,
+# an unknown one being no new one; and money that came in. Those of the last days: what is older was
+# seen before.
 SELECT_SIGNALS: Final = """
     SELECT s."userId", 'session', s."id", s."createdAt" AT TIME ZONE 'UTC', s."ipAddress",
            s."userAgent"
@@ -190,10 +182,12 @@ SELECT_SIGNALS: Final = """
       AND s."userId" = ANY(%(people)s::text[])
       AND EXISTS (SELECT FROM "Session" o
                   WHERE o."userId" = s."userId" AND o."createdAt" < s."createdAt")
-      AND NOT EXISTS (SELECT FROM "Session" o
-                      WHERE o."userId" = s."userId" AND o."createdAt" < s."createdAt"
-                        AND o."ipAddress" IS NOT DISTINCT FROM s."ipAddress"
-                        AND o."userAgent" IS NOT DISTINCT FROM s."userAgent")
+      AND ((s."ipAddress" IS NOT NULL AND NOT EXISTS (
+                SELECT FROM "Session" o WHERE o."userId" = s."userId"
+                  AND o."createdAt" < s."createdAt" AND o."ipAddress" = s."ipAddress"))
+        OR (s."userAgent" IS NOT NULL AND NOT EXISTS (
+                SELECT FROM "Session" o WHERE o."userId" = s."userId"
+                  AND o."createdAt" < s."createdAt" AND o."userAgent" = s."userAgent")))
       AND NOT EXISTS (SELECT FROM "TrustEvent" e
                       WHERE e."tenantId" = current_setting('app.tenant_id')
                         AND e."userId" = s."userId" AND e."kind" = 'session'

@@ -2,19 +2,23 @@
 
 import random
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import db
-from shared.contracts import RefreshTrust, UpdateTrust
+from producers import messages
+from shared import db, trust
+from shared.contracts import RecordMessage, RefreshTrust, UpdateTrust
 from shared.db import Role
 from shared.ids import UserId
-from shared.queries import trust_scores
+from shared.queries import limits, trust_scores
+from shared.queries.limits import Limit
 from shared.queries.trust_scores import NewEvent
-from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.factories import claim, do, job, make_relay, make_tenant, publish_jobs, rows
 from workers.actors.scoring import update_trust
 from workers.actors.scoring.trust import WEIGHTS
 from workers.domain.trust import DAY_S, KINDS, Event, trust_score
@@ -28,13 +32,39 @@ ADA = UserId("ada")
 @pytest.fixture
 def tenant():
     tenant = make_tenant()
+    make_people(tenant, ADA)
+    return tenant
+
+
+def make_people(tenant, *names):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        for name in names:
+            conn.execute(
+                """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "createdAt")
+                   VALUES (%s, %s, '', %s, %s)""",
+                [name, f"{name}@example.org", tenant, BORN.replace(tzinfo=None)],
+            )
+
+
+def open_session(name, user, address, agent=None, *, days=0.0):
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute(
-            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "createdAt")
-               VALUES (%s, 'ada@example.org', '', %s, %s)""",
-            [ADA, tenant, BORN.replace(tzinfo=None)],
+            """INSERT INTO "Session" ("id", "userId", "token", "ipAddress", "userAgent",
+                                      "expiresAt", "createdAt")
+               VALUES (%(name)s, %(user)s, %(name)s, %(address)s, %(agent)s,
+                       now() + interval '1 day',
+                       (now() - %(days)s * interval '1 day') AT TIME ZONE 'UTC')""",
+            {"name": name, "user": user, "address": address, "agent": agent, "days": days},
         )
-    return tenant
+
+
+def wait_for_a_waiter():
+    """Until somebody waits for an advisory lock."""
+    began = time.monotonic()
+    while not rows("""SELECT FROM pg_locks WHERE "locktype" = 'advisory' AND NOT "granted"
+                      AND "database" = (SELECT oid FROM pg_database
+                                        WHERE datname = current_database())"""):
+        assert time.monotonic() - began < 20
 
 
 moments = st.integers(0, 400).map(lambda days: NOW - timedelta(days=days))
@@ -83,7 +113,7 @@ def test_any_order_repetition_and_grouping_of_events_gives_the_formulas_score(te
     for event in shuffled:
         incremental = note(tenant, [event])
     with db.transaction(tenant) as conn:
-        whole = trust_scores.recompute(conn, [ADA], WEIGHTS, at=NOW)[ADA]
+        whole = trust_scores.update(conn, [], WEIGHTS, also=[ADA], at=NOW)[ADA]
     forget(tenant)
     together = note(tenant, some)
 
@@ -154,6 +184,60 @@ def test_jobs_note_events_once_and_tell_the_score(tenant):
     assert rows('SELECT "withdrawn" FROM "TrustEvent"') == [(True,)]
 
 
+@pytest.mark.parametrize("value", [1.0, -1.0, 5e-324])
+def test_what_is_older_than_any_half_life_counts_for_nothing(tenant, value):
+    ancient = datetime(1970, 1, 1, tzinfo=UTC)
+
+    score = note(tenant, [Event(ADA, kind, "old", value, ancient, ancient) for kind in KINDS])
+
+    assert score == pytest.approx(expected([]).score, abs=1e-9)
+
+
+def test_a_refresh_of_many_waits_for_one_that_is_noted_and_is_no_deadlock(tenant):
+    make_people(tenant, "bob")
+    open_session("s1", "bob", "10.0.0.1", days=1)
+    open_session("s2", "bob", "8.8.8.8")
+    (lease,) = claim(*publish_jobs(tenant, [RefreshTrust(day="2026-11-23")]))
+    refresh = threading.Thread(target=do, args=(lease,))
+
+    with db.transaction(tenant) as conn:
+        trust_scores.update(conn, [], WEIGHTS, also=[ADA])
+        refresh.start()
+        wait_for_a_waiter()
+        trust_scores.update(conn, [], WEIGHTS, also=[UserId("bob")])
+    refresh.join()
+
+    assert job(lease.job_id)["outcome"] == {"people": 2, "signals": 1}
+
+
+def test_a_limit_by_cost_lets_messages_of_the_distrusted_through_more_slowly(tenant, redis_url):
+    make_people(tenant, "bob")
+    blocks = [Event(UserId("bob"), "moderation", str(n), -1.0, NOW, NOW) for n in range(3)]
+    note(tenant, [*blocks, Event(ADA, "payment", "p", 1.0, NOW, NOW)])
+    # Four a second and a burst of two seconds, for each person.
+    eight = {"rate_per_s": 4.0, "burst": 2.0, "concurrency_max": None, "unit": "cost"}
+    with db.transaction(None, role=Role.RELAY) as conn:
+        limits.put(conn, Limit("", None, None, "record_message", per_key=True, **eight))
+    said = [
+        RecordMessage(content=f"{who} {n}", role="USER", user_id=who, external_id=f"{who} {n}")
+        for who in ("ada", "bob")
+        for n in range(12)
+    ]
+    with db.transaction(tenant) as conn:
+        messages.record_many(conn, said)
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("ailydian:epoch", "a Redis that relays know")
+    make_relay(redis_url).step()
+
+    sent = dict(
+        rows("""SELECT j."limitKey", count(*) FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
+                GROUP BY 1""")
+    )
+    assert trust.rate_weight(dict(rows('SELECT "userId", "score" FROM "TrustScore"'))["bob"]) == 4
+    assert sent == {"ada": 8, "bob": 2}
+
+
 def test_another_tenants_events_do_not_count(tenant):
     other = make_tenant()
     note(other, [Event(UserId("eve"), "moderation", "m1", -1.0, NOW, NOW)])
@@ -176,31 +260,25 @@ def test_time_alone_changes_the_score_of_everybody(tenant):
 
 
 def test_sessions_from_elsewhere_and_payments_of_the_platform_become_events_once(tenant):
-    with db.transaction(tenant) as conn:
-        for name, address, days in (
-            ("s1", "10.0.0.1", 2),
-            ("s2", "10.0.0.1", 1),
-            ("s3", "8.8.8.8", 0),
-        ):
-            conn.execute(
-                """INSERT INTO "Session" ("id", "userId", "token", "ipAddress", "expiresAt",
-                                          "createdAt")
-                   VALUES (%(name)s, 'ada', %(name)s, %(address)s, now() + interval '1 day',
-                           (now() - %(days)s * interval '1 day') AT TIME ZONE 'UTC')""",
-                {"name": name, "address": address, "days": days},
-            )
+    open_session("s1", ADA, "10.0.0.1", "Firefox", days=2)
+    open_session("s2", ADA, "10.0.0.1", "Firefox", days=1.5)
+    open_session("s3", ADA, "8.8.8.8", "Firefox", days=1)
+    open_session("s4", ADA, "8.8.8.8", "curl", days=0.5)
+    open_session("known apart", ADA, "10.0.0.1", "curl")
+    open_session("unknown", ADA, None)
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute("""INSERT INTO "Wallet" ("id", "userId", "balance") VALUES ('w', 'ada', 5)""")
         conn.execute(
             """INSERT INTO "WalletTransaction" ("id", "walletId", "amount", "type")
-               VALUES ('t', 'w', 5, 'CREDIT')"""
+               VALUES ('t', 'w', 5, 'CREDIT'), ('spent', 'w', 1, 'DEBIT')"""
         )
 
     for day in ("2026-11-23", "2026-11-24"):
         (lease,) = claim(*publish_jobs(tenant, [RefreshTrust(day=day)]))
         do(lease)
 
-    found = rows('SELECT "kind", "sourceId", "value" FROM "TrustEvent" ORDER BY "kind"')
-    assert found == [("payment", "t", 1.0), ("session", "s3", -0.2)]
-    acts = rows("""SELECT "resourceId" FROM "AuditLog" WHERE "action" = 'session.new_device'""")
-    assert acts == [("s3",)]
+    found = rows('SELECT "kind", "sourceId", "value" FROM "TrustEvent" ORDER BY 1, 2')
+    assert found == [("payment", "t", 1.0), ("session", "s3", -0.2), ("session", "s4", -0.2)]
+    acts = rows("""SELECT "resourceId", "metadata" FROM "AuditLog"
+                   WHERE "action" = 'session.new_device' ORDER BY 1""")
+    assert acts == [("s3", {}), ("s4", {})]

@@ -63,10 +63,7 @@ def refresh_trust(job: RefreshTrust, lease: Lease) -> None:
         for signal in signals:
             if signal.kind == "session":
                 audit.note(conn, "session.new_device", "Session", signal.source_id)
-        if signals:
-            trust_scores.update(conn, [_event(one) for one in signals], WEIGHTS)
-        if people:
-            trust_scores.recompute(conn, people, WEIGHTS)
+        trust_scores.update(conn, [_event(one) for one in signals], WEIGHTS, also=people)
         if len(people) == PEOPLE_A_PAGE:
             publish(conn, RefreshTrust(day=job.day, after=people[-1]))
         outcome = json.dumps({"people": len(people), "signals": len(signals)})
