@@ -3820,7 +3820,8 @@ SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     tenant TEXT := current_setting('app.tenant_id');
-    concerned TEXT[] := ARRAY(SELECT DISTINCT p FROM unnest(people) p ORDER BY p);
+    -- The tenant's own people alone: "userId" is unique over all tenants, and nobody's to occupy.
+    concerned TEXT[] := ARRAY(SELECT u."id" FROM "User" u WHERE u."id" = ANY(people) ORDER BY u."id");
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('trust' || chr(1) || tenant || chr(1) || p, 0))
     FROM unnest(concerned) p;
@@ -3829,7 +3830,7 @@ BEGIN
     SELECT DISTINCT ON (n."userId", n."kind", n."sourceId") tenant, n.*
     FROM unnest(people, kinds, sources, "values", occurred, revisions, withdrawals)
          AS n ("userId", "kind", "sourceId", "value", "occurredAt", "revision", "withdrawn")
-    WHERE n."kind" IS NOT NULL
+    WHERE n."kind" IS NOT NULL AND n."userId" = ANY(concerned)
     ORDER BY n."userId", n."kind", n."sourceId", n."revision" DESC, n."withdrawn" DESC,
              n."value" DESC, n."occurredAt" DESC
     ON CONFLICT ("tenantId", "userId", "kind", "sourceId") DO UPDATE

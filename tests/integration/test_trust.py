@@ -214,8 +214,8 @@ def test_a_limit_by_cost_lets_messages_of_the_distrusted_through_more_slowly(ten
     make_people(tenant, "bob")
     blocks = [Event(UserId("bob"), "moderation", str(n), -1.0, NOW, NOW) for n in range(3)]
     note(tenant, [*blocks, Event(ADA, "payment", "p", 1.0, NOW, NOW)])
-    # Four a second and a burst of two seconds, for each person.
-    eight = {"rate_per_s": 4.0, "burst": 2.0, "concurrency_max": None, "unit": "cost"}
+    # A cost of seven and a half is begun at once for each person, and then all but nothing.
+    eight = {"rate_per_s": 0.01, "burst": 7.5, "concurrency_max": None, "unit": "cost"}
     with db.transaction(None, role=Role.RELAY) as conn:
         limits.put(conn, Limit("", None, None, "record_message", per_key=True, **eight))
     said = [
@@ -245,6 +245,21 @@ def test_another_tenants_events_do_not_count(tenant):
     score = note(tenant, [Event(ADA, "payment", "p1", 1.0, NOW, NOW)])
 
     assert score == pytest.approx(expected([Event(ADA, "payment", "p1", 1.0, NOW, NOW)]).score)
+
+
+def test_a_tenant_can_neither_touch_nor_occupy_the_score_of_anothers_person(tenant):
+    other = make_tenant()
+    blame = {"kind": "moderation", "source_id": "x", "occurred_at": NOW, "revision": NOW}
+
+    for user_id in (ADA, "nobody-yet"):
+        ids = publish_jobs(other, [UpdateTrust(**blame, user_id=user_id, value=-1.0)])
+        (lease,) = claim(*ids)
+        do(lease)
+        assert job(lease.job_id)["outcome"] == {"score": None}
+
+    assert rows('SELECT count(*) FROM "TrustScore"') == [(0,)]
+    assert rows('SELECT count(*) FROM "TrustEvent"') == [(0,)]
+    assert note(tenant, [Event(ADA, "payment", "p1", 1.0, NOW, NOW)]) is not None
 
 
 def test_time_alone_changes_the_score_of_everybody(tenant):

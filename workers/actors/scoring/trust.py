@@ -27,7 +27,10 @@ WEIGHTS: Final = Weights(
 
 @actor(UpdateTrust)
 def update_trust(jobs: Sequence[tuple[UpdateTrust, Lease]]) -> None:
-    """Note events and compute the trust of those they are about, in one statement."""
+    """Note events and compute the trust of those they are about, in one statement.
+
+    Of who is nobody of the tenant nothing is noted, and the score is null.
+    """
     events = [
         NewEvent(
             user_id=job.user_id,
@@ -45,7 +48,7 @@ def update_trust(jobs: Sequence[tuple[UpdateTrust, Lease]]) -> None:
         outbox.set_outcomes(
             conn,
             [
-                (lease.job_id, lease.fence, json.dumps({"score": scores[job.user_id]}))
+                (lease.job_id, lease.fence, json.dumps({"score": scores.get(job.user_id)}))
                 for job, lease in jobs
             ],
         )
