@@ -6,10 +6,9 @@ way old rows do not fit, raise `schema_version` and give `upcasts` the step from
 """
 
 import hashlib
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from shared.contract import QUEUES, Contract, Daily, Sha256, Text, Upcast
 from shared.errors import UnknownJob
@@ -188,11 +187,11 @@ class UpdateTrust(Contract):
     queue_name: ClassVar[str] = "scoring"
     batch_max: ClassVar[int] = 64
     user_id: UserId
-    kind: Text
+    kind: Literal["moderation", "feedback", "appeal", "session", "payment"]
     source_id: Text
     value: Annotated[float, Field(ge=-1.0, le=1.0)]
-    occurred_at: datetime
-    revision: datetime
+    occurred_at: AwareDatetime
+    revision: AwareDatetime
     withdrawn: bool = False
 
 
