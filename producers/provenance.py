@@ -1,7 +1,7 @@
 """Verifying where an answer came from: what was altered since it was recorded, piece by piece."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def _seal(row: ProvenanceRow, key: bytes) -> Iterator[Finding]:
         model=row.model,
         input_sha256=row.input_sha256,
         output_sha256=row.output_sha256,
-        citations=row.citations,
+        citations=_listed(row.citations),
     )
     assert row.watermark is not None, "who has none is not asked"
     if provenance.is_sealed_by(key, sealed, row.watermark):
@@ -86,30 +86,64 @@ def _seal(row: ProvenanceRow, key: bytes) -> Iterator[Finding]:
 
 
 def _texts(row: ProvenanceRow) -> Iterator[Finding]:
-    if provenance.output_sha256(row.content) != row.output_sha256:
+    if row.output_sha256 not in _hashes(row):
         yield Finding("answer", "its text is not the one that was recorded")
-    if row.model_slug is not None and row.model_slug != row.model:
-        yield Finding("model", f"the message names {row.model_slug}, the record {row.model}")
-    if row.inputs is None:  # of before: the hash was of the question alone, and is not kept by id
-        return
+    if row.model_slug != row.model and (row.model_slug is not None or row.is_catalogued):
+        named = row.model_slug or "none"
+        yield Finding("model", f"the message names {named}, the record {row.model}")
+    if row.watermark is not None or row.inputs is not None:
+        yield from _question(row)
+
+
+def _question(row: ProvenanceRow) -> Iterator[Finding]:
+    """What was asked and how; records of before, unsealed, kept neither."""
     if row.question_id is not None and row.question is None:
         yield Finding("question", f"the message {row.question_id} is gone")
         return
     question = row.question or ""
-    if row.question_sha256 != provenance.output_sha256(question):
-        yield Finding("question", "its text is not the one that was recorded")
+    parameters = row.inputs.get("parameters") if isinstance(row.inputs, Mapping) else None
+    asked = provenance.input_sha256(question, row.model, parameters or {})
+    is_kept = row.question_sha256 == provenance.output_sha256(question)
+    if isinstance(parameters, Mapping) and asked == row.input_sha256:
+        if not is_kept:
+            yield Finding("question hash", "it was altered; the question itself was not")
         return
-    parameters: dict[str, Any] = row.inputs.get("parameters", {})
-    if provenance.input_sha256(question, row.model, parameters) != row.input_sha256:
-        yield Finding("parameters", "the model was asked with others than the record says")
+    if not is_kept:
+        yield Finding("question", "its text is not the one that was recorded")
+    elif isinstance(parameters, Mapping):
+        yield Finding(
+            "parameters",
+            "the model was asked with others than the record says, or with another question, if "
+            "its hash was rewritten with it",
+        )
+    if not isinstance(parameters, Mapping):
+        yield Finding("parameters", "they are gone from the record")
 
 
 def _citations(conn: Connection, row: ProvenanceRow) -> Iterator[Finding]:
-    ids = [ChunkId(str(one.get("chunkId"))) for one in row.citations]
+    citations = _listed(row.citations)
+    if citations != row.citations:
+        yield Finding("citations", "they are no list of passages: not all of them can be read")
+    ids = [ChunkId(str(one.get("chunkId"))) for one in citations]
     chunks = provenance_records.select_cited(conn, ids)
-    for place, (cited, chunk_id) in enumerate(zip(row.citations, ids, strict=True), 1):
+    for place, (cited, chunk_id) in enumerate(zip(citations, ids, strict=True), 1):
         if fault := _fault(cited, chunks.get(chunk_id)):
             yield Finding(f"citation {place}", f"chunk {chunk_id}: {fault}")
+
+
+def _listed(citations: object) -> list[dict[str, Any]]:
+    """Citations as they are written; whoever altered them may have put anything there."""
+    if not isinstance(citations, list):
+        return []
+    return [one for one in citations if isinstance(one, dict)]
+
+
+def _hashes(row: ProvenanceRow) -> tuple[str, ...]:
+    """What the answer's hash may be; that of records of before was of the bytes as they are."""
+    ours = provenance.output_sha256(row.content)
+    if row.watermark is not None:
+        return (ours,)
+    return ours, hashlib.sha256(row.content.encode()).hexdigest()
 
 
 def _fault(cited: dict[str, Any], chunk: tuple[str, str] | None) -> str:

@@ -10,6 +10,7 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 VERSION: Final = "v1"
@@ -33,8 +34,11 @@ def canonical(value: object) -> bytes:
 
     Keys sorted, no spaces, UTF-8, texts in Unicode's form NFC.
 
-    Source: RFC 8785, JSON Canonicalization Scheme; numbers as Python's shortest form, which is
-    ECMAScript's for all but extreme exponents.
+    Numbers without a fraction are written as integers, so that what Postgres makes of them in JSONB
+    (1e16 comes back as 10000000000000000) is the same.
+
+    Source: after RFC 8785, JSON Canonicalization Scheme. It differs in two ways: numbers beyond
+    1e21 are written out, and keys are sorted by code points, not by UTF-16 units.
     """
     text = json.dumps(
         _normal(value), ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
@@ -94,6 +98,8 @@ def _derived(key: bytes) -> bytes:
 def _normal(value: object) -> object:
     if isinstance(value, str):
         return _nfc(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(Decimal(repr(value)))
     if isinstance(value, Mapping):
         return {_nfc(str(name)): _normal(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

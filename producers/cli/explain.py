@@ -8,7 +8,7 @@ from producers import explanations as asking
 from producers.cli import session
 from producers.cli.children import someone_works
 from producers.cli.failures import ExplanationFailed
-from producers.cli.following import follow
+from producers.cli.following import ENDED, follow
 from producers.cli.output import as_document, json_option, print_json
 from producers.cli.values import tenant_option
 from shared import db
@@ -35,7 +35,9 @@ def explain(subject_id: str, slug: str, kind: str | None, as_json: bool) -> None
         with db.transaction(tenant_id) as conn:
             jobs = asking.explain(conn, subject_id, KINDS if kind is None else (kind,))
         outcomes: dict[JobId, dict[str, Any]] = {}
-        with someone_works(servers, ["scoring"]) as check:
+        # What was explained before needs nobody to work.
+        queues = [] if all(one.state in ENDED for one in jobs.values()) else ["scoring"]
+        with someone_works(servers, queues) as check:
             for job_id, family in follow([one.id for one in jobs.values()], check):
                 if family[0].state != "COMPLETED":
                     raise ExplanationFailed(f"{family[0].error or family[0].state}")
@@ -56,11 +58,18 @@ def explain(subject_id: str, slug: str, kind: str | None, as_json: bool) -> None
 def _show(document: dict[str, Any]) -> None:
     importance = document["importance"]
     click.echo(f"{document['subject']}  {importance['score']:.4f}  ({document['method']})")
+    _bars(importance)
+    if told := importance.get("sentences"):
+        click.echo(f"its sentences, by words alone and uncalibrated  {told['score']:.4f}")
+        _bars(told)
+
+
+def _bars(importance: dict[str, Any]) -> None:
     values = sorted(importance["values"].items(), key=lambda pair: -abs(pair[1]))
     most = max((abs(value) for _, value in values), default=0.0) or 1.0
     width = max((len(name) for name, _ in values), default=4)
     click.echo(f"  {'base'.ljust(width)}  {importance['base']:+.4f}")
     for name, value in values:
         bar = ("+" if value >= 0 else "-") * round(BAR_CHARS * abs(value) / most)
-        click.echo(f"  {name.ljust(width)}  {value:+.4f}  {bar}")
+        click.echo(f"  {name.ljust(width)}  {value:+.4f}  {bar}".rstrip())
     click.echo()

@@ -1,5 +1,6 @@
 """Explanations: the scores to explain, and what they were found to be made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -77,6 +78,32 @@ def select_subject(conn: Connection, kind: str, subject_id: str) -> Subject | No
 
 
 @dataclass(frozen=True, slots=True)
+class Rested:
+    """What an answer rests on: its question, '' where not known, and the passages it cites."""
+
+    question: str = ""
+    passages: Sequence[str] = ()
+
+
+SELECT_RESTED: Final = """
+    SELECT coalesce(q."content", ''),
+           coalesce(array_agg(c."content" ORDER BY x."place") FILTER (WHERE c."id" IS NOT NULL),
+                    '{}')
+    FROM "Provenance" p LEFT JOIN "Message" q ON q."id" = p."questionId"
+    LEFT JOIN LATERAL jsonb_path_query(p."citations", '$[*]."chunkId"')
+        WITH ORDINALITY AS x("chunkId", "place") ON true
+    LEFT JOIN "DocumentChunk" c ON c."id" = x."chunkId" #>> '{}'
+    WHERE p."messageId" = %(message_id)s GROUP BY q."content"
+"""
+
+
+def select_rested(conn: Connection, message_id: str) -> Rested:
+    """What an answer was recorded to rest on, as far as it is still there."""
+    row = conn.execute(SELECT_RESTED, {"message_id": message_id}).fetchone()
+    return Rested() if row is None else Rested(*row)
+
+
+@dataclass(frozen=True, slots=True)
 class NewExplanation:
     """A row of "ExplainabilityLog"; `features` and `importance` are JSON text."""
 
@@ -114,7 +141,10 @@ def insert(conn: Connection, new: NewExplanation) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationRow:
-    """An explanation: `importance` is {base, score, values}; the values add up to score - base."""
+    """An explanation: `importance` is {base, score, values}; the values add up to score - base.
+
+    That of an answer's quality also has `sentences`, of the same form.
+    """
 
     id: str
     subject: str | None

@@ -13,7 +13,9 @@ class ProvenanceRow:
 
     Attributes:
         content: What the answer says now.
+        citations: A list of objects, unless somebody altered it; likewise `inputs`, an object.
         model_slug: The model that the message names now; None where it is of no catalogue.
+        is_catalogued: Whether the catalogue has the model that was recorded.
         question: What the question says now; None where it is gone or was never kept.
         inputs: `{parameters}`; None of records of before.
     """
@@ -24,19 +26,21 @@ class ProvenanceRow:
     output_sha256: str
     watermark: str | None
     key_id: str | None
-    citations: list[dict[str, Any]]
-    inputs: dict[str, Any] | None
+    citations: Any
+    inputs: Any
     question_id: MessageId | None
     question_sha256: str | None
     content: str
     model_slug: str | None
+    is_catalogued: bool
     question: str | None
 
 
 SELECT_RECORD: Final = """
     SELECT p."messageId", p."modelId", p."inputHash", p."outputHash", p."watermark", p."keyId",
            coalesce(p."citations", '[]'), p."inputs", p."questionId", p."questionSha256",
-           m."content", a."slug", q."content"
+           m."content", a."slug",
+           EXISTS (SELECT FROM "AIModel" o WHERE o."slug" = p."modelId"), q."content"
     FROM "Provenance" p JOIN "Message" m ON m."id" = p."messageId"
     LEFT JOIN "AIModel" a ON a."id" = m."modelId"
     LEFT JOIN "Message" q ON q."id" = p."questionId"

@@ -14,7 +14,17 @@ from shared.errors import MessageNotFound
 from shared.providers import LOCAL_COMPLETER
 from shared.settings import settings
 from tests.articles import article, ingested, paragraph, stubbed
-from tests.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.factories import (
+    claim,
+    do,
+    environment,
+    job,
+    make_tenant,
+    publish_jobs,
+    read_job,
+    rows,
+)
+from workers.actors.scoring import record_message
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -72,11 +82,17 @@ def test_what_nobody_touched_is_as_it_was_recorded(tenant, answer):
         ("""DELETE FROM "Message" WHERE "role" = 'USER'""", ["question"]),
         ("""UPDATE "Message" SET "modelId" = (SELECT "id" FROM "AIModel" WHERE "slug" = 'gpt-5')
             WHERE "role" = 'ASSISTANT'""", ["model"]),
+        ("""UPDATE "Message" SET "modelId" = NULL WHERE "role" = 'ASSISTANT'""", ["model"]),
+        ("""UPDATE "Provenance" SET "inputs" = NULL""", ["parameters"]),
+        ("""UPDATE "Provenance" SET "inputs" = '[]'""", ["parameters"]),
+        ("""UPDATE "Provenance" SET "questionSha256" = repeat('0', 64)""", ["question hash"]),
         ("""UPDATE "Provenance" SET "inputs" = '{"parameters": {"temperature": 0.9}}'""",
          ["parameters"]),
         ("""UPDATE "DocumentChunk" SET "content" = 'x' || "content" """, ["citation 1"]),
         ("""UPDATE "DocumentChunk" SET "content" = 'short' """, ["citation 1"]),
         ("""DELETE FROM "DocumentChunk" """, ["citation 1"]),
+        ("""UPDATE "Provenance" SET "citations" = '"x"'""", ["watermark", "citations"]),
+        ("""UPDATE "Provenance" SET "citations" = "citations" || '5'""", ["citations"]),
         ("""UPDATE "Provenance" SET "citations" = '[]'""", ["watermark"]),
         ("""UPDATE "Provenance" SET "citations" = jsonb_set("citations", '{0,end}', '17')""",
          ["watermark", "citation 1"]),
@@ -105,6 +121,59 @@ def test_who_rewrites_answer_and_hash_together_is_found_by_the_seal(tenant, answ
         )
 
     assert [one.what for one in verify(tenant, answer).findings] == ["watermark"]
+
+
+def test_who_rewrites_question_and_hash_together_is_found(tenant, answer):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute("""UPDATE "Message" SET "content" = 'Why?' WHERE "role" = 'USER'""")
+        conn.execute(
+            """UPDATE "Provenance" SET "questionSha256" = encode(sha256('Why?'::bytea), 'hex')"""
+        )
+
+    (finding,) = verify(tenant, answer).findings
+
+    assert "another question" in finding.detail
+
+
+def test_of_a_record_from_before_the_seal_the_answer_is_still_compared(tenant, answer):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute(
+            """UPDATE "Message" SET "content" = E'Cafe\\u0301' WHERE "role" = 'ASSISTANT'"""
+        )
+        conn.execute(
+            """UPDATE "Provenance" SET "watermark" = NULL, "keyId" = NULL, "inputs" = NULL,
+                   "outputHash" = encode(sha256(convert_to(E'Cafe\\u0301', 'UTF8')), 'hex')"""
+        )
+    untouched = verify(tenant, answer)
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute("""UPDATE "Message" SET "content" = 'Tea' WHERE "role" = 'ASSISTANT'""")
+
+    altered = verify(tenant, answer)
+
+    assert [one.what for one in untouched.findings] == ["watermark"]
+    assert [one.what for one in altered.findings] == ["watermark", "answer"]
+
+
+def test_a_thousand_answers_that_nobody_touched_are_all_as_recorded(tenant):
+    jobs = [
+        RecordMessage(
+            content=f"Answer {number}: Çok güzel!",
+            question=f"Question {number}?",
+            model=LOCAL_COMPLETER,
+            parameters={"temperature": number / 7, "seed": 10.0**number if number < 30 else number},
+            user_id="ada",
+            judge=False,
+        )
+        for number in range(1_000)
+    ]
+    leases = claim(*publish_jobs(tenant, jobs))
+    record_message([(read_job(lease), lease) for lease in leases])
+
+    answers = [message_id for (message_id,) in rows('SELECT "messageId" FROM "Provenance"')]
+    altered = [one for one in answers if not verify(tenant, one).ok]
+
+    assert len(answers) == 1_000
+    assert altered == []
 
 
 def test_another_key_is_named_as_such(tenant, answer):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.domain import quality, routing, trust
-from workers.domain.explanations import exact, of_factors
+from workers.domain.explanations import EXACT_MAX, exact, kept, of_factors, words
 
 shares = st.floats(0, 1)
 
@@ -89,3 +89,25 @@ def test_a_routing_score_is_shared_out_by_its_weights(terms):
 
     wanted = {name: weight * (terms[name] - 0.5) for name, weight in routing.WEIGHTS.items()}
     assert found.values == pytest.approx(wanted, abs=1e-9)
+
+
+@given(
+    st.text("ab \n.ğ", max_size=80),
+    st.lists(st.tuples(st.integers(0, 80), st.integers(0, 9)), max_size=4),
+)
+def test_all_words_together_are_the_text_and_are_few_enough(text, found):
+    players = words(text, [(start, start + chars) for start, chars in found])
+
+    assert kept(text, players, [True] * len(players)) == (text if text.strip() else "")
+    assert kept(text, players, [False] * len(players)) == ""
+    assert len(players) <= EXACT_MAX
+
+
+def test_what_was_found_takes_part_by_itself_in_a_long_text():
+    text = "calm " * 20 + "kill you " + "calm " * 20
+
+    players = words(text, [(100, 108)])
+
+    assert list(players) == ["kill@100", "you@105", "(the rest, part 1)", "(the rest, part 2)"]
+    assert kept(text, players, [False, True, True, False]) == "calm " * 20 + "you "
+    assert kept(text, players, [True, False, False, True]) == "kill " + "calm " * 20

@@ -38,6 +38,16 @@ def test_however_a_letter_is_composed_its_hash_is_the_same(text):
     assert output_sha256(composed) == output_sha256(decomposed)
 
 
+def test_a_number_is_written_as_postgres_gives_it_back():
+    assert canonical([1.0, 1e16, 1e23, -0.0, 0.5]) == canonical([1, 10**16, 10**23, 0, 0.5])
+
+
+def test_the_canonical_form_is_the_standards():
+    value = {"b": ["é", 1.0, None], "a": {"z": True, "y": "\u20ac\n"}}
+
+    assert canonical(value) == '{"a":{"y":"€\\n","z":true},"b":["é",1,null]}'.encode()
+
+
 def test_what_was_asked_how_and_of_whom_are_all_hashed():
     asked = input_sha256("Why?", "gpt", {"temperature": 0.2})
 

@@ -8,6 +8,7 @@ Source: Shapley, "A value for n-person games" (1953). Leaving words out to see w
 Ribeiro et al., "Why should I trust you?" (2016), here with exact weights in place of a local model.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import factorial
@@ -17,8 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXACT_MAX: Final = 12
+# Words that take part by themselves; the rest of a text takes part in so many pieces.
+WORDS_MAX: Final = 8
+PIECES_MAX: Final = 2
+_WORD: Final = re.compile(r"\S+")
 Mask = NDArray[np.bool_]
 # Of rows of players that take part, shape (m, n), the scores, shape (m,).
+# The places of each player's words in a text, as [start, end) in code points.
+Players = Mapping[str, Sequence[tuple[int, int]]]
 Worth = Callable[[Mask], NDArray[np.float64]]
 
 
@@ -81,3 +88,45 @@ def of_factors(
         return np.array([score(each) for each in given])
 
     return exact(names, worth)
+
+
+def words(text: str, spans: Sequence[tuple[int, int]]) -> dict[str, list[tuple[int, int]]]:
+    """The words of a text that take part, by what they say and where; the rest in a few pieces.
+
+    A word goes with the white space behind it, so that all of them together are the text.
+
+    Args:
+        text: Any.
+        spans: What was found in it, as [start, end), the surest first: words that these touch
+            take part by themselves, all words do where they are at most `EXACT_MAX`.
+    """
+    starts = [word.start() for word in _WORD.finditer(text)]
+    places = list(zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)) if starts else []
+    touched = [place for span in spans for place in places if _meets(place, span)]
+    alone = places
+    if len(places) > EXACT_MAX:
+        alone = sorted(list(dict.fromkeys(touched))[:WORDS_MAX])
+    players = {f"{text[start:end].strip()}@{start}": [(start, end)] for start, end in alone}
+    rest = [place for place in places if place not in set(alone)]
+    return players | _pieces(rest)
+
+
+def kept(text: str, players: Players, takes_part: Sequence[bool]) -> str:
+    """What is left of a text when only some of its players take part, in the text's own order."""
+    places = [
+        place for on, each in zip(takes_part, players.values(), strict=True) if on for place in each
+    ]
+    return "".join(text[start:end] for start, end in sorted(places))
+
+
+def _meets(place: tuple[int, int], span: tuple[int, int]) -> bool:
+    return place[0] < span[1] and span[0] < place[1]
+
+
+def _pieces(places: Sequence[tuple[int, int]]) -> dict[str, list[tuple[int, int]]]:
+    pieces = enumerate(np.array_split(np.arange(len(places)), PIECES_MAX), 1)
+    return {
+        f"(the rest, part {number})": [places[at] for at in piece]
+        for number, piece in pieces
+        if len(piece)
+    }

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-import re
+from collections.abc import Sequence
+from textwrap import shorten
 from typing import Final
 
 import numpy as np
@@ -13,19 +14,22 @@ from shared.contracts import ExplainScore
 from shared.errors import NothingToExplain
 from shared.outbox import Lease, effect
 from shared.providers import toxicity
+from shared.providers.sentences import sentences
 from shared.queries import explanations, outbox, scores
-from shared.queries.explanations import NewExplanation, Subject
+from shared.queries.explanations import NewExplanation, Rested, Subject
 from shared.queries.scores import CalibrationRow
 from workers.broker import actor
 from workers.domain import calibration, moderation, quality, routing, trust
-from workers.domain.explanations import EXACT_MAX, Attribution, Mask, exact, of_factors
+from workers.domain import explanations as explaining
+from workers.domain.explanations import Attribution, Mask, exact, of_factors
+from workers.domain.quality import Answer
 
 NEUTRAL: Final = 0.5  # what a factor is taken for where it does not take part
-# Words that take part by themselves; the rest of a text takes part in so many pieces.
-WORDS_MAX: Final = 8
-PIECES_MAX: Final = 2
-TEXT_CHARS_MAX: Final = 4_000
-_WORD: Final = re.compile(r"\S+")
+TEXT_CHARS_MAX: Final = 4_000  # of a longer text, the part around what was found
+SENTENCES_MAX: Final = 8  # longer answers take part in so many pieces
+PASSAGE_SENTENCES_MAX: Final = 60
+NAME_CHARS: Final = 48
+UNTOLD: Final = frozenset({"pii", "secret"})
 
 
 @actor(ExplainScore)
@@ -34,10 +38,13 @@ def explain_score(job: ExplainScore, lease: Lease) -> None:
     with db.transaction(lease.tenant_id) as conn:
         subject = explanations.select_subject(conn, job.subject, job.subject_id)
         curve = scores.select_calibration(conn) if job.subject == "quality" else None
+        rested = explanations.select_rested(conn, "" if subject is None else subject.about)
     if subject is None:
         raise NothingToExplain(f"There is no {job.subject} score of {job.subject_id}.")
     found, features = _explained(subject, curve)
-    importance = {"base": found.base, "score": found.score, "values": found.values}
+    importance = _document(found)
+    if subject.kind == "quality":
+        importance["sentences"] = _document(_sentences(subject, rested))
     new = NewExplanation(
         message_id=subject.about,
         method=found.method,
@@ -49,6 +56,10 @@ def explain_score(job: ExplainScore, lease: Lease) -> None:
     with effect(lease) as conn:
         outcome = {"explanationId": explanations.insert(conn, new), "method": found.method}
         outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome | importance))
+
+
+def _document(found: Attribution) -> dict[str, object]:
+    return {"base": found.base, "score": found.score, "values": found.values}
 
 
 def _explained(
@@ -84,49 +95,78 @@ def _quality(subject: Subject, curve: CalibrationRow | None) -> Attribution:
     return of_factors(factors, reference, score)  # type: ignore[arg-type]
 
 
+def _sentences(subject: Subject, rested: Rested) -> Attribution:
+    """What each sentence of an answer adds to its raw score: the formula scores the others.
+
+    By words alone, as no model compares every subset; and before calibration.
+    """
+    text = subject.text or ""
+    found = list(sentences(text))
+    starts = [0, *(one.start for one in found[1:])]
+    places = list(zip(starts, [*starts[1:], len(text)], strict=True)) if found else []
+    parts = [part for part in np.array_split(np.arange(len(places)), SENTENCES_MAX) if len(part)]
+    players = {f"{part[0] + 1}. {_begin(text, *places[part[0]])}": part for part in parts}
+    cited = [one.text for passage in rested.passages for one in sentences(passage)]
+    is_same_language = subject.made_of["factors"]["language"] > 0
+
+    def score(takes_part: Sequence[bool]) -> float:
+        chosen = zip(takes_part, players.values(), strict=True)
+        on = [at for is_on, part in chosen if is_on for at in part]
+        answer = Answer(
+            text="".join(text[slice(*places[at])] for at in on),
+            sentences=[found[at].text for at in on],
+            question=rested.question,
+            passages=cited[:PASSAGE_SENTENCES_MAX],
+            is_same_language=is_same_language,
+        )
+        return quality.estimate(answer).score
+
+    return exact(list(players), lambda masks: np.array([score(row) for row in masks]))
+
+
+def _begin(text: str, start: int, end: int) -> str:
+    return shorten(text[start:end], NAME_CHARS, placeholder="...")
+
+
 def _moderation(subject: Subject) -> tuple[Attribution, dict[str, object]]:
     """What each word adds to the score of the worst category: the local engine judges the rest."""
     if subject.text is None:
         raise NothingToExplain(f"What the verdict {subject.id} is about is gone.")
-    text = subject.text[:TEXT_CHARS_MAX]
-    (found,) = moderation.judge_many([text], english=toxicity.probabilities)
-    category = max(found.scores, key=lambda name: (found.scores[name], name), default=None)
-    if category is None:
-        return Attribution("shapley-exact", 0.0, 0.0, {}), {"category": None}
-    players = _players(
-        text, [(span.start, span.end) for span in found.spans if span.category == category]
-    )
-
-    def worth(masks: Mask) -> NDArray[np.float64]:
-        kept = [
-            "".join(text[start:end] for on, places in zip(row, players.values(), strict=True) if on
-                    for start, end in places) for row in masks
-        ]  # fmt: skip
-        judged = moderation.judge_many(kept, english=toxicity.probabilities)
-        return np.array([each.scores.get(category, 0.0) for each in judged])
-
+    kept = subject.made_of.get("scores") or {}
+    (whole,) = _judged([subject.text])
+    # What was decided by, where the local engine sees it; else the worst that it sees.
+    seen = {name: kept[name] for name in whole.scores if name in kept} or whole.scores
+    category = max(seen, key=lambda name: (seen[name], name), default=None)
     features: dict[str, object] = {
         "category": category,
-        "engine": found.engine,
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "engine": whole.engine,
+        "kept": kept,
+        "sha256": hashlib.sha256(subject.text.encode()).hexdigest(),
     }
-    return exact(list(players), worth), features
+    if category is None:
+        return Attribution("shapley-exact", 0.0, 0.0, {}), features
+    spans = [(span.start, span.end) for span in whole.spans if span.category == category]
+    begin = _window(len(subject.text), spans)
+    text = subject.text[begin : begin + TEXT_CHARS_MAX]
+    players = explaining.words(text, [(start - begin, end - begin) for start, end in spans])
+    features["window"] = [begin, begin + len(text)]
+
+    def worth(masks: Mask) -> NDArray[np.float64]:
+        judged = _judged([explaining.kept(text, players, row) for row in masks])
+        return np.array([each.scores.get(category, 0.0) for each in judged])
+
+    named = list(players)
+    if category in UNTOLD:  # what must not be shown is not written into an explanation either
+        named = [f"(hidden)@{name.rpartition('@')[2]}" if "@" in name else name for name in named]
+    return exact(named, worth), features
 
 
-def _players(text: str, spans: list[tuple[int, int]]) -> dict[str, list[tuple[int, int]]]:
-    """The words that take part, by what they say and where; and the rest, in a few pieces.
+def _judged(texts: Sequence[str]) -> list[moderation.Findings]:
+    return moderation.judge_many(texts, english=toxicity.probabilities)
 
-    A word goes with the white space behind it, so that all of them together are the text.
-    """
-    starts = [word.start() for word in _WORD.finditer(text)]
-    words = list(zip(starts, [*starts[1:], len(text)], strict=True))
-    touched = [
-        place for place in words if any(place[0] < end and start < place[1] for start, end in spans)
-    ]
-    alone = words if len(words) <= EXACT_MAX else touched[:WORDS_MAX]
-    players = {f"{text[start:end].strip()}@{start}": [(start, end)] for start, end in alone}
-    rest = [place for place in words if place not in set(alone)]
-    for number, piece in enumerate(np.array_split(np.arange(len(rest)), PIECES_MAX), 1):
-        if len(piece):
-            players[f"(the rest, part {number})"] = [rest[at] for at in piece]
-    return players
+
+def _window(chars: int, spans: Sequence[tuple[int, int]]) -> int:
+    """Where the part of a long text begins that is explained: around the surest span."""
+    if chars <= TEXT_CHARS_MAX or not spans:
+        return 0
+    return min(max(spans[0][0] - TEXT_CHARS_MAX // 2, 0), chars - TEXT_CHARS_MAX)
