@@ -11,7 +11,7 @@ from shared.ids import MessageId, UserId
 from shared.outbox import Published, publish_many
 from shared.queries import feedback_entries
 
-RATINGS: Final = (-1, 0, 1, 2, 3, 4, 5)
+RATINGS: Final = (1, 2, 3, 4, 5)
 COMMENT_CHARS_MAX: Final = 10_000
 
 
@@ -29,7 +29,7 @@ def give(
         conn: A connection inside `db.transaction(tenant_id)`.
         message_id: What is rated.
         user_id: Who rates.
-        rating: 1 to 5; or -1 and 1, down and up. Whoever mixes the two gets 1 as the worst of five.
+        rating: 1 to 5. (The platform's own rows may hold -1 and 1, down and up, instead.)
         comment: Why; it is moderated as everything that people write.
 
     Returns:
@@ -40,7 +40,7 @@ def give(
         MessageNotFound: The tenant has no such message.
     """
     if rating not in RATINGS:
-        raise RatingRefused(f"The rating is {rating}: give 1 to 5, or -1 and 1.")
+        raise RatingRefused(f"The rating is {rating}: give 1 to 5.")
     if comment is not None and len(comment) > COMMENT_CHARS_MAX:
         raise RatingRefused(
             f"The comment has {len(comment):,} characters, at most {COMMENT_CHARS_MAX:,} fit."

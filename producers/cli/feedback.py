@@ -26,7 +26,7 @@ def feedback() -> None:
 @click.argument("message_id", metavar="MESSAGE")
 @tenant_option
 @click.option("--user", required=True, metavar="EMAIL|ID", help="Who rates.")
-@click.option("--rating", type=int, required=True, help="1 to 5; or -1 and 1, down and up.")
+@click.option("--rating", type=int, required=True, help="1 to 5, the best.")
 @click.option("--comment", type=TEXT, help="Why; @FILE reads it from a file.")
 @click.option("--wait", is_flag=True, help="Until it has taken effect; 1 unless it did.")
 @json_option

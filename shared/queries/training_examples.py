@@ -35,8 +35,8 @@ class RatedRow:
     is_clean: bool
 
 
-# The answer itself and the others to the same question. Neither flagged content nor what belongs to
-# somebody who asked to be deleted is taught.
+# The answer itself and the others to the same question that somebody has rated. Neither flagged
+# content nor what belongs to somebody who asked to be deleted is taught.
 SELECT_ANSWERS: Final = """
     WITH asked AS (
         SELECT p."questionSha256" FROM "Provenance" p
@@ -48,6 +48,7 @@ SELECT_ANSWERS: Final = """
             SELECT p."messageId" FROM asked a JOIN "Provenance" p
             ON p."tenantId" = current_setting('app.tenant_id')
                AND p."questionSha256" = a."questionSha256"
+            WHERE EXISTS (SELECT FROM "Feedback" f WHERE f."messageId" = p."messageId")
             ORDER BY p."createdAt" DESC, p."id" DESC LIMIT %(limit)s
         ) newest
     )
@@ -75,7 +76,7 @@ SELECT_ANSWERS: Final = """
 
 
 def select_answers(conn: Connection, message_id: MessageId, *, limit: int) -> list[RatedRow]:
-    """A message, and the newest answers to the same question, rated or not."""
+    """A message, rated or not, and the newest rated answers to the same question."""
     values = {"message_id": message_id, "limit": limit}
     return [RatedRow(*row) for row in conn.execute(SELECT_ANSWERS, values)]
 
@@ -142,22 +143,31 @@ class ExampleRow:
     created_at: datetime
 
 
-# What was flagged since, or whose owner has withdrawn since, is left out here as well.
+# What was flagged since, or whose owner has withdrawn since, is left out here as well: of a
+# preference both answers, their questions and their owners count.
 SELECT_EXAMPLES: Final = """
     SELECT t."id", t."prompt", t."completion", t."rejected", t."rating", t."source",
            t."createdAt" AT TIME ZONE 'UTC'
     FROM "TrainingExample" t
+    CROSS JOIN LATERAL (SELECT ARRAY[t."messageId", t."rejectedId"] AS "answers") a
     WHERE t."tenantId" = current_setting('app.tenant_id') AND t."withdrawnAt" IS NULL
       AND t."id" > %(after)s AND (%(source)s::text IS NULL OR t."source" = %(source)s::text)
       AND NOT EXISTS (SELECT FROM "ModerationResult" r
                       WHERE r."tenantId" = current_setting('app.tenant_id')
-                        AND r."contentId" IN (t."messageId", t."rejectedId",
-                            (SELECT p."questionId" FROM "Provenance" p
-                             WHERE p."messageId" = t."messageId"))
+                        AND r."contentId" IN (
+                            SELECT unnest(a."answers")
+                            UNION ALL
+                            SELECT p."questionId" FROM "Provenance" p
+                            WHERE p."messageId" = ANY(a."answers"))
                         AND r."flagged" AND NOT r."superseded")
       AND NOT EXISTS (SELECT FROM "DSARRequest" d
-                      WHERE d."userId" = t."userId" AND d."type" = 'DELETION'
-                        AND d."status" <> 'REJECTED')
+                      WHERE d."type" = 'DELETION' AND d."status" <> 'REJECTED'
+                        AND d."userId" IN (
+                            SELECT t."userId"
+                            UNION ALL
+                            SELECT c."userId" FROM "Message" m
+                            JOIN "Conversation" c ON c."id" = m."conversationId"
+                            WHERE m."id" = ANY(a."answers")))
     ORDER BY t."id" LIMIT %(limit)s
 """
 

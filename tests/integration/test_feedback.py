@@ -13,6 +13,7 @@ from shared.contracts import CalibrateQuality, RecordMessage, ScoreQuality
 from shared.db import Role
 from shared.errors import MessageNotFound, RatingRefused
 from shared.providers import LOCAL_COMPLETER
+from shared.queries import training_examples
 from tests.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
@@ -50,6 +51,16 @@ def rate(tenant, message_id, rating, user="ada", comment=None):
     with db.transaction(tenant) as conn:
         published = feedback.give(conn, message_id, user, rating=rating, comment=comment)
     do(*claim(published.id))
+
+
+def withdraw(tenant, user):
+    """Have somebody ask that what is theirs be deleted."""
+    with db.transaction(tenant) as conn:
+        conn.execute(
+            """INSERT INTO "DSARRequest" ("userId", "type", "status")
+               VALUES (%s, 'DELETION', 'PENDING')""",
+            [user],
+        )
 
 
 def actual(message_id):
@@ -138,14 +149,48 @@ def test_neither_flagged_content_nor_that_of_who_has_withdrawn_is_taught(tenant)
     rate(tenant, later, 5)
     before = examples(tenant)
 
-    with db.transaction(tenant) as conn:
-        conn.execute(
-            """INSERT INTO "DSARRequest" ("userId", "type", "status")
-               VALUES ('ada', 'DELETION', 'PENDING')"""
-        )
+    withdraw(tenant, "ada")
 
     assert [one[1] for one in before] == ["Thirty days, after that they go."]
     assert examples(tenant) == []
+
+
+@pytest.mark.parametrize("withdraws", ["ada", "bob"])
+@pytest.mark.parametrize("last", ["good", "bad"])
+def test_of_a_preference_neither_answer_may_be_of_who_has_withdrawn(tenant, withdraws, last):
+    ratings = {record(tenant, GOOD): 5, record(tenant, BAD, user_id="bob"): 1}
+    for answer in ratings if last == "bad" else reversed(ratings):
+        rate(tenant, answer, ratings[answer])
+    before = examples(tenant)
+
+    withdraw(tenant, withdraws)
+
+    assert ("preference", GOOD, BAD) in before
+    assert examples(tenant) == ([] if withdraws == "ada" else [("feedback", GOOD, None)])
+
+
+def test_a_preference_is_kept_as_the_preferred_answers_owner_s(tenant):
+    good, bad = record(tenant, GOOD), record(tenant, BAD, user_id="bob")
+
+    rate(tenant, good, 5)
+    rate(tenant, bad, 1)
+
+    assert set(rows('SELECT "source", "userId" FROM "TrainingExample"')) == {
+        ("feedback", "ada"),
+        ("preference", "ada"),
+    }
+
+
+def test_answers_nobody_rated_take_no_place_of_those_that_were(tenant):
+    good, bad = record(tenant, GOOD), record(tenant, BAD)
+    rate(tenant, good, 5)
+    rate(tenant, bad, 1)
+    record(tenant, "Unrated, and newer.")
+
+    with db.transaction(tenant) as conn:
+        found = training_examples.select_answers(conn, bad, limit=2)
+
+    assert {row.id for row in found} == {good, bad}
 
 
 def test_what_others_say_of_a_persons_own_message_moves_their_trust_alone(tenant):
@@ -174,6 +219,58 @@ def test_two_ratings_at_once_that_make_a_preference_make_one(tenant):
         thread.join()
 
     assert ("preference", GOOD, BAD) in examples(tenant)
+
+
+def test_ratings_that_take_effect_late_in_any_order_or_at_once_end_alike(tenant):
+    said = [("bad", "bob", 4), ("good", "ada", 2), ("good", "bob", 5), ("bad", "bob", 1),
+            ("good", "ada", 5), ("bad", "ada", 2)]  # fmt: skip
+    ends = []
+    for order in ("as they came", "backwards", "shuffled", "at once"):
+        answers = {
+            "good": record(tenant, GOOD, f"Asked {order}?"),
+            "bad": record(tenant, BAD, f"Asked {order}?"),
+        }
+        with db.transaction(tenant) as conn:
+            ids = [
+                feedback.give(conn, answers[which], user, rating=rating).id
+                for which, user, rating in said
+            ]
+
+        take_effect(claim(*ids), order)
+
+        ends.append(end_of(tenant, answers))
+
+    assert ends[0] == [1.0, 0.125, [1.0, 0.125], [("feedback", None), ("preference", BAD)]]
+    assert all(end == ends[0] for end in ends)
+
+
+def take_effect(leases, order):
+    if order == "at once":
+        threads = [threading.Thread(target=do, args=(lease,)) for lease in leases]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return
+    places = {"backwards": (5, 4, 3, 2, 1, 0), "shuffled": (3, 0, 5, 1, 4, 2)}
+    for place in places.get(order, range(6)):
+        do(leases[place])
+
+
+def end_of(tenant, answers):
+    """The scores, the rewards and the examples that two answers ended with."""
+    good, bad = answers.values()
+    rewards = [
+        value
+        for message_id in (good, bad)
+        for (value,) in rows('SELECT "reward" FROM "ArmReward" WHERE "messageId" = %s', message_id)
+    ]
+    taught = rows(
+        """SELECT "source", "rejected" FROM "TrainingExample"
+           WHERE "messageId" = %s AND "withdrawnAt" IS NULL ORDER BY 1""",
+        good,
+    )
+    return [actual(good), actual(bad), rewards, taught]
 
 
 def test_what_cannot_be_rated_is_refused(tenant):

@@ -7,28 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.benchmarks.calibration import synthetic, true_error
 from workers.domain.calibration import calibrated, calibration_error, learnt
 
 shares = st.floats(0, 1)
-
-
-def synthetic(count, seed=1):
-    """Estimates that promise too much, and ratings of 1 to 5 drawn from what is true."""
-    rng = np.random.default_rng(seed)
-    raw = rng.beta(2, 2, count)
-    return raw, rng.binomial(4, truth(raw)) / 4
-
-
-def truth(raw):
-    """What an estimate is worth: little below a half, which no logistic curve can say."""
-    return np.where(raw < 0.5, 0.3 * raw, 0.5 + 0.4 * raw**2)
-
-
-def true_error(found, count=4_000):
-    """How far the curve's promises are from the truth on new answers."""
-    raw, _ = synthetic(count, seed=99)
-    values = np.array([calibrated(each, found.method, found.curve) for each in raw])
-    return calibration_error(values, truth(raw))
 
 
 def test_the_error_is_the_gap_between_promise_and_fact():

@@ -25,6 +25,7 @@ Source: the factors are those by which people judge answers of retrieval systems
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 WEIGHTS: Final = {
@@ -88,9 +89,9 @@ def pairs(answer: Answer) -> Iterator[Pair]:
 
     Those that the passages hold word by word need no model, nor those that share no word.
     """
-    sources = [(text, frozenset(_words(text))) for text in answer.passages]
+    sources = [(text, _word_set(text)) for text in answer.passages]
     for sentence in answer.sentences[:SENTENCES_MAX]:
-        words = frozenset(_words(sentence))
+        words = _word_set(sentence)
         if not words:
             continue
         shares = sorted(((_share(words, held), text) for text, held in sources), reverse=True)
@@ -129,10 +130,10 @@ def raw_score(factors: Mapping[str, float], *, is_refusal: bool) -> float:
 def _groundedness(answer: Answer, likeness: Mapping[Pair, float]) -> float:
     if not answer.passages:
         return UNGROUNDED
-    sources = [(text, frozenset(_words(text))) for text in answer.passages]
+    sources = [(text, _word_set(text)) for text in answer.passages]
     support = []
     for sentence in answer.sentences:
-        if words := frozenset(_words(sentence)):
+        if words := _word_set(sentence):
             support.append(
                 max(
                     _with_model(_share(words, held), likeness.get((sentence, text)))
@@ -143,10 +144,10 @@ def _groundedness(answer: Answer, likeness: Mapping[Pair, float]) -> float:
 
 
 def _relevance(answer: Answer, likeness: Mapping[Pair, float]) -> float:
-    asked = frozenset(_words(answer.question))
+    asked = _word_set(answer.question)
     if not asked:
         return 1.0
-    known = frozenset(_words(answer.text)).union(*(_words(text) for text in answer.passages))
+    known = _word_set(answer.text).union(*(_word_set(text) for text in answer.passages))
     return _with_model(_share(asked, known), likeness.get((answer.question, answer.text)))
 
 
@@ -173,9 +174,16 @@ def _formatting(text: str) -> float:
     return max(1.0 - _FAULT * sum(faults), 0.0)
 
 
+@lru_cache(maxsize=4_096)  # a passage is read for each answer that cites it, three times
+def _word_set(text: str) -> frozenset[str]:
+    return frozenset(_words(text))
+
+
 def _words(text: str) -> list[str]:
     return [word[:_STEM_CHARS] for word in _WORD.findall(_plain(text))]
 
 
 def _plain(text: str) -> str:
+    if text.isascii():
+        return text.lower()
     return text.translate(_FOLD).lower().translate(_FOLD)

@@ -18,23 +18,25 @@ class Rated:
 
     Attributes:
         is_clean: Neither it nor its question is flagged, and nobody it belongs to has withdrawn.
+        user_id: Whose conversation it is.
     """
 
     id: MessageId
     text: str
     worth: float
     is_clean: bool
+    user_id: UserId
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A completion worth imitating; with `rejected`, one that people preferred to another."""
+    """A completion worth imitating, of a user; with `rejected`, one that was preferred to it."""
 
     prompt: str
     completion: str
     rating: float
     message_id: MessageId
-    user_id: UserId | None
+    user_id: UserId
     rejected: str | None = None
     rejected_id: MessageId | None = None
 
@@ -50,30 +52,27 @@ class Example:
         return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
-def taught(
-    prompt: str, answer: Rated, others: Sequence[Rated], user_id: UserId | None
-) -> Iterator[Example]:
+def taught(prompt: str, answer: Rated, others: Sequence[Rated]) -> Iterator[Example]:
     """What an answer teaches, beside the other answers to the same question.
 
     Args:
         prompt: The question; '' teaches nothing.
         answer: The one that was rated now.
         others: Rated answers to the same question.
-        user_id: Whose conversation it is.
     """
     if not prompt.strip() or not answer.is_clean:
         return
     if answer.worth >= GOOD_AT:
-        yield Example(prompt, answer.text, answer.worth, answer.id, user_id)
+        yield Example(prompt, answer.text, answer.worth, answer.id, answer.user_id)
     for other in others:
         if not other.is_clean or other.text == answer.text:
             continue
         if answer.worth >= GOOD_AT and other.worth <= BAD_AT:
-            yield _preference(prompt, answer, other, user_id)
+            yield _preference(prompt, answer, other)
         if answer.worth <= BAD_AT and other.worth >= GOOD_AT:
-            yield _preference(prompt, other, answer, user_id)
+            yield _preference(prompt, other, answer)
 
 
-def _preference(prompt: str, good: Rated, bad: Rated, user_id: UserId | None) -> Example:
+def _preference(prompt: str, good: Rated, bad: Rated) -> Example:
     margin = good.worth - bad.worth
-    return Example(prompt, good.text, margin, good.id, user_id, bad.text, bad.id)
+    return Example(prompt, good.text, margin, good.id, good.user_id, bad.text, bad.id)

@@ -36,8 +36,7 @@ def apply_feedback(job: ApplyFeedback, lease: Lease) -> None:
         if rated is not None and rated.role == ANSWER:
             others = [_rated(row) for row in rows if row is not rated and row.worth is not None]
             if rated.worth is not None:
-                author = rated.author_id
-                taught = list(training.taught(rated.question or "", _rated(rated), others, author))
+                taught = list(training.taught(rated.question or "", _rated(rated), others))
             training_examples.replace(conn, job.message_id, [_row(one) for one in taught])
         elif rated is not None:
             publish_many(conn, _author_trust(conn, rated, ratings))
@@ -78,7 +77,8 @@ def _author_trust(
 
 
 def _rated(row: RatedRow) -> Rated:
-    return Rated(row.id, row.content, 0.5 if row.worth is None else row.worth, row.is_clean)
+    worth = 0.5 if row.worth is None else row.worth
+    return Rated(row.id, row.content, worth, row.is_clean, row.author_id)
 
 
 def _row(example: Example) -> NewExample:

@@ -83,7 +83,9 @@ def _scored(
     passages: Mapping[ChunkId, str],
     curve: CalibrationRow | None,
 ) -> list[_Scored]:
-    described = [_described(job, answers[job.message_id].content, passages) for job in jobs]
+    # A passage that several answers cite is taken apart once.
+    cited = {name: [one.text for one in sentences(text)] for name, text in passages.items()}
+    described = [_described(job, answers[job.message_id].content, cited) for job in jobs]
     compared = _compared([pair for each in described for pair in quality.pairs(each)])
     told = _intents(jobs, answers)
     found = []
@@ -104,18 +106,13 @@ def _scored(
     return found
 
 
-def _described(job: ScoreQuality, content: str, passages: Mapping[ChunkId, str]) -> Answer:
-    cited = [
-        sentence.text
-        for chunk_id in job.chunk_ids
-        if chunk_id in passages
-        for sentence in sentences(passages[chunk_id])
-    ]
+def _described(job: ScoreQuality, content: str, cited: Mapping[ChunkId, Sequence[str]]) -> Answer:
+    passages = [text for chunk_id in job.chunk_ids for text in cited.get(chunk_id, ())]
     return Answer(
         text=content,
         sentences=[sentence.text for sentence in sentences(content)],
         question=job.question,
-        passages=cited[:PASSAGE_SENTENCES_MAX],
+        passages=passages[:PASSAGE_SENTENCES_MAX],
         is_same_language=not job.question.strip() or detect(job.question) == detect(content),
     )
 
