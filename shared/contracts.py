@@ -114,7 +114,7 @@ class RecordMessage(Contract):
         return self.user_id or ""
 
     def cost(self) -> int:
-        """More for who is trusted less: `workers.domain.trust` gives the weight."""
+        """More for who is trusted less: `workers.domain.judgement.trust` gives the weight."""
         return self.weight
 
 

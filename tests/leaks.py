@@ -11,8 +11,8 @@ from shared import db
 from shared.contracts import Contract, register
 from shared.db import Role
 from shared.errors import PermanentError
-from shared.outbox import Lease, effect, publish
-from workers.broker import actor
+from shared.ledger.outbox import Lease, effect, publish
+from workers.process.broker import actor
 
 log = structlog.get_logger()
 

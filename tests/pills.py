@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from shared.contracts import Contract, register
 from shared.errors import PermanentError
-from shared.outbox import Lease, effect
-from shared.queries import probes
-from workers.broker import actor
+from shared.ledger.outbox import Lease, effect
+from workers.process.broker import actor
+from workers.queries.operations import probes
 
 
 @register

@@ -5,13 +5,15 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shared import platform
-from shared.queries import schema_facts
+from producers.operations import platform_tables
+from producers.queries.operations import schema_facts
 
 Rows = dict[str, dict[str, Any]]
 # Tables that no row leads to: their tenant is the session's, or the one that is sent.
 ROOTS = ("SemanticCache", "TrainingExample", "EncryptionKey", "Workflow", "Incident", "CRDTState")
-SOFT = tuple(child for child, (_, _, must_exist) in platform.PARENTS.items() if not must_exist)
+SOFT = tuple(
+    child for child, (_, _, must_exist) in platform_tables.PARENTS.items() if not must_exist
+)
 KEYS = {"ChunkVector": "chunkId", "ChunkText": "chunkId"}
 
 
@@ -19,15 +21,15 @@ def rows_of(tag: str, tenant_id: str | None) -> Rows:
     """One row of each of the 35 tables, parents first, as the platform's client sends them."""
     ids: dict[str, str] = {}
     rows: Rows = {}
-    for table in platform.parents_first():
-        row = platform.sample_row(table, tag, {"Tenant": tenant_id or "", **ids})
+    for table in platform_tables.parents_first():
+        row = platform_tables.sample_row(table, tag, {"Tenant": tenant_id or "", **ids})
         row["id"] = ids[table.name] = f"{table.name}-{tag}"
         rows[table.name] = row
     rows["Tenant"]["id"] = tenant_id or "nobody"
     for row in rows.values():
         if "tenantId" in row:
             row["tenantId"] = tenant_id
-    for child, (column, parent, _) in platform.PARENTS.items():
+    for child, (column, parent, _) in platform_tables.PARENTS.items():
         rows[child][column] = ids[parent]
     rows["ModerationResult"]["contentType"] = "message"
     # Rows that name their parent without a foreign key come last: it must be there to be found.

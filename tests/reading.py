@@ -2,13 +2,10 @@
 
 import ast
 import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-
-from shared import queries
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,12 +77,12 @@ def _text(node: ast.AST) -> str:
 
 def statements() -> Iterator[tuple[str, str]]:
     """Every constant of the shelf, as module.NAME; a fragment's name begins with _."""
-    for found in pkgutil.iter_modules(queries.__path__):
-        module = importlib.import_module(f"shared.queries.{found.name}")
+    for path in files("shared/queries", "producers/queries", "workers/queries"):
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         for name, value in vars(module).items():
             whole = not name.startswith("_") or STATEMENT.match(str(value))
             if name.isupper() and isinstance(value, str) and whole:
-                yield f"{found.name}.{name}", value
+                yield f"{module.__name__}.{name}", value
 
 
 def numbered(statement: str) -> str:

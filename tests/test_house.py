@@ -37,8 +37,8 @@ TOP_LEVEL = {
 # Files that may hold SQL though they are not on the shelf, and why.
 SQL_ELSEWHERE = {
     "shared/db.py": "BEGIN, set_config, COMMIT: the one helper that opens transactions",
-    "shared/outbox.py": "the claim of a receipt travels with BEGIN, before there is a connection",
-    "shared/embedded_postgres.py": "makes our database, before there is any schema",
+    "shared/ledger/outbox.py": "the claim of a receipt travels with BEGIN, before a connection",
+    "shared/servers/embedded_postgres.py": "makes our database, before there is any schema",
 }
 # Statements that cannot be prepared against schema.sql, as module.NAME, and why.
 NOT_PREPARED: dict[str, str] = {}
@@ -62,15 +62,18 @@ def _set(words: str) -> frozenset[str]:
 # libraries with actors: they see its values, and `workers.sandbox` runs it.
 ROOMS = [
     Room(
-        "shared/providers",
-        _set("shared.providers shared.settings shared.limits shared.errors shared.tokens"),
+        "shared/models/providers",
+        _set("shared.models shared.settings shared.errors shared.tokens"),
         never=_set("psycopg psycopg_pool"),
     ),
-    Room(
-        "shared/queries",
-        _set("shared.db shared.ids shared.errors"),
-        _set("psycopg numpy pgvector"),
-        _set("logging"),
+    *(
+        Room(
+            f"{room}/queries",
+            _set("shared.db shared.ids shared.errors"),
+            _set("psycopg numpy pgvector"),
+            _set("logging"),
+        )
+        for room in ("shared", "producers", "workers")
     ),
     Room("shared", _set("shared")),
     Room("producers", _set("shared producers")),
@@ -92,7 +95,10 @@ ROOMS = [
     Room("workers/actors/scoring/__init__.py", _set("workers.actors.scoring"), _set("")),
     Room(
         "workers/actors",
-        _set("shared workers.broker workers.domain workers.steps workers.sandbox workers.parsers"),
+        _set(
+            "shared workers.process.broker workers.domain workers.steps workers.sandbox "
+            "workers.parsers workers.judgement workers.queries"
+        ),
     ),
     Room("workers", _set("shared workers")),
 ]
@@ -142,11 +148,11 @@ def test_sql_stands_on_its_shelf():
     found = {
         path: lines
         for path in reading.files("shared", "producers", "workers")
-        if not path.startswith("shared/queries/") and (lines := reading.sql_lines(path))
+        if "/queries/" not in path and (lines := reading.sql_lines(path))
     }
 
     broken = [f"{path}:{lines}" for path, lines in found.items() if path not in SQL_ELSEWHERE]
-    _assert_none(broken, "Move the statement into a module of shared/queries.")
+    _assert_none(broken, "Move the statement into a `queries` folder.")
     assert SQL_ELSEWHERE.keys() <= found.keys(), "an exception of SQL_ELSEWHERE is not needed"
 
 
@@ -159,7 +165,7 @@ def test_every_statement_prepares_against_the_schema(database_url: str):
             if result.status != ExecStatus.COMMAND_OK and name not in NOT_PREPARED:
                 broken.append(f"{name}: {result.error_message.decode().strip()}")
 
-    assert statements, "no statement found in shared/queries: the test looks in the wrong place"
+    assert statements, "no statement found: the test looks in the wrong place"
     assert statements.keys() >= NOT_PREPARED.keys(), "an exception of NOT_PREPARED is gone"
     _assert_none(broken, "A type that cannot be found needs a cast: %(ids)s::text[].")
 

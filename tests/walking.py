@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from shared import db
 from shared.db import Role
-from shared.queries import outbox, workflow_steps, workflows
-from shared.queries.workflow_steps import Finished, Hold, Wait
-from shared.queries.workflows import NewNode, NewRun, NewVersion
+from shared.queries.ledger import outbox
+from shared.queries.workflow import workflow_steps, workflows
+from shared.queries.workflow.workflow_steps import Finished, Hold, Wait
+from shared.queries.workflow.workflows import NewNode, NewRun, NewVersion
 
 LEASE_S = 30.0
 

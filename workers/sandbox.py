@@ -22,8 +22,16 @@ from typing import Final
 
 from shared.errors import DocumentRefused, TransientError
 from workers import parsers
-from workers.parsers.frames import PREFIX, READY, FrameBroken, Refusal, pack, read_answer, sizes
 from workers.parsers.model import Limits, Parsed
+from workers.parsers.pipe_frames import (
+    PREFIX,
+    READY,
+    FrameBroken,
+    Refusal,
+    pack,
+    read_answer,
+    sizes,
+)
 
 _ROOT: Final = str(Path(__file__).resolve().parents[1])
 _START: Final = (

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import psycopg
 import redis
 
+from producers.queries.ledger import events, queue_figures
+from producers.queries.ledger.queue_figures import ProcessRow
+from producers.queries.operations import metric_figures
 from shared import db
-from shared.broker import AWAY
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Connection, Role
 from shared.errors import AilydianError
-from shared.queries import events, figures, stats
-from shared.queries.figures import ProcessRow
+from shared.ledger.wakeups import AWAY
 
 RELAY_SILENT_S = 15.0
 # It tells by its rows every two seconds, or by its sweeps four times a minute.
@@ -66,7 +67,7 @@ def _schema(conn: Connection) -> Check:
         for one in CONTRACTS.values()
         if one.__module__ == "shared.contracts"
     }
-    missing = sorted(job for job, *_ in wanted - stats.select_kinds(conn))
+    missing = sorted(job for job, *_ in wanted - metric_figures.select_kinds(conn))
     if missing:
         return Check("schema", False, f"knows no {', '.join(missing)}: run `ailydian migrate`")
     return Check("schema", ok=True, detail="knows every contract")
@@ -94,11 +95,11 @@ def redis_used_ratio(client: redis.Redis) -> float:
 
 
 def _relay(conn: Connection) -> list[Check]:
-    return [_seen("relay", figures.select_seen(conn).relay_s, RELAY_SILENT_S)]
+    return [_seen("relay", queue_figures.select_seen(conn).relay_s, RELAY_SILENT_S)]
 
 
 def _scheduler(conn: Connection) -> list[Check]:
-    return [_seen("scheduler", figures.select_seen(conn).scheduler_s, SCHEDULER_SILENT_S)]
+    return [_seen("scheduler", queue_figures.select_seen(conn).scheduler_s, SCHEDULER_SILENT_S)]
 
 
 def _seen(name: str, ago_s: float | None, silent_s: float) -> Check:
@@ -108,7 +109,7 @@ def _seen(name: str, ago_s: float | None, silent_s: float) -> Check:
 
 
 def _workers(conn: Connection) -> list[Check]:
-    rows = figures.select_figures(conn, QUEUES, rate_s=events.RATE_S, counted_max=0)
+    rows = queue_figures.select_figures(conn, QUEUES, rate_s=events.RATE_S, counted_max=0)
     idle = [one.queue for one in rows if not one.workers]
     if idle:
         return [Check("workers", False, f"no worker serves {', '.join(idle)}")]
@@ -116,7 +117,7 @@ def _workers(conn: Connection) -> list[Check]:
 
 
 def _processes(conn: Connection) -> list[Check]:
-    rows = figures.select_processes(conn, silent_s=WORKER_FORGOTTEN_S)
+    rows = queue_figures.select_processes(conn, silent_s=WORKER_FORGOTTEN_S)
     lame = [one for one in rows if one.threads_alive < one.threads_expected]
     stale = [one for one in rows if one.silent_s > WORKER_STALE_S]
     return [

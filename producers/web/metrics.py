@@ -24,16 +24,19 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from producers.queries.ledger import events, queue_figures
+from producers.queries.ledger.queue_figures import Lag, ProcessRow, QueueFigures, Seen
+from producers.queries.operations import incidents, metric_figures
+from producers.queries.operations.metric_figures import JobStat
+from producers.queries.workflow import workflow_lists
 from producers.web import health
 from shared import db
-from shared.broker import AWAY, Wire
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
 from shared.errors import AilydianError
-from shared.queries import events, figures, incidents, model_uses, stats, workflow_lists
-from shared.queries.figures import Lag, ProcessRow, QueueFigures, Seen
-from shared.queries.model_uses import ModelUse
-from shared.queries.stats import JobStat
+from shared.ledger.wakeups import AWAY, Wire
+from shared.queries.models import model_uses
+from shared.queries.models.model_uses import ModelUse
 
 log = structlog.get_logger()
 
@@ -75,18 +78,20 @@ def read_ledger() -> Ledger:
     queues = list(QUEUES)
     with db.transaction(None, role=Role.RELAY) as conn:
         return Ledger(
-            figures.select_figures(conn, queues, rate_s=events.RATE_S, counted_max=COUNTED_MAX),
-            figures.select_lags(conn, queues),
-            figures.select_processes(conn, silent_s=health.WORKER_FORGOTTEN_S),
-            figures.select_seen(conn),
-            stats.count_leases(conn),
-            stats.count_dead(conn, queues),
-            stats.count_quarantined(conn, queues),
-            stats.select_depths_max(conn),
-            stats.select_job_stats(conn),
+            queue_figures.select_figures(
+                conn, queues, rate_s=events.RATE_S, counted_max=COUNTED_MAX
+            ),
+            queue_figures.select_lags(conn, queues),
+            queue_figures.select_processes(conn, silent_s=health.WORKER_FORGOTTEN_S),
+            queue_figures.select_seen(conn),
+            metric_figures.count_leases(conn),
+            metric_figures.count_dead(conn, queues),
+            metric_figures.count_quarantined(conn, queues),
+            metric_figures.select_depths_max(conn),
+            metric_figures.select_job_stats(conn),
             model_uses.select_totals(conn),
-            stats.select_tables(conn),
-            stats.count_open(conn),
+            metric_figures.select_tables(conn),
+            metric_figures.count_open(conn),
             workflow_lists.count_runs(conn),
             incidents.count_open(conn),
         )
@@ -278,7 +283,7 @@ def _of_processes(processes: Sequence[ProcessRow]) -> Iterator[Metric]:
     threads: dict[tuple[str, str], float] = {}
     memory: dict[tuple[str], float] = {}
     for one in processes:
-        if one.silent_s > figures.SILENT_S:
+        if one.silent_s > queue_figures.SILENT_S:
             continue
         served = ",".join(one.queues)
         for state, count in (

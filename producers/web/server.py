@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from producers.web import health, metrics
 from producers.web.metrics import Figures
-from shared.broker import Wire
+from shared.ledger.wakeups import Wire
 
 log = structlog.get_logger()
 

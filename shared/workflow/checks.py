@@ -16,10 +16,15 @@ from shared.errors import ExpressionRefused
 from shared.workflow.decisions import ITEMS_MAX
 from shared.workflow.definition import Definition, StepSpec
 from shared.workflow.durations import seconds
-from shared.workflow.expressions import Expression, compile_expression, holes, is_one_expression
+from shared.workflow.expressions.evaluation import (
+    Expression,
+    compile_expression,
+    holes,
+    is_one_expression,
+)
 from shared.workflow.input_schema import schema_faults
 from shared.workflow.kinds import Kind, kinds
-from shared.workflow.needs import circle, ordered, shown, unneeded
+from shared.workflow.ordering import circle, ordered, shown, unneeded
 
 Path = tuple[str, ...]
 _WAIT_MAX_S: Final = 366 * 86_400.0
@@ -27,7 +32,7 @@ _RUN_MAX_S: Final = 24 * 3_600.0
 _BACKOFF_MAX_S: Final = 3_600.0
 _WAITING: Final = frozenset({"sleep", "signal", "approval", "workflow"})
 _ITEM_NAMES: Final = frozenset({"item", "index"})
-# What no allowance of an operator's opens: see shared/egress_targets.py for the whole rule.
+# What no allowance of an operator's opens: see shared/egress/targets.py for the whole rule.
 _NEVER_FETCHED: Final = re.compile(r"(?i)(?!https?://)|https?://(?:169\.254\.|\[fe80:)")
 
 

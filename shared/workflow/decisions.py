@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.errors import ExpressionFailed
-from shared.workflow.expressions import compile_expression, render
+from shared.workflow.expressions.evaluation import compile_expression, render
 
 ITEMS_MAX: Final = 10_000
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from shared.errors import DefinitionRefused
 from shared.workflow.definition import Definition, StepSpec
-from shared.workflow.expressions import compile_expression, references
+from shared.workflow.expressions.evaluation import compile_expression, references
 from shared.workflow.loading import collected_later
-from shared.workflow.needs import ordered
+from shared.workflow.ordering import ordered
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,16 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from shared import tracing
 from shared.db import Connection
 from shared.errors import PayloadRefused, RunRefused, WorkflowNotFound
 from shared.ids import RunId
-from shared.outbox import producer, refusal
-from shared.queries import workflows
-from shared.queries.workflows import NewNode, NewRun, NewVersion, VersionRow
+from shared.ledger.outbox import producer, refusal
+from shared.observability import tracing
+from shared.queries.workflow import workflows
+from shared.queries.workflow.workflows import NewNode, NewRun, NewVersion, VersionRow
 from shared.workflow.definition import Definition
 from shared.workflow.durations import seconds
-from shared.workflow.expressions import compile_expression, references, render
+from shared.workflow.expressions.evaluation import compile_expression, references, render
 from shared.workflow.input_schema import input_faults
 from shared.workflow.plan import Node, Plan, compile_plan
 from shared.workflow.reading import of_json

@@ -52,7 +52,13 @@ class Plant:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
         } | {f"AILYDIAN_{name.upper()}": str(value) for name, value in settings.items()}
-        command = [sys.executable, "-m", "workers.supervisor", "--processes", str(processes)]
+        command = [
+            sys.executable,
+            "-m",
+            "workers.process.supervisor",
+            "--processes",
+            str(processes),
+        ]
         served = [word for queue in queues for word in ("--queue", queue)]
         self._supervisors.append(
             subprocess.Popen(

@@ -1,15 +1,15 @@
 """`python -m tests.benchmarks.bandit`: regret in a simulated world of five models.
 
-Ours is `workers.domain.bandit`; the textbook's is Thompson sampling written down anew, straight
-from Agrawal and Goyal (2012), on numbers of its own; UCB1 is Auer et al. (2002). The world is
-synthetic: what real models earn is not known here.
+Ours is `workers.domain.models.bandit`; the textbook's is Thompson sampling written down again,
+straight from Agrawal and Goyal (2012), on numbers of its own; UCB1 is Auer et al. (2002). The
+world is synthetic: what real models earn is not known here.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from workers.domain.bandit import Arm, moved, pulled
+from workers.domain.models.bandit import Arm, moved, pulled
 
 WORLD = (0.55, 0.60, 0.65, 0.70, 0.80)  # the chance that an answer of each model is a good one
 PULLS = 10_000

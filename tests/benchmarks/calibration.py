@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.language import detect
-from shared.providers.sentences import sentences
-from workers.domain import quality
-from workers.domain.calibration import Calibration, calibrated, calibration_error, learnt
-from workers.domain.quality import Answer
+from shared.models.providers.sentences import sentences
+from workers.domain.judgement import quality
+from workers.domain.judgement.calibration import Calibration, calibrated, calibration_error, learnt
+from workers.domain.judgement.quality import Answer
 
 Floats = NDArray[np.float64]
 COUNTS = (10, 50, 200, 1_000, 5_000)

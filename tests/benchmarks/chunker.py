@@ -6,7 +6,7 @@ from statistics import median
 from shared import tokens
 from tests.benchmarks import corpus, harness
 from tests.benchmarks.harness import Figure
-from workers.domain import chunking
+from workers.domain.documents import chunking
 
 TOKENS_MAX = 512
 

@@ -24,7 +24,7 @@ import redis
 from shared import db
 from shared.contracts import Contract, Probe, ProbeBatch
 from shared.ids import TenantId
-from shared.outbox import publish_many
+from shared.ledger.outbox import publish_many
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
 
@@ -154,7 +154,14 @@ def our_workers(here: World, numbers: Numbers) -> Iterator[None]:
     """Relay and two workers with eight threads, warm."""
     relay = here.start("relay", "tests.benchmarks.relay_role")
     workers = here.start(
-        "workers", "workers.supervisor", "--processes", "2", "--threads", "8", "--queue", QUEUE
+        "workers",
+        "workers.process.supervisor",
+        "--processes",
+        "2",
+        "--threads",
+        "8",
+        "--queue",
+        QUEUE,
     )
     harness.until(lambda: here.sql(harness.WORKERS) == [(2,)], "our workers")
     for variant in VARIANTS.values():

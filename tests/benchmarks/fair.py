@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from producers.queries.ledger import job_limits, pauses
+from producers.queries.ledger.job_limits import Limit
+from producers.queries.ledger.pauses import Hold
 from shared import db
 from shared.contracts import Contract, Probe
 from shared.db import Role
 from shared.ids import TenantId
-from shared.outbox import publish, publish_many
-from shared.queries import holds, limits
-from shared.queries.holds import Hold
-from shared.queries.limits import Limit
+from shared.ledger.outbox import publish, publish_many
 from tests import pills
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
@@ -39,10 +39,10 @@ def waits_of_the_small_s(here: World, seconds: float, flood: int) -> list[float]
     """How long jobs of a small tenant wait while another's flood drains, sorted."""
     hold = Hold(None, TenantId("t0"), None)
     with db.transaction(None, role=Role.RELAY) as conn:
-        holds.put(conn, hold, held_by="the benchmark")
+        pauses.put(conn, hold, held_by="the benchmark")
     publish_all("t0", flood, lambda n: Probe(n=n, mode="statement"))
     with db.transaction(None, role=Role.RELAY) as conn:
-        holds.delete(conn, hold)
+        pauses.delete(conn, hold)
     end, n = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         with db.transaction(TenantId("t1")) as conn:
@@ -62,7 +62,7 @@ def set_limit(**fields: object) -> None:
     plain: dict[str, object] = {"id": "", "tier": None, "job": "keyed", "per_key": False}
     plain |= {"concurrency_max": None, "rate_per_s": None, "burst": 1.0, "unit": "jobs"}
     with db.transaction(None, role=Role.RELAY) as conn:
-        limits.put(conn, Limit(**(plain | fields)))  # type: ignore[arg-type]
+        job_limits.put(conn, Limit(**(plain | fields)))  # type: ignore[arg-type]
 
 
 def rate_of(here: World, tenant: str, seconds: float) -> float:
@@ -98,7 +98,7 @@ def main() -> None:
     with harness.world(tenants=5, AILYDIAN_PLUGINS=pills.__name__) as here:
         here.start("relay", "tests.benchmarks.relay_role")
         here.start("relay", "tests.benchmarks.relay_role")
-        here.start("workers", "workers.supervisor", "--processes", str(PROCESSES))
+        here.start("workers", "workers.process.supervisor", "--processes", str(PROCESSES))
         alive = """SELECT count(*) FROM "WorkerProcess" WHERE "role" = 'worker'"""
         harness.until(lambda: here.sql(alive) == [(PROCESSES,)], "workers")
         set_limit(tenant_id="t2", rate_per_s=RATE)

@@ -16,7 +16,7 @@ from statistics import median
 
 import redis
 
-from producers.relay import RULES_EVERY_S
+from producers.ledger.relay import RULES_EVERY_S
 from shared import db
 from shared.contracts import Probe
 from shared.db import Role
@@ -189,7 +189,14 @@ def main() -> None:
         bench = Bench(here)
         here.start("relay", "tests.benchmarks.relay_role")
         here.start(
-            "workers", "workers.supervisor", "--processes", "2", "--threads", "8", "--queue", QUEUE
+            "workers",
+            "workers.process.supervisor",
+            "--processes",
+            "2",
+            "--threads",
+            "8",
+            "--queue",
+            QUEUE,
         )
         alive = """SELECT count(*) FROM "WorkerProcess" WHERE "role" = 'worker'"""
         harness.until(lambda: here.sql(alive) == [(2,)], "our workers")

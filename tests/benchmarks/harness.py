@@ -22,8 +22,11 @@ import psutil
 import psycopg
 import redis
 
-from shared import db, embedded, migration, telemetry
+from producers.operations import migration
+from shared import db
 from shared.db import Role
+from shared.observability import telemetry
+from shared.servers import embedded
 from shared.settings import Settings, read
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from shared import embedded, migration
+from producers.operations import migration
+from shared.servers import embedded
 from shared.settings import read
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure

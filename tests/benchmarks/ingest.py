@@ -16,15 +16,15 @@ import psycopg
 from pgvector import Vector
 from pgvector.psycopg import register_vector
 
-from producers.documents import submit_document
+from producers.documents.submission import submit_document
 from shared import db, tokens
 from shared.ids import TenantId
-from shared.limits import ProviderBucket
-from shared.providers.openai import OpenAIEmbedder
+from shared.models.providers.openai import OpenAIEmbedder
+from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
 from tests.benchmarks import corpus, harness
 from tests.benchmarks.harness import Figure, World
-from workers.domain import chunking
+from workers.domain.documents import chunking
 
 TENANT = TenantId("t0")
 MODEL = "text-embedding-3-small"
@@ -60,7 +60,7 @@ class Run:
 def ingest(here: World, paths: list[Path]) -> tuple[Run, float]:
     """Submit the files and wait for their vectors. Returns the run and the largest worker in MB."""
     relay = here.start("relay", "tests.benchmarks.relay_role")
-    workers = here.start("workers", "workers.supervisor", "--processes", "2")
+    workers = here.start("workers", "workers.process.supervisor", "--processes", "2")
     harness.until(lambda: here.sql(harness.WORKERS) == [(2,)], "workers")
     before, client, began = here.cpu_s(), time.process_time(), time.monotonic()
     for start in range(0, len(paths), TOGETHER):

@@ -14,7 +14,7 @@ import redis
 from shared import db
 from shared.contracts import Probe
 from shared.ids import TenantId
-from shared.outbox import publish
+from shared.ledger.outbox import publish
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
 
@@ -60,7 +60,7 @@ def main() -> None:
         here.start("relay", "tests.benchmarks.relay_role")
         harness.until(lambda: client.exists("ailydian:epoch") == 1, "relay")
         of_relay = calls_per_s(client)
-        here.start("workers", "workers.supervisor", "--processes", str(PROCESSES))
+        here.start("workers", "workers.process.supervisor", "--processes", str(PROCESSES))
         harness.until(lambda: here.sql(harness.WORKERS) == [(PROCESSES,)], "workers")
         latencies_ms(here, 10, first=0)
         of_worker = (calls_per_s(client) - of_relay) / PROCESSES

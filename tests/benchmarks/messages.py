@@ -11,18 +11,21 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from producers import messages
-from shared import db, intents, providers, recall
+from producers.messages import recall, submission
+from shared import db
 from shared.contracts import RecordMessage, contract_named
 from shared.db import Role
 from shared.ids import TenantId, UserId
-from shared.outbox import Lease
-from shared.providers import LOCAL_COMPLETER, toxicity
-from shared.queries import outbox
+from shared.judgement import intents
+from shared.ledger.outbox import Lease
+from shared.models import providers
+from shared.models.providers import LOCAL_COMPLETER
+from shared.queries.ledger import outbox
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure
 from tests.factories import read_job, wake
 from workers.actors import embedding, moderation, scoring
+from workers.judgement import toxicity
 
 TENANT, USER = TenantId("t0"), UserId("u0")
 TOGETHER = 500
@@ -87,7 +90,7 @@ def publish(pairs: int, conversations: int) -> None:
     ]
     for start in range(0, pairs, TOGETHER):
         with db.transaction(TENANT) as conn:
-            messages.record_many(conn, made[start : start + TOGETHER])
+            submission.record_many(conn, made[start : start + TOGETHER])
 
 
 def work() -> dict[str, int]:

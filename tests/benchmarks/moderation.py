@@ -20,10 +20,10 @@ from pathlib import Path
 from selectolax.lexbor import LexborHTMLParser
 
 from shared import language as languages
-from shared.providers.toxicity import probabilities
 from tests import moderation_sets
 from tests.retrieval import corpora
-from workers.domain.moderation import judge_many
+from workers.domain.judgement.moderation import judge_many
+from workers.judgement.toxicity import probabilities
 
 FLAG_AT, BLOCK_AT = 0.5, 0.9
 DOCS_MAX = 1_000

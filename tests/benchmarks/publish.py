@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import redis
 
-from producers.relay import Relay
-from shared import broker, db
+from producers.ledger.relay import Relay
+from shared import db
 from shared.contracts import Probe
 from shared.ids import TenantId
-from shared.outbox import publish, publish_many
+from shared.ledger import wakeups
+from shared.ledger.outbox import publish, publish_many
 from tests.benchmarks import drain, harness
 from tests.benchmarks.harness import Figure, World
 
@@ -42,8 +43,8 @@ def publish_singly(first: int, jobs: int) -> None:
 
 def relay_all(here: World) -> None:
     """Relay what waits; the list is emptied at once, as ideal workers would."""
-    client = broker.connect(here.redis_url)
-    wire = broker.Wire(here.config.redis_namespace, b"a key of the benchmark")
+    client = wakeups.connect(here.redis_url)
+    wire = wakeups.Wire(here.config.redis_namespace, b"a key of the benchmark")
     relay = Relay(here.config, client, wire)
     while here.sql('SELECT EXISTS (SELECT FROM "JobOutbox")') == [(True,)]:
         for _ in range(20):

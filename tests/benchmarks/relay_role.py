@@ -3,8 +3,11 @@
 import signal
 import threading
 
-from producers.relay import Relay
-from shared import broker, db, embedded, telemetry
+from producers.ledger.relay import Relay
+from shared import db
+from shared.ledger import wakeups
+from shared.observability import telemetry
+from shared.servers import embedded
 from shared.settings import settings
 
 
@@ -16,8 +19,8 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     with embedded.use(config) as servers:
         db.open_pool(servers.database_url, size=2)
-        wire = broker.Wire(config.redis_namespace, embedded.signing_key(config))
-        Relay(config, broker.connect(servers.redis_url), wire).run(servers.database_url, stop)
+        wire = wakeups.Wire(config.redis_namespace, embedded.signing_key(config))
+        Relay(config, wakeups.connect(servers.redis_url), wire).run(servers.database_url, stop)
         db.close_pool()
 
 

@@ -15,7 +15,7 @@ from statistics import median
 from shared import db
 from shared.contracts import Probe
 from shared.ids import TenantId
-from shared.outbox import publish_many
+from shared.ledger.outbox import publish_many
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
 
@@ -128,7 +128,14 @@ def main() -> None:
     with harness.world(tenants=TENANTS) as here:
         here.start("relay", "tests.benchmarks.relay_role")
         here.start(
-            "workers", "workers.supervisor", "--processes", "2", "--threads", "8", "--queue", QUEUE
+            "workers",
+            "workers.process.supervisor",
+            "--processes",
+            "2",
+            "--threads",
+            "8",
+            "--queue",
+            QUEUE,
         )
         alive = """SELECT count(*) FROM "WorkerProcess" WHERE "role" = 'worker'"""
         harness.until(lambda: here.sql(alive) == [(2,)], "our workers")

@@ -20,11 +20,12 @@ from statistics import median
 import psutil
 import redis
 
-from shared import db, embedded_postgres, embedded_valkey
+from shared import db
 from shared.contracts import Contract, Probe
 from shared.errors import ServerUnavailable
 from shared.ids import TenantId
-from shared.outbox import publish_many
+from shared.ledger.outbox import publish_many
+from shared.servers import embedded_postgres, embedded_valkey
 from tests import pills
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
@@ -41,7 +42,12 @@ def plant(*, processes: int = PROCESSES) -> Iterator[World]:
         here.environment["AILYDIAN_LOG_LEVEL"] = "error"
         here.start("relay", "tests.benchmarks.relay_role")
         here.start(
-            "workers", "workers.supervisor", "--queue", "maintenance", "--processes", str(processes)
+            "workers",
+            "workers.process.supervisor",
+            "--queue",
+            "maintenance",
+            "--processes",
+            str(processes),
         )
         harness.until(lambda: len(workers(here)) == processes, "workers")
         yield here

@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 
 from shared import tokens
-from workers.domain.chunking import chunk
+from workers.domain.documents.chunking import chunk
 
 pytestmark = pytest.mark.benchmark
 

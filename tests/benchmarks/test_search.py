@@ -10,10 +10,11 @@ import pytest
 from pgvector import Bit, HalfVector
 from pgvector.psycopg import register_vector
 
-from shared import db, quantization
+from shared import db
+from shared.documents import quantization
 from shared.ids import TenantId
-from shared.queries import retrieval
-from shared.queries.retrieval import Question
+from shared.queries.documents import retrieval
+from shared.queries.documents.retrieval import Question
 from tests.retrieval import evaluate
 from tests.retrieval.passages import Passage, demo_passages
 

@@ -5,7 +5,7 @@ import random
 import time
 from pathlib import Path
 
-from shared.queries import probes
+from workers.queries.operations import probes
 from workers.steps.functions import function
 from workers.steps.step import Step
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import psycopg
 
-from producers import workflows
-from shared import db, embedded_postgres
+from producers.queries.ledger import pauses
+from producers.queries.ledger.pauses import Hold
+from producers.workflow import workflows
+from shared import db
 from shared.db import Role
 from shared.ids import TenantId
-from shared.queries import holds
-from shared.queries.holds import Hold
+from shared.servers import embedded_postgres
 from tests.benchmarks import harness, workflow_texts
 from tests.benchmarks.harness import World
 from tests.benchmarks.workflow_sides import SLOTS
@@ -46,7 +47,9 @@ class Ours:
         """A relay, and workers of the one queue; warm."""
         relay = self.here.start("relay", "tests.benchmarks.relay_role")
         amount = ["--processes", str(processes), "--threads", str(SLOTS)]
-        workers = self.here.start("workers", "workers.supervisor", *amount, "--queue", QUEUE)
+        workers = self.here.start(
+            "workers", "workers.process.supervisor", *amount, "--queue", QUEUE
+        )
         harness.until(lambda: self.here.sql(harness.WORKERS) == [(processes,)], "our workers")
         self.linear(WARM_UP_RUNS, 10)
         yield
@@ -86,7 +89,7 @@ class Ours:
     def fill(self, runs: int, steps: int) -> None:
         """Start the runs while their queue is held."""
         with db.transaction(None, role=Role.RELAY) as conn:
-            holds.put(conn, HELD, held_by="the benchmark")
+            pauses.put(conn, HELD, held_by="the benchmark")
         self._filled = self.name("drain")
         self.put(self._filled, workflow_texts.chain(self._filled, steps))
         for _ in range(runs):
@@ -99,7 +102,7 @@ class Ours:
         """Release the queue."""
         with db.transaction(None, role=Role.RELAY) as conn:
             [(now,)] = conn.execute(NOW).fetchall()
-            holds.delete(conn, HELD)
+            pauses.delete(conn, HELD)
         return float(now)
 
     def ended(self) -> tuple[int, float]:

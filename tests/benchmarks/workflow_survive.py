@@ -22,10 +22,11 @@ from dataclasses import dataclass
 
 import psutil
 
-from producers import workflows
-from shared import db, embedded
+from producers.workflow import workflows
+from shared import db
 from shared.errors import ServerUnavailable
 from shared.ids import RunId, TenantId
+from shared.servers import embedded
 from tests.benchmarks import harness, survive, workflow_functions, workflow_texts
 from tests.benchmarks.harness import Figure, World
 
@@ -68,7 +69,7 @@ def plant(*, processes: int, lease_s: float) -> Iterator[World]:
         here.environment |= {"AILYDIAN_LOG_LEVEL": "error", "AILYDIAN_LEASE_S": str(lease_s)}
         relay = here.start("relay", "tests.benchmarks.relay_role")
         queue = ["--queue", "workflow", "--processes", str(processes)]
-        supervisor = here.start("workers", "workers.supervisor", *queue)
+        supervisor = here.start("workers", "workers.process.supervisor", *queue)
         harness.until(lambda: len(survive.workers(here)) == processes, "workers")
         for number in range(TENANTS):
             with db.transaction(TenantId(f"t{number}")) as conn:

@@ -11,28 +11,22 @@ from itertools import count
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine
 
-from producers import dispatch
-from producers.dispatch import Rules, Use
-from shared import db, leases
+from producers.ledger import dispatch
+from producers.ledger.dispatch import Rules, Use
+from producers.queries.ledger import dead_letters, jobs, pauses, replays
+from producers.queries.ledger.pauses import Hold
+from shared import db
 from shared.contracts import QUEUES, Probe
 from shared.db import Role
 from shared.errors import LeaseLost
 from shared.ids import JobId, TenantId
-from shared.outbox import Lease, effect, publish
-from shared.queries import (
-    attempts,
-    dead_letters,
-    flights,
-    holds,
-    jobs,
-    outbox,
-    probes,
-    replays,
-)
-from shared.queries.attempts import Ending
-from shared.queries.flights import BEFORE_ALL
-from shared.queries.holds import Hold
+from shared.ledger import lapsed_leases
+from shared.ledger.outbox import Lease, effect, publish
+from shared.queries.ledger import attempts, dispatches, outbox
+from shared.queries.ledger.attempts import Ending
+from shared.queries.ledger.dispatches import BEFORE_ALL
 from tests.factories import make_tenant, rows
+from workers.queries.operations import probes
 
 QUEUE = Probe.queue_name
 LEASE_S = 30.0
@@ -146,10 +140,10 @@ class Ledger(RuleBasedStateMachine):
         due = [one for one in due if self.known[one].tenant not in self.held]
         order = rows(ORDER, due)
         with db.transaction(None, role=Role.RELAY) as conn:
-            rules = Rules(holds.select_holds(conn))
-            lanes = flights.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
+            rules = Rules(pauses.select_holds(conn))
+            lanes = dispatches.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
             shares = dispatch.shares(lanes, {QUEUE: room}, rules, Use())
-            taken = flights.take(conn, shares, ageing_s=dispatch.AGEING_S) if shares else []
+            taken = dispatches.take(conn, shares, ageing_s=dispatch.AGEING_S) if shares else []
         found = [one.wakeup.job_id for one in taken]
         places = {job_id: place for job_id, place, _ in order}
         assert [places[one] for one in found] == sorted(places[one] for one in found)
@@ -254,9 +248,11 @@ class Ledger(RuleBasedStateMachine):
         """The relay's sweep of leases that ended unrenewed."""
         running = self.jobs("RUNNING")
         with db.transaction(None, role=Role.RELAY) as conn:
-            held = flights.select_lapsed(conn, limit=500)
+            held = dispatches.select_lapsed(conn, limit=500)
             crashed = [one.job_id for one in held]
-            leases.take_back(conn, held, crashed=crashed, error_type="LeaseLapsed", error="x")
+            lapsed_leases.take_back(
+                conn, held, crashed=crashed, error_type="LeaseLapsed", error="x"
+            )
         # A lease may end between the look and the sweep.
         lapsed = [one for one in running if one.id in crashed]
         assert {one.id for one in running if one.lease_s < 0} <= {one.id for one in lapsed}
@@ -269,7 +265,7 @@ class Ledger(RuleBasedStateMachine):
     def lapsed(self, known: Known) -> None:
         known.noted += 1
         known.crashes += 1
-        if known.crashes >= leases.CRASHES_MAX or known.attempt >= Probe.attempts_max:
+        if known.crashes >= lapsed_leases.CRASHES_MAX or known.attempt >= Probe.attempts_max:
             known.end("DEAD", "DEAD")
         else:
             known.wait(due_s=0.0, waits_for="retry")
@@ -314,8 +310,8 @@ class Ledger(RuleBasedStateMachine):
 
     def hold(self, tenant: TenantId) -> None:
         with db.transaction(None, role=Role.RELAY) as conn:
-            new = holds.put(conn, Hold(None, tenant, None), held_by="a machine")
-            holds.withdraw(conn)
+            new = pauses.put(conn, Hold(None, tenant, None), held_by="a machine")
+            pauses.withdraw(conn)
         assert new == (tenant not in self.held)
         self.held.add(tenant)
         for known in self.jobs("PENDING"):
@@ -324,15 +320,15 @@ class Ledger(RuleBasedStateMachine):
 
     def lift(self, tenant: TenantId) -> None:
         with db.transaction(None, role=Role.RELAY) as conn:
-            assert holds.delete(conn, Hold(None, tenant, None)) == (tenant in self.held)
+            assert pauses.delete(conn, Hold(None, tenant, None)) == (tenant in self.held)
         self.held.discard(tenant)
 
     def resend(self) -> None:
         """Wake-ups are lost, and sent again."""
         lost = {(one.id, one.attempt) for one in self.jobs("PENDING") if one.lies == "flight"}
         with db.transaction(None, role=Role.RELAY) as conn:
-            sent = flights.resend(conn, [QUEUE], older_s=0.0, limit=1_000)
-            assert flights.delete_stale(conn) == 0, "a flight of a job that has ended"
+            sent = dispatches.resend(conn, [QUEUE], older_s=0.0, limit=1_000)
+            assert dispatches.delete_stale(conn) == 0, "a flight of a job that has ended"
         assert {(one.job_id, one.attempt) for one in sent} == lost
 
     def check(self) -> None:

@@ -6,13 +6,14 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from producers.queries.ledger import dead_letter_edits, dead_letters, replays, retentions
+from producers.queries.ledger.dead_letter_edits import Edit
+from producers.queries.ledger.dead_letters import Filters
 from shared import db
 from shared.contracts import Probe
 from shared.db import Role
-from shared.outbox import Lease
-from shared.queries import dead_edits, dead_letters, outbox, replays, retentions
-from shared.queries.dead_edits import Edit
-from shared.queries.dead_letters import Filters
+from shared.ledger.outbox import Lease
+from shared.queries.ledger import outbox
 from tests.factories import rows
 from tests.machines.ledger import Ledger
 from tests.machines.running import run
@@ -124,7 +125,7 @@ class Letters(Ledger):
         def edited(payload):
             change = Edit(known.id, before, json.dumps(payload), 1, "", 1, {"n": payload["n"]})
             with db.transaction(None, role=Role.RELAY) as conn:
-                return dead_edits.edit(conn, change)
+                return dead_letter_edits.edit(conn, change)
 
         found = together(*[lambda payload=payload: edited(payload) for payload in wanted])
         assert sum(found) == (known.state == "DEAD"), "of two who edit at once, one is told"

@@ -6,13 +6,16 @@ from threading import Barrier
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from shared import db, leases
+from producers.queries.ledger import jobs
+from shared import db
 from shared.db import Role
 from shared.errors import LeaseLost
-from shared.outbox import Lease, effect
-from shared.queries import attempts, flights, jobs, outbox, probes
+from shared.ledger import lapsed_leases
+from shared.ledger.outbox import Lease, effect
+from shared.queries.ledger import attempts, dispatches, outbox
 from tests.machines.ledger import LEASE_S, Ledger
 from tests.machines.running import run
+from workers.queries.operations import probes
 
 ANY = st.integers(0, 10_000)
 EXAMPLES = 30
@@ -43,9 +46,9 @@ def wrote(lease):
 def swept():
     """The relay's sweep. Returns what it found lapsed."""
     with db.transaction(None, role=Role.RELAY) as conn:
-        held = flights.select_lapsed(conn, limit=500)
+        held = dispatches.select_lapsed(conn, limit=500)
         crashed = [one.job_id for one in held]
-        leases.take_back(conn, held, crashed=crashed, error_type="LeaseLapsed", error="x")
+        lapsed_leases.take_back(conn, held, crashed=crashed, error_type="LeaseLapsed", error="x")
         return crashed
 
 

@@ -13,15 +13,16 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from producers import dispatch
-from producers.dispatch import Rules, Use
+from producers.ledger import dispatch
+from producers.ledger.dispatch import Rules, Use
+from producers.queries.ledger import job_limits
+from producers.queries.ledger.job_limits import Limit
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
-from shared.outbox import Lease
-from shared.queries import attempts, flights, limits, outbox
-from shared.queries.flights import BEFORE_ALL
-from shared.queries.limits import Limit
+from shared.ledger.outbox import Lease
+from shared.queries.ledger import attempts, dispatches, outbox
+from shared.queries.ledger.dispatches import BEFORE_ALL
 from tests import pills
 from tests.factories import make_tenant, publish_jobs, rows
 from tests.machines.running import run
@@ -75,8 +76,8 @@ class Limiter(RuleBasedStateMachine):
 
     def put(self, **fields):
         with db.transaction(None, role=Role.RELAY) as conn:
-            limits.put(conn, Limit(**(PLAIN | fields)))
-            self.limits = limits.select_limits(conn)
+            job_limits.put(conn, Limit(**(PLAIN | fields)))
+            self.limits = job_limits.select_limits(conn)
 
     @rule(
         tenant=st.integers(0, 1),
@@ -122,14 +123,16 @@ class Limiter(RuleBasedStateMachine):
     def step(self, room):
         """What the relay's step does with limits. Returns how many went."""
         with db.transaction(None, role=Role.RELAY) as conn:
-            rules = Rules((), limits.select_limits(conn))
-            lanes = flights.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
-            spent_s = limits.select_spent(conn, [one.id for one in rules.limits if one.rate_per_s])
-            use = Use(limits.count_flying(conn), spent_s)
+            rules = Rules((), job_limits.select_limits(conn))
+            lanes = dispatches.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
+            spent_s = job_limits.select_spent(
+                conn, [one.id for one in rules.limits if one.rate_per_s]
+            )
+            use = Use(job_limits.count_flying(conn), spent_s)
             shares = dispatch.shares(lanes, {QUEUE: room}, rules, use)
-            taken = flights.take(conn, shares, ageing_s=dispatch.AGEING_S) if shares else []
+            taken = dispatches.take(conn, shares, ageing_s=dispatch.AGEING_S) if shares else []
             if spent := dispatch.spent(taken, lanes, rules):
-                limits.spend(conn, spent)
+                job_limits.spend(conn, spent)
             [(at,)] = conn.execute("SELECT now()")
         assert len(taken) <= room
         assert taken or rules.limits or not lanes, "without a limit something goes"

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from producers.queries.workflow import run_actions
+from producers.queries.workflow.run_actions import Signal
 from shared import db
 from shared.db import Role
 from shared.errors import RunRefused
-from shared.queries import workflow_acts, workflow_steps
-from shared.queries.workflow_acts import Signal
-from shared.workflow.machine import LIVE, RUN_LIVE
+from shared.queries.workflow import workflow_steps
+from shared.workflow.trial.engine_model import LIVE, RUN_LIVE
 from tests.machines.running import run as run_machine
 from tests.machines.walks import MAKE_DUE, TIMEOUT_S, Walks
 from tests.walking import Walker, claim
@@ -152,7 +153,7 @@ class Runs(Walks):
             self.kept.append(payload)
         else:
             self.settle(waiting, "completed", {"payload": payload})
-        self.act(workflow_acts.signal, Signal("signal", "go", str(payload), "someone"))
+        self.act(run_actions.signal, Signal("signal", "go", str(payload), "someone"))
 
     @precondition(lambda self: self.asked("approval"))
     @rule(which=ANY, approved=st.booleans())
@@ -166,7 +167,7 @@ class Runs(Walks):
         self.settle(
             at, *(("completed", answer) if approved else ("failed", answer, "rejected by someone"))
         )
-        self.act(workflow_acts.signal, sent)
+        self.act(run_actions.signal, sent)
 
     @precondition(lambda self: self.asked("timer", "signal", "approval"))
     @rule(which=st.sets(ANY, min_size=1, max_size=3))
@@ -206,10 +207,10 @@ class Runs(Walks):
             return
         if self.run.state == "running":
             self.run.pause()
-            self.act(workflow_acts.pause)
+            self.act(run_actions.pause)
         else:
             self.run.resume()
-            self.act(workflow_acts.resume)
+            self.act(run_actions.resume)
 
     @precondition(lambda self: self.run.state in RUN_LIVE)
     @rule(rarely=st.integers(0, 9))
@@ -231,9 +232,9 @@ class Runs(Walks):
             self.run.skip(at)
         except RunRefused:
             with pytest.raises(psycopg.DatabaseError, match="run_refused"):
-                self.act(workflow_acts.skip, self.name(at))
+                self.act(run_actions.skip, self.name(at))
             return
-        self.act(workflow_acts.skip, self.name(at))
+        self.act(run_actions.skip, self.name(at))
 
     @precondition(lambda self: self.run.state not in RUN_LIVE)
     @rule(shape=shapes)
@@ -247,9 +248,9 @@ class Runs(Walks):
             self.run.retry()
         except RunRefused:
             with pytest.raises(psycopg.DatabaseError, match="was undone"):
-                self.act(workflow_acts.retry)
+                self.act(run_actions.retry)
         else:
-            self.act(workflow_acts.retry)
+            self.act(run_actions.retry)
 
     # ---- what must be
 

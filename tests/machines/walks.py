@@ -1,18 +1,18 @@
 """A run of a random graph, twice: in the machine in memory, and in the engine in Postgres.
 
-Time passes by moving the rows. Nothing here copies a statement: `shared.workflow.machine` says what
-each event does, `check` reads the tables and finds the same.
+Time passes by moving the rows. Nothing here copies a statement: `engine_model` says what each
+event does, `check` reads the tables and finds the same.
 """
 
 import json
 
 from hypothesis.stateful import RuleBasedStateMachine
 
+from producers.queries.workflow import run_actions
 from shared import db
 from shared.db import Role
-from shared.queries import workflow_acts
-from shared.workflow.machine import LIVE, RUN_LIVE, Graph, Run
 from shared.workflow.plan import Node
+from shared.workflow.trial.engine_model import LIVE, RUN_LIVE, Graph, Run
 from tests.factories import make_tenant, rows
 from tests.walking import Walker, node, start
 
@@ -152,7 +152,7 @@ class Walks(RuleBasedStateMachine):
 
     def stop(self):
         self.run.cancel("no longer wanted")
-        self.act(workflow_acts.cancel, "no longer wanted")
+        self.act(run_actions.cancel, "no longer wanted")
 
     def order_times(self):
         over = {self.step_id(at): step.ended for at, step in self.run.steps.items() if step.ended}

@@ -23,10 +23,14 @@ from numpy.typing import NDArray
 from pgvector import Bit, HalfVector
 from pgvector.psycopg import register_vector
 
-from shared import db, embedded, migration, providers, quantization
+from producers.operations import migration
+from shared import db
+from shared.documents import quantization
+from shared.documents.search import Mode, search_many
 from shared.ids import TenantId
-from shared.providers import local
-from shared.search import Mode, search_many
+from shared.models import providers
+from shared.models.providers import local
+from shared.servers import embedded
 from shared.settings import Settings
 from tests.retrieval.passages import EvaluationSet, Passage, Query, regression_sets
 

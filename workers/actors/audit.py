@@ -1,10 +1,10 @@
 """Queue `audit`: entries of the audit log for those who have no transaction to write them in."""
 
 from shared.contracts import AppendAudit
-from shared.outbox import Lease, effect
-from shared.queries import audit_logs
-from shared.queries.audit_logs import Act
-from workers.broker import actor
+from shared.ledger.outbox import Lease, effect
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+from workers.process.broker import actor
 
 
 @actor(AppendAudit)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TypeVar
 
-from shared import db, providers, quantization
+from shared import db
 from shared.contracts import (
     EmbedChunks,
     EmbedMessages,
@@ -16,14 +16,19 @@ from shared.contracts import (
     VerifyReindex,
 )
 from shared.db import Connection
+from shared.documents import quantization
 from shared.errors import StepFailed, VectorsMissing
 from shared.ids import ChunkId, TenantId
-from shared.live import live_model
-from shared.outbox import Lease, effect, effects, publish, publish_many
-from shared.queries import embeddings, live_models, outbox, retrieval
-from shared.queries.retrieval import Question
-from workers.broker import actor
-from workers.domain import embedding
+from shared.ledger.outbox import Lease, effect, effects, publish, publish_many
+from shared.models import providers
+from shared.models.embedding_model import live_model
+from shared.queries.documents import retrieval
+from shared.queries.documents.retrieval import Question
+from shared.queries.ledger import outbox
+from shared.queries.models import embedding_models
+from workers.domain.documents import embedding
+from workers.process.broker import actor
+from workers.queries.documents import embeddings
 
 MISSING_MAX = 10_000
 FOLLOW_MAX = 1_000
@@ -91,7 +96,7 @@ def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
         late = _missing(conn, job.model)
         # They came in since the backfill. Asked for once, and whether or not this attempt fails.
         publish_many(conn, late, keys=[f"{lease.job_id}/{one.key()}" for one in late])
-        sample = live_models.select_sample(conn, job.model, limit=SAMPLE, chars=SAMPLE_CHARS)
+        sample = embedding_models.select_sample(conn, job.model, limit=SAMPLE, chars=SAMPLE_CHARS)
     if late:
         chunks = sum(len(one.chunk_ids) for one in late)
         raise VectorsMissing(f"{chunks} chunks have no vector of {job.model} yet; asked for.")
@@ -113,7 +118,7 @@ def flip_model(job: FlipModel, lease: Lease) -> None:
     """Change the one row, and ask in the same transaction for what came in since the backfill."""
     with effect(lease) as conn:
         before = live_model(conn)
-        live_models.flip(conn, job.model)
+        embedding_models.flip(conn, job.model)
         late = _missing(conn, job.model)
         _ask(conn, lease, late)
         outcome = json.dumps({"before": before, "after": job.model, "late": len(late)})
@@ -124,7 +129,7 @@ def flip_model(job: FlipModel, lease: Lease) -> None:
 def follow_model(job: FollowModel, lease: Lease) -> None:
     """Carry one batch over; the next is a job of its own."""
     with effect(lease) as conn:
-        carried = live_models.follow(conn, job.model, limit=FOLLOW_MAX)
+        carried = embedding_models.follow(conn, job.model, limit=FOLLOW_MAX)
         if carried == FOLLOW_MAX:
             again = FollowModel(model=job.model, batch=job.batch + 1)
             publish(conn, again, key=f"{lease.job_id}/{again.batch}")
@@ -163,7 +168,7 @@ def _retrieved(
                 conn, tenant_id, asked, scanned=SCANNED, hits_max=NEIGHBOURS
             )
             near.append([one.chunk_id for one in hits])
-            exact.append(live_models.select_nearest(conn, model, vector, limit=NEIGHBOURS))
+            exact.append(embedding_models.select_nearest(conn, model, vector, limit=NEIGHBOURS))
     found = [float(chunk_id in hits) for (chunk_id, _), hits in zip(sample, near, strict=True)]
     recalls = [embedding.recall(*pair) for pair in zip(near, exact, strict=True)]
     return embedding.mean(found), embedding.mean(recalls)

@@ -13,15 +13,17 @@ from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument, PruneU
 from shared.db import Connection
 from shared.errors import DocumentNotFound
 from shared.ids import ChunkId, DocumentId
-from shared.live import live_model
-from shared.outbox import Lease, effect, publish_many
-from shared.queries import documents, embeddings, outbox
-from shared.queries.documents import ChunkRow, Version, ingest_key
+from shared.ledger.outbox import Lease, effect, publish_many
+from shared.models.embedding_model import live_model
+from shared.queries.documents import documents
+from shared.queries.documents.documents import ChunkRow, Version, ingest_key
+from shared.queries.ledger import outbox
 from shared.settings import settings
 from workers import sandbox
-from workers.broker import actor
-from workers.domain import chunking
+from workers.domain.documents import chunking
 from workers.parsers import KindName, Parsed
+from workers.process.broker import actor
+from workers.queries.documents import embeddings
 
 EMBED_CHUNKS_MAX = 64
 UPLOAD_KEPT_S = 7 * 86_400.0

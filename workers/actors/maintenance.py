@@ -6,10 +6,12 @@ from typing import Final
 
 from shared.contracts import Probe, ProbeBatch, PruneCache
 from shared.errors import TransientError
-from shared.outbox import Lease, effect, effects
-from shared.queries import outbox, probes, semantic_entries
+from shared.ledger.outbox import Lease, effect, effects
+from shared.queries.ledger import outbox
+from shared.queries.messages import semantic_entries
 from shared.settings import settings
-from workers.broker import actor
+from workers.process.broker import actor
+from workers.queries.operations import probes
 
 PRUNED_MAX: Final = 10_000  # entries of one job, so that its transaction stays short
 

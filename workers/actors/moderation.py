@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared import db, policy, providers, trust
+from shared import db
 from shared.contracts import ModerateContent, RemoderateContent
 from shared.db import Connection
 from shared.errors import ContentGone
 from shared.ids import UserId
-from shared.outbox import Lease, effect, effects, publish, publish_many
-from shared.policy import Decision, Policy
-from shared.providers import toxicity
-from shared.queries import moderations, outbox, semantic_entries, trust_scores, verdicts
-from shared.queries.moderations import Content, Present, Standing
-from shared.queries.verdicts import VerdictRow
-from shared.verdicts import Verdict, settle
-from workers.broker import actor
-from workers.domain import moderation
-from workers.domain.moderation import Findings
+from shared.judgement import moderation_policy, trust
+from shared.judgement.moderation_policy import Decision, Policy
+from shared.judgement.verdicts import Verdict, settle
+from shared.ledger.outbox import Lease, effect, effects, publish, publish_many
+from shared.models import providers
+from shared.queries.judgement import moderations, trust_scores, verdicts
+from shared.queries.judgement.moderations import Content, Present, Standing
+from shared.queries.judgement.verdicts import VerdictRow
+from shared.queries.ledger import outbox
+from shared.queries.messages import semantic_entries
+from workers.domain.judgement import moderation
+from workers.domain.judgement.moderation import Findings
+from workers.judgement import toxicity
+from workers.process.broker import actor
 
 SPANS_KEPT: Final = 100
 PAGE: Final = 500
@@ -36,7 +40,7 @@ class _Rules:
 
     def decide(self, scores: Mapping[str, float], author: UserId | None) -> Decision:
         score = trust.NEUTRAL if author is None else self.trusted.get(author, trust.NEUTRAL)
-        return policy.decide(scores, self.policy, strictness=trust.strictness(score))
+        return moderation_policy.decide(scores, self.policy, strictness=trust.strictness(score))
 
 
 @actor(ModerateContent)
@@ -135,7 +139,9 @@ def _judge_again(there: Present, version: int) -> ModerateContent:
 
 def _rules(conn: Connection, authors: Sequence[UserId | None]) -> _Rules:
     held = moderations.select_policy(conn)
-    version, chosen = (0, policy.DEFAULT) if held is None else (held[0], policy.read(held[1]))
+    version, chosen = (0, moderation_policy.DEFAULT)
+    if held is not None:
+        version, chosen = held[0], moderation_policy.read(held[1])
     known = sorted({one for one in authors if one is not None})
     return _Rules(version, chosen, trust_scores.select_scores(conn, known) if known else {})
 

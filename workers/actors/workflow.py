@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 import structlog
 
-from shared import db, telemetry
+from shared import db
 from shared.contracts import Contract, RunStep, StartWorkflow
 from shared.db import Connection
 from shared.errors import (
@@ -26,14 +26,16 @@ from shared.errors import (
     StepCancelled,
 )
 from shared.ids import RunId, StepId
-from shared.outbox import Lease, effect, payload_of, refusal
-from shared.queries import outbox, workflow_steps
-from shared.queries.workflow_steps import Finished, Hold, StepJob, Wait
+from shared.ledger.outbox import Lease, effect, payload_of, refusal
+from shared.observability import telemetry
+from shared.queries.ledger import outbox
+from shared.queries.workflow import workflow_steps
+from shared.queries.workflow.workflow_steps import Finished, Hold, StepJob, Wait
 from shared.workflow import runs
 from shared.workflow.decisions import is_skipped, items_of
 from shared.workflow.durations import seconds
-from shared.workflow.expressions import render
-from workers.broker import actor, lease_s, moved, worker_id
+from shared.workflow.expressions.evaluation import render
+from workers.process.broker import actor, lease_s, moved, worker_id
 from workers.steps.outcomes import AwaitSignal, Delegate, Sleep, StartRun
 from workers.steps.step import Step
 from workers.steps.table import lookup

@@ -15,8 +15,8 @@ from typing import IO
 
 from shared.errors import DocumentRefused
 from workers import parsers
-from workers.parsers.frames import PREFIX, READY, answer_head, pack, sizes
 from workers.parsers.model import Limits
+from workers.parsers.pipe_frames import PREFIX, READY, answer_head, pack, sizes
 
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000

@@ -4,7 +4,7 @@ import hashlib
 import time
 from decimal import Decimal
 
-from shared import db, providers, semantic_cache
+from shared import db
 from shared.errors import (
     AilydianError,
     PayloadRefused,
@@ -12,14 +12,16 @@ from shared.errors import (
     ProviderUnavailable,
 )
 from shared.language import detect
-from shared.live import live_model
-from shared.providers.completions import Completion, Passage, Question
-from shared.queries.models import Call
-from shared.queries.semantic_entries import Source
-from shared.semantic_cache import Answer, Ask, Found
+from shared.models import providers
+from shared.models.embedding_model import live_model
+from shared.models.providers.completions import Completion, Passage, Question
+from shared.queries.messages.semantic_entries import Source
+from shared.queries.models.models import Call
 from shared.workflow.kinds import CompleteWith
-from workers.steps import choosing
-from workers.steps.choosing import Chosen
+from workers.cache import semantic_cache
+from workers.cache.semantic_cache import Answer, Ask, Found
+from workers.steps import model_choice
+from workers.steps.model_choice import Chosen
 from workers.steps.step import Step
 from workers.steps.table import step_kind
 
@@ -42,7 +44,7 @@ def complete(given: CompleteWith, step: Step) -> object:
         ProviderRefused: The model will not answer this.
         TransientError: The provider is away, busy, or answered with nonsense.
     """
-    chosen = choosing.choose_model(step.tenant_id, given)
+    chosen = model_choice.choose_model(step.tenant_id, given)
     passages = _passages(given, step)
     if (
         not passages
@@ -97,10 +99,10 @@ def _asked(question: Question, chosen: Chosen, step: Step) -> Answer:
     except AilydianError as error:
         latency_ms = (time.monotonic() - began) * 1000
         is_fault = isinstance(error, _FAULTS)
-        choosing.note_call(step.tenant_id, Call(chosen.model, latency_ms, False, is_fault))
+        model_choice.note_call(step.tenant_id, Call(chosen.model, latency_ms, False, is_fault))
         raise
     latency_ms = (time.monotonic() - began) * 1000
-    choosing.note_call(step.tenant_id, Call(chosen.model, latency_ms, answered=True))
+    model_choice.note_call(step.tenant_id, Call(chosen.model, latency_ms, answered=True))
     return _answer(answer)
 
 

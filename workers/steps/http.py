@@ -5,13 +5,13 @@ import math
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
-from shared import egress
-from shared.egress import Limits, Reply, ReplyRefused, Request
-from shared.egress_targets import policy_of
+from shared.egress import fetching
+from shared.egress.fetching import Limits, Reply, ReplyRefused, Request
+from shared.egress.targets import policy_of
 from shared.errors import PermanentError, TransientError
-from shared.providers.answers import retry_after_s
-from shared.providers.shaping import cleaned
-from shared.redaction import is_sensitive
+from shared.models.providers.answers import retry_after_s
+from shared.models.providers.shaping import cleaned
+from shared.observability.redaction import is_sensitive
 from shared.settings import settings
 from shared.workflow.kinds import HttpWith
 from workers.steps.step import Step
@@ -44,7 +44,7 @@ def http(given: HttpWith, step: Step) -> object:
         ReplyRefused: The answer is too large, or is not the JSON that it says it is.
         TransientError: Nobody answers, or not in time.
     """
-    reply = egress.fetch(
+    reply = fetching.fetch(
         _request(given, step), Limits(bytes_max=given.bytes_max), policy=policy_of(settings())
     )
     if not _is_expected(given, reply.status):

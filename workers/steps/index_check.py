@@ -3,14 +3,14 @@
 from typing import Final
 
 from shared import db
+from shared.documents.search import search_many
 from shared.errors import DocumentNotFound, PermanentError, TransientError
 from shared.ids import DocumentId
-from shared.live import live_model
-from shared.providers.sentences import sentences, stems
-from shared.queries import chunk_indexes
-from shared.queries.chunk_indexes import Indexed
-from shared.search import search_many
+from shared.models.embedding_model import live_model
+from shared.models.providers.sentences import sentences, stems
 from shared.workflow.kinds import CheckIndexWith
+from workers.queries.documents import chunk_indexes
+from workers.queries.documents.chunk_indexes import Indexed
 from workers.steps.step import Step
 from workers.steps.table import step_kind
 

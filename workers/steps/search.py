@@ -1,6 +1,6 @@
 """Kind `search`: the tenant's documents, by meaning and by words."""
 
-from shared import search as retrieval
+from shared.documents import search as retrieval
 from shared.workflow.kinds import SearchWith
 from workers.steps.step import Step
 from workers.steps.table import step_kind

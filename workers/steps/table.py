@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from shared.contracts import CONTRACTS
 from shared.errors import PayloadRefused, UnknownKind
-from shared.redaction import redact
+from shared.observability.redaction import redact
 from shared.workflow.kinds import kind_named
 from workers.steps.outcomes import Delegate
 from workers.steps.step import Step

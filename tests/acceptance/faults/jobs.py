@@ -16,10 +16,10 @@ from dramatiq.worker import _WorkerThread
 
 from shared.contracts import Contract, register
 from shared.errors import PermanentError
-from shared.outbox import Lease, effect, publish
-from shared.queries import probes
+from shared.ledger.outbox import Lease, effect, publish
 from tests.acceptance.faults import clock, killpoints, sqlerrors
-from workers.broker import actor
+from workers.process.broker import actor
+from workers.queries.operations import probes
 
 How = Literal["write", "plain", "refuse", "follow", "crash", "lose_thread"]
 

@@ -33,32 +33,41 @@ class Point:
 
 
 WORKER = (
-    Point("a wake-up is waited for", "workers.consumer", "LedgerConsumer._pop"),
-    Point("wake-ups are taken from Redis", "workers.consumer", "LedgerConsumer._pop", "after"),
-    Point("wake-ups are checked", "workers.consumer", "LedgerConsumer._checked", "after"),
-    Point("jobs are claimed, not committed", "shared.queries.outbox", "claim", "after"),
-    Point("the claim is committed", "workers.consumer", "LedgerConsumer._claim", "after"),
-    Point("claimed jobs wait for a thread", "workers.consumer", "LedgerConsumer._fill", "after"),
-    Point("a message is quarantined", "shared.queries.quarantines", "insert_quarantined"),
-    Point("a thread begins", "workers.attempts", "run"),
-    Point("a payload is read", "workers.attempts", "_read", "after"),
-    Point("the actor begins", "workers.attempts", "_done"),
-    Point("the actor has returned", "workers.attempts", "_done", "after"),
-    Point("an effect is written", "shared.queries.probes", "insert_entry", "after"),
-    Point("a batch is written", "shared.queries.probes", "insert_entries", "after"),
-    Point("a follow-up is published", "shared.queries.outbox", "insert_jobs", "after"),
-    Point("chunks are stored", "shared.queries.documents", "insert_chunks", "after"),
-    Point("vectors are stored", "shared.queries.embeddings", "store", "after"),
-    Point("a completion is noted", "workers.endings", "Completion.add"),
-    Point("a group is committed", "workers.endings", "Completion._commit"),
-    Point("a group is completed, not committed", "shared.queries.attempts", "complete", "after"),
-    Point("a group is completed", "workers.endings", "Completion._commit", "after"),
-    Point("a failure is settled", "workers.endings", "settle"),
-    Point("a dead letter is written", "shared.queries.attempts", "bury", "after"),
-    Point("a failure is written down", "workers.endings", "settle", "after"),
-    Point("a message is acknowledged", "workers.consumer", "LedgerConsumer.ack"),
-    Point("leases are renewed", "shared.queries.outbox", "renew"),
-    Point("leases are renewed, not committed", "shared.queries.outbox", "renew", "after"),
+    Point("a wake-up is waited for", "workers.process.consumer", "LedgerConsumer._pop"),
+    Point(
+        "wake-ups are taken from Redis", "workers.process.consumer", "LedgerConsumer._pop", "after"
+    ),
+    Point("wake-ups are checked", "workers.process.consumer", "LedgerConsumer._checked", "after"),
+    Point("jobs are claimed, not committed", "shared.queries.ledger.outbox", "claim", "after"),
+    Point("the claim is committed", "workers.process.consumer", "LedgerConsumer._claim", "after"),
+    Point(
+        "claimed jobs wait for a thread",
+        "workers.process.consumer",
+        "LedgerConsumer._fill",
+        "after",
+    ),
+    Point("a message is quarantined", "shared.queries.ledger.quarantines", "insert_quarantined"),
+    Point("a thread begins", "workers.process.attempts", "run"),
+    Point("a payload is read", "workers.process.attempts", "_read", "after"),
+    Point("the actor begins", "workers.process.attempts", "_done"),
+    Point("the actor has returned", "workers.process.attempts", "_done", "after"),
+    Point("an effect is written", "workers.queries.operations.probes", "insert_entry", "after"),
+    Point("a batch is written", "workers.queries.operations.probes", "insert_entries", "after"),
+    Point("a follow-up is published", "shared.queries.ledger.outbox", "insert_jobs", "after"),
+    Point("chunks are stored", "shared.queries.documents.documents", "insert_chunks", "after"),
+    Point("vectors are stored", "workers.queries.documents.embeddings", "store", "after"),
+    Point("a completion is noted", "workers.process.settlement", "Completion.add"),
+    Point("a group is committed", "workers.process.settlement", "Completion._commit"),
+    Point(
+        "a group is completed, not committed", "shared.queries.ledger.attempts", "complete", "after"
+    ),
+    Point("a group is completed", "workers.process.settlement", "Completion._commit", "after"),
+    Point("a failure is settled", "workers.process.settlement", "settle"),
+    Point("a dead letter is written", "shared.queries.ledger.attempts", "bury", "after"),
+    Point("a failure is written down", "workers.process.settlement", "settle", "after"),
+    Point("a message is acknowledged", "workers.process.consumer", "LedgerConsumer.ack"),
+    Point("leases are renewed", "shared.queries.ledger.outbox", "renew"),
+    Point("leases are renewed, not committed", "shared.queries.ledger.outbox", "renew", "after"),
 )
 # Of a transaction with a receipt: the plain functions serve all transactions.
 EFFECT = (
@@ -67,20 +76,26 @@ EFFECT = (
     "an effect is committed, and nobody told",
 )
 RELAY = (
-    Point("lanes are read", "shared.queries.flights", "select_lanes", "after"),
-    Point("rows are taken, not committed", "shared.queries.flights", "take", "after"),
-    Point("rows are taken, nothing is sent", "producers.relay", "Relay._take", "after"),
-    Point("wake-ups are sent", "producers.relay", "Relay.send"),
-    Point("wake-ups have been sent", "producers.relay", "Relay.send", "after"),
-    Point("the sweep begins", "producers.relay", "Relay.sweep"),
-    Point("endings are folded, not committed", "producers.folding", "fold", "after"),
-    Point("a wiped Redis is refilled", "producers.relay", "Relay._refill"),
-    Point("lost wake-ups are marked", "shared.queries.flights", "resend", "after"),
-    Point("lapsed leases are taken back", "shared.queries.flights", "select_lapsed", "after"),
+    Point("lanes are read", "shared.queries.ledger.dispatches", "select_lanes", "after"),
+    Point("rows are taken, not committed", "shared.queries.ledger.dispatches", "take", "after"),
+    Point("rows are taken, nothing is sent", "producers.ledger.relay", "Relay._take", "after"),
+    Point("wake-ups are sent", "producers.ledger.relay", "Relay.send"),
+    Point("wake-ups have been sent", "producers.ledger.relay", "Relay.send", "after"),
+    Point("the sweep begins", "producers.ledger.relay", "Relay.sweep"),
+    Point("endings are folded, not committed", "producers.ledger.event_counters", "fold", "after"),
+    Point("a wiped Redis is refilled", "producers.ledger.relay", "Relay._refill"),
+    Point("lost wake-ups are marked", "shared.queries.ledger.dispatches", "resend", "after"),
+    Point(
+        "lapsed leases are taken back", "shared.queries.ledger.dispatches", "select_lapsed", "after"
+    ),
 )
 SUPERVISOR = (
-    Point("a dead child's jobs are found", "shared.queries.flights", "select_held", "after"),
-    Point("a dead child's jobs are given back", "shared.leases", "take_back", "after"),
+    Point(
+        "a dead child's jobs are found", "shared.queries.ledger.dispatches", "select_held", "after"
+    ),
+    Point(
+        "a dead child's jobs are given back", "shared.ledger.lapsed_leases", "take_back", "after"
+    ),
 )
 
 

@@ -3,9 +3,9 @@
 import random
 import threading
 
-from producers.cli import dead_acts
+from producers.cli.ledger import dead_actions
+from producers.queries.ledger import dead_letters
 from shared.ids import JobId, TenantId
-from shared.queries import dead_letters
 from tests.acceptance.faults import clock
 from tests.acceptance.faults.on_workers import LOST
 from tests.acceptance.faults.plant import TENANTS, Plant
@@ -57,7 +57,7 @@ def replay_under_fire(plant: Plant, rng: random.Random) -> None:
     def press() -> None:
         for start in range(0, len(ids), 20):
             page = ids[start : start + 20]
-            moved = dead_acts.move_page(dead_letters.replay, "replay", page, {})
+            moved = dead_actions.move_page(dead_letters.replay, "replay", page, {})
             replayed.extend((one.id, one.tenant_id) for one in moved)
             plant.acts += len({one.tenant_id for one in moved})
 

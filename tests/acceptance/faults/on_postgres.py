@@ -8,7 +8,7 @@ import signal
 
 import psycopg
 
-from shared import embedded_postgres
+from shared.servers import embedded_postgres
 from tests.acceptance.faults import sqlerrors
 from tests.acceptance.faults.plant import Plant
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import psutil
 import redis
 
-from shared import embedded_valkey
-from shared.broker import Wire
 from shared.ids import JobId
+from shared.ledger.wakeups import Wire
+from shared.servers import embedded_valkey
 from tests.acceptance.faults.plant import KEY, QUEUES, TENANTS, Plant
 
 PREFIX = "ailydian:"

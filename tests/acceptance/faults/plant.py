@@ -22,12 +22,15 @@ import psutil
 import psycopg
 import redis
 
-from producers import documents
-from shared import broker, db, embedded, embedded_postgres, embedded_valkey, migration
+from producers.documents import submission
+from producers.operations import migration
+from shared import db
 from shared.contracts import Contract, ProbeBatch
 from shared.errors import ServerUnavailable
 from shared.ids import JobId, TenantId
-from shared.outbox import publish_many
+from shared.ledger import wakeups
+from shared.ledger.outbox import publish_many
+from shared.servers import embedded, embedded_postgres, embedded_valkey
 from shared.settings import Settings
 from tests.acceptance.faults import clock
 from tests.acceptance.faults.jobs import Endless, Hungry, Task
@@ -229,7 +232,7 @@ class Plant:
             while True:
                 try:
                     with db.transaction(tenant) as conn:
-                        submitted = documents.submit_document(conn, f"canary-{tenant} {text}")
+                        submitted = submission.submit_document(conn, f"canary-{tenant} {text}")
                     break
                 except _away:
                     time.sleep(POLL_S)
@@ -293,7 +296,7 @@ class Plant:
 
     def redis(self) -> redis.Redis:
         """A client of this plant's Redis, past the proxies."""
-        return broker.connect(self.redis_url)
+        return wakeups.connect(self.redis_url)
 
     def postmaster(self) -> int:
         """The process id of Postgres."""

@@ -6,7 +6,7 @@ import sys
 from shared.settings import settings
 from tests.acceptance.faults import clock, killpoints
 
-MODULES = {"supervisor": "workers.supervisor", "worker": "workers.main"}
+MODULES = {"supervisor": "workers.process.supervisor", "worker": "workers.process.main"}
 
 
 def main() -> None:

@@ -5,9 +5,11 @@ import re
 import psycopg
 import pytest
 
-from shared import db, embedded_postgres, migration, verification
+from producers.operations import migration, verification
+from producers.operations.migration import migrate
+from shared import db
 from shared.contracts import Probe
-from shared.migration import migrate
+from shared.servers import embedded_postgres
 from tests.acceptance.conftest import Plant, all_ended, states
 from tests.factories import make_tenant, publish_jobs, rows
 from tests.pills import Pill

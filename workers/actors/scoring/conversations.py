@@ -6,16 +6,18 @@ from typing import Final
 
 import numpy as np
 
-from shared import db, intents, language, topics
+from shared import db, language
 from shared.contracts import AnalyseConversation
 from shared.db import Connection
-from shared.outbox import Lease, effects, publish_many
-from shared.providers.sentiment import english
-from shared.queries import conversations as queries
-from shared.queries import outbox
-from shared.queries.conversations import Found, Reading, Standing, Thread, Turn
-from workers.broker import actor
-from workers.domain import conversations, sentiment
+from shared.judgement import intents
+from shared.ledger.outbox import Lease, effects, publish_many
+from shared.queries.ledger import outbox
+from workers.domain.messages import conversations, sentiment
+from workers.judgement import topics
+from workers.judgement.english_sentiment import english
+from workers.process.broker import actor
+from workers.queries.messages import conversations as queries
+from workers.queries.messages.conversations import Found, Reading, Standing, Thread, Turn
 
 READ: Final = Reading(turns=50, chars=4_000, vectors=10, model=topics.model())
 # A text shorter than this is of the language that its conversation is of.

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from shared import db
 from shared.contracts import ExplainScore
 from shared.errors import NothingToExplain
-from shared.outbox import Lease, effect
-from shared.providers import toxicity
-from shared.providers.sentences import sentences
-from shared.queries import explanations, outbox, scores
-from shared.queries.explanations import NewExplanation, Rested, Subject
-from shared.queries.scores import CalibrationRow
-from workers.broker import actor
-from workers.domain import calibration, moderation, quality, routing, trust
-from workers.domain import explanations as explaining
-from workers.domain.explanations import Attribution, Mask, exact, of_factors
-from workers.domain.quality import Answer
+from shared.ledger.outbox import Lease, effect
+from shared.models.providers.sentences import sentences
+from shared.queries.judgement import explanations
+from shared.queries.judgement.explanations import NewExplanation, Rested, Subject
+from shared.queries.ledger import outbox
+from workers.domain.judgement import calibration, moderation, quality, trust
+from workers.domain.judgement import shapley as explaining
+from workers.domain.judgement.quality import Answer
+from workers.domain.judgement.shapley import Attribution, Mask, exact, of_factors
+from workers.domain.models import routing
+from workers.judgement import toxicity
+from workers.process.broker import actor
+from workers.queries.judgement import quality_scores
+from workers.queries.judgement.quality_scores import CalibrationRow
 
 NEUTRAL: Final = 0.5  # what a factor is taken for where it does not take part
 TEXT_CHARS_MAX: Final = 4_000  # of a longer text, the part around what was found
@@ -37,7 +40,7 @@ def explain_score(job: ExplainScore, lease: Lease) -> None:
     """Share a score out among what it was made of, and keep that."""
     with db.transaction(lease.tenant_id) as conn:
         subject = explanations.select_subject(conn, job.subject, job.subject_id)
-        curve = scores.select_calibration(conn) if job.subject == "quality" else None
+        curve = quality_scores.select_calibration(conn) if job.subject == "quality" else None
         rested = explanations.select_rested(conn, "" if subject is None else subject.about)
     if subject is None:
         raise NothingToExplain(f"There is no {job.subject} score of {job.subject_id}.")

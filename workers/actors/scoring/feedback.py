@@ -4,17 +4,20 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from shared import trust
 from shared.contracts import ApplyFeedback, UpdateTrust
 from shared.db import Connection
 from shared.ids import UserId
-from shared.outbox import Lease, effect, publish_many
-from shared.queries import clock, model_routes, outbox, scores, training_examples, trust_scores
-from shared.queries.model_routes import Reward
-from shared.queries.training_examples import NewExample, RatedRow
-from workers.broker import actor
-from workers.domain import training
-from workers.domain.training import Example, Rated
+from shared.judgement import trust
+from shared.ledger.outbox import Lease, effect, publish_many
+from shared.queries.judgement import training_examples, trust_scores
+from shared.queries.judgement.training_examples import NewExample, RatedRow
+from shared.queries.ledger import clock, outbox
+from shared.queries.models import model_routes
+from shared.queries.models.model_routes import Reward
+from workers.domain.judgement import training
+from workers.domain.judgement.training import Example, Rated
+from workers.process.broker import actor
+from workers.queries.judgement import quality_scores
 
 OTHERS_MAX: Final = 100
 ANSWER: Final = "ASSISTANT"
@@ -29,7 +32,7 @@ def apply_feedback(job: ApplyFeedback, lease: Lease) -> None:
     """
     with effect(lease) as conn:
         training_examples.lock_question(conn, job.message_id)
-        ratings = scores.apply_ratings(conn, job.message_id)
+        ratings = quality_scores.apply_ratings(conn, job.message_id)
         rows = training_examples.select_answers(conn, job.message_id, limit=OTHERS_MAX)
         rated = next((row for row in rows if row.id == job.message_id), None)
         taught: list[Example] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from shared import provenance, tokens
+from shared import tokens
 from shared.contract import Contract
 from shared.contracts import (
     AnalyseConversation,
@@ -18,12 +18,14 @@ from shared.contracts import (
 from shared.db import Connection
 from shared.errors import PermanentError
 from shared.ids import ChunkId, MessageId
-from shared.live import live_model
-from shared.outbox import Lease, effects, publish_many
-from shared.provenance import Sealed
-from shared.queries import messages, outbox
-from shared.queries.messages import Ask, NewMessage, NewProvenance, Opened, Recorded
-from workers.broker import actor, signing_key
+from shared.judgement import provenance
+from shared.judgement.provenance import Sealed
+from shared.ledger.outbox import Lease, effects, publish_many
+from shared.models.embedding_model import live_model
+from shared.queries.ledger import outbox
+from workers.process.broker import actor, signing_key
+from workers.queries.messages import messages
+from workers.queries.messages.messages import Ask, NewMessage, NewProvenance, Opened, Recorded
 
 EMBEDDED_TOGETHER: Final = 64
 

@@ -7,19 +7,28 @@ from typing import Final
 
 import numpy as np
 
-from shared import db, intents, likeness
+from shared import db
 from shared.contracts import ApplyFeedback, CalibrateQuality, ScoreQuality
 from shared.errors import MessageGone
 from shared.ids import ChunkId, MessageId
+from shared.judgement import intents, label_classifier
 from shared.language import detect
-from shared.outbox import Lease, effect, effects, publish_many
-from shared.providers.sentences import sentences
-from shared.queries import messages, model_routes, outbox, scores
-from shared.queries.model_routes import Reward
-from shared.queries.scores import AnswerRow, CalibrationRow, NewCalibration, NewEstimate
-from workers.broker import actor
-from workers.domain import calibration, quality
-from workers.domain.quality import WEIGHTS, Answer, Pair
+from shared.ledger.outbox import Lease, effect, effects, publish_many
+from shared.models.providers.sentences import sentences
+from shared.queries.ledger import outbox
+from shared.queries.models import model_routes
+from shared.queries.models.model_routes import Reward
+from workers.domain.judgement import calibration, quality
+from workers.domain.judgement.quality import WEIGHTS, Answer, Pair
+from workers.process.broker import actor
+from workers.queries.judgement import quality_scores
+from workers.queries.judgement.quality_scores import (
+    AnswerRow,
+    CalibrationRow,
+    NewCalibration,
+    NewEstimate,
+)
+from workers.queries.messages import messages
 
 # Sentences are compared by the local model, whatever the tenant's is: a score costs nothing. Its
 # cosines of sentences that have nothing to do with each other, and of those that say the same.
@@ -45,10 +54,10 @@ def score_quality(jobs: Sequence[tuple[ScoreQuality, Lease]]) -> None:
     """Estimate the quality of answers against their questions and the passages they cite."""
     tenant_id = jobs[0][1].tenant_id
     with db.transaction(tenant_id) as conn:
-        answers = scores.select_answers(conn, [job.message_id for job, _ in jobs])
+        answers = quality_scores.select_answers(conn, [job.message_id for job, _ in jobs])
         chunks = [chunk_id for job, _ in jobs for chunk_id in job.chunk_ids]
         passages = messages.select_passages(conn, chunks) if chunks else {}
-        curve = scores.select_calibration(conn)
+        curve = quality_scores.select_calibration(conn)
     for job, _ in jobs:
         if job.message_id not in answers:
             raise MessageGone(f"The message {job.message_id} is gone.")
@@ -59,9 +68,9 @@ def score_quality(jobs: Sequence[tuple[ScoreQuality, Lease]]) -> None:
             NewEstimate(one.job.message_id, one.score, json.dumps(one.metrics), one.intent)
             for one in _last_of_each(scored)
         ]
-        scores.upsert_estimates(conn, new)
+        quality_scores.upsert_estimates(conn, new)
         # What was rated before it was scored: the ratings are carried over now.
-        rated = scores.select_rated(conn, [one.message_id for one in new])
+        rated = quality_scores.select_rated(conn, [one.message_id for one in new])
         publish_many(conn, [_carried(message_id, jobs[0][1]) for message_id in rated])
         outcomes = [
             (lease.job_id, lease.fence, json.dumps({"score": one.score} | one.metrics))
@@ -122,7 +131,7 @@ def _compared(pairs: Sequence[Pair]) -> dict[Pair, float]:
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     if not texts:
         return {}
-    rows = likeness.embedded(texts)
+    rows = label_classifier.embedded(texts)
     at = {text: place for place, text in enumerate(texts)}
     cosines = {pair: float(rows[at[pair[0]]] @ rows[at[pair[1]]]) for pair in pairs}
     return {
@@ -151,8 +160,8 @@ def _last_of_each(scored: Sequence[_Scored]) -> list[_Scored]:
 def calibrate_quality(job: CalibrateQuality, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
     """Learn from the tenant's rated answers; what is no better than what holds is not kept."""
     with db.transaction(lease.tenant_id) as conn:
-        pairs = scores.select_pairs(conn, limit=PAIRS_MAX)
-        held = scores.select_calibration(conn)
+        pairs = quality_scores.select_pairs(conn, limit=PAIRS_MAX)
+        held = quality_scores.select_calibration(conn)
     values = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     found = calibration.learnt(values[:, 0], values[:, 1])
     outcome: dict[str, object] = {
@@ -167,5 +176,5 @@ def calibrate_quality(job: CalibrateQuality, lease: Lease) -> None:  # noqa: ARG
             new = NewCalibration(
                 found.method, json.dumps(found.curve), found.pairs, found.error_raw, found.error
             )
-            outcome["version"] = scores.insert_calibration(conn, new)
+            outcome["version"] = quality_scores.insert_calibration(conn, new)
         outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome))

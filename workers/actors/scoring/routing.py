@@ -2,15 +2,16 @@
 
 import json
 
-from shared import intents
 from shared.contracts import RefreshRouting
-from shared.outbox import Lease, effect
-from shared.queries import model_routes, outbox
-from shared.queries.model_routes import NewScore
-from workers.broker import actor
-from workers.domain import routing
-from workers.domain.bandit import Arm
-from workers.domain.routing import Candidate
+from shared.judgement import intents
+from shared.ledger.outbox import Lease, effect
+from shared.queries.ledger import outbox
+from shared.queries.models import model_routes
+from shared.queries.models.model_routes import NewScore
+from workers.domain.models import routing
+from workers.domain.models.bandit import Arm
+from workers.domain.models.routing import Candidate
+from workers.process.broker import actor
 
 
 @actor(RefreshRouting)

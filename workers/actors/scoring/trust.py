@@ -4,13 +4,14 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from shared import audit
 from shared.contracts import RefreshTrust, UpdateTrust
-from shared.outbox import Lease, effect, effects, publish
-from shared.queries import outbox, trust_scores
-from shared.queries.trust_scores import NewEvent, Signal, Weights
-from workers.broker import actor
-from workers.domain.trust import BASE, FACTORS
+from shared.ledger.outbox import Lease, effect, effects, publish
+from shared.operations import audit
+from shared.queries.judgement import trust_scores
+from shared.queries.judgement.trust_scores import NewEvent, Signal, Weights
+from shared.queries.ledger import outbox
+from workers.domain.judgement.trust import BASE, FACTORS
+from workers.process.broker import actor
 
 PEOPLE_A_PAGE: Final = 500
 SIGNALS_A_PAGE: Final = 5_000

@@ -1,0 +1,124 @@
+"""`tenant`: customers."""
+
+import re
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import TenantInUse
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from shared import db
+from shared.db import Connection, Role
+from shared.ids import TenantId
+from shared.queries.accounts import accounts
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+
+TIER = click.Choice(("FREE", "PRO", "ENTERPRISE"), case_sensitive=False)
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@click.group()
+def tenant() -> None:
+    """Create, list, adopt into and delete tenants."""
+
+
+@tenant.command("create")
+@click.argument("slug")
+@click.option("--name", help="As people call it; default: the slug.")
+@click.option("--tier", type=TIER, help="Default: FREE.")
+@json_option
+def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) -> None:
+    """Make a tenant. One that exists stays, and takes the name and tier given here."""
+    if not _SLUG.fullmatch(slug):
+        raise click.BadParameter(
+            f"{slug!r} is no slug: small letters, digits and inner hyphens, at most 63.",
+            param_hint="SLUG",
+        )
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        known = accounts.select_tenants(conn, slug)
+        row, created = accounts.put_tenant(conn, slug, name=name, tier=tier)
+        before = {"name": known[0].name, "tier": known[0].tier} if known else None
+        after = {"name": row.name, "tier": row.tier}
+        if before != after:
+            what = {"before": before, "after": after}
+            _note(conn, row.id, "tenant.create" if created else "tenant.change", row.id, what)
+    document = as_document(row) | {"created": created}
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document)
+
+
+@tenant.command("list")
+@json_option
+def list_tenants(as_json: bool) -> None:
+    """All tenants."""
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        rows = [as_document(row) for row in accounts.select_tenants(conn)]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("id", "slug", "name", "tier", "created")
+        print_table(columns, [list(row.values()) for row in rows])
+
+
+@tenant.command("adopt")
+@click.argument("slug")
+@json_option
+def adopt(slug: str, as_json: bool) -> None:
+    """Assign the platform's rows without a tenant to this one.
+
+    People, documents and workflows, and with them all that hangs on them: sessions,
+    conversations, messages, chunks, runs. `ailydian verify` counts what has no tenant.
+    """
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(None, role=Role.OWNER) as conn:
+            adopted = accounts.adopt(conn, tenant_id)
+            _note(conn, tenant_id, "tenant.adopt", tenant_id, adopted)
+    if as_json:
+        print_json({"id": tenant_id, "slug": slug, "adopted": adopted})
+    else:
+        click.echo(", ".join(f"{count} {name}" for name, count in adopted.items()) + " adopted.")
+
+
+@tenant.command("delete")
+@click.argument("slug")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def delete_tenant(slug: str, yes: bool, as_json: bool) -> None:
+    """Delete a tenant with its documents, workflows and jobs. One with people is refused."""
+    if not yes:
+        click.confirm(f"Delete the tenant {slug} and everything it has?", abort=True, err=True)
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(None, role=Role.OWNER) as conn:
+            people = accounts.count_users(conn, tenant_id)
+            if people or not accounts.delete_tenant(conn, tenant_id):
+                raise TenantInUse(
+                    f"The tenant {slug} still has {people} people: move or delete them first."
+                )
+            _note(conn, None, "tenant.delete", tenant_id, {"slug": slug})
+    if as_json:
+        print_json({"id": tenant_id, "slug": slug, "deleted": True})
+    else:
+        click.echo(f"The tenant {slug} is deleted.")
+
+
+def _note(
+    conn: Connection,
+    tenant_id: TenantId | None,
+    action: str,
+    resource_id: str,
+    what: dict[str, Any],
+) -> None:
+    act = Act(tenant_id, session.actor(), action, "Tenant", resource_id, what)
+    audit_logs.insert_acts(conn, [act])

@@ -1,0 +1,216 @@
+"""`ingest`: files, folders, globs and standard input become searchable documents."""
+
+import contextlib
+import glob
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from producers.cli.roles.temporary_workers import someone_works
+from producers.cli.terminal import session
+from producers.cli.terminal.output import json_option, print_json, print_table, say
+from producers.cli.terminal.progress import Advance, progress
+from producers.cli.terminal.values import tenant_option
+from producers.cli.terminal.waiting import follow
+from producers.documents.submission import submit_document
+from producers.queries.ledger.jobs import Progress
+from shared import db
+from shared.errors import AilydianError, ServerUnavailable, TenantNotFound, UsageError
+from shared.ids import DocumentId, JobId, TenantId
+
+# What a folder is searched for; a file that is named itself is taken whatever it is called.
+KINDS = frozenset(
+    {
+        *(".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml", ".pdf", ".docx", ".pptx"),
+        *(".xlsx", ".csv", ".tsv", ".json", ".jsonl", ".eml", ".epub", ".rtf"),
+    }
+)
+FILE_BYTES_MAX = 32 * 1024 * 1024  # what the parsers take
+QUEUES = ("ingest", "embedding")
+STDIN = "-"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one path."""
+
+    id: DocumentId | None
+    path: str
+    status: str
+    chunks: int | None
+    error: str | None
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@tenant_option
+@click.option("--wait", is_flag=True, help="Until every document can be found.")
+@click.option("--title", help="Its title, for a single document; default: what it says itself.")
+@click.option(
+    "--lossy", is_flag=True, help="Accept unclear encodings, with U+FFFD for what is lost."
+)
+@json_option
+@click.pass_context
+def ingest(
+    ctx: click.Context,
+    /,
+    paths: tuple[str, ...],
+    slug: str,
+    wait: bool,
+    as_json: bool,
+    **how: object,
+) -> None:
+    """Ingest files, folders (all files of known kinds in them), globs, and - for standard input.
+
+    A path is the document's name for ever: the same path with other content is its next version,
+    with the same content it is no work. With embedded servers and no worker running, the command
+    does the work itself and waits for it. Ends 1 when a document failed.
+    """
+    found = list(_expand(paths))
+    if how["title"] is not None and len(found) != 1:
+        raise UsageError(f"--title names one document, and there are {len(found)} here.")
+    with session.opened() as servers:
+        tenant_id = session.tenant_named(slug)
+        missing = [queue for queue in QUEUES if queue not in session.queues_served()]
+        follows = wait or (servers.embedded and bool(missing))
+        with contextlib.ExitStack() as stack:
+            check = stack.enter_context(someone_works(servers, QUEUES)) if follows else None
+            advance = stack.enter_context(progress(len(found), "Ingesting"))
+            submitted = _submit(tenant_id, found, how, advance)
+            if check is not None:
+                _await(submitted, check, advance)
+        if missing and not follows:
+            say(f"No worker serves the queue {missing[0]}: the work waits for `ailydian work`.")
+    outcomes = [outcome for outcome, _ in submitted]
+    _print(outcomes, [job_id for _, job_id in submitted if job_id], as_json)
+    ctx.exit(1 if any(one.status in {"REFUSED", "DEAD"} for one in outcomes) else 0)
+
+
+def _expand(paths: Sequence[str]) -> Iterator[str]:
+    """Every file once, in the order given, folders and globs sorted.
+
+    Raises:
+        UsageError: A path that leads nowhere, or to nothing that can be ingested.
+    """
+    seen = set()
+    for path in paths:
+        for one in _files_of(path):
+            if one not in seen:
+                seen.add(one)
+                yield one
+
+
+def _files_of(path: str) -> list[str]:
+    if path == STDIN or Path(path).is_file():
+        return [path]
+    if Path(path).is_dir():
+        found = _files_below(path)
+        if not found:
+            raise UsageError(f"{path}: the folder holds no file of a known kind.")
+        return found
+    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207 - keeps the path as it was given
+    if not matches:
+        raise UsageError(f"{path}: there is no such file or folder.")
+    files = [one for one in matches if Path(one).is_file()]
+    return files or [one for folder in matches for one in _files_below(folder)]
+
+
+def _files_below(folder: str) -> list[str]:
+    root = Path(folder)
+    below = (
+        path.relative_to(root)
+        for path in root.rglob("*")
+        if path.suffix.lower() in KINDS and path.is_file()
+    )
+    visible = (path for path in below if not any(part.startswith(".") for part in path.parts))
+    return [f"{folder.rstrip('/')}/{path.as_posix()}" for path in sorted(visible)]
+
+
+def _submit(
+    tenant_id: TenantId, paths: Sequence[str], how: dict[str, object], advance: Advance
+) -> list[tuple[Outcome, JobId | None]]:
+    """Hand every file over, each in its own transaction: one that is refused stops no other."""
+    submitted = []
+    for path in paths:
+        job_id = None
+        try:
+            outcome, job_id = _submit_one(tenant_id, path, how)
+        except OSError as error:
+            outcome = Outcome(None, path, "REFUSED", None, f"unreadable: {error.strerror}.")
+        except (ServerUnavailable, TenantNotFound):
+            raise
+        except AilydianError as error:
+            outcome = Outcome(None, path, "REFUSED", None, str(error))
+        if job_id is None:
+            advance()
+        submitted.append((outcome, job_id))
+    return submitted
+
+
+def _submit_one(
+    tenant_id: TenantId, path: str, how: dict[str, object]
+) -> tuple[Outcome, JobId | None]:
+    content = _read(path)
+    with db.transaction(tenant_id) as conn:
+        done = submit_document(
+            conn,
+            content,
+            source=None if path == STDIN else path,
+            title=str(how["title"]) if how["title"] is not None else None,
+            lossy=bool(how["lossy"]),
+        )
+    if done.state == "UNCHANGED":
+        return Outcome(done.document_id, path, "UNCHANGED", done.chunks, None), None
+    return Outcome(done.document_id, path, "PENDING", None, None), done.job_id
+
+
+def _read(path: str) -> bytes:
+    with contextlib.ExitStack() as stack:
+        is_stdin = path == STDIN
+        stream = sys.stdin.buffer if is_stdin else stack.enter_context(Path(path).open("rb"))
+        content = stream.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise UsageError(f"too_large: more than {FILE_BYTES_MAX // 1024**2} MB.")
+    return content
+
+
+def _await(
+    submitted: Sequence[tuple[Outcome, JobId | None]], check: Callable[[], None], advance: Advance
+) -> None:
+    """Follow every job to its end, its embedding included, and note what came of it."""
+    by_job: dict[JobId, list[Outcome]] = {}
+    for outcome, job_id in submitted:
+        if job_id is not None:
+            by_job.setdefault(job_id, []).append(outcome)
+    for job_id, family in follow(by_job, check):
+        for outcome in by_job[job_id]:
+            _note(outcome, family)
+            advance()
+
+
+def _note(outcome: Outcome, family: Sequence[Progress]) -> None:
+    own, *followed = family
+    failed = next((one for one in (own, *followed) if one.state != "COMPLETED"), None)
+    if own.outcome is not None:
+        outcome.id = own.outcome["documentId"]
+        outcome.chunks = own.outcome["chunks"]
+    if failed is None:
+        # SUPERSEDED: a later submission of the same path was faster, so this one changed nothing.
+        status = own.outcome["status"] if own.outcome else "INGESTED"
+        outcome.status = "UNCHANGED" if status == "SUPERSEDED" else status
+    else:
+        refused = failed.error_type == "DocumentRefused"
+        outcome.status = "REFUSED" if refused else "DEAD"
+        outcome.error = failed.error or f"The job {failed.id} is {failed.state}."
+
+
+def _print(outcomes: Sequence[Outcome], job_ids: Sequence[JobId], as_json: bool) -> None:
+    if as_json:
+        unique = list(dict.fromkeys(job_ids))
+        print_json({"jobs": unique, "documents": [asdict(one) for one in outcomes]})
+        return
+    rows = [(one.status, one.chunks, one.path, one.error or "") for one in outcomes]
+    print_table(("status", "chunks", "path", "error"), rows)

@@ -1,0 +1,93 @@
+"""`search`: a tenant's documents, by meaning and by words."""
+
+import json
+from typing import IO, Any, Literal, get_args
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import json_option, print_json
+from producers.cli.terminal.values import tenant_option
+from shared.errors import UsageError
+from shared.ids import TenantId
+
+Mode = Literal["hybrid", "vector", "text"]
+EXCERPT_CHARS = 300
+
+
+@click.command()
+@click.argument("query", required=False)
+@tenant_option
+@click.option("-k", "count", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@click.option("--mode", type=click.Choice(get_args(Mode)), default="hybrid", show_default=True)
+@click.option(
+    "--batch", type=click.File(encoding="utf-8"), help='Queries, a line each: {"id", "text"}.'
+)
+@json_option
+def search(
+    query: str | None,
+    slug: str,
+    count: int,
+    mode: Mode,
+    batch: IO[str] | None,
+    as_json: bool,
+) -> None:
+    """Search a tenant's documents; each hit cites its chunk by offsets.
+
+    --batch evaluates retrieval: its answer is always JSON.
+    """
+    if (query is None) == (batch is None):
+        raise click.UsageError("Give a query, or --batch with a file of them.")
+    queries = [] if batch is None else _read(batch)
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        if query is not None:
+            answer: list[dict[str, Any]] = _hits(tenant_id, query, count, mode)
+        else:
+            answer = [
+                {"id": one["id"], "hits": _hits(tenant_id, one["text"], count, mode)}
+                for one in queries
+            ]
+    if as_json or batch is not None:
+        print_json(answer)
+        return
+    for place, hit in enumerate(answer, 1):
+        where = f"{hit['source'] or hit['documentId']} [{hit['start']}:{hit['end']}]"
+        click.echo(f"{place}. {hit['title']}  {hit['score']:.3f}\n   {where}")
+        click.echo(f"   {' '.join(hit['content'].split())[:EXCERPT_CHARS]}\n")
+    if not answer:
+        click.echo("Nothing found.")
+
+
+def _hits(tenant_id: TenantId, text: str, count: int, mode: Mode) -> list[dict[str, Any]]:
+    # Imported now: models are slow to import, and a wrong option needs none.
+    from shared.documents.search import search as find  # noqa: PLC0415
+
+    return [
+        {
+            "chunkId": hit.chunk_id,
+            "documentId": hit.document_id,
+            "title": hit.title,
+            "source": hit.source,
+            "score": hit.score,
+            "content": hit.content,
+            "start": hit.start,
+            "end": hit.end,
+        }
+        for hit in find(tenant_id, text, k=count, mode=mode)
+    ]
+
+
+def _read(batch: IO[str]) -> list[dict[str, str]]:
+    found = []
+    for number, line in enumerate(batch, 1):
+        if not line.strip():
+            continue
+        try:
+            one = json.loads(line)
+            found.append({"id": one["id"], "text": str(one["text"])})
+        except (ValueError, TypeError, KeyError):
+            raise UsageError(
+                f'{batch.name}, line {number}: a JSON object with "id" and "text" is wanted.'
+            ) from None
+    return found

@@ -1,0 +1,92 @@
+"""`feedback`: people rate messages."""
+
+from typing import Any
+
+import click
+
+from producers.cli.roles.temporary_workers import someone_works
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import TEXT, tenant_option
+from producers.cli.terminal.waiting import follow
+from producers.judgement import feedback as giving
+from producers.queries.judgement import feedback_entries
+from shared import db
+from shared.ids import MessageId
+
+QUEUES = ("scoring", "moderation")
+
+
+@click.group()
+def feedback() -> None:
+    """Rate messages, and list ratings."""
+
+
+@feedback.command("give")
+@click.argument("message_id", metavar="MESSAGE")
+@tenant_option
+@click.option("--user", required=True, metavar="EMAIL|ID", help="Who rates.")
+@click.option("--rating", type=int, required=True, help="1 to 5, the best.")
+@click.option("--comment", type=TEXT, help="Why; @FILE reads it from a file.")
+@click.option("--wait", is_flag=True, help="Until it has taken effect; 1 unless it did.")
+@json_option
+@click.pass_context
+def give_feedback(
+    ctx: click.Context,
+    /,
+    message_id: str,
+    slug: str,
+    wait: bool,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Rate a message; a person's later rating takes the place of their earlier one.
+
+    It goes to the answer's score, its model, its author's trust and the training examples.
+    """
+    with session.opened() as servers:
+        tenant_id = session.tenant_named(slug)
+        user_id = session.user_named(tenant_id, given["user"])
+        with db.transaction(tenant_id) as conn:
+            published = giving.give(
+                conn,
+                MessageId(message_id),
+                user_id,
+                rating=given["rating"],
+                comment=given["comment"],
+            )
+        document: dict[str, Any] = {"id": published.id, "state": published.state}
+        if wait:
+            with someone_works(servers, QUEUES) as check:
+                for _, family in follow([published.id], check):
+                    failed = next((one for one in family if one.state != "COMPLETED"), family[0])
+                    document |= {"state": failed.state, "error": failed.error}
+                    document |= family[0].outcome or {}
+    (print_json if as_json else print_fields)(document)
+    ctx.exit(1 if wait and document["state"] != "COMPLETED" else 0)
+
+
+@feedback.command("list")
+@tenant_option
+@click.option("--message", "message_id", metavar="ID", help="Only this message's.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@json_option
+def list_feedback(slug: str, message_id: str | None, limit: int, as_json: bool) -> None:
+    """Ratings, newest first."""
+    wanted = None if message_id is None else MessageId(message_id)
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            rows = feedback_entries.select_feedback(conn, wanted, limit=limit)
+    documents = [as_document(row) for row in rows]
+    if as_json:
+        print_json(documents)
+    else:
+        columns = ("createdAt", "user", "rating", "messageId", "comment")
+        print_table(columns, [[one[name] for name in columns] for one in documents])

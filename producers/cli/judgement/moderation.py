@@ -1,0 +1,170 @@
+"""`moderation`: verdicts, the policy that gives them, and appeals against them."""
+
+import json
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import JSON_OBJECT, TEXT, tenant_option
+from producers.judgement import moderation as steering
+from shared import db
+from shared.errors import UsageError, VerdictNotFound
+from shared.judgement import moderation_policy
+from shared.queries.judgement import moderations, verdicts
+
+ACTION = click.Choice(("allow", "flag", "block"))
+LIMIT = click.IntRange(1, 100_000)
+
+
+@click.group()
+def moderation() -> None:
+    """Verdicts, policies and appeals."""
+
+
+@moderation.command("list")
+@tenant_option
+@click.option("--action", type=ACTION, help="Only verdicts of this action.")
+@click.option("--flagged", is_flag=True, help="Only what did not simply pass: flag and block.")
+@click.option("--limit", type=LIMIT, default=100, show_default=True)
+@json_option
+def list_verdicts(slug: str, action: str | None, flagged: bool, limit: int, as_json: bool) -> None:
+    """The verdicts that hold, newest first."""
+    if flagged and action is not None:
+        raise UsageError(
+            "--flagged is both `--action flag` and `--action block`: give one of them."
+        )
+    actions = ("flag", "block") if flagged else (action,)
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        found = [
+            row for one in actions for row in verdicts.select_latest(conn, action=one, limit=limit)
+        ]
+    found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+    rows = [as_document(one) for one in found[:limit]]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("id", "createdAt", "contentType", "contentId", "action", "categories")
+    print_table(columns, [[row[name] for name in columns] for row in rows])
+
+
+@moderation.command("show")
+@click.argument("verdict_id", metavar="ID")
+@tenant_option
+@json_option
+def show_verdict(verdict_id: str, slug: str, as_json: bool) -> None:
+    """One verdict: scores, thresholds, where in the text, by which engine, and what that misses."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        row = verdicts.select(conn, verdict_id)
+    if row is None:
+        raise VerdictNotFound(f"The tenant {slug} has no verdict {verdict_id}.")
+    (print_json if as_json else print_fields)(as_document(row))
+
+
+@moderation.group("policy")
+def policies() -> None:
+    """What is allowed, flagged and blocked."""
+
+
+@policies.command("show")
+@tenant_option
+@json_option
+def show_policy(slug: str, as_json: bool) -> None:
+    """The policy that holds; version 0 is the built-in one."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        held = moderations.select_policy(conn)
+    version, chosen = (
+        (0, moderation_policy.DEFAULT)
+        if held is None
+        else (held[0], moderation_policy.read(held[1]))
+    )
+    document = {"version": version, "policy": chosen.model_dump()}
+    (print_json if as_json else print_fields)(document)
+
+
+@policies.command("put")
+@click.argument("document", type=JSON_OBJECT, metavar="JSON|@FILE")
+@tenant_option
+@json_option
+def put_policy(document: dict[str, Any], slug: str, as_json: bool) -> None:
+    """Let a policy hold from now on; all that older ones decided is decided again.
+
+    Such as {"default": {"flag_at": 0.5, "block_at": 0.9}, "trust_adjusted": true, "categories":
+    {"pii": {"flag_at": 0.5, "block_at": null}}}.
+    """
+    new = moderation_policy.read(document)
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        version = steering.put_policy(conn, new)
+    if as_json:
+        print_json({"version": version})
+    else:
+        click.echo(f"Version {version} holds; older verdicts are being decided again.")
+
+
+@policies.command("versions")
+@tenant_option
+@click.option("--limit", type=LIMIT, default=20, show_default=True)
+@json_option
+def list_policies(slug: str, limit: int, as_json: bool) -> None:
+    """All versions, newest first."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        rows = [as_document(one) for one in moderations.select_policies(conn, limit=limit)]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("version", "createdAt", "createdBy")
+    lines = [[*(row[name] for name in columns), json.dumps(row["policy"])] for row in rows]
+    print_table((*columns, "policy"), lines)
+
+
+@moderation.group("appeal")
+def appeals() -> None:
+    """Objections to verdicts."""
+
+
+@appeals.command("open")
+@click.argument("verdict_id", metavar="VERDICT")
+@tenant_option
+@click.option("--reason", type=TEXT, required=True, help="Why it is wrong; @FILE reads it.")
+@json_option
+def open_appeal(verdict_id: str, slug: str, reason: str, as_json: bool) -> None:
+    """Object to a verdict that flagged or blocked."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        appeal_id = steering.open_appeal(conn, verdict_id, reason=reason)
+    (print_json if as_json else print_fields)({"id": appeal_id, "state": "open"})
+
+
+@appeals.command("list")
+@tenant_option
+@click.option("--state", type=click.Choice(("open", "granted", "rejected")))
+@click.option("--limit", type=LIMIT, default=100, show_default=True)
+@json_option
+def list_appeals(slug: str, state: str | None, limit: int, as_json: bool) -> None:
+    """Appeals, newest first."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        rows = [as_document(one) for one in verdicts.select_appeals(conn, state=state, limit=limit)]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("id", "state", "resultId", "openedBy", "openedAt", "reason")
+    print_table(columns, [[row[name] for name in columns] for row in rows])
+
+
+@appeals.command("decide")
+@click.argument("appeal_id", metavar="APPEAL")
+@tenant_option
+@click.option("--grant/--reject", "granted", required=True)
+@json_option
+def decide_appeal(appeal_id: str, slug: str, granted: bool, as_json: bool) -> None:
+    """Grant an appeal, which undoes all that the verdict did, or reject it."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        steering.decide_appeal(conn, appeal_id, granted=granted)
+    document = {"id": appeal_id, "state": "granted" if granted else "rejected"}
+    (print_json if as_json else print_fields)(document)

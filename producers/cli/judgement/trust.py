@@ -1,0 +1,88 @@
+"""`trust`: how far people are trusted, and why."""
+
+import uuid
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import Between, tenant_option
+from shared import db
+from shared.contracts import RefreshTrust
+from shared.judgement import trust as uses
+from shared.ledger.outbox import publish
+from shared.queries.judgement import trust_scores
+
+EVENTS_SHOWN = 20
+
+
+@click.group()
+def trust() -> None:
+    """How far people are trusted, and why."""
+
+
+@trust.command("show")
+@click.argument("name", metavar="EMAIL|ID")
+@tenant_option
+@json_option
+def show_trust(name: str, slug: str, as_json: bool) -> None:
+    """One person's score, its factors, what they rest on, and what follows from it."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        user_id = session.user_named(tenant_id, name)
+        with db.transaction(tenant_id) as conn:
+            known = trust_scores.select_trust(conn, user_id)
+            events = trust_scores.select_events(conn, user_id, limit=EVENTS_SHOWN)
+    score = known[0].score if known else uses.NEUTRAL
+    document = {
+        "id": user_id,
+        "score": score,
+        "factors": known[0].factors if known else {"base": uses.NEUTRAL},
+        "rateWeight": uses.rate_weight(score),
+        "rewardWeight": uses.reward_weight(score),
+        "strictness": uses.strictness(score),
+        "events": [as_document(one) for one in events],
+    }
+    if as_json:
+        print_json(document)
+        return
+    document.pop("events")
+    print_fields(document)
+    if events:
+        click.echo()
+        columns = ("kind", "source", "value", "occurred", "withdrawn")
+        print_table(columns, [list(as_document(one).values()) for one in events])
+
+
+@trust.command("list")
+@tenant_option
+@click.option("--below", type=Between(0, 1), help="Only who is trusted less than this.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@json_option
+def list_trust(slug: str, below: float | None, limit: int, as_json: bool) -> None:
+    """Those who have a score, the least trusted first."""
+    most = 2.0 if below is None else below
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        found = trust_scores.select_trust(conn, below=most, limit=limit)
+    rows = [as_document(one) for one in found]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("userId", "email", "score", "updatedAt")
+        print_table(columns, [[row[name] for name in columns] for row in rows])
+
+
+@trust.command("recompute")
+@tenant_option
+@json_option
+def recompute_trust(slug: str, as_json: bool) -> None:
+    """Ask for everybody's score anew; the nightly maintenance does so as well."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        published = publish(conn, RefreshTrust(day=f"by hand {uuid.uuid4().hex}"))
+    (print_json if as_json else print_fields)({"id": published.id, "state": published.state})

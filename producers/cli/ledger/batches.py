@@ -1,0 +1,219 @@
+"""`batches`: many jobs as one thing, with progress and a job that follows."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producers.cli.roles.temporary_workers import someone_works
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, json_object, tenant_option
+from producers.cli.terminal.waiting import follow
+from producers.ledger import batches as publishing
+from producers.ledger.batches import BatchNotFound
+from producers.queries.ledger import batches as ledger
+from producers.queries.ledger.batches import BatchRow
+from shared import db
+from shared.contracts import Contract, contract_named
+from shared.db import Role
+from shared.errors import UsageError
+from shared.ids import TenantId
+
+PAGE = 1_000
+LOOK_S = 0.5
+Advance = Callable[[int, int], None]
+
+
+@click.group()
+def batches() -> None:
+    """Publish many jobs as a batch, and see how far it has come."""
+
+
+@batches.command("list")
+@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--unfinished", is_flag=True, help="Only those that go on.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@json_option
+def list_batches(slug: str | None, unfinished: bool, limit: int, as_json: bool) -> None:
+    """Batches, newest first."""
+    with session.opened():
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            rows = ledger.select_batches(conn, tenant_id, unfinished=unfinished, limit=limit)
+    documents = [as_document(row) for row in rows]
+    if as_json:
+        print_json(documents)
+        return
+    counters = ("total", "completed", "dead", "cancelled", "waiting")
+    columns = ("id", "tenant", "name", "state", *counters, "createdAt")
+    print_table(columns, [[document[name] for name in columns] for document in documents])
+
+
+@batches.command("show")
+@click.argument("batch_id", metavar="ID")
+@click.option("--watch", is_flag=True, help="Until it has finished.")
+@json_option
+def show_batch(batch_id: str, watch: bool, as_json: bool) -> None:
+    """One batch and its progress, as the relay counted it within the last second."""
+    with session.opened():
+        row = _watched(batch_id, lambda: None) if watch else _read(batch_id)
+    _print(row, as_json)
+
+
+@batches.command("publish")
+@click.argument("file", metavar="FILE.jsonl|-")
+@tenant_option
+@click.option("--job", type=JOB, required=True)
+@click.option("--name", required=True, help="For people.")
+@click.option("--then", type=JOB, help="What to do when all have ended, well or not.")
+@click.option("--then-payload", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}")
+@click.option("--id", "batch_id", help="An id of yours: the same again goes on where it broke.")
+@click.option("--delay", "delay_s", type=DURATION, default="0s")
+@click.option("--priority", type=click.IntRange(-9, 9), default=0)
+@click.option("--wait", is_flag=True, help="Until it has finished; 1 unless all are COMPLETED.")
+@json_option
+@click.pass_context
+def publish_batch(
+    ctx: click.Context,
+    /,
+    file: str,
+    slug: str,
+    wait: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Publish a payload a line as one batch.
+
+    All lines are read and checked before the first is published. Then they are accepted a
+    thousand at a time, and the batch is sealed.
+    """
+    contract = contract_named(options["job"])
+    jobs = list(_read_jobs(contract, file))
+    with session.opened() as servers:
+        tenant_id = session.tenant_named(slug)
+        if wait:
+            with someone_works(servers, _queues(contract, options)) as check:
+                batch_id, duplicates = _publish(tenant_id, jobs, options)
+                row = _watched(batch_id, check)
+                for _ in follow([row.then_id] if row.then_id else [], check, alone=True):
+                    pass
+        else:
+            batch_id, duplicates = _publish(tenant_id, jobs, options)
+            row = _read(batch_id)
+    _print(row, as_json, duplicates=duplicates)
+    ctx.exit(1 if wait and row.completed < row.total else 0)
+
+
+def _queues(contract: type[Contract], options: dict[str, Any]) -> list[str]:
+    then = options["then"]
+    queues = {contract.queue_name} | ({contract_named(then).queue_name} if then else set())
+    return sorted(queues)
+
+
+def _read_jobs(contract: type[Contract], file: str) -> Iterator[Contract]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                yield contract.from_payload(json_object(line), contract.schema_version)
+            except (UsageError, ValueError) as error:
+                raise UsageError(f"{file}, line {number}: {str(error).rstrip('.')}.") from None
+
+
+def _publish(
+    tenant_id: TenantId, jobs: Sequence[Contract], options: dict[str, Any]
+) -> tuple[str, int]:
+    """Publish page by page. Returns the batch's id, and how many jobs were there before."""
+    then = None
+    if options["then"]:
+        follow_up = contract_named(options["then"])
+        then = follow_up.from_payload(options["then_payload"], follow_up.schema_version)
+    with db.transaction(tenant_id) as conn:
+        opened = publishing.open_batch(
+            conn, name=options["name"], then=then, batch_id=options["batch_id"]
+        )
+    batch_id = opened or options["batch_id"]
+    if opened is None and _read(batch_id).sealed_at is not None:
+        return batch_id, len(jobs)
+    duplicates = 0
+    with _progress("Publishing") as advance:
+        for page in _pages(jobs):
+            with db.transaction(tenant_id) as conn:
+                published = publishing.add(
+                    conn,
+                    batch_id,
+                    page,
+                    delay_s=options["delay_s"],
+                    priority=options["priority"],
+                )
+            duplicates += sum(one.duplicate for one in published)
+            advance(len(page), len(jobs))
+    with db.transaction(tenant_id) as conn:
+        publishing.seal(conn, batch_id)
+    return batch_id, duplicates
+
+
+def _pages(jobs: Iterable[Contract]) -> Iterator[list[Contract]]:
+    rest = iter(jobs)
+    while page := list(islice(rest, PAGE)):
+        yield page
+
+
+def _read(batch_id: str) -> BatchRow:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        row = ledger.select_progress(conn, batch_id)
+    if row is None:
+        raise BatchNotFound(f"No batch has the id {batch_id!r}: see `ailydian batches list`.")
+    return row
+
+
+def _watched(batch_id: str, check: Callable[[], None]) -> BatchRow:
+    seen = 0
+    with _progress("Working") as advance:
+        while True:
+            row = _read(batch_id)
+            ended = row.total - row.waiting
+            advance(ended - seen, row.total)
+            seen = ended
+            if row.finished_at is not None:
+                return row
+            check()
+            time.sleep(LOOK_S)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Advance]:
+    """A bar on a terminal; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and for terminals only
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda count, total: bar.update(task, advance=count, total=total)
+
+
+def _print(row: BatchRow, as_json: bool, **more: object) -> None:
+    document = as_document(row) | more
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document)

@@ -1,0 +1,201 @@
+"""`dead`: jobs that wait for an operator."""
+
+from typing import Any
+
+import click
+
+from producers.cli.ledger import dead_actions, dead_edit, selection
+from producers.cli.ledger.dead_actions import Trial
+from producers.cli.ledger.selection import (
+    ALL,
+    CHOICE,
+    DRY_RUN,
+    FILTERS,
+    IDS,
+    LIMIT,
+    OF_JOBS,
+    PACE,
+    options,
+    regex_checked,
+)
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import JobNotFound
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, QUEUE
+from producers.queries.ledger import dead_letter_edits, dead_letters, replays
+from producers.queries.ledger.dead_letters import Filters
+from shared import db
+from shared.db import Role
+from shared.queries.ledger import attempts
+
+MEGABYTE = 1 << 20
+
+
+@click.group()
+def dead() -> None:
+    """List, show, edit, replay and discard dead jobs: those that need a person."""
+
+
+@dead.command("list")
+@options(json_option, LIMIT, *FILTERS, *OF_JOBS)
+@click.option("--grouped", is_flag=True, help="One line for each failure, the commonest first.")
+def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+    """Dead jobs in the order of their deaths, or grouped by what they died of."""
+    select = dead_letters.select_groups if grouped else dead_letters.select_dead
+    with session.opened():
+        wanted = selection.read_filters(given)
+        with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+            documents = [as_document(row) for row in select(conn, wanted, limit=limit)]
+    if as_json:
+        print_json(documents)
+        return
+    columns = {
+        True: ("fingerprint", "count", "job", "tenants", "firstDiedAt", "lastDiedAt", "error"),
+        False: ("id", "job", "queue", "tenant", "attempts", "reason", "diedAt", "error"),
+    }[grouped]
+    print_table(columns, [[document[name] for name in columns] for document in documents])
+
+
+@dead.command("show")
+@click.argument("job_id", metavar="ID")
+@json_option
+def show_dead(job_id: str, as_json: bool) -> None:
+    """One dead job: its payload, and every attempt with its traceback."""
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        rows = dead_letters.select_dead(conn, Filters(), ids=[job_id], limit=1)
+        letter = dead_letter_edits.select_letter(conn, rows[0].id) if rows else None
+        if letter is None:
+            raise JobNotFound(f"No dead job has the id {job_id!r}: see `ailydian dead list`.")
+        history = [as_document(one) for one in attempts.select_history(conn, rows[0].id)]
+    document = as_document(rows[0]) | {
+        "payload": letter.payload,
+        "schemaVersion": letter.schema_version,
+        "key": letter.key,
+        "edits": letter.edits,
+    }
+    if as_json:
+        print_json(document | {"history": history})
+        return
+    print_fields(document)
+    for attempt in history:
+        click.echo("\n" + _told(attempt))
+        click.echo((attempt["traceback"] or "").rstrip())
+
+
+@dead.command("edit")
+@click.argument("job_id", metavar="ID")
+@click.option("--payload", type=JSON_OBJECT, required=True, help="The new one, whole, or @FILE.")
+@json_option
+def edit_dead(job_id: str, payload: dict[str, Any], as_json: bool) -> None:
+    """Change a dead job's payload, to replay it then. Its contract refuses nonsense.
+
+    The job keeps its id and its key: whoever published it finds it again. What was changed, by
+    whom and when is kept with the letter and in the audit log.
+    """
+    with session.opened():
+        changes = dead_edit.edit(job_id, payload)
+    if as_json:
+        print_json({"id": job_id, "edited": bool(changes), "changes": changes})
+    elif changes:
+        click.echo(
+            f"Changed: {', '.join(changes)}. Replay it with `ailydian dead replay {job_id}`."
+        )
+    else:
+        click.echo("Nothing to change: that is its payload.")
+
+
+@dead.command("replay")
+@options(PACE, *CHOICE, *OF_JOBS)
+@click.option("--canary", type=click.IntRange(1, selection.PAGE), metavar="N", help="N go first.")
+@click.option("--canary-wait", type=DURATION, default="60s", show_default=True)
+@click.option(
+    "--stop-if-failing",
+    type=click.FloatRange(0, 100),
+    metavar="P",
+    help="Stop when more than P % of those that ended failed; with --rate or --canary.",
+)
+def replay_dead(
+    canary: int | None,
+    canary_wait: float,
+    stop_if_failing: float | None,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Give dead jobs a new life: attempts from one, the old ones kept to be read.
+
+    By ids or by filters. However often it is pressed, a dead job gets one new life. With --canary
+    the first N must end well before the others follow. `dead undo` takes back what has not begun.
+    """
+    if stop_if_failing is not None and canary is None and given["rate"] is None:
+        raise click.UsageError("--stop-if-failing needs time to see: give --rate or --canary too.")
+    trial = None
+    if canary is not None or stop_if_failing is not None:
+        share = None if stop_if_failing is None else stop_if_failing / 100
+        trial = Trial(canary, share, canary_wait)
+    with session.opened():
+        choice = selection.read(given)
+        matched, done = dead_actions.act(dead_letters.replay, "replay", choice, trial)
+    _report(matched, "replayed", done, as_json, dry_run=choice.dry_run)
+
+
+@dead.command("discard")
+@options(PACE, *CHOICE, *OF_JOBS)
+def discard_dead(as_json: bool, **given: Any) -> None:  # noqa: ANN401
+    """End dead jobs for good: they become CANCELLED and keep their error."""
+    with session.opened():
+        choice = selection.read(given)
+        matched, done = dead_actions.act(dead_letters.discard, "discard", choice)
+    _report(matched, "discarded", done, as_json, dry_run=choice.dry_run)
+
+
+@dead.command("undo")
+@options(json_option, DRY_RUN, ALL, IDS)
+@click.option("--queue", type=QUEUE)
+@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--job", type=JOB)
+def undo_replay(
+    ids: tuple[str, ...], every: bool, dry_run: bool, as_json: bool, **filters: str | None
+) -> None:
+    """Make replayed jobs that no worker has begun yet dead letters again."""
+    selection.refuse_no_choice(ids, every, filters)
+    with session.opened():
+        slug = filters.pop("slug")
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            unbegun = replays.select_unbegun(conn, tenant_id=tenant_id, **filters)
+        chosen = [one for one in unbegun if not ids or one in ids]
+        done = 0
+        for start in range(0, 0 if dry_run else len(chosen), selection.PAGE):
+            page = chosen[start : start + selection.PAGE]
+            done += len(dead_actions.move_page(replays.undo, "undo", page, {}))
+    _report(len(chosen), "undone", done, as_json, dry_run=dry_run)
+
+
+def _report(matched: int, verb: str, done: int, as_json: bool, *, dry_run: bool) -> None:
+    if as_json:
+        print_json({"matched": matched, verb: done} | ({"dryRun": True} if dry_run else {}))
+    else:
+        click.echo(f"{matched} matched, {done} {verb}.")
+
+
+def _told(attempt: dict[str, Any]) -> str:
+    """An attempt's head line: what is known, and nothing of what is not."""
+    took, peak, code = attempt["tookSeconds"], attempt["peakBytes"], attempt["exitCode"]
+    ended = f"{attempt['endedAt']:%Y-%m-%d %H:%M:%S}"
+    facts = [
+        f"attempt {attempt['attempt']}, {attempt['verdict']} {ended}",
+        None if took is None else f"after {took:.2f} s",
+        attempt["worker"] and f"on {attempt['worker']}",
+        attempt["signal"] and f"by {attempt['signal']}",
+        None if code is None else f"exit code {code}",
+        None if peak is None else f"peak {peak / MEGABYTE:.0f} MB",
+        attempt["fingerprint"] and f"like {attempt['fingerprint']}",
+    ]
+    head = ", ".join(fact for fact in facts if fact)
+    return f"{head}\n{attempt['errorType'] or ''}: {attempt['error'] or ''}"

@@ -1,0 +1,130 @@
+"""Acting on many dead letters: page by page, each page and its audit entries in one transaction."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from producers.cli.ledger import selection
+from producers.cli.ledger.selection import Choice
+from producers.cli.terminal import session
+from producers.queries.ledger import replays
+from producers.queries.ledger.dead_letters import Moved
+from producers.queries.ledger.replays import Unreplayed
+from shared import db
+from shared.db import Connection, Role
+from shared.errors import ReplayStopped
+from shared.ids import JobId, TenantId
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+
+LOOK_S = 0.25
+ENDED_MIN = 10
+WATCHED_MAX = 1_000
+
+Move = Callable[[Connection, Sequence[JobId]], Sequence[Moved | Unreplayed]]
+
+
+@dataclass(slots=True)
+class Trial:
+    """Whether replayed jobs fail again, and so whether to go on.
+
+    Attributes:
+        canary: How many go first and are waited for; None for nobody.
+        failing_max: The share of those that ended that may have failed, in [0, 1].
+        canary_s: How long the canaries may take.
+        watched: The replayed jobs that are looked at: the latest.
+    """
+
+    canary: int | None
+    failing_max: float | None
+    canary_s: float
+    watched: list[JobId] = field(default_factory=list)
+
+    def watch(self, moved: Iterable[Moved | Unreplayed]) -> None:
+        """Note the jobs of a page, wait for them if they are the canaries, and judge.
+
+        Raises:
+            ReplayStopped: Too many of them failed, or the canaries did not end in time.
+        """
+        first = not self.watched
+        self.watched = [*self.watched, *(one.id for one in moved)][-WATCHED_MAX:]
+        if self.canary is not None and first and self.watched:
+            self._wait()
+        elif self.failing_max is not None:
+            self._judge(ended_min=ENDED_MIN)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self.canary_s
+        while self._judge(ended_min=1) < len(self.watched):
+            if time.monotonic() > deadline:
+                raise ReplayStopped(
+                    f"The first {len(self.watched)} have not all ended after {self.canary_s:.0f} s;"
+                    " the others were left alone."
+                )
+            time.sleep(LOOK_S)
+
+    def _judge(self, *, ended_min: int) -> int:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            outcome = replays.select_outcome(conn, self.watched)
+        ended = outcome.completed + outcome.failed
+        if ended >= ended_min and outcome.failed / ended > (self.failing_max or 0.0):
+            raise ReplayStopped(
+                f"{outcome.failed} of {ended} replayed jobs have failed again; the others were "
+                "left alone."
+            )
+        return ended
+
+
+def act(move: Move, verb: str, choice: Choice, trial: Trial | None = None) -> tuple[int, int]:
+    """Move the chosen letters; each page commits with its audit entries.
+
+    Args:
+        move: What to do with a page of jobs.
+        verb: Its name, as the audit log has it.
+        choice: Which ones, and how fast.
+        trial: Looks at what becomes of them.
+
+    Returns:
+        How many matched, and how many were moved by us.
+
+    Raises:
+        ReplayStopped: The trial found that they fail again.
+    """
+    matched = done = 0
+    first = trial.canary if trial is not None else None
+    with selection.progress(verb.title(), lambda: selection.count(choice)) as advance:
+        for page in selection.pages(choice, first):
+            began = time.monotonic()
+            matched += len(page)
+            if not choice.dry_run:
+                moved = move_page(move, verb, [row.id for row in page], choice.words)
+                done += len(moved)
+                if trial is not None:
+                    trial.watch(moved)
+                if choice.rate is not None:
+                    time.sleep(max(0.0, len(page) / choice.rate - (time.monotonic() - began)))
+            advance(len(page))
+    return matched, done
+
+
+def move_page(
+    move: Move, verb: str, ids: Sequence[JobId], words: dict[str, str]
+) -> Sequence[Moved | Unreplayed]:
+    """Move some jobs in one transaction, and note there for each tenant which."""
+    with db.transaction(None, role=Role.RELAY) as conn:
+        moved = move(conn, ids)
+        of: dict[TenantId, list[JobId]] = defaultdict(list)
+        for one in moved:
+            of[one.tenant_id].append(one.id)
+        if of:
+            audit_logs.insert_acts(
+                conn, [_act(tenant_id, verb, jobs, words) for tenant_id, jobs in of.items()]
+            )
+    return moved
+
+
+def _act(tenant_id: TenantId, verb: str, jobs: list[JobId], words: dict[str, str]) -> Act:
+    what = {"count": len(jobs), "jobs": jobs} | ({"filters": words} if words else {})
+    resource_id = jobs[0] if len(jobs) == 1 else None
+    return Act(tenant_id, session.actor(), f"dead.{verb}", "Job", resource_id, what)

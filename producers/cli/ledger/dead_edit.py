@@ -1,0 +1,96 @@
+"""Editing a dead job's payload: checked by its contract, noted in the letter and the audit log."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import JobNotFound
+from producers.queries.ledger import dead_letter_edits, dead_letters
+from producers.queries.ledger.dead_letter_edits import Edit, LetterRow
+from producers.queries.ledger.dead_letters import DeadRow, Filters
+from shared import db
+from shared.contracts import Contract, contract_named
+from shared.db import Connection, Role
+from shared.errors import EditRefused
+from shared.ledger.outbox import payload_of
+from shared.queries.ledger import clock
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+
+Changes = dict[str, dict[str, Any]]
+
+
+def edit(job_id: str, payload: dict[str, Any]) -> Changes:
+    """Give a dead job another payload, in one transaction with what is noted of it.
+
+    The key stays: it belongs to the fact that was published. Were the new payload another job's
+    already, the work would be done twice, so that is refused.
+
+    Args:
+        job_id: The job's, or the letter's.
+        payload: The whole new payload, of the contract's latest version.
+
+    Returns:
+        By field, its value `before` and `after`; one that was or is missing lacks that entry.
+
+    Raises:
+        JobNotFound: No dead job has this id.
+        PayloadRefused: It does not fit the contract.
+        PayloadTooLarge: Above 64 kB.
+        EditRefused: Another job does this already, or someone else was quicker.
+    """
+    with db.transaction(None, role=Role.RELAY) as conn:
+        rows = dead_letters.select_dead(conn, Filters(), ids=[job_id], limit=1)
+        letter = dead_letter_edits.select_letter(conn, rows[0].id) if rows else None
+        if letter is None:
+            raise JobNotFound(f"No dead job has the id {job_id!r}: see `ailydian dead list`.")
+        contract = contract_named(rows[0].job)
+        job = contract.from_payload(payload, contract.schema_version)
+        text = payload_of(job)
+        changes = _changes(letter.payload, json.loads(text))
+        if changes:
+            _refuse_double(conn, rows[0], letter, job)
+            _write(conn, rows[0], letter, job, changes)
+    return changes
+
+
+def _write(
+    conn: Connection, row: DeadRow, letter: LetterRow, job: Contract, changes: Changes
+) -> None:
+    now = clock.select_now(conn)
+    diff = {"at": now.isoformat(), "by": session.actor(), "changes": changes}
+    done = dead_letter_edits.edit(
+        conn,
+        Edit(
+            job_id=row.id,
+            before=letter.payload,
+            payload=payload_of(job),
+            schema_version=job.schema_version,
+            limit_key=job.limit_key(),
+            cost=job.cost(),
+            diff=diff,
+        ),
+    )
+    if not done:
+        raise EditRefused(f"The job {row.id} was changed or replayed meanwhile: look at it again.")
+    act = Act(letter.tenant_id, session.actor(), "dead.edit", "Job", row.id, {"changes": changes})
+    audit_logs.insert_acts(conn, [act])
+
+
+def _refuse_double(conn: Connection, row: DeadRow, letter: LetterRow, job: Contract) -> None:
+    holder = dead_letter_edits.select_holder(conn, letter.tenant_id, row.job, job.key())
+    if holder is not None and holder != row.id:
+        raise EditRefused(
+            f"The job {holder} has this very payload: discard {row.id}, or see what became of that."
+        )
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
+    changes: Changes = {}
+    for name in sorted(before.keys() | after.keys()):
+        was = {"before": before[name]} if name in before else {}
+        now = {"after": after[name]} if name in after else {}
+        if name not in before or name not in after or before[name] != after[name]:
+            changes[name] = was | now
+    return changes

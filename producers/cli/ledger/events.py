@@ -1,0 +1,131 @@
+"""`events`: what becomes of jobs, live or from a place on."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC
+from itertools import islice
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from producers.cli.terminal.values import Typed
+from producers.ledger import live_events
+from producers.ledger.live_events import BEGINNING, Event, Position
+from producers.queries.ledger import events as ledger
+from producers.queries.ledger import jobs
+from producers.queries.ledger.events import Wanted
+from shared import db
+from shared.db import Role
+from shared.ids import JobId, TenantId
+from shared.servers.embedded import Servers
+from shared.settings import settings
+
+POSITION = Typed("position", lambda text: BEGINNING if text == "0" else Position.parse(text))
+ENDED = {"COMPLETED", "DEAD", "CANCELLED"}
+PAGE = 1_000
+
+
+@click.group()
+def events() -> None:
+    """Follow and list what becomes of jobs.
+
+    An event is COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED, with ids alone; of a
+    workflow's run RUN_COMPLETED, RUN_FAILED or RUN_CANCELLED, with the run's id. Its position is
+    where to go on after it.
+    """
+
+
+@events.command("follow")
+@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--job", "job_id", metavar="ID", help="Only this job.")
+@click.option("--batch", "batch_id", metavar="ID", help="Only the jobs of this batch.")
+@click.option("--after", type=POSITION, help="Go on after this place; 0 is all that is kept.")
+@click.option("--until-ended", "until", metavar="ID", help="Stop when this job has ended.")
+@json_option
+def follow_events(
+    slug: str | None, until: str | None, as_json: bool, after: Position | None, **which: str | None
+) -> None:
+    """Print events as they come, a line each, until Ctrl-C; --json prints JSON lines."""
+    with session.opened() as servers, contextlib.suppress(KeyboardInterrupt):
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        if until is not None and after is None:
+            after = _now()
+        if until is not None and _has_ended(until):
+            return
+        for event in _stream(servers, tenant_id, after, which):
+            _print(event, as_json)
+            if event.job_id == until and event.what in ENDED:
+                return
+
+
+@events.command("list")
+@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--job", "job_id", metavar="ID")
+@click.option("--batch", "batch_id", metavar="ID")
+@click.option("--after", type=POSITION, default="0", help="Only those after this place.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@json_option
+def list_events(
+    slug: str | None, after: Position, limit: int, as_json: bool, **which: str | None
+) -> None:
+    """Events that are kept, oldest first."""
+    with session.opened():
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        found = list(islice(_kept(tenant_id, after, which), limit))
+    if as_json:
+        print_json([_document(event) for event in found])
+        return
+    columns = ("position", "at", "what", "job", "jobId", "tenantId", "batchId", "tookS")
+    print_table(columns, [[_document(event)[name] for name in columns] for event in found])
+
+
+def _stream(
+    servers: Servers, tenant_id: TenantId | None, after: Position | None, which: dict[str, Any]
+) -> Iterator[Event]:
+    listen_url = settings().database_listen_url
+    return live_events.follow(
+        tenant_id,
+        JobId(which["job_id"]) if which["job_id"] else None,
+        after,
+        batch_id=which["batch_id"],
+        listen_url=listen_url.get_secret_value() if listen_url else servers.database_url,
+    )
+
+
+def _kept(tenant_id: TenantId | None, after: Position, which: dict[str, Any]) -> Iterator[Event]:
+    wanted = Wanted(**which)
+    role = Role.RELAY if tenant_id is None else Role.APP
+    full = True
+    while full:
+        with db.transaction(tenant_id, role=role) as conn:
+            page = ledger.select_events(conn, after, wanted, limit=PAGE)
+        yield from page.events
+        after, full = page.end, page.full
+
+
+def _now() -> Position:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        return ledger.select_end(conn)
+
+
+def _has_ended(job_id: str) -> bool:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        rows = jobs.select_by_ids(conn, [JobId(job_id)])
+    return bool(rows) and rows[0].state in ENDED
+
+
+def _document(event: Event) -> dict[str, Any]:
+    return as_document(event) | {"position": str(event.position)}
+
+
+def _print(event: Event, as_json: bool) -> None:
+    if as_json:
+        print_json(_document(event))
+        return
+    took = "" if event.took_s is None else f"  {event.took_s:.3f} s"
+    at = event.at.astimezone(UTC)
+    click.echo(
+        f"{event.position}  {at:%H:%M:%S}  {event.what:<9}  {event.job}  {event.job_id}{took}"
+    )

@@ -1,0 +1,250 @@
+"""`jobs why`: the whole life of a job, from its producer to its last effect."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import as_document, print_fields
+from producers.ledger import dispatch
+from producers.ledger.dispatch import Rules
+from producers.queries.ledger import dead_letters, job_history, job_limits, pauses
+from producers.queries.ledger import jobs as ledger
+from producers.queries.ledger.job_history import Act, Descendant, Origin
+from producers.queries.ledger.jobs import JobRow
+from producers.queries.ledger.pauses import HoldRow
+from shared import db
+from shared.db import Connection, Role
+from shared.observability import tracing
+from shared.queries.ledger import attempts
+from shared.queries.ledger.attempts import AttemptRow
+from shared.queries.ledger.dispatches import Lane
+
+DEPTH_MAX = 8
+ROWS_MAX = 1_000
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """All that is known of a job."""
+
+    row: JobRow
+    origin: Origin
+    parent: JobRow | None
+    tries: list[AttemptRow]
+    acts: list[Act]
+    letter: dead_letters.DeadRow | None
+    descendants: list[Descendant]
+    waits: str | None
+
+
+def read(row: JobRow) -> Life:
+    """Gather what is known of a job; needs an open session."""
+    with db.transaction(None, role=Role.RELAY) as conn:
+        origin = job_history.select_origin(conn, row.id)
+        assert origin is not None, "it was there a moment ago"
+        parents = ledger.select_by_ids(conn, [row.parent_id] if row.parent_id else [])
+        tries = attempts.select_history(conn, row.id, limit=ROWS_MAX)
+        letters = dead_letters.select_dead(conn, dead_letters.Filters(), ids=[row.id], limit=1)
+        below = job_history.select_descendants(conn, row.id, depth=DEPTH_MAX, limit=ROWS_MAX)
+        waits = _waits(conn, row, origin)
+    with db.transaction(None, role=Role.AUDIT_READER) as conn:
+        acts = job_history.select_acts(
+            conn, origin.tenant_id, row.id, since=row.created_at, limit=ROWS_MAX
+        )
+    return Life(
+        row=row,
+        origin=origin,
+        parent=next(iter(parents), None),
+        tries=tries,
+        acts=acts,
+        letter=next(iter(letters), None),
+        descendants=below,
+        waits=waits,
+    )
+
+
+def document(life: Life) -> dict[str, Any]:
+    """A life as `--json` shows it."""
+    trace = tracing.read(life.origin.traceparent)
+    return {
+        "job": as_document(life.row),
+        "publishedBy": publisher(life),
+        "origin": as_document(life.origin) | {"traceId": trace.trace_id if trace else None},
+        "waits": life.waits,
+        "parent": as_document(life.parent) if life.parent else None,
+        "attempts": [as_document(one) for one in life.tries],
+        "acts": [as_document(one) for one in life.acts],
+        "deadLetter": as_document(life.letter) if life.letter else None,
+        "children": [as_document(one) for one in life.descendants if one.depth == 1],
+        "descendants": [as_document(one) for one in life.descendants],
+    }
+
+
+def publisher(life: Life) -> str:
+    """Who published a job, for a person."""
+    names = []
+    if life.origin.producer:
+        names.append(life.origin.producer)
+    if life.parent is not None:
+        names.append(f"the job {life.parent.job} {life.parent.id}")
+    elif life.row.parent_id:
+        names.append(f"the job {life.row.parent_id}, which is gone")
+    return ", after ".join(names) or "a producer without a name"
+
+
+def tell(life: Life) -> None:
+    """Print a life in the order in which it went."""
+    row, origin = life.row, life.origin
+    print_fields(
+        {"id": row.id, "job": row.job, "queue": row.queue, "tenant": row.tenant}
+        | {"state": row.state, "payload": row.payload}
+    )
+    click.echo(f"\n{_at(row.created_at)}  published by {publisher(life)}")
+    for detail in _circumstances(origin):
+        click.echo(f"{'':21}{detail}")
+    told = [(one.ended_at, _attempt(one)) for one in life.tries]
+    told += [(one.at, f"{one.action} by {one.actor or 'somebody'}") for one in life.acts]
+    if row.due_at > row.created_at and not told:
+        told.append((row.due_at, "due"))
+    if row.started_at and row.state in {"RUNNING", "COMPLETED"}:
+        began = f"attempt {row.attempt} of {row.attempts_max} began on {row.worker}"
+        told.append((row.started_at, began))
+    if row.finished_at:
+        told.append((row.finished_at, _end(life)))
+    for at, sentence in sorted(told, key=lambda one: one[0]):
+        click.echo(f"{_at(at)}  {sentence}")
+    if life.waits:
+        click.echo(f"waits {life.waits}")
+    for line in _tree(life.descendants, row.id):
+        click.echo(line)
+
+
+def _circumstances(origin: Origin) -> Iterable[str]:
+    trace = tracing.read(origin.traceparent)
+    if trace is not None:
+        yield f"trace {trace.trace_id}"
+    if origin.batch_id:
+        yield f"batch {origin.batch_id} ({origin.batch or 'gone'})"
+    if origin.priority:
+        yield f"priority {origin.priority}"
+    if origin.limit_key:
+        yield f"counted by limits under {origin.limit_key!r}, at a cost of {origin.cost}"
+
+
+def _attempt(one: AttemptRow) -> str:
+    took = f" after {one.took_seconds:.3f} s" if one.took_seconds is not None else ""
+    notes = [
+        one.signal and f"signal {one.signal}",
+        f"exit code {one.exit_code}" if one.exit_code is not None else None,
+        f"peak {one.peak_bytes / MEGABYTE:,.0f} MB" if one.peak_bytes else None,
+    ]
+    noted = "".join(f", {note}" for note in notes if note)
+    error = f"{one.error_type or ''} {one.error or ''}".strip()
+    where = one.worker or "a worker"
+    return f"attempt {one.attempt} {one.verdict} on {where}{took}{noted}: {error}"
+
+
+def _end(life: Life) -> str:
+    row = life.row
+    took = ""
+    if row.state == "COMPLETED" and row.started_at and row.finished_at:
+        took = f" after {(row.finished_at - row.started_at).total_seconds():.3f} s"
+    outcome = f": {row.outcome}" if row.outcome else ""
+    reason = f" ({life.letter.reason})" if life.letter else ""
+    return f"{row.state.lower()}{took}{outcome}{reason}"
+
+
+def _tree(descendants: list[Descendant], root: str, indent: str = "") -> Iterable[str]:
+    for one in descendants:
+        if one.parent_id == root:
+            error = f": {one.error}" if one.error else ""
+            yield f"{indent}led to {one.job} {one.id} {one.state.lower()}{error}"
+            yield from _tree(descendants, one.id, indent + "  ")
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _waits(conn: Connection, row: JobRow, origin: Origin) -> str | None:
+    """What has to happen next, for a person; None when the job has ended well or for good."""
+    if row.state == "RUNNING":
+        return f"for the worker {row.worker}, which does attempt {row.attempt}"
+    if row.state == "DEAD":
+        return f"for an operator: `ailydian dead replay {row.id}`"
+    if row.state not in {"PENDING", "QUEUED"}:
+        return None
+    held = _hold(pauses.list_holds(conn), row)
+    if held is not None:
+        return held
+    if row.due_at > datetime.now(UTC):
+        return f"for {_at(row.due_at)} UTC ({row.waiting_for})"
+    limited = _limit(conn, row, origin) if row.state == "PENDING" else None
+    return limited or _turn(conn, row)
+
+
+def _hold(rows: Iterable[HoldRow], row: JobRow) -> str | None:
+    for hold in rows:
+        if (
+            hold.queue in (None, row.queue)
+            and hold.tenant in (None, row.tenant)
+            and hold.job in (None, row.job)
+        ):
+            words = [hold.queue, hold.tenant and f"--tenant {hold.tenant}"]
+            words.append(hold.job and f"--job {hold.job}")
+            undo = " ".join(["ailydian resume", *filter(None, words)])
+            return f"for an operator: `{undo}` (paused by {hold.held_by} {_at(hold.held_at)})"
+    return None
+
+
+def _limit(conn: Connection, row: JobRow, origin: Origin) -> str | None:
+    """The limit that leaves nothing to this job's lane at this moment."""
+    rules = Rules(limits=job_limits.select_limits(conn))
+    lane = Lane(
+        queue=row.queue,
+        tenant_id=origin.tenant_id,
+        job=row.job,
+        limit_key=origin.limit_key,
+        priority=origin.priority,
+        due_s=0.0,
+        cost=origin.cost,
+        tier=origin.tier,
+    )
+    counted = rules.of(lane)
+    if not counted:
+        return None
+    flying = job_limits.count_flying(conn)
+    spent = job_limits.select_spent(conn, [limit.id for limit, _ in counted])
+    for limit, where in counted:
+        ours = [
+            one
+            for one in flying
+            if limit.job in (None, one.job) and dispatch.counter(limit, one) == where
+        ]
+        rows, cost = dispatch.free(
+            limit,
+            sum(one.flying for one in ours),
+            sum(one.unclaimed for one in ours),
+            spent.get(where, 0.0),
+        )
+        if min(rows, cost) <= 0:
+            most = f"{limit.concurrency_max} at once" if limit.concurrency_max else ""
+            rate = f"{limit.rate_per_s:g} {limit.unit}/s" if limit.rate_per_s else ""
+            named = ", ".join(filter(None, (most, rate)))
+            return f"for the limit {limit.id} ({named}), which is used up at this moment"
+    return None
+
+
+def _turn(conn: Connection, row: JobRow) -> str:
+    if row.queue not in session.queues_served():
+        return f"for a worker: none serves the queue {row.queue}, see `ailydian work`"
+    left = pauses.count_left(conn, pauses.Hold(row.queue, None, None))
+    many = " or more" if left.ready >= pauses.COUNTED_MAX else ""
+    if row.state == "QUEUED":
+        return f"for a worker of the queue {row.queue} to be free; it has been woken up"
+    return f"for its turn among {left.ready}{many} ready jobs of the queue {row.queue}"

@@ -1,0 +1,116 @@
+"""`limits`: how much may run at once, or start a second."""
+
+import dataclasses
+from typing import Any
+
+import click
+
+from producers.cli.accounts.tenants import TIER
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import LimitNotFound
+from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from producers.cli.terminal.values import JOB, RATE
+from producers.queries.ledger import job_limits as queries
+from producers.queries.ledger.job_limits import Limit
+from shared import db
+from shared.db import Connection, Role
+from shared.ids import TenantId
+from shared.queries.accounts import accounts
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+
+
+@click.group()
+def limits() -> None:
+    """Set, list and lift limits of tenants, tiers, kinds of jobs and keys."""
+
+
+@limits.command("set")
+@click.option("--tenant", "slug", metavar="SLUG", help="Of this tenant, instead of its tier's.")
+@click.option("--tier", type=TIER, help="Of each tenant of this tier that has none of its own.")
+@click.option("--job", type=JOB, help="Of this kind of job; otherwise all kinds count together.")
+@click.option("--per-key", is_flag=True, help="Of each limit key; jobs without a key are free.")
+@click.option("--concurrency", type=click.IntRange(1, 2**31 - 1), help="In flight at once.")
+@click.option("--rate", type=RATE, metavar="N/s", help="Starts a second, in the long run.")
+@click.option("--burst", type=click.FloatRange(1, 1e9), default=1.0, help="At once after a pause.")
+@click.option("--by-cost", is_flag=True, help="The rate counts the jobs' cost, such as tokens.")
+@json_option
+def set_limit(as_json: bool, slug: str | None, **options: Any) -> None:  # noqa: ANN401
+    """Set a limit, in the place of one for the same jobs.
+
+    It holds over all processes within a second. A job counts as in flight from its wake-up to
+    its end; each attempt is one start.
+    """
+    if slug is not None and options["tier"] is not None:
+        raise click.UsageError("Give --tenant or --tier, not both.")
+    if slug is None and options["tier"] is None and options["job"] is None:
+        raise click.UsageError("Say whose: --tenant, --tier or --job; see --help.")
+    if options["concurrency"] is None and options["rate"] is None:
+        raise click.UsageError("Say how much: --concurrency N, --rate N/s or both.")
+    with session.opened():
+        limit = Limit(
+            id="",
+            tenant_id=None if slug is None else session.tenant_named(slug),
+            tier=options["tier"],
+            job=options["job"],
+            per_key=options["per_key"],
+            concurrency_max=options["concurrency"],
+            rate_per_s=options["rate"],
+            burst=options["burst"],
+            unit="cost" if options["by_cost"] else "jobs",
+        )
+        with db.transaction(None, role=Role.RELAY) as conn:
+            limit = dataclasses.replace(limit, id=queries.put(conn, limit))
+            _note(conn, "limit.set", limit)
+            document = _described(conn, limit)
+    if as_json:
+        print_json(document)
+    else:
+        _print([document])
+
+
+@limits.command("list")
+@json_option
+def list_limits(as_json: bool) -> None:
+    """All limits; a tenant's own takes the place of its tier's."""
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        documents = [_described(conn, limit) for limit in queries.select_limits(conn)]
+    if as_json:
+        print_json(documents)
+    else:
+        _print(documents)
+
+
+@limits.command("delete")
+@click.argument("limit_id", metavar="ID")
+@json_option
+def delete_limit(limit_id: str, as_json: bool) -> None:
+    """Lift a limit."""
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        found = {limit.id: limit for limit in queries.select_limits(conn)}
+        if limit_id not in found:
+            raise LimitNotFound(f"No limit has the id {limit_id!r}: see `ailydian limits list`.")
+        queries.delete(conn, limit_id)
+        _note(conn, "limit.delete", found[limit_id])
+    if as_json:
+        print_json({"id": limit_id, "deleted": True})
+    else:
+        click.echo("The limit is lifted.")
+
+
+def _note(conn: Connection, action: str, limit: Limit) -> None:
+    what = {name: value for name, value in as_document(limit).items() if value is not None}
+    act = Act(limit.tenant_id, session.actor(), action, "JobLimit", limit.id, what)
+    audit_logs.insert_acts(conn, [act])
+
+
+def _described(conn: Connection, limit: Limit) -> dict[str, Any]:
+    document = as_document(limit)
+    tenant_id: TenantId | None = document.pop("tenantId")
+    slug = None if tenant_id is None else accounts.select_slug(conn, tenant_id)
+    return {"id": document.pop("id"), "tenant": slug} | document
+
+
+def _print(documents: list[dict[str, Any]]) -> None:
+    columns = ("id", "tenant", "tier", "job", "per key", "at once", "per s", "burst", "unit")
+    print_table(columns, [list(document.values()) for document in documents])

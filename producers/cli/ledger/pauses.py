@@ -1,0 +1,122 @@
+"""`pause`, `resume`, `drain`: a queue, a tenant or a kind of job."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import WaitedTooLong
+from producers.cli.terminal.output import Command, json_option, print_json
+from producers.cli.terminal.values import DURATION, JOB, QUEUE
+from producers.queries.ledger import pauses
+from producers.queries.ledger.pauses import Hold
+from shared import db
+from shared.db import Role
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+
+DRAIN_LOOK_S = 0.2
+
+
+def scoped(function: Command) -> Command:
+    """Give a command `[QUEUE] [--tenant SLUG] [--job NAME]`, at least one of them."""
+    options: tuple[Callable[[Command], Command], ...] = (
+        click.argument("queue", type=QUEUE, required=False),
+        click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's jobs."),
+        click.option("--job", type=JOB, help="Only this kind of job."),
+        json_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command()
+@scoped
+def pause(queue: str | None, slug: str | None, job: str | None, as_json: bool) -> None:
+    """Start no more of these jobs; publishing goes on, and what runs ends.
+
+    It holds within a second, in every process. With several named, it holds where all are true:
+    `pause ingest --tenant acme` holds that queue for that tenant.
+    """
+    _change(queue, slug, job, as_json, paused=True)
+
+
+@click.command()
+@scoped
+def resume(queue: str | None, slug: str | None, job: str | None, as_json: bool) -> None:
+    """Undo a pause: the one that was given with the same words."""
+    _change(queue, slug, job, as_json, paused=False)
+
+
+def _change(
+    queue: str | None, slug: str | None, job: str | None, as_json: bool, *, paused: bool
+) -> None:
+    with session.opened():
+        hold = _hold(queue, slug, job)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            if paused:
+                changed = pauses.put(conn, hold, held_by=session.actor())
+            else:
+                # What workers have dropped meanwhile goes on at once, not when it is missed.
+                pauses.withdraw(conn)
+                changed = pauses.delete(conn, hold)
+            if changed:
+                act = "jobs.pause" if paused else "jobs.resume"
+                scope = {"queue": queue, "tenant": slug, "job": job}
+                audit_logs.insert_acts(
+                    conn, [Act(hold.tenant_id, session.actor(), act, "JobHold", None, scope)]
+                )
+    if as_json:
+        print_json({"queue": queue, "tenant": slug, "job": job, "paused": paused})
+    else:
+        word = "paused" if paused else "running"
+        already = "" if changed else " already"
+        click.echo(f"{_name(queue, slug, job).capitalize()} is {word}{already}.")
+
+
+@click.command()
+@scoped
+@click.option("--timeout", "timeout_s", type=DURATION, help="Give up after this, with exit code 1.")
+def drain(
+    queue: str | None, slug: str | None, job: str | None, timeout_s: float | None, as_json: bool
+) -> None:
+    """Wait until none of these jobs is ready or running; delayed ones may stay."""
+    began = time.monotonic()
+    with session.opened():
+        hold = _hold(queue, slug, job)
+        while True:
+            with db.transaction(None, role=Role.RELAY) as conn:
+                left = pauses.count_left(conn, hold)
+            waited_s = time.monotonic() - began
+            if left.ready + left.running == 0:
+                break
+            if timeout_s is not None and waited_s > timeout_s:
+                many = " or more" if left.ready >= pauses.COUNTED_MAX else ""
+                raise WaitedTooLong(
+                    f"{_name(queue, slug, job).capitalize()} still has {left.ready}{many} ready "
+                    f"and {left.running} running jobs after {waited_s:.0f} s."
+                )
+            time.sleep(DRAIN_LOOK_S)
+    document: dict[str, Any] = {"queue": queue, "tenant": slug, "job": job}
+    if as_json:
+        print_json(document | {"seconds": round(waited_s, 3), "delayed": left.delayed})
+    else:
+        click.echo(f"{_name(queue, slug, job).capitalize()} is empty after {waited_s:.1f} s.")
+
+
+def _hold(queue: str | None, slug: str | None, job: str | None) -> Hold:
+    if queue is None and slug is None and job is None:
+        raise click.UsageError("Say what: a QUEUE, --tenant SLUG or --job NAME; see --help.")
+    return Hold(queue, None if slug is None else session.tenant_named(slug), job)
+
+
+def _name(queue: str | None, slug: str | None, job: str | None) -> str:
+    parts = [
+        job and f"the job {job}",
+        slug and f"the tenant {slug}",
+        queue and f"the queue {queue}",
+    ]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,125 @@
+"""`publish`: any job by its name."""
+
+from typing import Any
+
+import click
+
+from producers.cli.roles.temporary_workers import someone_works
+from producers.cli.terminal import session
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
+from producers.cli.terminal.values import DURATION, JSON_OBJECT
+from producers.cli.terminal.waiting import follow
+from producers.queries.ledger import jobs
+from shared import db
+from shared.contracts import CONTRACTS, Contract, contract_named
+from shared.db import Role
+from shared.ids import JobId, TenantId
+from shared.ledger import outbox
+from shared.ledger.outbox import Published
+from shared.operations import audit
+from shared.servers.embedded import Servers
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.option("--tenant", "slug", metavar="SLUG", help="Whose job it is.")
+@click.option(
+    "--payload", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}", help="The job's fields."
+)
+@click.option("--key", help="Idempotency key; default: computed from the fields.")
+@click.option("--delay", "delay_s", type=DURATION, default="0s", help="Not before, such as 30s.")
+@click.option("--priority", type=click.IntRange(-9, 9), default=0, help="Higher goes first.")
+@click.option("--wait", is_flag=True, help="Until it has ended; 1 unless COMPLETED.")
+@click.option("--list", "listing", is_flag=True, help="Names, queues and JSON Schemas instead.")
+@json_option
+@click.pass_context
+def publish(
+    ctx: click.Context,
+    /,
+    job: str | None,
+    listing: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Publish a job by its name.
+
+    The same job twice is one job: the answer then says "duplicate". With embedded servers and no
+    worker running, --wait runs the work itself.
+    """
+    if listing:
+        _list(as_json)
+        return
+    if job is None or options["slug"] is None:
+        raise click.UsageError(
+            "A job and --tenant are needed, or --list to see which jobs there are."
+        )
+    contract = contract_named(job)
+    read = contract.from_payload(options["payload"], contract.schema_version)
+    with session.opened() as servers:
+        document = _publish(servers, read, options)
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document)
+    ctx.exit(1 if options["wait"] and document["state"] != "COMPLETED" else 0)
+
+
+def _publish(servers: Servers, job: Contract, options: dict[str, Any]) -> dict[str, Any]:
+    tenant_id = session.tenant_named(options["slug"])
+    if not options["wait"]:
+        published = _accept(tenant_id, job, options)
+        return _described(published)
+    with someone_works(servers, [job.queue_name]) as check:
+        published = _accept(tenant_id, job, options)
+        for _ in follow([published.id], check, alone=True):
+            pass
+        return _described(published)
+
+
+def _accept(tenant_id: TenantId, job: Contract, options: dict[str, Any]) -> Published:
+    with db.transaction(tenant_id) as conn:
+        published = outbox.publish(
+            conn,
+            job,
+            key=options["key"],
+            delay_s=options["delay_s"],
+            priority=options["priority"],
+        )
+        if not published.duplicate:
+            audit.note(conn, "job.publish", "Job", published.id, {"job": job.actor_name})
+        return published
+
+
+def _described(published: Published) -> dict[str, Any]:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        row = jobs.select_by_ids(conn, [JobId(published.id)])[0]
+    return {
+        "id": row.id,
+        "state": row.state,
+        "duplicate": published.duplicate,
+        "outcome": row.outcome,
+        "error": row.error,
+    }
+
+
+def _list(as_json: bool) -> None:
+    rows = [
+        {
+            "job": contract.actor_name,
+            "queue": contract.queue_name,
+            "schemaVersion": contract.schema_version,
+            "attemptsMax": contract.attempts_max,
+            "timeLimitSeconds": contract.time_limit_s,
+            "description": contract.__doc__,
+            "schema": contract.model_json_schema(),
+        }
+        for contract in CONTRACTS.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    lines = []
+    for row in rows:
+        fields = row["schema"]["properties"]  # type: ignore[index]
+        lines.append((row["job"], row["queue"], ", ".join(fields), row["description"]))
+    print_table(("job", "queue", "fields", "does"), lines)

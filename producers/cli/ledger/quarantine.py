@@ -1,0 +1,115 @@
+"""`quarantine`: what arrived in Redis and is no message of ours."""
+
+import base64
+from typing import Any
+
+import click
+
+from producers.cli.ledger import quarantine_actions, quarantine_edit
+from producers.cli.ledger.selection import CHOICE, FILTERS, LIMIT, PACE, options, regex_checked
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import JobNotFound
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import JSON_OBJECT
+from shared import db
+from shared.db import Role
+from shared.ledger.wakeups import connect
+from shared.queries.ledger import quarantines
+from shared.queries.ledger.quarantines import Filters, QuarantinedRow
+
+
+@click.group()
+def quarantine() -> None:
+    """List, show, edit, replay and discard what was no message of ours."""
+
+
+@quarantine.command("list")
+@options(json_option, LIMIT, *FILTERS)
+def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
+    """Quarantined messages, newest first; --error matches the reason."""
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+        rows = quarantines.select_quarantined(conn, Filters(**filters), limit=limit)
+    documents = [_without_bytes(row) for row in rows]
+    if as_json:
+        print_json(documents)
+    else:
+        columns = ("id", "queue", "reason", "bytes", "seen", "sha256", "receivedAt")
+        print_table(columns, [[document[name] for name in columns] for document in documents])
+
+
+@quarantine.command("show")
+@click.argument("message_id", metavar="ID")
+@json_option
+def show_quarantined(message_id: str, as_json: bool) -> None:
+    """One message: the reason, and its first 64 kB (base64 in JSON)."""
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        rows = quarantines.select_quarantined(conn, Filters(), ids=[message_id], limit=1)
+    if not rows:
+        raise JobNotFound(f"No message has the id {message_id!r}: see `ailydian quarantine list`.")
+    document = _without_bytes(rows[0])
+    if as_json:
+        print_json(document | {"message": base64.b64encode(rows[0].message).decode()})
+    else:
+        print_fields(document | {"message": ascii(rows[0].message)})
+
+
+@quarantine.command("edit")
+@click.argument("message_id", metavar="ID")
+@click.option("--message", type=JSON_OBJECT, required=True, help='{"job": ID, "attempt": N}')
+@json_option
+def edit_quarantined(message_id: str, message: dict[str, Any], as_json: bool) -> None:
+    """Make a message the wake-up that it should have been; it is signed anew.
+
+    A wake-up names a job and how many attempts it has made; the job must be one of this queue.
+    """
+    with session.opened():
+        quarantine_edit.edit(message_id, message)
+    if as_json:
+        print_json({"id": message_id, "edited": True})
+    else:
+        click.echo(f"Signed anew. Send it with `ailydian quarantine replay {message_id}`.")
+
+
+@quarantine.command("replay")
+@options(PACE, *CHOICE)
+def replay_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
+    """Send quarantined messages again, byte for byte, to the queues that they came from.
+
+    What is no message of ours comes back; a wake-up that is sent twice is answered once. Those of
+    which only the beginning was kept stay where they are.
+    """
+    with session.opened() as servers, connect(servers.redis_url) as client:
+        send = quarantine_actions.sender(client, quarantine_edit.wire())
+        _act(send, "replay", "replayed", choice, as_json)
+
+
+@quarantine.command("discard")
+@options(PACE, *CHOICE)
+def discard_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
+    """Throw quarantined messages away."""
+    with session.opened():
+        _act(quarantines.discard, "discard", "discarded", choice, as_json)
+
+
+def _act(
+    move: quarantine_actions.Move, verb: str, done_word: str, given: dict[str, Any], as_json: bool
+) -> None:
+    dry_run = given["dry_run"]
+    matched, done = quarantine_actions.act(move, verb, given)
+    if as_json:
+        print_json({"matched": matched, done_word: done} | ({"dryRun": True} if dry_run else {}))
+    else:
+        click.echo(f"{matched} matched, {done} {done_word}.")
+
+
+def _without_bytes(row: QuarantinedRow) -> dict[str, Any]:
+    document = as_document(row)
+    del document["message"]
+    document["bytes"] = document.pop("sizeBytes")
+    return document

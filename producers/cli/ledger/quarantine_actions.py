@@ -1,0 +1,96 @@
+"""Acting on quarantined messages: a page and its audit entry in one transaction."""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import redis
+
+from producers.cli.ledger import selection
+from producers.cli.ledger.selection import regex_checked
+from producers.cli.terminal import session
+from shared import db
+from shared.db import Connection, Role
+from shared.ledger.wakeups import Wire
+from shared.queries.ledger import clock, quarantines
+from shared.queries.ledger.quarantines import Filters, TakenRow
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+
+Move = Callable[[Connection, Sequence[str]], list[TakenRow]]
+
+
+def sender(client: redis.Redis, wire: Wire) -> Move:
+    """What sends a page of messages again, byte for byte, to the queues that they came from."""
+
+    def send(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
+        # Pushed before the rows are gone: should either fail they stay, and are sent once more.
+        taken = sorted(quarantines.take_whole(conn, ids), key=lambda row: row.queue)
+        with client.pipeline(transaction=False) as pipe:
+            for queue, rows in groupby(taken, key=lambda row: row.queue):
+                pipe.rpush(wire.queue_key(queue), *[row.message for row in rows])
+            pipe.execute()
+        return taken
+
+    return send
+
+
+def act(move: Move, verb: str, given: dict[str, Any]) -> tuple[int, int]:
+    """Move the chosen messages, those that were there when we began.
+
+    Args:
+        move: What to do with a page of ids.
+        verb: Its name, as the audit log has it.
+        given: The options of `CHOICE` and `PACE`.
+
+    Returns:
+        How many matched, and how many were moved by us.
+
+    Raises:
+        click.UsageError: Neither ids nor filters nor --all.
+    """
+    choice = dict(given)
+    every, dry_run, rate = choice.pop("every"), choice.pop("dry_run"), choice.pop("rate")
+    ids = choice.pop("ids") or None
+    selection.refuse_no_choice(ids or (), every, choice)
+    words = {name: str(value) for name, value in choice.items() if value is not None}
+    wanted, matched, done = _until_now(choice), 0, 0
+    size, after, page = selection.page_size(rate), "", [""]
+    with selection.progress(verb.title(), lambda: _count(wanted, ids)) as advance:
+        while page:
+            began = time.monotonic()
+            with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+                page = quarantines.select_ids(conn, wanted, ids=ids, after=after, limit=size)
+            matched += len(page)
+            if page and not dry_run:
+                done += _move(move, verb, page, words)
+                if rate is not None:
+                    time.sleep(max(0.0, len(page) / rate - (time.monotonic() - began)))
+            advance(len(page))
+            after = page[-1] if page else after
+    return matched, done
+
+
+def _until_now(choice: dict[str, Any]) -> Filters:
+    """What is sent again and comes back at once is not met twice."""
+    with db.transaction(None, role=Role.RELAY) as conn:
+        now = clock.select_now(conn)
+    return Filters(**choice | {"until": min(choice["until"] or now, now)})
+
+
+def _move(move: Move, verb: str, ids: Sequence[str], words: dict[str, str]) -> int:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        taken = move(conn, ids)
+        if taken:
+            moved = [row.id for row in taken]
+            what = {"count": len(moved), "messages": moved} | ({"filters": words} if words else {})
+            one = moved[0] if len(moved) == 1 else None
+            entry = Act(None, session.actor(), f"quarantine.{verb}", "Quarantine", one, what)
+            audit_logs.insert_acts(conn, [entry])
+    return len(taken)
+
+
+def _count(wanted: Filters, ids: Sequence[str] | None) -> int:
+    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+        return quarantines.count_quarantined(conn, wanted, ids=ids)

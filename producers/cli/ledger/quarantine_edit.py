@@ -1,0 +1,83 @@
+"""Editing a quarantined message: what comes out is a wake-up of a job that there is."""
+
+import hashlib
+from typing import Any
+
+import psycopg
+
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import JobNotFound
+from producers.queries.ledger import jobs
+from shared import db
+from shared.db import Role
+from shared.errors import EditRefused, PayloadRefused
+from shared.ids import JobId
+from shared.ledger.wakeups import Wire
+from shared.queries.ledger import clock, quarantines
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+from shared.servers import embedded
+from shared.settings import settings
+
+_SHOWN = 200
+
+
+def wire() -> Wire:
+    """The names and the signature of this installation's messages."""
+    config = settings()
+    return Wire(config.redis_namespace, embedded.signing_key(config))
+
+
+def edit(message_id: str, fields: dict[str, Any]) -> None:
+    """Put a signed wake-up in a quarantined message's place; its diff is kept and audited.
+
+    Args:
+        message_id: The message's.
+        fields: `job`, an id, and `attempt`, the number of attempts made; `v` and `sig` may stand
+            there as they did, and are written anew.
+
+    Raises:
+        JobNotFound: No message has this id.
+        PayloadRefused: The fields are no wake-up's, or no job of this queue has the id.
+        EditRefused: The very message is quarantined already, or someone else was quicker.
+    """
+    job_id, attempt = _checked(fields)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        rows = quarantines.select_quarantined(
+            conn, quarantines.Filters(), ids=[message_id], limit=1
+        )
+        if not rows:
+            raise JobNotFound(f"No message has the id {message_id!r}: see `quarantine list`.")
+        row = rows[0]
+        known = jobs.select_by_ids(conn, [job_id])
+        if not known or known[0].queue != row.queue:
+            raise PayloadRefused(f"The queue {row.queue} has no job with the id {job_id!r}.")
+        message = wire().wakeup(row.queue, job_id, attempt)
+        sha256 = hashlib.sha256(message).hexdigest()
+        before = {
+            "sha256": row.sha256,
+            "bytes": row.size_bytes,
+            "head": ascii(row.message[:_SHOWN]),
+        }
+        changes = {"before": before, "after": {"sha256": sha256, "job": job_id, "attempt": attempt}}
+        now = clock.select_now(conn)
+        diff = {"at": now.isoformat(), "by": session.actor(), "changes": changes}
+        try:
+            done = quarantines.edit(conn, row, message, sha256, diff)
+        except psycopg.errors.UniqueViolation:
+            raise EditRefused(
+                f"The quarantine of {row.queue} holds this wake-up already."
+            ) from None
+        if not done:
+            raise EditRefused(f"The message {message_id} was changed meanwhile: look at it again.")
+        act = Act(None, session.actor(), "quarantine.edit", "Quarantine", row.id, changes)
+        audit_logs.insert_acts(conn, [act])
+
+
+def _checked(fields: dict[str, Any]) -> tuple[JobId, int]:
+    job_id, attempt = fields.get("job"), fields.get("attempt")
+    if fields.keys() - {"v", "job", "attempt", "sig"}:
+        raise PayloadRefused("A wake-up has the fields job and attempt, and no others.")
+    if not isinstance(job_id, str) or type(attempt) is not int or attempt < 0:
+        raise PayloadRefused("A wake-up names a job by its id, and its attempts as a number.")
+    return JobId(job_id), attempt

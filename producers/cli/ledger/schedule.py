@@ -1,0 +1,180 @@
+"""`schedule`: jobs by the clock."""
+
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.failures import ScheduleNotFound
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, tenant_option
+from producers.ledger import schedules
+from producers.queries.ledger import schedules as queries
+from producers.queries.ledger.schedules import NewSchedule, ScheduleRow
+from shared import db
+from shared.contracts import StartWorkflow
+from shared.db import Connection, Role
+from shared.errors import UsageError, WorkflowNotFound
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+from shared.queries.workflow import workflows
+
+NAME_CHARS_MAX = 100
+LIST_MAX = 10_000
+COLUMNS = ("tenant", "name", "cron", "time zone", "does", "enabled", "next", "last ran", "error")
+
+
+def _name(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not value.strip() or len(value) > NAME_CHARS_MAX or not value.isprintable():
+        raise click.BadParameter(f"1 to {NAME_CHARS_MAX} printable characters.")
+    return value
+
+
+_name_argument = click.argument("name", callback=_name)
+
+
+@click.group()
+def schedule() -> None:
+    """Jobs by the clock: cron with a time zone, one job a slot however many schedulers run."""
+
+
+@schedule.command("put")
+@_name_argument
+@tenant_option
+@click.option(
+    "--cron", required=True, metavar="'M H D M W'", help="Five fields; six begin with seconds."
+)
+@click.option("--tz", "time_zone", default="UTC", show_default=True, metavar="ZONE")
+@click.option("--job", type=JOB)
+@click.option("--payload", type=JSON_OBJECT, metavar="JSON|@FILE", help="The job's fields.")
+@click.option("--workflow", metavar="NAME", help="Instead of --job: start a run of it each time.")
+@click.option("--input", "given", type=JSON_OBJECT, metavar="JSON|@FILE", help="The run's input.")
+@click.option(
+    "--jitter",
+    "jitter_s",
+    type=DURATION,
+    default="0s",
+    help="Spread the slots over so long, each by the same share for every scheduler.",
+)
+@click.option(
+    "--missed",
+    type=click.Choice(["once", "skip", "all"]),
+    default="once",
+    show_default=True,
+    help="Slots that nobody ran: one run for all, none, or each (100 at most).",
+)
+@click.option("--disabled", is_flag=True, help="Keep it, and run nothing.")
+@json_option
+def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> None:  # noqa: ANN401
+    """Make a schedule, or change the one of this name.
+
+    Changed times hold from now on: what was due before them is left out. The payload is checked
+    by the job's contract. With --workflow each slot starts one run, of the version that is then
+    the newest.
+    """
+    fields["jitter_s"] = round(fields["jitter_s"])
+    fields["job"], fields["payload"] = _what(fields, fields.pop("workflow"), fields.pop("given"))
+    wanted = NewSchedule(enabled=not disabled, **fields)
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            if wanted.job == StartWorkflow.actor_name:
+                _check_workflow(conn, slug, wanted.payload.get("name"))
+            row = schedules.put(conn, wanted)
+            what = as_document(wanted)
+            del what["payload"]  # the log is for who did what; the payload is the tenant's
+            act = Act(tenant_id, session.actor(), "schedule.put", "Schedule", row.id, what)
+            audit_logs.insert_acts(conn, [act])
+    document = _document(row) | {"tenant": slug}
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document)
+
+
+def _check_workflow(conn: Connection, slug: str, name: object) -> None:
+    if isinstance(name, str) and not (
+        workflows.select_newest(conn, name) or workflows.select_unread(conn, name)
+    ):
+        raise WorkflowNotFound(
+            f"Tenant {slug} has no workflow {name!r}: `ailydian workflow put` one first."
+        )
+
+
+def _what(
+    fields: dict[str, Any], workflow: str | None, given: dict[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    """The job of each slot, and its payload.
+
+    Raises:
+        UsageError: Neither a job nor a workflow is named, or both, or what belongs to the other.
+    """
+    job, payload = fields["job"], fields["payload"]
+    if (job is None) == (workflow is None):
+        raise UsageError("Say what to do: --job with --payload, or --workflow with --input.")
+    if (given if workflow is None else payload) is not None:
+        raise UsageError("--payload belongs to --job, and --input to --workflow.")
+    if workflow is None:
+        return job, payload or {}
+    return StartWorkflow.actor_name, {"name": workflow, "input": given or {}}
+
+
+@schedule.command("list")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
+@json_option
+def list_schedules(slug: str | None, as_json: bool) -> None:
+    """Schedules and when they run next; those without a tenant are the system's own sweeps."""
+    with session.opened():
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            rows = queries.select_schedules(conn, tenant_id, limit=LIST_MAX)
+    if as_json:
+        print_json([_document(row) for row in rows])
+        return
+    print_table(
+        COLUMNS,
+        [
+            (
+                *(row.tenant, row.name, row.cron, row.time_zone, row.job or row.sweep),
+                *(row.enabled, row.next_at, row.ran_at, row.error),
+            )
+            for row in rows
+        ],
+    )
+
+
+@schedule.command("delete")
+@_name_argument
+@tenant_option
+@json_option
+def delete_schedule(name: str, slug: str, as_json: bool) -> None:
+    """Delete a schedule; jobs that it has published stay."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            schedule_id = queries.delete(conn, name)
+            if schedule_id is None:
+                raise ScheduleNotFound(
+                    f"Tenant {slug} has no schedule {name!r}: see `ailydian schedule list`."
+                )
+            act = Act(
+                *(tenant_id, session.actor(), "schedule.delete", "Schedule", schedule_id),
+                {"name": name},
+            )
+            audit_logs.insert_acts(conn, [act])
+    if as_json:
+        print_json({"id": schedule_id, "name": name, "deleted": True})
+    else:
+        click.echo(f"Schedule {name} is deleted.")
+
+
+def _document(row: ScheduleRow) -> dict[str, Any]:
+    document = as_document(row)
+    document["jitterSeconds"] = document.pop("jitterS")
+    return document

@@ -1,0 +1,221 @@
+"""`message` and `recall`: what was said, recorded, shown and found again."""
+
+import contextlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import click
+
+from producers.cli.roles.temporary_workers import someone_works
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.progress import progress
+from producers.cli.terminal.values import TEXT, tenant_option
+from producers.cli.terminal.waiting import follow
+from producers.messages.submission import record_many
+from producers.queries.messages import message_lists
+from shared import db
+from shared.contracts import RecordMessage
+from shared.errors import MessageNotFound, PayloadRefused
+from shared.ids import MessageId, TenantId
+from shared.ledger.outbox import Published
+
+QUEUES = ("scoring", "embedding", "moderation")
+LATER = ("analyse_conversation",)  # due seconds after: nobody waits for it here
+EXCERPT_CHARS = 300
+BULK_ROWS = 500
+ROLE = click.Choice(("user", "assistant", "system", "tool"), case_sensitive=False)
+
+
+@click.group()
+def message() -> None:
+    """Record and show messages."""
+
+
+@message.command("record")
+@click.argument("content", type=TEXT, required=False)
+@tenant_option
+@click.option("--user", metavar="EMAIL|ID", help="Whose conversation; default: the first one's.")
+@click.option("--conversation", "conversation_id", metavar="ID", help="Default: a new one.")
+@click.option("--role", type=ROLE, default="assistant", show_default=True)
+@click.option("--question", type=TEXT, default="", help="What the answer answers.")
+@click.option("--model", help="Who answered; needed for an answer.")
+@click.option("--latency-ms", type=click.IntRange(0), help="How long it took to answer.")
+@click.option("--key", "external_id", help="Names the message: the same key is the same message.")
+@click.option(
+    "--bulk", type=click.File(encoding="utf-8"), help="Instead: messages as JSON, one a line."
+)
+@click.option("--wait", is_flag=True, help="Until it is recorded and judged; 1 unless it was.")
+@json_option
+@click.pass_context
+def record_message(
+    ctx: click.Context,
+    /,
+    content: str | None,
+    slug: str,
+    bulk: IO[str] | None,
+    wait: bool,
+    as_json: bool,
+    **fields: Any,  # noqa: ANN401
+) -> None:
+    """Record a message, @FILE reads one from a file; or many, with --bulk.
+
+    A line of --bulk holds the fields of the job `record_message`; `ailydian publish --list` shows
+    them. Vectors, verdicts, quality and the conversation's analysis follow by themselves.
+    """
+    if (content is None) == (bulk is None):
+        raise click.UsageError("Give what was said, or --bulk with a file of it.")
+    with session.opened() as servers:
+        tenant_id = session.tenant_named(slug)
+        messages = [_one(tenant_id, content, fields)] if content is not None else []
+        if bulk is not None:
+            messages = list(_read(bulk))
+        with contextlib.ExitStack() as stack:
+            check = stack.enter_context(someone_works(servers, QUEUES)) if wait else None
+            published = _accept(tenant_id, messages)
+            rows = _described(published) if check is None else _awaited(published, check)
+    _print(rows, as_json, single=bulk is None)
+    ctx.exit(1 if wait and any(one["state"] != "COMPLETED" for one in rows) else 0)
+
+
+def _one(tenant_id: TenantId, content: str, fields: dict[str, Any]) -> RecordMessage:
+    user = fields.pop("user")
+    given = {
+        "content": content,
+        "role": fields.pop("role").upper(),
+        "user_id": None if user is None else session.user_named(tenant_id, user),
+        "external_id": fields.pop("external_id") or uuid.uuid4().hex,
+    }
+    return _checked(given | fields, "The message")
+
+
+def _read(lines: IO[str]) -> Iterator[RecordMessage]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            given = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise PayloadRefused(f"Line {number}: no JSON: {error}.") from None
+        if not isinstance(given, dict):
+            raise PayloadRefused(f"Line {number}: a JSON object is wanted.")
+        # Equal lines are different messages, unless they are named.
+        yield _checked({"external_id": uuid.uuid4().hex} | given, f"Line {number}")
+
+
+def _checked(given: dict[str, Any], where: str) -> RecordMessage:
+    try:
+        return RecordMessage.from_payload(given, RecordMessage.schema_version)
+    except PayloadRefused as error:
+        raise PayloadRefused(f"{where}: {error}") from None
+
+
+def _accept(tenant_id: TenantId, messages: list[RecordMessage]) -> list[Published]:
+    published = []
+    for start in range(0, len(messages), BULK_ROWS):
+        with db.transaction(tenant_id) as conn:
+            published += record_many(conn, messages[start : start + BULK_ROWS])
+    return published
+
+
+def _described(published: list[Published]) -> list[dict[str, Any]]:
+    return [{"id": one.id, "state": one.state, "duplicate": one.duplicate} for one in published]
+
+
+def _awaited(published: list[Published], check: Callable[[], None]) -> list[dict[str, Any]]:
+    """Follow messages until they are recorded and judged; a failed judgement fails its message."""
+    rows = {row["id"]: row for row in _described(published)}
+    with progress(len(rows), "Recording") as advance:
+        for job_id, family in follow(rows, check, ignore=LATER):
+            failed = next((one for one in family if one.state != "COMPLETED"), None)
+            rows[job_id] |= {"state": family[0].state} | (family[0].outcome or {})
+            if failed is not None:
+                rows[job_id] |= {"state": failed.state, "error": failed.error}
+            advance()
+    return list(rows.values())
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool, *, single: bool) -> None:
+    if as_json:
+        print_json(rows[0] if single else rows)
+    elif single:
+        print_fields(rows[0])
+    else:
+        columns = ("id", "state", "duplicate", "messageId", "error")
+        print_table(columns, [[row.get(name) for name in columns] for row in rows])
+
+
+@message.command("show")
+@click.argument("message_id", metavar="ID")
+@tenant_option
+@json_option
+def show_message(message_id: str, slug: str, as_json: bool) -> None:
+    """One message with its verdict, quality, provenance and ratings."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            row = message_lists.select_message(conn, MessageId(message_id))
+    if row is None:
+        raise MessageNotFound(f"The tenant {slug} has no message {message_id}.")
+    (print_json if as_json else print_fields)(as_document(row))
+
+
+@message.command("list")
+@tenant_option
+@click.option("--conversation", "conversation_id", metavar="ID", help="Its messages instead.")
+@click.option("--user", metavar="EMAIL|ID", help="Only this person's conversations.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@json_option
+def list_messages(
+    slug: str, conversation_id: str | None, user: str | None, limit: int, as_json: bool
+) -> None:
+    """Conversations, the one that moved last first; or the messages of one, oldest first."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        user_id = None if user is None else session.user_named(tenant_id, user)
+        with db.transaction(tenant_id) as conn:
+            rows: list[Any] = (
+                list(message_lists.select_conversations(conn, user_id, limit=limit))
+                if conversation_id is None
+                else list(message_lists.select_of_conversation(conn, conversation_id, limit=limit))
+            )
+    documents = [as_document(row) for row in rows]
+    if as_json:
+        print_json(documents)
+        return
+    columns = ("id", "user", "title", "messages", "sentiment", "topic", "tags")
+    if conversation_id is not None:
+        columns = ("id", "role", "content", "model", "intent", "tokensOut", "costUsd")
+    print_table(columns, [[document[name] for name in columns] for document in documents])
+
+
+@click.command()
+@click.argument("query")
+@tenant_option
+@click.option("--user", metavar="EMAIL|ID", help="Only this person's conversations.")
+@click.option("-k", "count", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@json_option
+def recall(query: str, slug: str, user: str | None, count: int, as_json: bool) -> None:
+    """Find what was said before, by meaning, in either language."""
+    from producers.messages.recall import recall as nearest  # noqa: PLC0415 - it brings the models along
+
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        user_id = None if user is None else session.user_named(tenant_id, user)
+        found = nearest(tenant_id, query, k=count, user_id=user_id)
+    if as_json:
+        print_json([as_document(one) for one in found])
+        return
+    for place, one in enumerate(found, 1):
+        click.echo(f"{place}. {one.role.lower()}  {one.cosine:.3f}  {one.message_id}")
+        click.echo(f"   {' '.join(one.content.split())[:EXCERPT_CHARS]}\n")
+    if not found:
+        click.echo("Nothing like it was said.")

@@ -1,0 +1,79 @@
+"""`cache`: what answers given before have saved, and forgetting them."""
+
+from decimal import Decimal
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import tenant_option
+from shared import db
+from shared.operations.audit import note
+from shared.queries.messages import semantic_entries
+from shared.queries.messages.semantic_entries import Figures
+
+COLUMNS = ("model", "entries", "expired", "hits", "spent usd", "saved usd")
+
+
+@click.group()
+def cache() -> None:
+    """Answers given before: how often they served again, what that saved, and forgetting them."""
+
+
+@cache.command("stats")
+@tenant_option
+@json_option
+def stats(slug: str, as_json: bool) -> None:
+    """Entries, hits and dollars saved, by model.
+
+    Saved is what the entries that are still kept have cost, times how often they served again;
+    what was pruned, or renewed at another price, is not in it.
+    """
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            found = semantic_entries.select_figures(conn)
+    if as_json:
+        print_json(_document(slug, found))
+        return
+    rows = [
+        (one.model, one.entries, one.expired, one.hits, f"{one.cost_usd:f}", f"{one.saved_usd:f}")
+        for one in found
+    ]
+    print_table(COLUMNS, rows)
+
+
+@cache.command("clear")
+@tenant_option
+@json_option
+def clear(slug: str, as_json: bool) -> None:
+    """Forget all of the tenant's answers; the audit log keeps who did it, and how many."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            removed = semantic_entries.clear(conn)
+            note(conn, "cache.clear", "SemanticCache", None, {"removed": removed})
+    document: dict[str, object] = {"tenant": slug, "removed": removed}
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document)
+
+
+def _document(slug: str, found: list[Figures]) -> dict[str, object]:
+    return {
+        "tenant": slug,
+        "entries": sum(one.entries for one in found),
+        "hits": sum(one.hits for one in found),
+        "savedUsd": f"{sum((one.saved_usd for one in found), Decimal(0)):f}",
+        "models": [
+            as_document(one) | {"costUsd": f"{one.cost_usd:f}", "savedUsd": f"{one.saved_usd:f}"}
+            for one in found
+        ],
+    }

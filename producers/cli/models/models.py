@@ -1,0 +1,157 @@
+"""`models`: providers, models, and which of them answers what."""
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.models import catalogue as changing
+from shared import db
+from shared.db import Role
+from shared.judgement import intents
+from shared.models import catalogue
+from shared.queries.models import model_routes
+from shared.queries.models import models as queries
+from shared.queries.models.models import NewModel, NewProvider
+
+
+class _Price(click.ParamType[Decimal]):
+    """Dollars for a thousand tokens; never a float."""
+
+    name = "dollars"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Decimal:
+        try:
+            price = Decimal(str(value))
+        except InvalidOperation:
+            self.fail(f"{value!r} is no price: write dollars, such as 0.0004.", param, ctx)
+        if not price.is_finite() or not Decimal(0) <= price < Decimal(10) ** 12:
+            self.fail(f"{value!r} is no price.", param, ctx)
+        return price
+
+
+PRICE = _Price()
+
+
+@click.group()
+def models() -> None:
+    """Providers, models, and which of them answers what."""
+
+
+@models.command("list")
+@click.option("--enabled", is_flag=True, help="Only what can be used.")
+@json_option
+def list_models(enabled: bool, as_json: bool) -> None:
+    """The catalogue: prices a thousand tokens, rolling statistics, the provider's breaker."""
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        found = queries.select_models(conn)
+    rows = [
+        as_document(one) for one in found if not enabled or (one.enabled and one.provider_enabled)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    prices = ("slug", "provider", "costIn", "costOut", "enabled")
+    columns = (*prices, "calls", "avgLatencyMs", "successRate", "health")
+    print_table(columns, [[row[name] for name in columns] for row in rows])
+
+
+@models.command("put")
+@click.argument("slug")
+@click.option("--provider", help="Of whom; needed for a new one.")
+@click.option("--name", help="Default: the slug.")
+@click.option("--context-window", type=click.IntRange(1, 2**31 - 1), help="Tokens that fit.")
+@click.option("--in", "cost_in", type=PRICE, help="Dollars for a thousand tokens read.")
+@click.option("--out", "cost_out", type=PRICE, help="Dollars for a thousand tokens written.")
+@click.option("--capability", "capabilities", multiple=True, help="completion, embedding, ...")
+@click.option("--enabled/--disabled", default=None, help="Whether routing may take it.")
+@json_option
+def put_model(slug: str, as_json: bool, **fields: Any) -> None:  # noqa: ANN401
+    """Make a model, or change one; what is not named stays as it is. The act is audited."""
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        known = queries.select_models(conn, slug)
+        row = changing.put_model(conn, _model(slug, known[0] if known else None, fields))
+    (print_json if as_json else print_fields)(as_document(row))
+
+
+def _model(slug: str, known: queries.ModelRow | None, fields: dict[str, Any]) -> NewModel:
+    given = {name: value for name, value in fields.items() if value not in (None, ())}
+    before: dict[str, Any] = {"name": slug, "capabilities": [catalogue.COMPLETION], "enabled": True}
+    if known is not None:
+        names = ("provider", "name", "context_window", "cost_in", "cost_out", "capabilities")
+        before = {name: getattr(known, name) for name in (*names, "enabled")}
+    wanted = before | given
+    needs = ("provider", "context_window", "cost_in", "cost_out")
+    if missing := [name for name in needs if name not in wanted]:
+        flags = {"cost_in": "--in", "cost_out": "--out", "context_window": "--context-window"}
+        needed = ", ".join(flags.get(name, f"--{name}") for name in missing)
+        raise click.UsageError(f"The model {slug} is new: it needs {needed}.")
+    return NewModel(slug=slug, **wanted)
+
+
+@models.command("provider")
+@click.argument("slug")
+@click.option("--name", help="Default: the slug.")
+@click.option("--base-url", help="Where its API is; default: its own.")
+@click.option("--enabled/--disabled", default=True, show_default=True)
+@json_option
+def put_provider(
+    slug: str, name: str | None, base_url: str | None, enabled: bool, as_json: bool
+) -> None:
+    """Make a provider, or change one; disabled, none of its models is used, at once."""
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        known = queries.select_provider(conn, slug)
+        new = NewProvider(
+            slug,
+            name or (known.name if known else slug),
+            base_url or (known.base_url if known else None),
+            enabled,
+        )
+        changing.put_provider(conn, new)
+    (print_json if as_json else print_fields)(as_document(new))
+
+
+@models.command("seed")
+@json_option
+def seed(as_json: bool) -> None:
+    """Add what is shipped and not there; what people have changed stays as it is."""
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        providers, added = catalogue.seed(conn)
+    (print_json if as_json else print_fields)({"providers": providers, "models": added})
+
+
+@models.command("routes")
+@click.option("--intent", help="Only this intent's.")
+@click.option("--text", help="Only those of the intent that this text has.")
+@json_option
+def list_routes(intent: str | None, text: str | None, as_json: bool) -> None:
+    """How well each model serves each intent, and what the score is made of."""
+    if text is not None:
+        if intent is not None:
+            raise click.UsageError("An intent, or a text that has one: not both.")
+        intent = intents.intent_of(text).name
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        rows = [as_document(one) for one in model_routes.select_routes(conn, intent)]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("intent", "model", "score", "pulls", "wins")
+    terms = ("quality", "price", "speed", "success")
+    lines = [
+        [*(row[name] for name in columns), *((row["factors"] or {}).get(name) for name in terms)]
+        for row in rows
+    ]
+    print_table((*columns, *terms), lines)

@@ -1,0 +1,35 @@
+"""`audit`: who did what to which thing."""
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from shared import db
+from shared.db import Role
+from shared.queries.operations import audit_logs
+
+
+@click.group()
+def audit() -> None:
+    """Read the audit log, which our roles can only append to."""
+
+
+@audit.command("tail")
+@click.option("--tenant", "slug", metavar="SLUG", help="Whose things were acted on.")
+@click.option("--system", is_flag=True, help="What belongs to no tenant, such as queues.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@json_option
+def tail_audit(slug: str | None, system: bool, limit: int, as_json: bool) -> None:
+    """The latest acts, newest last."""
+    if (slug is None) != system:
+        raise click.UsageError("Say whose: --tenant SLUG, or --system.")
+    with session.opened():
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        with db.transaction(None, role=Role.AUDIT_READER) as conn:
+            rows = audit_logs.select_latest(conn, tenant_id, limit=limit)
+    documents = [as_document(row) for row in rows]
+    if as_json:
+        print_json(documents)
+    else:
+        columns = ("createdAt", "actor", "action", "resource", "resourceId", "what")
+        print_table(columns, [[document[name] for name in columns] for document in documents])

@@ -1,0 +1,70 @@
+"""`migrate`, `verify`, `config`."""
+
+import click
+from pydantic import SecretStr
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
+from producers.cli.terminal.values import MASK, without_password
+from producers.operations import migration, verification
+from shared.settings import Settings, settings
+
+
+@click.command()
+@json_option
+def migrate(as_json: bool) -> None:
+    """Bring the database to this version's schema; a second run changes nothing.
+
+    Safe while workers run. One migration at a time: a second one waits.
+    """
+    with session.opened(migrated=False) as servers:
+        done = migration.migrate(servers.database_url)
+    if as_json:
+        print_json({"applied": done.applied, "version": done.version})
+    else:
+        click.echo(f"Applied: {', '.join(done.applied) or 'nothing new'}. Version {done.version}.")
+
+
+@click.command()
+@click.pass_context
+@json_option
+def verify(ctx: click.Context, as_json: bool) -> None:
+    """Compare the database with what it should be; ends 1 when something is wrong.
+
+    Extension, roles, tables, columns, enums, indexes, foreign keys, policies, and writing,
+    reading, changing and deleting a row of every table, rolled back.
+    """
+    with session.opened() as servers:
+        checks = verification.verify(servers.database_url)
+    ok = all(check.ok for check in checks)
+    if as_json:
+        rows = [{"name": one.name, "ok": one.ok, "detail": one.detail} for one in checks]
+        print_json({"ok": ok, "checks": rows})
+    else:
+        marks = (("ok" if one.ok else "WRONG", one.name, one.detail) for one in checks)
+        print_table(("", "check", "detail"), marks)
+    ctx.exit(0 if ok else 1)
+
+
+@click.command()
+@json_option
+def config(as_json: bool) -> None:
+    """Print the settings by the names of their variables, secrets masked."""
+    found = settings()
+    document = {
+        field.alias or f"AILYDIAN_{name.upper()}": _shown(name, getattr(found, name))
+        for name, field in Settings.model_fields.items()
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document)
+
+
+def _shown(name: str, value: object) -> object:
+    if isinstance(value, SecretStr):
+        is_place = name.endswith("_url")
+        return without_password(value.get_secret_value()) if is_place else MASK
+    if isinstance(value, str) and name.endswith("_url"):
+        return without_password(value)
+    return value if isinstance(value, bool | int | float | None) else str(value)

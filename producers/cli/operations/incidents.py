@@ -1,0 +1,161 @@
+"""`incidents`: what is wrong, who works on it, and what on-call was told."""
+
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.queries.operations import incident_notices
+from producers.queries.operations import incidents as queries
+from producers.queries.operations.incidents import Filters, IncidentRow
+from shared import db
+from shared.db import Connection, Role
+from shared.errors import PermanentError, UsageError
+from shared.observability.redaction import redact_values
+from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import Act
+
+LIST_MAX = 1_000
+NOTICES_MAX = 1_000
+COLUMNS = ("id", "severity", "status", "tenant", "title", "detected", "last seen", "taken by")
+
+
+class IncidentNotFound(PermanentError):
+    """No incident has this id."""
+
+    code = "incident_not_found"
+
+
+class IncidentOver(PermanentError):
+    """The incident is resolved or closed."""
+
+    code = "incident_over"
+
+
+@click.group()
+def incidents() -> None:
+    """What is wrong, until it is right again.
+
+    An incident opens once a cause, gets graver while nobody takes it, and resolves itself when the
+    cause is gone. With AILYDIAN_INCIDENT_WEBHOOK_URL on-call is told of each step.
+    """
+
+
+@incidents.command("list")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
+@click.option("--system", is_flag=True, help="Only those of no tenant.")
+@click.option("--open", "only_open", is_flag=True, help="Only those that are not over.")
+@json_option
+def list_incidents(slug: str | None, system: bool, only_open: bool, as_json: bool) -> None:
+    """Incidents, newest first."""
+    if slug is not None and system:
+        raise UsageError("--tenant and --system exclude each other.")
+    with session.opened():
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        wanted = Filters(tenant_id=tenant_id, system=system, only_open=only_open)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            rows = queries.select_incidents(conn, wanted, limit=LIST_MAX)
+    if as_json:
+        print_json([as_document(row) for row in rows])
+        return
+    print_table(
+        COLUMNS,
+        [
+            (
+                *(row.id, row.severity, row.status, row.tenant, row.title),
+                *(row.detected_at, row.last_seen_at, row.handled_by),
+            )
+            for row in rows
+        ],
+    )
+
+
+@incidents.command("show")
+@click.argument("incident_id", metavar="ID")
+@json_option
+def show(incident_id: str, as_json: bool) -> None:
+    """One incident, and what on-call was told of it."""
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        row = _found(conn, incident_id)
+        notices = incident_notices.select_notices(conn, incident_id, limit=NOTICES_MAX)
+    if as_json:
+        print_json(as_document(row) | {"notices": [as_document(one) for one in notices]})
+        return
+    print_fields(as_document(row))
+    click.echo()
+    print_table(
+        ("told", "at", "attempts", "heard", "next", "error"),
+        [
+            (one.event, one.created_at, one.attempts, one.sent_at, one.next_at, one.error)
+            for one in notices
+        ],
+    )
+
+
+@incidents.command("take")
+@click.argument("incident_id", metavar="ID")
+@json_option
+def take(incident_id: str, as_json: bool) -> None:
+    """Say that you work on it: it gets no graver by time alone."""
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        _found(conn, incident_id)
+        answer = queries.take(conn, incident_id, session.actor())
+        row = _noted(conn, incident_id, answer, "take", {})
+    _tell(row, as_json)
+
+
+@incidents.command("close")
+@click.argument("incident_id", metavar="ID")
+@click.option("--reason", required=True, metavar="TEXT", help="Why, for who looks later.")
+@json_option
+def close(incident_id: str, reason: str, as_json: bool) -> None:
+    """End it by hand. The same cause opens no other for an hour, unless it gets worse."""
+    if not reason.strip():
+        raise UsageError("--reason says why: it cannot be empty.")
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        _found(conn, incident_id)
+        answer = queries.close(conn, incident_id, session.actor(), reason)
+        row = _noted(conn, incident_id, answer, "close", {"reason": reason})
+    _tell(row, as_json)
+
+
+def _found(conn: Connection, incident_id: str) -> IncidentRow:
+    rows = queries.select_incidents(conn, Filters(id=incident_id), limit=1)
+    if not rows:
+        raise IncidentNotFound(f"No incident has the id {incident_id}: see `incidents list`.")
+    return rows[0]
+
+
+def _noted(
+    conn: Connection,
+    incident_id: str,
+    answer: tuple[Any, str] | None,
+    verb: str,
+    what: dict[str, Any],
+) -> IncidentRow:
+    """Note the act in its own transaction, and see how the incident stands then."""
+    row = _found(conn, incident_id)
+    if answer is None:
+        raise IncidentOver(f"The incident {incident_id} is {row.status.lower()} already.")
+    tenant_id, before = answer
+    change = {"before": before, "after": row.status, "cause": row.cause}
+    act = Act(
+        *(tenant_id, session.actor(), f"incident.{verb}", "Incident", incident_id),
+        redact_values(change | what),
+    )
+    audit_logs.insert_acts(conn, [act])
+    return row
+
+
+def _tell(row: IncidentRow, as_json: bool) -> None:
+    if as_json:
+        print_json(as_document(row))
+    else:
+        click.echo(f"The incident {row.id} is {row.status}: {row.title}.")

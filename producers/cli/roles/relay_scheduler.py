@@ -1,0 +1,61 @@
+"""`relay`, `scheduler`: long-running roles, one process each, as in the Procfile."""
+
+import threading
+
+import click
+
+from producers.cli.roles import processes
+from producers.cli.terminal import session
+from producers.ledger import scheduler as clock
+from producers.ledger.redis_ingress import Door
+from producers.ledger.relay import Relay
+from shared.ledger.wakeups import Wire, connect
+from shared.servers import embedded
+from shared.settings import settings
+
+
+@click.command()
+@processes.parent_option
+def relay(parent: int | None) -> None:
+    """Run the relay: due jobs to Redis, lapsed ones back, and the Redis door beside it.
+
+    Several at once share the work. SIGTERM ends it.
+    """
+    stop = processes.stop_on_signals()
+    config = settings()
+    with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
+        wire = Wire(config.redis_namespace, embedded.signing_key(config))
+        door = Door(connect(servers.redis_url), config.redis_namespace)
+        broken: list[Exception] = []
+        thread = threading.Thread(target=_keep_open, args=(door, stop, broken), name="door")
+        thread.start()
+        listen_url = config.database_listen_url
+        try:
+            Relay(config, connect(servers.redis_url), wire).run(
+                listen_url.get_secret_value() if listen_url else servers.database_url, stop
+            )
+        finally:
+            stop.set()
+            thread.join()
+        if broken:  # whoever started us starts us again
+            raise broken[0]
+
+
+def _keep_open(door: Door, stop: threading.Event, broken: list[Exception]) -> None:
+    try:
+        door.run(stop)
+    except Exception as error:
+        broken.append(error)
+        stop.set()
+
+
+@click.command()
+@processes.parent_option
+def scheduler(parent: int | None) -> None:
+    """Run the scheduler: what is due by the clock, and what the platform wrote.
+
+    Several at once share the work. SIGTERM ends it.
+    """
+    stop = processes.stop_on_signals()
+    with session.opened(role_of_its_own=True, migrated=parent is None):
+        clock.run(stop)

@@ -1,0 +1,152 @@
+"""`ailydian up`: every role in one process tree."""
+
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+import click
+import psutil
+import structlog
+
+from producers.cli.roles.processes import Process, TimeoutExpired, start, stop_on_signals
+from producers.cli.terminal import session, values
+from producers.cli.terminal.failures import RoleKeepsEnding
+from producers.queries.ledger import queue_figures
+from shared import db
+from shared.contracts import QUEUES
+from shared.db import Role
+from shared.errors import ServerUnavailable
+from shared.servers.embedded import Servers
+from shared.settings import settings
+
+log = structlog.get_logger()
+
+LOOK_S = 0.1
+STEADY_S = 10.0
+QUICK_DEATHS_MAX = 3
+AGAIN_S_MAX = 5.0
+KILL_AFTER_GRACE_S = 10.0
+
+
+@dataclass(slots=True)
+class Running:
+    """One role and the process that plays it."""
+
+    role: list[str]
+    process: Process
+    started_at: float
+    quick_deaths: int = 0
+    again_at: float | None = None
+
+
+@click.command()
+@click.option("--per-queue", is_flag=True, help="One supervisor a queue, as in the Procfile.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="Worker processes of each supervisor; default 2 over all queues, 1 with --per-queue.",
+)
+@click.option("--web", "port", type=click.IntRange(1, 65_535), help="Serve the pages, here.")
+def up(per_queue: bool, processes: int | None, port: int | None) -> None:
+    """Run everything: relay, scheduler and workers over all queues.
+
+    The first line on stdout is JSON and says that workers are there. SIGTERM and Ctrl-C drain:
+    what runs is finished, the rest waits in the ledger. A second `up` shares the work.
+    """
+    each = processes or (1 if per_queue else settings().processes)
+    roles = []  # workers first: they take longest to be ready
+    for queues in [[queue] for queue in QUEUES] if per_queue else [[]]:
+        chosen = [part for queue in queues for part in ("--queue", queue)]
+        roles.append(["work", *chosen, "--processes", str(each)])
+    supervisors = len(roles)
+    roles += [["relay"], ["scheduler"]]
+    if port is not None:
+        roles.append(["web", "--port", str(port)])
+    stop = stop_on_signals()
+    with session.opened(role_of_its_own=True) as servers:
+        running = [Running(role, start(role), time.monotonic()) for role in roles]
+        try:
+            _keep(running, servers, stop, expected=each * supervisors, port=port)
+        finally:
+            _end(running)
+
+
+def _keep(
+    running: list[Running],
+    servers: Servers,
+    stop: threading.Event,
+    *,
+    expected: int,
+    port: int | None,
+) -> None:
+    ready = False
+    while not stop.wait(LOOK_S):
+        for one in running:
+            _look_after(one, ready=ready)
+        if not ready and _answers(port) and _registered() >= expected:
+            ready = True
+            places = {
+                "database": values.without_password(servers.database_url),
+                "redis": values.without_password(servers.redis_url),
+            }
+            web = None if port is None else f"http://127.0.0.1:{port}"
+            click.echo(json.dumps({"ready": True, **places, "web": web}))
+
+
+def _answers(port: int | None) -> bool:
+    if port is None:
+        return True
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _registered() -> int:
+    """How many worker processes of this tree have told the ledger that they live."""
+    try:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            rows = queue_figures.select_processes(conn)
+    except ServerUnavailable:
+        return 0
+    ours = {child.pid for child in psutil.Process().children(recursive=True)}
+    here = socket.gethostname()
+    return sum(bool(row.queues) and row.host == here and row.pid in ours for row in rows)
+
+
+def _look_after(one: Running, *, ready: bool) -> None:
+    """Start a role again that has ended, later each time when it ends at once.
+
+    Raises:
+        RoleKeepsEnding: It cannot even start, and nothing was ready yet.
+    """
+    now = time.monotonic()
+    if one.again_at is None and one.process.poll() is not None:
+        one.quick_deaths = one.quick_deaths + 1 if now - one.started_at < STEADY_S else 0
+        log.error("role.ended", role=one.role[0], code=one.process.returncode)
+        if not ready and one.quick_deaths >= QUICK_DEATHS_MAX:
+            raise RoleKeepsEnding(
+                f"`ailydian {' '.join(one.role)}` ends at once, with exit code "
+                f"{one.process.returncode}: its last lines above say why."
+            )
+        one.again_at = now + min(AGAIN_S_MAX, 0.1 * 2**one.quick_deaths)
+    if one.again_at is not None and now >= one.again_at:
+        one.process, one.started_at, one.again_at = start(one.role), now, None
+
+
+def _end(running: list[Running]) -> None:
+    """Let every role end by itself; what does not within the grace is ended."""
+    for one in running:
+        if one.process.poll() is None:
+            one.process.terminate()
+    deadline = time.monotonic() + settings().grace_s + KILL_AFTER_GRACE_S
+    for one in running:
+        try:
+            one.process.wait(max(0.0, deadline - time.monotonic()))
+        except TimeoutExpired:
+            log.error("role.killed", role=one.role[0])
+            one.process.kill()
+            one.process.wait()

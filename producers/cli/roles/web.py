@@ -1,0 +1,42 @@
+"""`web`: the HTTP server, a long-running role."""
+
+import click
+
+from producers.cli.roles import processes
+from producers.cli.terminal import session
+from producers.cli.terminal.output import say
+from producers.web.server import Web, serve
+from shared.ledger.wakeups import Wire, connect
+from shared.servers import embedded
+from shared.settings import settings
+
+REDIS_TIMEOUT_S = 3.0
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", help="0.0.0.0 answers other machines too.")
+@processes.parent_option
+def web(port: int, host: str, parent: int | None) -> None:
+    """Serve /metrics, /health and /ready over HTTP.
+
+    It carries no password: keep it inside your network. SIGTERM ends it.
+    """
+    stop = processes.stop_on_signals()
+    config = settings()
+    with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
+        wire = Wire(config.redis_namespace, embedded.signing_key(config))
+        with connect(servers.redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
+            pages = Web(client, wire)
+            try:
+                server, thread = serve(pages, host=host, port=port)
+            except OSError as error:
+                pages.close()
+                raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None
+            address = server.server_address
+            say(f"Listening on http://{host}:{address[1]}")
+            stop.wait()
+            server.shutdown()
+            thread.join()
+            server.server_close()
+            pages.close()

@@ -1,0 +1,85 @@
+"""`work`: becomes `workers.process.supervisor`, a room that producers never import."""
+
+import os
+import sys
+
+import click
+
+from producers.cli.roles.processes import parent_option
+from producers.cli.terminal.values import QUEUE
+
+
+@click.command()
+@click.option("--queue", "queues", type=QUEUE, multiple=True, help="Which; default: all.")
+@click.option("--processes", type=click.IntRange(1, 256), help="Default: AILYDIAN_PROCESSES.")
+@click.option("--threads", type=click.IntRange(1, 256), help="A process; AILYDIAN_THREADS.")
+@click.option("--restart", is_flag=True, help="Restart those that run here, one by one.")
+@parent_option
+def work(
+    queues: tuple[str, ...],
+    processes: int | None,
+    threads: int | None,
+    restart: bool,
+    parent: int | None,
+) -> None:
+    """Run workers: processes that take jobs of these queues, each replaced alone when it dies.
+
+    SIGTERM drains: what runs is finished within AILYDIAN_GRACE_S, the rest goes back. SIGHUP, or
+    --restart from another shell, replaces the processes one by one; an old one ends when its
+    replacement takes jobs. One that has grown above AILYDIAN_WORKER_RSS_MB_MAX or has done
+    AILYDIAN_WORKER_JOBS_MAX jobs is replaced in the same way.
+    """
+    if restart:
+        _restart(queues)
+        return
+    command = [sys.executable, "-m", "workers.process.supervisor"]
+    for queue in queues:
+        command += ["--queue", queue]
+    if processes is not None:
+        command += ["--processes", str(processes)]
+    if threads is not None:
+        command += ["--threads", str(threads)]
+    if parent is not None:  # it holds the servers and has migrated
+        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell
+    # Imported now: a child of `up` needs neither, and every worker waits for this process.
+    from producers.cli.terminal import session  # noqa: PLC0415
+    from shared import db  # noqa: PLC0415
+
+    with session.opened(role_of_its_own=True):
+        db.close_pool()
+        # Inside the block: embedded servers still run when the supervisor asks for them.
+        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell
+
+
+def _restart(queues: tuple[str, ...]) -> None:
+    """Tell the supervisors on this machine that serve these queues, or any, to restart."""
+    # Imported now: a worker waits for this process, and needs none of it.
+    import signal  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    import psutil  # noqa: PLC0415
+
+    from producers.cli.terminal import session  # noqa: PLC0415
+    from producers.cli.terminal.failures import WorkersMissing  # noqa: PLC0415
+    from producers.queries.ledger import queue_figures  # noqa: PLC0415
+    from shared import db  # noqa: PLC0415
+    from shared.db import Role  # noqa: PLC0415
+
+    with session.opened():
+        with db.transaction(None, role=Role.RELAY) as conn:
+            rows = queue_figures.select_processes(conn)
+        told = set()
+        for row in rows:
+            if row.host != socket.gethostname() or (queues and not set(queues) & set(row.queues)):
+                continue
+            try:
+                above = psutil.Process(row.pid).parent()
+                if above is not None and "workers.process.supervisor" in above.cmdline():
+                    told.add(above.pid)
+            except psutil.Error:  # it has ended by now
+                continue
+        if not told:
+            raise WorkersMissing("No supervisor of these queues runs on this machine.")
+        for pid in told:
+            os.kill(pid, signal.SIGHUP)
+    click.echo(f"{len(told)} supervisor(s) told to restart their processes, one by one.")

@@ -1,0 +1,173 @@
+"""`workflow cancel|pause|resume|retry|skip|signal|approve`: acting on a run."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producers.cli.roles.temporary_workers import someone_works
+from producers.cli.terminal import session
+from producers.cli.terminal.output import Command, json_option, print_json
+from producers.cli.terminal.values import Typed, tenant_option
+from producers.cli.workflow import run_tree, run_view, run_watch
+from producers.workflow import workflows
+from shared import db
+from shared.db import Connection
+from shared.ids import RunId
+
+
+def _json_value(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    if text == "@-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{text[1:]} cannot be read: {error.strerror}") from None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON: {error}") from None
+
+
+LIST_MAX = 10_000
+JSON_VALUE = Typed("json|@file", _json_value)
+
+
+def _run_argument(function: Command) -> Command:
+    return click.argument("run_id", metavar="RUN")(function)
+
+
+def _wait_option(function: Command) -> Command:
+    text = "Until the run has ended; 1 unless it is completed."
+    return click.option("--wait", is_flag=True, help=text)(function)
+
+
+@click.command()
+@_run_argument
+@tenant_option
+@json_option
+def cancel(run_id: str, slug: str, as_json: bool) -> None:
+    """End a run: what runs of it is stopped, the runs that it waits for too."""
+    _act(lambda conn: workflows.cancel(conn, RunId(run_id)), run_id, slug, as_json)
+
+
+@click.command()
+@_run_argument
+@tenant_option
+@json_option
+def pause(run_id: str, slug: str, as_json: bool) -> None:
+    """Begin no further step; those that run go on."""
+    _act(lambda conn: workflows.pause(conn, RunId(run_id)), run_id, slug, as_json)
+
+
+@click.command()
+@_run_argument
+@tenant_option
+@_wait_option
+@json_option
+def resume(run_id: str, slug: str, as_json: bool, wait: bool) -> None:
+    """Undo pause."""
+    _act(lambda conn: workflows.resume(conn, RunId(run_id)), run_id, slug, as_json, wait=wait)
+
+
+@click.command()
+@_run_argument
+@tenant_option
+@click.option("--from", "from_step", metavar="STEP", help="A new run, from this step on.")
+@_wait_option
+@json_option
+def retry(run_id: str, slug: str, as_json: bool, wait: bool, from_step: str | None) -> None:
+    """Go on with a failed or cancelled run, where it failed.
+
+    With --from a new run begins at that step: it takes over what all steps before it have
+    yielded, and the old run stays as it is.
+    """
+
+    def act(conn: Connection) -> RunId:
+        return workflows.retry(conn, RunId(run_id), from_step=from_step)
+
+    _act(act, run_id, slug, as_json, wait=wait)
+
+
+@click.command()
+@_run_argument
+@click.argument("step")
+@tenant_option
+@json_option
+def skip(run_id: str, step: str, slug: str, as_json: bool) -> None:
+    """End a step that is not over as skipped; what follows it goes on."""
+    _act(lambda conn: workflows.skip(conn, RunId(run_id), step), run_id, slug, as_json)
+
+
+@click.command()
+@_run_argument
+@click.argument("name")
+@tenant_option
+@click.option("--payload", type=JSON_VALUE, metavar="JSON|@FILE", default="null")
+@_wait_option
+@json_option
+def signal(run_id: str, name: str, slug: str, as_json: bool, wait: bool, payload: object) -> None:
+    """Send a signal to a run; one that no step waits for yet is kept until one does."""
+
+    def act(conn: Connection) -> None:
+        workflows.signal(conn, RunId(run_id), name, payload)
+
+    _act(act, run_id, slug, as_json, wait=wait)
+
+
+@click.command()
+@_run_argument
+@click.argument("step")
+@tenant_option
+@click.option("--reject", is_flag=True, help="Say no: the step fails.")
+@click.option("--comment", help="Why, for whoever looks at the run.")
+@_wait_option
+@json_option
+def approve(run_id: str, step: str, slug: str, as_json: bool, wait: bool, **answer: Any) -> None:  # noqa: ANN401
+    """Answer a step that waits for an approval; step[3] is an item of a mapped one."""
+
+    def act(conn: Connection) -> None:
+        approved = not answer["reject"]
+        workflows.approve(conn, RunId(run_id), step, approved=approved, comment=answer["comment"])
+
+    _act(act, run_id, slug, as_json, wait=wait)
+
+
+def _act(
+    act: Callable[[Connection], RunId | None],
+    run_id: str,
+    slug: str,
+    as_json: bool,
+    *,
+    wait: bool = False,
+) -> None:
+    """Do it, and tell how the run, or the one that was made of it, stands then."""
+    with session.opened() as servers:
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            run = run_view.find(conn, run_id, slug)
+        with contextlib.ExitStack() as stack:
+            if wait:
+                queues = run_watch.queues_of(tenant_id, run.workflow)
+                check = stack.enter_context(someone_works(servers, queues))
+            with db.transaction(tenant_id) as conn:
+                shown = act(conn) or run.id
+            if wait:
+                run_watch.wait(tenant_id, slug, shown, check)
+        view = run_view.read(tenant_id, shown, slug, limit=LIST_MAX)
+    if as_json:
+        print_json(run_view.document(view))
+    elif wait:
+        run_tree.show(view)
+    else:
+        click.echo(f"The run {view.run.id} is {view.run.state}.")
+    if wait and view.run.state != "completed":
+        raise click.exceptions.Exit(1)
+
+
+COMMANDS = (cancel, pause, resume, retry, skip, signal, approve)

@@ -1,0 +1,247 @@
+"""`workflow show|graph|list|diff`: looking at runs and definitions."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producers.cli.terminal import session
+from producers.cli.terminal.output import (
+    as_document,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
+from producers.cli.terminal.values import MOMENT, Typed, tenant_option
+from producers.cli.workflow import run_tree, run_view, run_watch
+from producers.cli.workflow.run_view import View
+from producers.queries.workflow import workflow_lists
+from producers.queries.workflow import workflow_runs as queries
+from producers.queries.workflow.workflow_lists import ListedRun
+from producers.workflow.graph import mermaid
+from shared import db
+from shared.errors import RunNotFound, UsageError, WorkflowNotFound
+from shared.ids import RunId, TenantId
+from shared.queries.workflow import workflows as shelf
+from shared.workflow.definition import Definition
+from shared.workflow.reading import read
+
+STATES = ("queued", "running", "paused", "compensating", "completed", "failed", "cancelled")
+STEPS_SHOWN = 200
+GRAPH_STEPS_MAX = 5_000
+
+
+def _condition(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise ValueError(f"{text!r} is no condition: write field=value, or outer.inner=value")
+    return path.strip(), value
+
+
+@click.command("show")
+@click.argument("run_id", metavar="RUN")
+@tenant_option
+@click.option("--watch", is_flag=True, help="Until it ends: live, or a line a change in a pipe.")
+@click.option("--step", metavar="STEP", help="Only this step, whole; step[3] is an item.")
+@click.option("--items", is_flag=True, help="With --json: the items of mapped steps too.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    help=f"So many steps; default {STEPS_SHOWN}, with --json 10,000.",
+)
+@json_option
+def show(run_id: str, slug: str, as_json: bool, watch: bool, **options: Any) -> None:  # noqa: ANN401
+    """One run: its tree of steps, what they wait for, what failed."""
+    step, limit = options["step"], options["limit"]
+    most = limit or (10_000 if as_json else STEPS_SHOWN)
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        if step is not None:
+            _show_step(tenant_id, run_id, slug, step, as_json=as_json)
+            return
+
+        def look() -> View:
+            return run_view.read(tenant_id, run_id, slug, limit=most)
+
+        view = run_watch.watch(look, quiet=as_json) if watch else look()
+        if options["items"] and as_json:
+            view = run_view.with_items(tenant_id, view, limit=most)
+    if as_json:
+        print_json(run_view.document(view))
+    else:
+        run_tree.show(view)
+
+
+def _show_step(tenant_id: TenantId, run_id: str, slug: str, name: str, *, as_json: bool) -> None:
+    with db.transaction(tenant_id) as conn:
+        run = run_view.find(conn, run_id, slug)
+        found = queries.select_named(conn, run.id, name)
+        if found is None:
+            raise RunNotFound(f"The run {run_id} has no step {name!r}.")
+        step_id, whole = found
+    document = run_view.read_step(tenant_id, run, step_id)
+    if whole is not None:
+        document["output"] = whole
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document)
+
+
+@click.command("list")
+@tenant_option
+@click.option("--workflow", metavar="NAME")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False))
+@click.option("--since", type=MOMENT, help="A time, or an age such as 2h.")
+@click.option("--until", type=MOMENT)
+@click.option(
+    "--where",
+    type=Typed("field=value", _condition),
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A field of the input, outer.inner too; may be repeated, all have to match.",
+)
+@click.option("--fingerprint", metavar="F", help="Failed in this way: see `workflow show --json`.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@json_option
+def list_runs(
+    slug: str,
+    limit: int,
+    as_json: bool,
+    where: tuple[tuple[str, str], ...],
+    **filters: Any,  # noqa: ANN401
+) -> None:
+    """Runs, newest first."""
+    wanted = workflow_lists.Filters(where=dict(where), **filters)
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            rows = workflow_lists.select_runs(conn, tenant_id, wanted, limit=limit)
+    if as_json:
+        print_json([as_document(row) for row in rows])
+        return
+    columns = ("id", "workflow", "version", "state", "started", "took", "error")
+    print_table(columns, [_listed(row) for row in rows])
+
+
+def _listed(row: ListedRun) -> tuple[object, ...]:
+    took = None
+    if row.completed_at is not None:
+        took = run_tree.duration((row.completed_at - row.started_at).total_seconds())
+    return row.id, row.workflow, row.version, row.state, row.started_at, took, row.error
+
+
+@click.command("graph")
+@click.argument("what", metavar="RUN|NAME|FILE")
+@click.option("--tenant", "slug", metavar="SLUG", help="Whose it is; a file needs none.")
+@json_option
+def graph(what: str, slug: str | None, as_json: bool) -> None:
+    """A Mermaid diagram of a run coloured by state, of a workflow, or of a definition's file."""
+    states: Mapping[str, str] = {}
+    if Path(what).is_file():
+        definition = read(Path(what).read_text(encoding="utf-8"), source=what)
+    elif slug is None:
+        raise UsageError(f"{what}: there is no such file; a run or a workflow needs --tenant.")
+    else:
+        with session.opened():
+            definition, states = _drawn(session.tenant_named(slug), what, slug)
+    if len(definition.steps) > GRAPH_STEPS_MAX:
+        raise UsageError(
+            f"{what} has {len(definition.steps):,} steps, too many to draw: "
+            f"{GRAPH_STEPS_MAX:,} at most."
+        )
+    text = mermaid(definition, states)
+    if as_json:
+        print_json({"name": definition.name, "mermaid": text, "states": states})
+    else:
+        click.echo(text.rstrip())
+
+
+def _drawn(tenant_id: TenantId, what: str, slug: str) -> tuple[Definition, Mapping[str, str]]:
+    """The definition of a run with its states, or of a workflow."""
+    with db.transaction(tenant_id) as conn:
+        run = queries.select_run(conn, RunId(what))
+        if run is None:
+            found = shelf.select_newest(conn, what)
+        else:
+            found = shelf.select_version(conn, run.workflow, run.version)
+        if found is None:
+            raise WorkflowNotFound(
+                f"Tenant {slug} has no run and no workflow {what!r}: "
+                f"see `ailydian workflow definitions --tenant {slug}`."
+            )
+        states = {}
+        if run is not None:
+            states = queries.select_states(conn, run.id, limit=GRAPH_STEPS_MAX)
+    return Definition.model_validate(found.definition), states
+
+
+@click.command("diff")
+@click.argument("name")
+@click.argument("one", type=click.IntRange(1), metavar="V1")
+@click.argument("other", type=click.IntRange(1), metavar="V2")
+@tenant_option
+@json_option
+def diff(name: str, one: int, other: int, slug: str, as_json: bool) -> None:
+    """What changed between two versions of a workflow: steps added, removed, changed."""
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        found = [shelf.select_version(conn, name, version) for version in (one, other)]
+    texts = []
+    for version, row in zip((one, other), found, strict=True):
+        if row is None:
+            raise WorkflowNotFound(f"Tenant {slug} has no version {version} of {name!r}.")
+        texts.append(row.definition)
+    changes = difference(*texts)
+    if as_json:
+        print_json({"workflow": name, "from": one, "to": other} | changes)
+        return
+    _tell(changes)
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What changed between two definitions as JSON.
+
+    Returns:
+        "added" and "removed": names of steps; "changed": step -> field -> [before, after];
+        "workflow": field -> [before, after] of what is not a step.
+    """
+    old, new = before.get("steps", {}), after.get("steps", {})
+    changed = {name: _fields(old[name], new[name]) for name in old if name in new}
+    return {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "changed": {name: fields for name, fields in changed.items() if fields},
+        "workflow": _fields(
+            {name: value for name, value in before.items() if name != "steps"},
+            {name: value for name, value in after.items() if name != "steps"},
+        ),
+    }
+
+
+def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
+    names = dict.fromkeys([*old, *new])
+    return {
+        name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)
+    }
+
+
+def _tell(changes: dict[str, Any]) -> None:
+    lines = [f"+ {name}" for name in changes["added"]]
+    lines += [f"- {name}" for name in changes["removed"]]
+    for name, fields in {"(workflow)": changes["workflow"], **changes["changed"]}.items():
+        if fields:
+            lines.append(f"~ {name}")
+        for field, (old, new) in fields.items():
+            lines += [f"    {field}: {_short(old)} -> {_short(new)}"]
+    for line in lines or ["Nothing changed."]:
+        click.echo(line)
+
+
+def _short(value: object) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+COMMANDS = (show, list_runs, graph, diff)

@@ -1,0 +1,182 @@
+"""One run as it is looked at: read in one transaction, bounded whatever its size, and as JSON."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from producers.cli.terminal.output import as_document
+from producers.queries.workflow import workflow_runs as queries
+from producers.queries.workflow.workflow_runs import Count, FailedAttempt, RunRow, StepRow
+from shared import db
+from shared.db import Connection
+from shared.errors import RunNotFound
+from shared.ids import RunId, StepId, TenantId
+
+LIVE = frozenset({"queued", "running", "paused", "compensating"})
+# What a person hears of beside the first steps, in this order, and how many of them.
+NOTABLE = ("failed", "running", "waiting")
+NOTABLE_MAX = 20
+ATTEMPTS_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A run that a step started."""
+
+    id: RunId
+    workflow: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run and what is shown of its steps.
+
+    Attributes:
+        run: The run.
+        steps: Its first steps in topological order.
+        further: Items, and steps behind those, that failed or are under way: a few.
+        counts: How all its steps, and the items of each mapped step, stand.
+        attempts: The attempts that failed, by step.
+        children: The runs that were started, by step.
+    """
+
+    run: RunRow
+    steps: Sequence[StepRow]
+    further: Sequence[StepRow]
+    counts: Sequence[Count]
+    attempts: dict[StepId, list[FailedAttempt]]
+    children: dict[StepId, list[Child]]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run goes on."""
+        return self.run.state in LIVE
+
+    @property
+    def progress(self) -> float:
+        """How far the run is, in [0, 1]; its steps count alike."""
+        return progress(self.run, self.counts)
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the run ended, or now."""
+        return self.run.completed_at or self.run.now
+
+    def items(self, position: int) -> dict[str, int]:
+        """State -> number of the items of a mapped step."""
+        return {one.state: one.count for one in self.counts if one.position == position}
+
+
+def progress(run: RunRow, counts: Sequence[Count]) -> float:
+    """How far a run is, in [0, 1]; its steps count alike."""
+    if run.state == "completed":
+        return 1.0
+    done = sum(one.done for one in counts if one.position is None)
+    return min(1.0, done / max(1, run.steps_total))
+
+
+def find(conn: Connection, run_id: str, slug: str) -> RunRow:
+    """A run of the tenant whose transaction this is.
+
+    Raises:
+        RunNotFound: It has none of this id.
+    """
+    run = queries.select_run(conn, RunId(run_id))
+    if run is None:
+        raise RunNotFound(
+            f"Tenant {slug} has no run {run_id!r}: "
+            f"`ailydian workflow list --tenant {slug}` shows those there."
+        )
+    return run
+
+
+def read(tenant_id: TenantId, run_id: str, slug: str, *, limit: int) -> View:
+    """Read a run, its first `limit` steps and a few that say something.
+
+    Raises:
+        RunNotFound: The tenant has no such run.
+    """
+    with db.transaction(tenant_id) as conn:
+        run = find(conn, run_id, slug)
+        steps = queries.select_steps(conn, run, queries.first_steps(run, limit))
+        notable = queries.select_notable(conn, run.id, NOTABLE, first=limit, limit=NOTABLE_MAX)
+        further = queries.select_steps(conn, run, notable)
+        shown = [*steps, *further]
+        attempts = defaultdict(list)
+        for attempt in queries.select_attempts(conn, shown, limit=ATTEMPTS_MAX):
+            attempts[attempt.step_id].append(attempt)
+        children = defaultdict(list)
+        parents = [step.id for step in shown if step.uses == "workflow"]
+        for step_id, child_id, workflow, state in queries.select_children(conn, parents):
+            children[step_id].append(Child(child_id, workflow, state))
+        counts = queries.count_states(conn, run.id)
+    return View(run, steps, further, counts, dict(attempts), dict(children))
+
+
+def with_items(tenant_id: TenantId, view: View, *, limit: int) -> View:
+    """The view with the items of its mapped steps behind the steps, up to `limit` of them."""
+    with db.transaction(tenant_id) as conn:
+        items = queries.select_steps(
+            conn, view.run, queries.select_items(conn, view.run.id, limit=limit)
+        )
+    return replace(view, steps=[*view.steps, *items], further=())
+
+
+def read_step(tenant_id: TenantId, run: RunRow, step_id: StepId) -> dict[str, Any]:
+    """One step or item of a run as `--json` tells it."""
+    with db.transaction(tenant_id) as conn:
+        steps = queries.select_steps(conn, run, [step_id])
+        attempts = queries.select_attempts(conn, steps, limit=ATTEMPTS_MAX)
+        children = [Child(*one[1:]) for one in queries.select_children(conn, [step_id])]
+        counts = queries.count_states(conn, run.id) if steps[0].items is not None else []
+    view = View(run, steps, (), counts, {step_id: attempts}, {step_id: children})
+    return _step(view, steps[0])
+
+
+def document(view: View) -> dict[str, Any]:
+    """A run as `--json` tells it."""
+    run = view.run
+    found = as_document(run)
+    del found["versionId"], found["now"], found["stepsTotal"]
+    states = {one.state: one.count for one in view.counts if one.position is None}
+    shown = {step.id for step in view.steps}
+    further = [step for step in view.further if step.id not in shown]
+    return found | {
+        "progress": round(view.progress, 4),
+        "stepsTotal": run.steps_total,
+        "states": states,
+        "steps": [_step(view, step) for step in view.steps],
+        "further": [_step(view, step) for step in further],
+    }
+
+
+def _step(view: View, step: StepRow) -> dict[str, Any]:
+    found = as_document(step)
+    for name in (
+        "dependents",
+        "waitsFor",
+        "waitName",
+        "waitUntil",
+        "compensates",
+        "jobState",
+        "jobQueue",
+    ):
+        del found[name]
+    waits = None
+    if step.waits_for is not None:
+        waits = {"for": step.waits_for, "name": step.wait_name, "until": step.wait_until}
+    return found | {
+        "waits": waits,
+        "itemStates": view.items(step.position) if step.items is not None else None,
+        "attempts": [_attempt(one) for one in view.attempts.get(step.id, ())],
+        "runs": [as_document(one) for one in view.children.get(step.id, ())],
+    }
+
+
+def _attempt(attempt: FailedAttempt) -> dict[str, Any]:
+    found = as_document(attempt)
+    del found["stepId"]
+    return found

@@ -1,0 +1,176 @@
+"""`workflow`: definitions and their runs. Validate, put, run; the rest lies beside."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producers.cli.roles.temporary_workers import someone_works
+from producers.cli.terminal import session
+from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from producers.cli.terminal.values import JSON_OBJECT, tenant_option
+from producers.cli.workflow import run_actions, run_show, run_tree, run_view
+from producers.cli.workflow.run_watch import queues_of
+from producers.cli.workflow.run_watch import wait as wait_for
+from producers.queries.workflow import workflow_lists
+from producers.workflow import workflows
+from producers.workflow.json_schema import json_schema
+from shared import db
+from shared.errors import DefinitionRefused, UsageError
+from shared.ids import TenantId
+from shared.workflow.plan import compile_plan
+from shared.workflow.reading import read
+from shared.workflow.runs import Started
+
+LIST_MAX = 10_000
+STDIN = "-"
+
+
+@click.group()
+def workflow() -> None:
+    """Workflows: put a definition, run it, see it, act on it.
+
+    A definition is YAML or JSON; `ailydian workflow schema` prints its JSON Schema, by which
+    editors complete. Run states: queued, running, paused, compensating, completed, failed,
+    cancelled.
+    """
+
+
+for _command in (*run_show.COMMANDS, *run_actions.COMMANDS):
+    workflow.add_command(_command)
+
+
+@workflow.command("validate")
+@click.argument("file", metavar="FILE|-")
+@json_option
+@click.pass_context
+def validate(ctx: click.Context, /, file: str, as_json: bool) -> None:
+    """Check a definition: every fault by line, column and rule. Ends 1 if there is one."""
+    text = text_of(file)
+    try:
+        definition = read(text, source=file)
+        plan = compile_plan(definition)
+    except DefinitionRefused as refused:
+        faults = str(refused).splitlines()
+        if as_json:
+            print_json({"ok": False, "name": None, "steps": None, "faults": faults})
+        else:
+            click.echo(str(refused), err=True)
+        ctx.exit(1)
+    found = {"ok": True, "name": definition.name, "steps": len(definition.steps), "faults": []}
+    if as_json:
+        print_json(found | {"digest": plan.digest})
+    else:
+        count = len(definition.steps)
+        steps = "1 step" if count == 1 else f"{count:,} steps"
+        click.echo(f"{file}: {definition.name} is right, {steps}.")
+
+
+@workflow.command("put")
+@click.argument("file", metavar="FILE|-")
+@tenant_option
+@json_option
+def put(file: str, slug: str, as_json: bool) -> None:
+    """Keep a definition. One that has changed is a new version; runs keep the one they have."""
+    text = text_of(file)
+    with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
+        done = workflows.put(conn, text, source=file)
+    if as_json:
+        document = as_document(done)
+        print_json({"id": document.pop("versionId")} | document)
+    else:
+        what = "is now" if done.changed else "is already"
+        click.echo(f"{done.name} {what} version {done.version}.")
+
+
+@workflow.command("definitions")
+@click.argument("name", required=False)
+@tenant_option
+@json_option
+def definitions(name: str | None, slug: str, as_json: bool) -> None:
+    """The tenant's workflows and their newest version; with NAME all versions of that one."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            rows = workflow_lists.select_definitions(conn, tenant_id, name, limit=LIST_MAX)
+    if as_json:
+        print_json([as_document(row) for row in rows])
+        return
+    columns = ("workflow", "version", "steps", "put", "by", "description")
+    print_table(
+        columns,
+        [
+            (one.workflow, one.version, one.steps, one.created_at, one.created_by, one.description)
+            for one in rows
+        ],
+    )
+
+
+@workflow.command("schema")
+@json_option
+def schema(as_json: bool) -> None:  # noqa: ARG001 - it is JSON anyway
+    """The JSON Schema of a definition, for editors."""
+    print_json(json_schema())
+
+
+@workflow.command("run")
+@click.argument("name")
+@tenant_option
+@click.option("--input", "given", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}")
+@click.option("--key", help="Idempotency key: a second run under it is the first.")
+@click.option("--version", type=click.IntRange(1), help="Default: the newest.")
+@click.option("--wait", is_flag=True, help="Until it has ended; 1 unless it is completed.")
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    name: str,
+    slug: str,
+    wait: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Start a run. With embedded servers and no worker running, --wait does the work itself."""
+    with session.opened() as servers:
+        tenant_id = session.tenant_named(slug)
+        if wait:
+            with someone_works(servers, queues_of(tenant_id, name)) as check:
+                started = _start(tenant_id, name, options)
+                wait_for(tenant_id, slug, started.id, check)
+        else:
+            started = _start(tenant_id, name, options)
+        view = run_view.read(tenant_id, started.id, slug, limit=LIST_MAX)
+    if as_json:
+        print_json(run_view.document(view) | {"duplicate": started.duplicate})
+    elif wait:
+        run_tree.show(view)
+    else:
+        again = " was there before, and" if started.duplicate else ""
+        click.echo(
+            f"{started.id}{again} is {view.run.state}: "
+            f"`ailydian workflow show {started.id} --tenant {slug} --watch`"
+        )
+    ctx.exit(1 if wait and view.run.state != "completed" else 0)
+
+
+def _start(tenant_id: TenantId, name: str, options: dict[str, Any]) -> Started:
+    with db.transaction(tenant_id) as conn:
+        return workflows.start(
+            conn, name, options["given"], key=options["key"], version=options["version"]
+        )
+
+
+def text_of(file: str) -> str:
+    """A definition's text, from a file or standard input.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        return sys.stdin.read() if file == STDIN else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is no UTF-8 text.") from None

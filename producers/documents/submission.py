@@ -1,0 +1,79 @@
+"""Documents: submit bytes or text, delete what was made of them."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.contracts import DeleteDocument, IngestDocument
+from shared.db import Connection
+from shared.ids import DocumentId, JobId
+from shared.ledger.outbox import Published, publish
+from shared.queries.documents import documents
+from shared.queries.documents.documents import ingest_key
+
+ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submission: work in the ledger, or none because nothing changed."""
+
+    state: Literal["PUBLISHED", "UNCHANGED"]
+    job_id: JobId | None
+    document_id: DocumentId | None
+    chunks: int = 0
+
+
+def submit_document(
+    conn: Connection,
+    content: bytes | str,
+    *,
+    source: str | None = None,
+    title: str | None = None,
+    lossy: bool = False,
+) -> Submitted:
+    """Hand a document over to be ingested, in the caller's transaction.
+
+    A document is known by its source where one is given, else by its content: the same source
+    with other bytes is its next version, the same bytes again are no work at all.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        content: The file's bytes, or text.
+        source: Where it is from: a path or URL, its name for ever.
+        title: Its title; by default what the document says.
+        lossy: Accept a text in an unclear encoding, with U+FFFD for what cannot be read.
+
+    Raises:
+        QueueFull: Back-pressure; nothing was accepted.
+        PayloadRefused: The source or the title is empty or longer than 2,000 characters.
+    """
+    content = content.encode() if isinstance(content, str) else content
+    digest = hashlib.sha256(content).hexdigest()
+    name = ingest_key(source, digest)
+    current = documents.select_current(conn, name)
+    coming = documents.select_newest_upload(conn, name)
+    if coming is None and current is not None and current.upload_sha256 == digest:
+        return Submitted("UNCHANGED", None, current.id, current.chunks)
+    job = IngestDocument(
+        content_sha256=digest,
+        source=source,
+        title=title,
+        upload_id=documents.insert_upload(conn, name, digest, content),
+        lossy=lossy,
+        replaces_version=current.version if current else 0,
+    )
+    # Behind other bytes that are still on their way, the same bytes as before are a new fact.
+    after = coming[0] if coming is not None and coming[1] != digest else None
+    published = publish(conn, job, key=job.key() if after is None else f"{job.key()}\n{after}")
+    if published.duplicate and published.state in ENDED:
+        # It was done, and its document deleted since; or it was refused, and is to be tried again.
+        published = publish(conn, job, key=f"{job.key()}\n{job.upload_id}")
+    if published.duplicate and job.upload_id is not None:
+        documents.delete_upload(conn, job.upload_id)
+    return Submitted("PUBLISHED", published.id, current.id if current else None)
+
+
+def delete_document(conn: Connection, document_id: DocumentId) -> Published:
+    """Ask for a document to be removed with its chunks, vectors and words."""
+    return publish(conn, DeleteDocument(document_id=document_id))

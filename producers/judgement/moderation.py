@@ -1,0 +1,143 @@
+"""Moderation as people steer it: policies that hold from now on, and appeals against verdicts."""
+
+from typing import Final
+
+from shared.contracts import RemoderateContent, UpdateTrust
+from shared.db import Connection
+from shared.errors import AppealRefused, VerdictNotFound
+from shared.judgement import moderation_policy
+from shared.judgement.moderation_policy import Decision, Policy
+from shared.judgement.verdicts import Verdict, settle
+from shared.ledger.outbox import publish
+from shared.operations import audit
+from shared.queries.judgement import moderations, verdicts
+from shared.queries.judgement.verdicts import VerdictRow
+from shared.queries.ledger import clock
+
+# What a decided appeal says of its author, in [-1, 1].
+GRANTED, REJECTED = 1.0, -0.2
+REASON_CHARS_MAX: Final = 2_000
+
+
+def put_policy(conn: Connection, new: Policy) -> int:
+    """Let a policy hold from now on; what older ones decided is decided again.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        new: As `shared.judgement.moderation_policy.read` gives it.
+
+    Returns:
+        Its version.
+    """
+    moderations.lock_policy(conn)
+    held = moderations.select_policy(conn)
+    before = (
+        moderation_policy.DEFAULT if held is None else moderation_policy.read(held[1])
+    ).model_dump()
+    text = new.model_dump_json()
+    version = moderations.insert_policy(conn, text, created_by=audit.who())
+    what = {"version": version, "before": before, "after": new.model_dump()}
+    audit.note(conn, "policy.change", "ModerationPolicy", str(version), what)
+    publish(conn, RemoderateContent(policy_version=version))
+    return version
+
+
+def open_appeal(conn: Connection, result_id: str, *, reason: str) -> str:
+    """Object to a verdict. Returns the appeal's id.
+
+    Raises:
+        VerdictNotFound: The tenant has no such verdict.
+        AppealRefused: It flagged nothing, does not hold any more, or was objected to before.
+    """
+    row = _verdict(conn, result_id)
+    if row.superseded:
+        raise AppealRefused(
+            f"The verdict {result_id} does not hold any more: appeal its successor."
+        )
+    if not row.flagged:
+        raise AppealRefused(f"The verdict {result_id} let the text pass: there is nothing to undo.")
+    if row.content_sha256 is None:
+        raise AppealRefused(
+            f"The verdict {result_id} does not say which text it is of: put the policy again, "
+            "which has the text judged, and appeal what comes of that."
+        )
+    if not reason.strip() or len(reason) > REASON_CHARS_MAX:
+        raise AppealRefused(f"A reason has 1 to {REASON_CHARS_MAX:,} characters.")
+    opened = verdicts.open_appeal(conn, result_id, reason=reason, opened_by=audit.who())
+    if opened is None:
+        raise AppealRefused(f"The verdict {result_id} was appealed before.")
+    audit.note(conn, "appeal.open", "ModerationAppeal", opened, {"resultId": result_id})
+    return opened
+
+
+def decide_appeal(conn: Connection, appeal_id: str, *, granted: bool) -> None:
+    """Grant an appeal, which undoes all that the verdict did, or reject it.
+
+    A granted one stands for exactly that text: whatever policy comes, it passes.
+
+    Raises:
+        VerdictNotFound: The tenant has no such appeal.
+        AppealRefused: It was decided before.
+    """
+    state = "granted" if granted else "rejected"
+    result_id = verdicts.decide_appeal(conn, appeal_id, state, decided_by=audit.who())
+    if result_id is None:
+        known = verdicts.select_appeals(conn, appeal_id=appeal_id)
+        if not known:
+            raise VerdictNotFound(f"The tenant has no appeal {appeal_id}.")
+        raise AppealRefused(
+            f"The appeal {appeal_id} was {known[0].state} by {known[0].decided_by}."
+        )
+    row = _verdict(conn, result_id)
+    holding = _holding(conn, row)
+    if granted and holding.flagged and holding.content_sha256 == row.content_sha256:
+        settle(conn, [_pardoned(holding, appeal_id)])
+    if row.user_id is not None:
+        now = clock.select_now(conn)
+        publish(
+            conn,
+            UpdateTrust(
+                user_id=row.user_id,
+                kind="appeal",
+                source_id=appeal_id,
+                value=GRANTED if granted else REJECTED,
+                occurred_at=now,
+                revision=now,
+            ),
+        )
+    what = {
+        "resultId": result_id,
+        "before": row.action,
+        "after": "allow" if granted else row.action,
+    }
+    audit.note(conn, f"appeal.{state}", "ModerationAppeal", appeal_id, what)
+
+
+def _verdict(conn: Connection, result_id: str) -> VerdictRow:
+    row = verdicts.select(conn, result_id)
+    if row is None:
+        raise VerdictNotFound(f"The tenant has no verdict {result_id}.")
+    return row
+
+
+def _holding(conn: Connection, row: VerdictRow) -> VerdictRow:
+    """The verdict that holds about the content of one that perhaps does so no more."""
+    moderations.hold(conn, [row.content_id])
+    held = moderations.select_standing(conn, [row.content_id])[row.content_id].result_id
+    return row if held is None else _verdict(conn, held)
+
+
+def _pardoned(row: VerdictRow, appeal_id: str) -> Verdict:
+    pardon = {"action": row.action, "categories": row.categories, "appealId": appeal_id}
+    return Verdict(
+        content_type=row.content_type,
+        content_id=row.content_id,
+        content_sha256=row.content_sha256 or "",
+        user_id=row.user_id,
+        occurred_at=row.created_at,
+        decision=Decision("allow", [], row.scores.get("thresholds", {})),
+        scores=dict(row.scores) | {"pardoned": pardon},
+        engine=row.engine or "",
+        policy_version=row.policy_version or 0,
+        before=row.action,
+    )

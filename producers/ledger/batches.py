@@ -1,0 +1,181 @@
+"""Batches: many jobs published as one thing, with progress and a job that follows when all ended.
+
+`publish_batch` does it in one transaction; `open_batch`, `add` and `seal` in as many as it takes.
+The follow-up comes also when some jobs died or were cancelled: the batch's counters tell. It
+comes once; a dead job that is replayed afterwards changes the counters and nothing else.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import psycopg
+
+from producers.queries.ledger import batches
+from shared.contracts import Contract
+from shared.db import Connection
+from shared.errors import PayloadTooLarge, UnknownJob, UsageError
+from shared.ids import JobId, TenantId
+from shared.ledger.outbox import PAYLOAD_BYTES_MAX, Published, publish_many, refusal
+
+PAGE = 1_000
+
+
+class BatchNotFound(UsageError):
+    """The tenant has no batch of this id."""
+
+    code = "batch_not_found"
+
+
+class BatchSealed(UsageError):
+    """No more jobs come into this batch."""
+
+    code = "batch_sealed"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of a batch handed to `publish_batch`.
+
+    Attributes:
+        id: The batch's.
+        total: Jobs that it waits for.
+        duplicates: Jobs that were accepted before, outside this batch: it does not wait for them.
+        existed: Whether a batch of this id was there: then nothing was published.
+    """
+
+    id: str
+    total: int
+    duplicates: int
+    existed: bool = False
+
+
+def publish_batch(
+    conn: Connection,
+    jobs: Iterable[Contract],
+    *,
+    name: str,
+    then: Contract | None = None,
+    batch_id: str | None = None,
+) -> Batch:
+    """Publish jobs as one batch, whole, in the caller's transaction.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        jobs: What to do. Without any, the batch is finished at once.
+        name: For people.
+        then: What to do when all jobs have ended, well or not.
+        batch_id: An id of your own: the same again is the same batch, and publishes nothing.
+
+    Raises:
+        UnknownJob: The ledger does not know the kind of job that shall follow.
+        PayloadTooLarge: See `publish`, as QueueFull and TenantNotFound.
+    """
+    opened = open_batch(conn, name=name, then=then, batch_id=batch_id)
+    if opened is None:
+        assert batch_id is not None, "an id of ours is new"
+        return Batch(batch_id, 0, 0, existed=True)
+    count = new = 0
+    for page in _pages(jobs):
+        published = add(conn, opened, page)
+        count += len(published)
+        new += sum(not one.duplicate for one in published)
+    seal(conn, opened)
+    return Batch(opened, new, count - new)
+
+
+def open_batch(
+    conn: Connection, *, name: str, then: Contract | None = None, batch_id: str | None = None
+) -> str | None:
+    """Open a batch to which `add` brings jobs, in this transaction and in later ones.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        name: For people.
+        then: What to do when it is sealed and all jobs have ended.
+        batch_id: An id of your own.
+
+    Returns:
+        Its id; None when the tenant has a batch of this id.
+
+    Raises:
+        UnknownJob: The ledger does not know the kind of job that shall follow.
+        PayloadTooLarge: The follow-up's payload is above 64 kB.
+    """
+    payload = None if then is None else then.model_dump_json()
+    if payload is not None and len(payload.encode()) > PAYLOAD_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"What follows the batch {name!r} is above {PAYLOAD_BYTES_MAX:,} bytes."
+        )
+    if then is not None and not batches.is_known(conn, then.actor_name):
+        raise UnknownJob(
+            f"The ledger does not know the job {then.actor_name!r}: run `ailydian migrate`."
+        )
+    return batches.insert_batch(
+        conn,
+        batch_id=batch_id,
+        name=name,
+        then_job=None if then is None else then.actor_name,
+        then_payload=payload,
+    )
+
+
+def add(
+    conn: Connection,
+    batch_id: str,
+    jobs: Sequence[Contract],
+    *,
+    delay_s: float = 0.0,
+    priority: int = 0,
+) -> list[Published]:
+    """Publish more jobs into an open batch of the transaction's tenant.
+
+    Commit soon: until then the batch's progress stands still.
+
+    Returns:
+        One entry a job; the batch does not wait for those that are duplicates.
+
+    Raises:
+        BatchSealed: It is sealed, or there is none of this id: nothing was published.
+        PayloadTooLarge: See `publish`, as QueueFull and TenantNotFound.
+    """
+    with conn.transaction():
+        published = publish_many(conn, jobs, delay_s=delay_s, priority=priority, batch_id=batch_id)
+        new = sum(not one.duplicate for one in published)
+        if not batches.add(conn, batch_id, new):
+            raise BatchSealed(f"The batch {batch_id} is sealed, or there is none of this id.")
+    return published
+
+
+@dataclass(frozen=True, slots=True)
+class _Empty:
+    tenant_id: TenantId
+    batch_id: str
+    job_id: JobId | None = None
+
+
+def seal(conn: Connection, batch_id: str) -> bool:
+    """Let no more jobs into a batch; from now on it can finish. A second time changes nothing.
+
+    Returns:
+        Whether it has finished by this: it is empty, or all its jobs had ended.
+
+    Raises:
+        BatchNotFound: The transaction's tenant has none of this id.
+        QueueFull: It would finish, and there is no room for what follows.
+    """
+    sealed = batches.seal(conn, batch_id)
+    if sealed is None:
+        raise BatchNotFound(f"No batch has the id {batch_id!r}.")
+    if not sealed.ended:
+        return False
+    try:
+        return batches.finish(conn, [_Empty(sealed.tenant_id, batch_id)]) == 1
+    except psycopg.Error as error:
+        raise refusal(error) from error
+
+
+def _pages(jobs: Iterable[Contract]) -> Iterator[list[Contract]]:
+    rest = iter(jobs)
+    while page := list(islice(rest, PAGE)):
+        yield page

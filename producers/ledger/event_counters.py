@@ -1,0 +1,43 @@
+"""Folding: events become counters, and batches whose jobs have all ended get their follow-up.
+
+The relay calls `fold` again and again; with several relays they take turns. The counters, the
+cursor and the follow-ups change in one transaction, so each event counts exactly once.
+"""
+
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+
+from producers.queries.ledger import batches, events
+from producers.queries.ledger.events import Folded
+from shared.db import Connection
+
+EVENTS_MAX = 5_000
+# Somebody who adds to a batch holds its row until he commits: the relay has other work meanwhile.
+WAIT_S = 0.1
+
+
+def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> Folded:
+    """Count the next events into "JobStat" and "JobBatch", finish batches, wake followers up.
+
+    Nothing happens, and it is done the next time, while another relay folds or while a batch that
+    is concerned is held by somebody for longer than `WAIT_S`. Without news it costs one look at
+    an index.
+
+    Args:
+        conn: A connection inside `db.transaction(None, role=Role.RELAY)`; `durable=False` will
+            do, for a crash takes the counters back together with the cursor.
+        limit: Events at most, >= 1; `more` of the answer tells whether others wait.
+    """
+    nothing = Folded(0, more=False, tenants=[])
+    if not events.has_news(conn):
+        return nothing
+    try:
+        with conn.transaction():
+            events.wait_briefly(conn, WAIT_S)
+            folded, ended = events.fold(conn, limit=limit)
+            if ended:
+                batches.finish(conn, ended)
+            # COMMIT itself waits in the line of those who notify; that must not be cut short.
+            events.wait_briefly(conn, 0.0)
+    except (LockNotAvailable, DeadlockDetected):
+        return nothing
+    return folded

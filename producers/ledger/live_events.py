@@ -1,0 +1,105 @@
+"""Live events: what becomes of jobs, as it happens or from a place on; none missed or doubled."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+from producers.queries.ledger import events
+from producers.queries.ledger.events import BEGINNING, Event, Position, Wanted
+from shared import db
+from shared.db import Connection, Listener, Role
+from shared.errors import ServerUnavailable
+from shared.ids import JobId, TenantId
+
+__all__ = ["BEGINNING", "Event", "Position", "follow"]
+
+# The relay notifies here when it has folded; what it says is the tenant.
+CHANNEL = "ailydian_events"
+PAGE = 1_000
+LOOK_S = 1.0
+
+
+def follow(
+    tenant_id: TenantId | None = None,
+    job_id: JobId | None = None,
+    after: Position | None = None,
+    *,
+    batch_id: str | None = None,
+    listen_url: str | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Event]:
+    """Yield what becomes of jobs, for as long as somebody asks.
+
+    It looks once a second, and as soon as the relay tells of news where `listen_url` is given. It
+    goes on through every absence of Postgres. An event is yielded once: who wants to go on after
+    a restart of his own keeps `event.position` and gives it as `after`.
+
+    Args:
+        tenant_id: Whose jobs; None are everybody's, which takes the relay's role.
+        job_id: Only this job.
+        after: The place to go on after; None is now, `BEGINNING` all that is kept.
+        batch_id: Only the jobs of this batch.
+        listen_url: Where to LISTEN: a connection of its own, which no pooler may share.
+        stop: Ends it within a second, when set.
+
+    Yields:
+        Events in the order of their positions. None is left out, however long a transaction
+        stays open: what ends later waits for it.
+    """
+    reader = _Reader(tenant_id, Wanted(job_id, batch_id), after)
+    stop = stop or threading.Event()
+    while not stop.is_set():
+        try:
+            with _listening(listen_url) as listener:
+                reader.resume()
+                while not stop.is_set():
+                    yield from reader.read(stop)
+                    _wait(listener, stop)
+        except ServerUnavailable:
+            stop.wait(LOOK_S)
+
+
+class _Reader:
+    """How far somebody has read."""
+
+    def __init__(self, tenant_id: TenantId | None, wanted: Wanted, after: Position | None) -> None:
+        self._tenant_id = tenant_id
+        self._wanted = wanted
+        self._after = after
+
+    def resume(self) -> None:
+        """Find the place to begin at, and after a crash the one to go back to."""
+        with self._transaction() as conn:
+            if self._after is None:
+                self._after = events.select_end(conn)
+            else:
+                self._after = events.select_last(conn, self._after)
+
+    def read(self, stop: threading.Event) -> Iterator[Event]:
+        """Yield what can be read now."""
+        more = True
+        while more and not stop.is_set():
+            assert self._after is not None, "resume comes first"
+            with self._transaction() as conn:
+                page = events.select_events(conn, self._after, self._wanted, limit=PAGE)
+            for event in page.events:
+                # Before it is handed out: the next time begins behind it, whatever happens.
+                self._after = event.position
+                yield event
+            self._after, more = page.end, page.full
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        role = Role.RELAY if self._tenant_id is None else Role.APP
+        return db.transaction(self._tenant_id, role=role)
+
+
+def _listening(url: str | None) -> AbstractContextManager[Listener | None]:
+    return nullcontext() if url is None else db.listening(url, CHANNEL)
+
+
+def _wait(listener: Listener | None, stop: threading.Event) -> None:
+    if listener is None:
+        stop.wait(LOOK_S)
+    elif listener.wait(LOOK_S):
+        while listener.wait(0):  # one look answers all that came together
+            pass

@@ -1,0 +1,321 @@
+"""The relay: due jobs become wake-ups in Redis, lost ones are sent again, lapsed leases come back.
+
+It wakes up by LISTEN, and once a second in any case. It commits before it sends: what is lost in
+between lies in "JobFlight" and is sent again. Who goes next is decided in
+`producers.ledger.dispatch`. Several relays at once take turns.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
+
+import redis
+import structlog
+
+from producers.ledger import dispatch, event_counters
+from producers.ledger.dispatch import Rules, Use
+from producers.queries.ledger import job_limits, pauses
+from shared import db
+from shared.contracts import QUEUES
+from shared.db import Connection, Role
+from shared.errors import ServerUnavailable
+from shared.ledger import lapsed_leases
+from shared.ledger.wakeups import AWAY, Wire, is_wrong_type, mend
+from shared.queries.ledger import dispatches, workers
+from shared.queries.ledger.dispatches import BEFORE_ALL, Lane, Taken, Wakeup
+from shared.queries.ledger.workers import Process
+from shared.queries.workflow import workflow_steps
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+CHANNEL = "ailydian_outbox"
+WINDOW_MIN = 64
+LAPSED_MAX = 500
+RESEND_MAX = 1_000
+FORGOTTEN_S = 60.0
+DEPTH_EVERY_S = 5.0
+SILENT_S = 60.0
+IDLE_S = 1.0
+BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
+# How soon what ends is counted and told, and for how long after the last sign of life so soon.
+FOLD_EVERY_S = 0.2
+LIVELY_S = 10.0
+SEEN_EVERY_S = 5.0
+# Waits of workflows that one transaction ends, and how soon after another it may come.
+WAITS_MAX = 500
+FIRE_EVERY_S = 0.02
+# Lanes of a queue that one look sees; with more, it goes round.
+LANES_MAX = 1_000
+RULES_EVERY_S = 0.1
+_AWAY_S = 1.0
+
+
+class Window:
+    """How many wake-ups a queue may have in Redis: what its workers need, and not much more.
+
+    A short window keeps order, fairness and pause in Postgres's hands. One that was full and is
+    found empty was too short, and is doubled; one that hardly moves is shortened.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._least = min(WINDOW_MIN, most)
+        self._size = self._least
+        self._was_full = False
+
+    def room(self, length: int) -> int:
+        """How many more to send while `length` wait in Redis."""
+        if length == 0 and self._was_full:
+            self._size = min(self._size * 2, self._most)
+        elif length > self._size * 3 // 4:
+            self._size = max(self._size * 15 // 16, self._least)
+        return self._size - length if length <= self._size // 2 else 0
+
+    def filled(self, *, full: bool) -> None:
+        """Note whether what was sent filled the window."""
+        self._was_full = full
+
+
+class Relay:
+    """One relay; `run` is its process, `step` one look at what is due."""
+
+    def __init__(self, config: Settings, client: redis.Redis, wire: Wire) -> None:
+        self._config = config
+        self._client = client
+        self._wire = wire
+        self._windows = {queue: Window(config.queue_window) for queue in QUEUES}
+        self._after = dict.fromkeys(QUEUES, BEFORE_ALL)
+        self._rules = Rules()
+        self._rules_at = 0.0
+        self._sweep_at = self._depth_at = self._fold_at = self._seen_at = self._fire_at = 0.0
+        self._redis_ok = True
+        pid, host = os.getpid(), socket.gethostname()
+        self._me = Process(f"{host}-{pid}-{secrets.token_hex(4)}", host, pid, "relay")
+        self._lively_until = 0.0
+        self._look_s = BUSY_S_MIN
+
+    def run(self, listen_url: str, stop: threading.Event) -> None:
+        """Relay until told to stop, through every absence of Redis and Postgres."""
+        log.info("relay.started")
+        wait_s = 0.0
+        while not stop.is_set():
+            try:
+                with db.listening(listen_url, CHANNEL) as listener:
+                    while not stop.is_set():
+                        listener.wait(wait_s)
+                        wait_s = self._turn()
+            except ServerUnavailable as error:
+                log.warning("postgres.away", error=str(error))
+                stop.wait(_AWAY_S)
+        with suppress(ServerUnavailable), db.transaction(None, role=Role.RELAY) as conn:
+            workers.delete_process(conn, self._me.id)
+        log.info("relay.stopped")
+
+    def _turn(self) -> float:
+        """One turn of the loop. Returns how long to wait for the next, in seconds."""
+        now = time.monotonic()
+        if now >= self._seen_at:
+            self._seen_at = now + SEEN_EVERY_S
+            self._tell()
+        if now >= self._fold_at:
+            self._fold_at = now if self.fold() else now + FOLD_EVERY_S
+        if now >= self._fire_at:
+            self._fire_at = now + self.fire()
+        try:
+            if now >= self._sweep_at:
+                self._sweep_at = now + self._config.sweep_s
+                self.sweep()
+            waits = self.step()
+        except AWAY as error:
+            log.warning("redis.away", error=str(error))
+            self._redis_ok = False
+            self.take_back_lapsed()
+            return _AWAY_S
+        self._redis_ok = True
+        if waits:
+            return self._look_s
+        self._look_s = BUSY_S_MIN
+        lively = time.monotonic() < self._lively_until
+        idle_s = FOLD_EVERY_S if lively else min(IDLE_S, self._config.sweep_s)
+        return min(idle_s, max(self._fire_at - time.monotonic(), 0.0))
+
+    def _tell(self) -> None:
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            workers.upsert_process(conn, self._me, {"redisOk": self._redis_ok})
+
+    def fire(self) -> float:
+        """End the waits of workflows that are due. Returns when to look again, in seconds."""
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            if workflow_steps.fire_waits(conn, limit=WAITS_MAX) == WAITS_MAX:
+                return 0.0
+            due_s = workflow_steps.next_due_s(conn)
+        return IDLE_S if due_s is None else min(max(due_s, FIRE_EVERY_S), IDLE_S)
+
+    def fold(self) -> bool:
+        """Count what has ended, finish batches, tell followers. Returns whether more waits."""
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            folded = event_counters.fold(conn)
+        if folded.events:
+            self._lively_until = time.monotonic() + LIVELY_S
+        return folded.more
+
+    def step(self) -> bool:
+        """Send what is due and fits.
+
+        Returns:
+            Whether to look again soon: more may wait than was sent.
+        """
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            self._read_rules(conn)
+            lanes = dispatches.select_lanes(conn, self._after, limit=LANES_MAX)
+        going_round = self._go_round(lanes)
+        lengths = self._lengths(sorted({lane.queue for lane in lanes if lane.due_s >= 0}))
+        room = {queue: self._windows[queue].room(length) for queue, length in lengths.items()}
+        taken = self._take(lanes, {queue: free for queue, free in room.items() if free})
+        self.send(row.wakeup for row in taken)
+        if taken:
+            self._lively_until = time.monotonic() + LIVELY_S
+        sent = Counter(row.wakeup.queue for row in taken)
+        for queue, free in room.items():
+            if free:
+                self._windows[queue].filled(full=sent[queue] >= free)
+        # A list that nobody empties is looked at less and less often.
+        slowest = dispatch.LOOK_S / 2 if self._rules.limits else BUSY_S_MAX
+        self._look_s = BUSY_S_MIN if taken or going_round else min(self._look_s * 2, slowest)
+        # Not only after a full window: a small tenant leaves a part of its share unused.
+        return bool(lengths) or going_round
+
+    def _read_rules(self, conn: Connection) -> None:
+        now = time.monotonic()
+        if now - self._rules_at >= RULES_EVERY_S:
+            self._rules = Rules(pauses.select_holds(conn), job_limits.select_limits(conn))
+            self._rules_at = now
+
+    def _go_round(self, lanes: Sequence[Lane]) -> bool:
+        """Note where the next look begins. Returns whether there is more to see than was seen."""
+        seen: dict[str, list[Lane]] = defaultdict(list)
+        for lane in lanes:
+            seen[lane.queue].append(lane)
+        self._after = {
+            queue: seen[queue][-1].place if len(seen[queue]) >= LANES_MAX else BEFORE_ALL
+            for queue in QUEUES
+        }
+        return any(place != BEFORE_ALL for place in self._after.values())
+
+    def _take(self, lanes: Sequence[Lane], room: Mapping[str, int]) -> list[Taken]:
+        """Take what may go. What limits leave is counted while no other relay takes."""
+        if not room:
+            return []
+        first = dispatches.TAKE_TURNS
+        with db.transaction(None, role=Role.RELAY, first=first, durable=False) as conn:
+            use = self._use(conn)
+            shares = dispatch.shares(lanes, room, self._rules, use)
+            if not shares:
+                return []
+            taken = dispatches.take(conn, shares, ageing_s=dispatch.AGEING_S)
+            if self._rules.limits:
+                spent = dispatch.spent(taken, lanes, self._rules)
+                if spent:
+                    job_limits.spend(conn, spent)
+        return taken
+
+    def _use(self, conn: Connection) -> Use:
+        if not self._rules.limits:
+            return Use()
+        ids = [limit.id for limit in self._rules.limits if limit.rate_per_s]
+        return Use(job_limits.count_flying(conn), job_limits.select_spent(conn, ids))
+
+    def send(self, wakeups: Iterable[Wakeup]) -> None:
+        """Push wake-ups to their queues, in one round trip."""
+        ordered = sorted(wakeups, key=lambda wakeup: wakeup.queue)  # stable: keeps order within
+        if not ordered:
+            return
+        with self._client.pipeline(transaction=False) as pipe:
+            for queue, group in groupby(ordered, key=lambda wakeup: wakeup.queue):
+                messages = [self._wire.wakeup(queue, one.job_id, one.attempt) for one in group]
+                pipe.rpush(self._wire.queue_key(queue), *messages)
+            pipe.execute()
+
+    def sweep(self) -> None:
+        """Take lapsed leases back, send lost wake-ups again, count what waits."""
+        self.take_back_lapsed()
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            dispatches.delete_stale(conn)
+            if self._rules.holds:
+                pauses.withdraw(conn)
+            waiting = dispatches.count_waiting(conn)
+        self._resend_lost(waiting)
+        if time.monotonic() >= self._depth_at:
+            began = time.monotonic()
+            with db.transaction(None, role=Role.RELAY) as conn:
+                dispatches.measure_depth(conn, list(QUEUES), depth_max=self._config.queue_depth_max)
+                workers.delete_silent(conn, silent_s=SILENT_S)
+                job_limits.delete_unspent(conn)
+            # Counting a million rows takes a while: spend at most one part in a hundred on it.
+            self._depth_at = began + max(DEPTH_EVERY_S, 100 * (time.monotonic() - began))
+
+    def _resend_lost(self, waiting: Mapping[str, int]) -> None:
+        """Send wake-ups again that nobody has answered, by queue as (not yet claimed)."""
+        lengths = self._lengths(list(waiting))
+        empty = [queue for queue, length in lengths.items() if length == 0]
+        # Old alone is not lost: where nobody works, the wake-ups still lie there.
+        short = [queue for queue, length in lengths.items() if 0 < length < waiting[queue]]
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            lost = dispatches.resend(
+                conn, empty, older_s=self._config.redelivery_s, limit=RESEND_MAX
+            )
+            lost += dispatches.resend(conn, short, older_s=FORGOTTEN_S, limit=RESEND_MAX)
+        if lost:
+            log.warning("wakeups.resent", count=len(lost))
+            self.send(lost)
+
+    def take_back_lapsed(self) -> None:
+        """Give jobs whose lease ended unrenewed their next attempt, or bury the poisonous."""
+        with db.transaction(None, role=Role.RELAY) as conn:
+            lapsed = dispatches.select_lapsed(conn, limit=LAPSED_MAX)
+            again, buried = lapsed_leases.take_back(
+                conn,
+                lapsed,
+                crashed=[job.job_id for job in lapsed],
+                error_type="LeaseLapsed",
+                error="The worker died or stood still: its lease ended unrenewed.",
+            )
+        if lapsed:
+            log.warning("leases.lapsed", again=again, buried=buried)
+
+    def _lengths(self, queues: Sequence[str]) -> dict[str, int]:
+        """How many wake-ups lie in these queues; a wiped Redis is noticed here, and refilled."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(self._wire.epoch_key, secrets.token_hex(8), nx=True)
+            for queue in queues:
+                pipe.llen(self._wire.queue_key(queue))
+            wiped, *lengths = pipe.execute(raise_on_error=False)
+        found = dict(zip(queues, lengths, strict=True))
+        for queue, length in found.items():
+            if is_wrong_type(length):  # one damaged key must not stop the other queues
+                mend(self._client, self._wire.queue_key(queue))
+                found[queue] = 0
+        broken = next((one for one in (wiped, *found.values()) if isinstance(one, Exception)), None)
+        if broken is not None:
+            raise broken
+        if wiped:
+            self._refill()
+            return dict.fromkeys(queues, self._config.queue_window)
+        return found
+
+    def _refill(self) -> None:
+        missing: list[Wakeup] = []
+        with db.transaction(None, role=Role.RELAY) as conn:
+            # One transaction, in which now() stands still: what a round marks, the next leaves.
+            while lost := dispatches.resend(conn, list(QUEUES), older_s=0.0, limit=RESEND_MAX):
+                missing += lost
+        self.send(missing)
+        if missing:
+            log.warning("redis.refilled", count=len(missing))

@@ -1,0 +1,209 @@
+"""What makes an incident: the rules of the detectors, from figures to findings.
+
+Each rule has two thresholds: one at which an incident opens, and a lower one down to which an open
+one counts as still there, so that a fault that goes on does not become what is usual. A cause is a
+text key, kind first: `dead:embed_chunks:ab12`. One cause has one open incident.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from producers.queries.operations.incidents import (
+    Drift,
+    FailingProvider,
+    FlaggedShare,
+    NewIncident,
+    SpentBudget,
+    Spike,
+)
+from shared.ids import TenantId
+
+# The kinds that the sweep opens and settles; of others' incidents it knows nothing.
+KINDS: Final = ("dead", "quarantine", "lag", "provider", "calibration", "moderation", "budget")
+
+# A spike: so many in ten minutes, and so many times the rate of the hour before.
+SPIKE_MIN: Final = 10
+SPIKE_TIMES: Final = 3.0
+SPIKE_HIGH: Final = 100
+_WINDOWS_BEFORE: Final = 6
+# Seconds that the oldest ready job of a queue may wait, and beyond which that is grave.
+LAG_S: Final = 60.0
+LAG_HIGH_S: Final = 600.0
+# How much worse a calibration may become than it promised, and by how many pairs that is known.
+DRIFT: Final = 0.1
+DRIFT_PAIRS_MIN: Final = 50
+DRIFT_PAIRS_MAX: Final = 500
+# Flagged verdicts in a quarter of an hour, and their share against that of the day before.
+FLAGGED_MIN: Final = 20
+FLAGGED_TIMES: Final = 3.0
+# Without a day to compare with: this share by itself.
+FLAGGED_SHARE: Final = 0.5
+FLAGGED_KNOWN: Final = 100
+# What is open stays open down to this part of a threshold.
+STILL: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What the detectors look at, as it was read at one moment.
+
+    Attributes:
+        lags: Seconds that the oldest ready job of a queue has waited; held ones left out.
+        open: Tenant ('' for the system) and cause of what is open.
+    """
+
+    dead: Sequence[Spike] = ()
+    quarantined: Sequence[Spike] = ()
+    lags: Mapping[str, float] = field(default_factory=dict)
+    providers: Sequence[FailingProvider] = ()
+    drifts: Sequence[Drift] = ()
+    flagged: Sequence[FlaggedShare] = ()
+    budgets: Sequence[SpentBudget] = ()
+    open: Collection[tuple[str, str]] = frozenset()
+
+
+def findings(signs: Signs) -> list[NewIncident]:
+    """What is wrong, one entry a cause."""
+    return [
+        *_dead(signs),
+        *_quarantined(signs),
+        *_late(signs),
+        *_failing(signs),
+        *_drifting(signs),
+        *_flagged(signs),
+        *_spent(signs),
+    ]
+
+
+def is_spike(spike: Spike, *, is_open: bool) -> bool:
+    """Whether so many came that somebody should look.
+
+    The hour before is six windows of ten minutes: its mean is what is usual. What is open already
+    stays open while half as many as open it go on coming, for by then they are what is usual.
+    """
+    if is_open:
+        return spike.now >= SPIKE_MIN * STILL
+    return spike.now >= SPIKE_MIN and spike.now > SPIKE_TIMES * spike.before / _WINDOWS_BEFORE
+
+
+def is_surge(share: FlaggedShare, *, is_open: bool) -> bool:
+    """Whether far more of a tenant's content is flagged than in the day before.
+
+    A tenant with fewer than `FLAGGED_KNOWN` earlier verdicts has no day to compare with: then half
+    of all must be flagged.
+    """
+    factor = STILL if is_open else 1.0
+    now = share.flagged / max(share.judged, 1)
+    if share.flagged < FLAGGED_MIN * factor:
+        return False
+    if share.judged_before < FLAGGED_KNOWN:
+        return now >= FLAGGED_SHARE * factor
+    return now > FLAGGED_TIMES * factor * share.flagged_before / share.judged_before
+
+
+def _dead(signs: Signs) -> Iterator[NewIncident]:
+    for spike in signs.dead:
+        cause = f"dead:{spike.key}"
+        if is_spike(spike, is_open=("", cause) in signs.open):
+            fingerprint = spike.key.partition(":")[2]
+            yield NewIncident(
+                None,
+                cause,
+                f"Jobs die: {spike.label}",
+                f"{spike.now} jobs {spike.label} died of the same error in ten minutes, "
+                f"{spike.before} in the hour before. Look at them with "
+                f"`ailydian dead list --fingerprint {fingerprint}`.",
+                "HIGH" if spike.now >= SPIKE_HIGH else "MEDIUM",
+                float(spike.now),
+            )
+
+
+def _quarantined(signs: Signs) -> Iterator[NewIncident]:
+    for spike in signs.quarantined:
+        cause = f"quarantine:{spike.key}"
+        if is_spike(spike, is_open=("", cause) in signs.open):
+            yield NewIncident(
+                None,
+                cause,
+                f"The quarantine grows: {spike.label}",
+                f"{spike.now} messages that are none of ours came to {spike.label} in ten minutes, "
+                f"{spike.before} in the hour before: see `ailydian quarantine list`.",
+                "HIGH" if spike.now >= SPIKE_HIGH else "MEDIUM",
+                float(spike.now),
+            )
+
+
+def _late(signs: Signs) -> Iterator[NewIncident]:
+    for queue, seconds in sorted(signs.lags.items()):
+        cause = f"lag:{queue}"
+        if seconds > LAG_S * (STILL if ("", cause) in signs.open else 1.0):
+            yield NewIncident(
+                None,
+                cause,
+                f"The queue {queue} is late",
+                f"Its oldest ready job has waited {seconds:.0f} s. Look at `ailydian status`: are "
+                "there workers, and are their threads alive?",
+                "HIGH" if seconds > LAG_HIGH_S else "MEDIUM",
+                seconds,
+            )
+
+
+def _failing(signs: Signs) -> Iterator[NewIncident]:
+    for provider in signs.providers:
+        yield NewIncident(
+            None,
+            f"provider:{provider.slug}",
+            f"The provider {provider.slug} fails",
+            f"{provider.failures} calls have failed; its circuit breaker is open and others take "
+            "its place. See `ailydian models`.",
+            "HIGH",
+            float(provider.failures),
+        )
+
+
+def _drifting(signs: Signs) -> Iterator[NewIncident]:
+    for drift in signs.drifts:
+        cause = f"calibration:{drift.version}"
+        is_open = (drift.tenant_id, cause) in signs.open
+        margin = DRIFT * (STILL if is_open else 1.0)
+        if drift.pairs >= DRIFT_PAIRS_MIN and drift.found > drift.promised + margin:
+            yield NewIncident(
+                drift.tenant_id,
+                cause,
+                "Estimates of quality have drifted",
+                f"Version {drift.version} of the calibration promised an error of "
+                f"{drift.promised:.3f}; on the newest {drift.pairs} rated answers it is "
+                f"{drift.found:.3f}. The next calibration learns from them.",
+                "MEDIUM",
+                drift.found,
+            )
+
+
+def _flagged(signs: Signs) -> Iterator[NewIncident]:
+    for share in signs.flagged:
+        cause = "moderation:surge"
+        if is_surge(share, is_open=(share.tenant_id, cause) in signs.open):
+            yield NewIncident(
+                share.tenant_id,
+                cause,
+                "Far more content is flagged than usual",
+                f"{share.flagged} of {share.judged} verdicts of the last quarter of an hour, "
+                f"{share.flagged_before} of {share.judged_before} of the day before: an attack, a "
+                "new source, or a policy that is too strict. See `ailydian moderation list`.",
+                "HIGH",
+                float(share.flagged),
+            )
+
+
+def _spent(signs: Signs) -> Iterator[NewIncident]:
+    for budget in signs.budgets:
+        yield NewIncident(
+            TenantId(budget.tenant_id),
+            f"budget:{budget.id}",
+            f"The budget {budget.name} is used up",
+            f"{budget.spent_usd:.2f} of {budget.limit_usd:.2f} dollars are spent; nothing more is "
+            f"until {budget.reset_at:%Y-%m-%d %H:%M} UTC.",
+            "HIGH",
+            float(budget.spent_usd / budget.limit_usd),
+        )

@@ -1,0 +1,72 @@
+"""The sweep of incidents: look, open, escalate, resolve; in one transaction, so that all fits.
+
+An incident resolves itself once its cause was not seen for `QUIET_S`. What could not be read stays
+as it is: a look that fails changes nothing.
+"""
+
+import structlog
+
+from producers.operations import incident_rules
+from producers.operations.incident_rules import Signs
+from producers.queries.ledger import queue_figures
+from producers.queries.operations import incidents as queries
+from shared import db
+from shared.contracts import QUEUES
+from shared.db import Connection, Role
+
+log = structlog.get_logger()
+
+# Twenty rounds: what comes and goes stays one incident.
+QUIET_S = 300.0
+OPEN_MAX = 10_000
+
+
+def sweep() -> int:
+    """Look at everything once.
+
+    Returns:
+        How many incidents were opened, escalated or resolved.
+    """
+    changed = 0
+    with db.transaction(None, role=Role.RELAY) as conn:
+        found = incident_rules.findings(_signs(conn))
+        for one in sorted(found, key=lambda it: (it.tenant_id or "", it.cause)):
+            event = queries.raise_incident(conn, one)
+            if event is not None:
+                changed += 1
+                log.warning(
+                    "incident.raised",
+                    what=event,
+                    cause=one.cause,
+                    tenant_id=one.tenant_id,
+                    severity=one.severity,
+                    measured=one.measured,
+                )
+        resolved = queries.settle(conn, list(incident_rules.KINDS), quiet_s=QUIET_S)
+    if resolved:
+        log.info("incident.resolved", incidents=resolved)
+    return changed + resolved
+
+
+def _signs(conn: Connection) -> Signs:
+    return Signs(
+        dead=queries.select_dead_spikes(conn),
+        quarantined=queries.select_quarantine_spikes(conn),
+        lags=_lags(conn),
+        providers=queries.select_failing_providers(conn),
+        drifts=queries.select_calibration_errors(conn, pairs_max=incident_rules.DRIFT_PAIRS_MAX),
+        flagged=queries.select_flagged_shares(
+            conn, flagged_min=round(incident_rules.FLAGGED_MIN * incident_rules.STILL)
+        ),
+        budgets=queries.select_spent_budgets(conn),
+        open=queries.select_open_causes(conn, limit=OPEN_MAX),
+    )
+
+
+def _lags(conn: Connection) -> dict[str, float]:
+    """How long the oldest job waits by queue, to be sent or to be taken; not what people hold."""
+    found = queries.select_untaken(conn)
+    for lag in queue_figures.select_lags(conn, QUEUES):
+        if lag.why == "free":
+            found[lag.queue] = max(lag.seconds, found.get(lag.queue, 0.0))
+    return found

@@ -1,0 +1,134 @@
+"""The webhook of incidents: each notice is posted, signed, until it was heard.
+
+Delivered at least once, and those of one incident in their order: a receiver that has seen a
+delivery before knows it by `X-Ailydian-Delivery`. No connection to Postgres is held meanwhile.
+"""
+
+import hashlib
+import hmac
+import json
+import threading
+import time
+from http import HTTPStatus
+
+import structlog
+from pydantic import SecretStr
+
+from producers.queries.operations import incident_notices
+from producers.queries.operations.incident_notices import Notice
+from shared import db
+from shared.db import Role
+from shared.egress import fetching
+from shared.egress.fetching import Limits, Request
+from shared.egress.targets import policy_of
+from shared.errors import AilydianError, ConfigurationBroken
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+POSTS_MAX = 50
+TIMEOUT_S = 10.0
+# Whoever died while posting has it posted again by another after this.
+LEASE_S = 60.0
+BACKOFF_S = 10.0
+BACKOFF_S_MAX = 3_600.0
+GIVE_UP_S = 86_400.0
+# Those that were heard or given up, and those that nobody was there to hear.
+KEPT_S = 30 * 86_400.0
+UNSENT_S = 90_000.0
+
+
+def sweep(config: Settings, stop: threading.Event) -> int:
+    """Post what is due, until nothing is, or somebody does not answer.
+
+    Without a webhook nothing is posted; what nobody can hear is deleted after a day.
+
+    Returns:
+        How many notices were heard.
+
+    Raises:
+        ConfigurationBroken: There is a webhook and no secret to sign with.
+    """
+    with db.transaction(None, role=Role.RELAY) as conn:
+        incident_notices.prune(conn, kept_s=KEPT_S, unsent_s=UNSENT_S)
+    if config.incident_webhook_url is None:
+        return 0
+    if config.incident_webhook_secret is None:
+        raise ConfigurationBroken(
+            "AILYDIAN_INCIDENT_WEBHOOK_URL is set and AILYDIAN_INCIDENT_WEBHOOK_SECRET is not: "
+            "give both, receivers must be able to check who speaks."
+        )
+    heard = 0
+    for _ in range(POSTS_MAX):
+        if stop.is_set():
+            break
+        with db.transaction(None, role=Role.RELAY) as conn:
+            notice = incident_notices.claim_next(conn, lease_s=LEASE_S)
+        if notice is None or not _deliver(config, notice):
+            break
+        heard += 1
+    return heard
+
+
+def signature(secret: SecretStr, body: bytes, at: int) -> str:
+    """What `X-Ailydian-Signature` holds: `t=<unix time>,v1=<hex>`.
+
+    A receiver computes HMAC-SHA256 of `<t>.<body>` with the secret, compares it with v1 in
+    constant time, and refuses a `t` that is some minutes old.
+
+    Args:
+        secret: The key that both sides know.
+        body: The bytes of the body, as they are sent.
+        at: Seconds since 1970.
+
+    Source: Stripe's scheme of webhook signatures.
+    """
+    signed = b"%d.%s" % (at, body)
+    digest = hmac.new(secret.get_secret_value().encode(), signed, hashlib.sha256).hexdigest()
+    return f"t={at},v1={digest}"
+
+
+def backoff_s(attempts: int) -> float:
+    """Seconds to wait after so many attempts that failed, >= 1: doubling, up to an hour."""
+    return float(min(BACKOFF_S * 2.0 ** min(attempts - 1, 32), BACKOFF_S_MAX))
+
+
+def _deliver(config: Settings, notice: Notice) -> bool:
+    """Post one notice and note what came of it. Returns whether it was heard."""
+    failed = _post(config, notice)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        if failed is None:
+            incident_notices.mark_sent(conn, notice.id)
+            return True
+        wait_s = backoff_s(notice.attempts)
+        given_up = incident_notices.mark_failed(
+            conn, notice.id, failed, wait_s=wait_s, give_up_s=GIVE_UP_S
+        )
+    log.warning(
+        "incident.unheard",
+        notice_id=notice.id,
+        attempts=notice.attempts,
+        error=failed,
+        given_up=given_up,
+    )
+    return False
+
+
+def _post(config: Settings, notice: Notice) -> str | None:
+    """Post it. Returns why it was not heard, or None."""
+    assert config.incident_webhook_url is not None, "there is a webhook"
+    assert config.incident_webhook_secret is not None, "there is a secret"
+    body = json.dumps(notice.body, ensure_ascii=False, sort_keys=True).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "X-Ailydian-Delivery": notice.id,
+        "X-Ailydian-Signature": signature(config.incident_webhook_secret, body, int(time.time())),
+    }
+    request = Request("POST", config.incident_webhook_url.get_secret_value(), headers, body)
+    try:
+        reply = fetching.fetch(request, Limits(timeout_s=TIMEOUT_S), policy=policy_of(config))
+    except AilydianError as error:
+        return str(error)
+    if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
+        return None
+    return f"{reply.host} answered with {reply.status}."

@@ -1,0 +1,266 @@
+"""Is this database what it should be? What `ailydian verify` prints."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+
+from producers.operations import platform_tables
+from producers.operations.platform_tables import Column, Table
+from producers.queries.operations import schema_facts
+from shared.db import Connection, Pool, Role
+from shared.errors import AilydianError
+
+ROLES: Final = (*(role.value for role in Role), "ailydian_platform")
+ACTIONS: Final = {"CASCADE": "c", "SET NULL": "n", "RESTRICT": "a"}  # NO ACTION stands for RESTRICT
+TENANT_RULE: Final = "current_setting('app.tenant_id'::text, true)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at; `detail` says what was found, or what is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def verify(conn_url: str) -> list[Check]:
+    """Compare a database with what it should be. Changes nothing: probe rows are rolled back.
+
+    Args:
+        conn_url: A libpq URL; its user must be allowed to act as ailydian_owner.
+
+    Returns:
+        Extension, roles, tables, columns, enums, indexes, foreign keys, policies, triggers and
+        functions;
+        one check for writing, reading, changing and deleting a row of each of the 35 tables;
+        and the count of rows without a tenant, which is never a fault.
+    """
+    pool = Pool(conn_url, size=1, prepared_statements=False)
+    try:
+        with pool.transaction(None, role=Role.OWNER) as conn:
+            checks = [_checked(conn, name, find) for name, find in _FINDERS.items()]
+            return [*checks, *_probe_tables(conn), _count_without_tenant(conn)]
+    except AilydianError as error:
+        return [Check("connection", False, str(error))]
+    finally:
+        pool.close()
+
+
+Faults = Iterator[str]
+
+
+def _checked(conn: Connection, name: str, find: Callable[[Connection], Faults]) -> Check:
+    """Run one check in a savepoint, so that its failure leaves the others their transaction."""
+    try:
+        with conn.transaction(force_rollback=True):
+            faults = list(find(conn))
+    except psycopg.Error as error:
+        faults = [_first_line(error)]
+    return Check(name, not faults, "; ".join(faults) or "as it should be")
+
+
+def _extension(conn: Connection) -> Faults:
+    if schema_facts.select_extension_version(conn) is None:
+        yield "the extension vector is missing"
+
+
+def _roles(conn: Connection) -> Faults:
+    found = schema_facts.select_roles(conn)
+    for name in ROLES:
+        role = found.get(name)
+        if role is None:
+            yield f"{name} is missing"
+        elif role.bypasses:
+            yield f"{name} bypasses row level security"
+        elif role.can_log_in:
+            yield f"{name} can log in"
+        elif not role.usable and name != "ailydian_platform":
+            yield f"the connected user may not act as {name}"
+
+
+def _tables(conn: Connection) -> Faults:
+    found = schema_facts.select_tables(conn)
+    for name in (*platform_tables.TABLES, *platform_tables.OWN_TABLES):
+        if name not in found:
+            yield f"{name} is missing"
+        elif found[name].owner != Role.OWNER:
+            yield f"{name} is owned by {found[name].owner}"
+        elif not found[name].comment:
+            yield f"{name} has no comment"
+
+
+def _columns(conn: Connection) -> Faults:
+    found = schema_facts.select_columns(conn)
+    for table in platform_tables.TABLES.values():
+        for column in table.columns:
+            fact = found.get((table.name, column.name))
+            if fact is None:
+                yield f"{table.name}.{column.name} is missing"
+            else:
+                wrong = list(_column_faults(column, fact))
+                if wrong:
+                    yield f"{table.name}.{column.name}: {', '.join(wrong)}"
+    ours = {
+        name: fact
+        for name, fact in found.items()
+        if name[0] in platform_tables.TABLES
+        and name[1] not in {column.name for column in platform_tables.TABLES[name[0]].columns}
+    }
+    for (of_table, name), fact in ours.items():
+        if not fact.nullable and fact.default is None:
+            yield f"{of_table}.{name} would refuse the platform's rows"
+
+
+def _column_faults(column: Column, fact: schema_facts.ColumnFact) -> Faults:
+    if fact.type != column.postgres_type:
+        yield f"type {fact.type}, not {column.postgres_type}"
+    # The client reads NULL as an empty list and sends it too: a list column takes NULL.
+    if fact.nullable != (column.nullable or column.kind.endswith("[]")):
+        yield "nullable" if fact.nullable else "not nullable"
+    if (fact.default is not None) != column.has_default:
+        yield "no default" if fact.default is None else "a default"
+
+
+def _enums(conn: Connection) -> Faults:
+    found = schema_facts.select_enums(conn)
+    for name, labels in platform_tables.ENUMS.items():
+        if found.get(name) != labels:
+            yield f"{name} has the labels {found.get(name)}"
+
+
+def _indexes(conn: Connection) -> Faults:
+    found = {(fact.table, fact.columns, fact.unique) for fact in schema_facts.select_indexes(conn)}
+    for table in platform_tables.TABLES.values():
+        keys = [("id",), *((column.name,) for column in table.columns if column.unique)]
+        for columns in (*keys, *table.uniques):
+            if (table.name, columns, True) not in found:
+                yield f"{table.name} has no unique index on {', '.join(columns)}"
+        for columns in table.indexes:
+            if (table.name, columns, False) not in found:
+                yield f"{table.name} has no index on {', '.join(columns)}"
+
+
+def _foreign_keys(conn: Connection) -> Faults:
+    found = {fact.name: fact for fact in schema_facts.select_foreign_keys(conn)}
+    for table in platform_tables.TABLES.values():
+        for column in table.columns:
+            name = f"{table.name}_{column.name}_fkey"
+            fact = found.get(name)
+            if column.parent is None:
+                if fact is not None:
+                    yield f"{name} is one too many"
+            elif fact is None or fact.parent != column.parent:
+                yield f"{name} is missing"
+            elif (fact.on_delete, fact.on_update) != (ACTIONS[column.on_delete], "c"):
+                yield f"{name} acts as {fact.on_delete} and {fact.on_update}"
+
+
+def _policies(conn: Connection) -> Faults:
+    rules = {(fact.table, fact.role): fact for fact in schema_facts.select_policies(conn)}
+    guarded = {table for table, _ in rules}
+    for name, table in schema_facts.select_tables(conn).items():
+        if name in platform_tables.WITHOUT_POLICY:
+            continue
+        if not table.guarded or name not in guarded:
+            yield f"{name} has no enforced row level security"
+        if name not in platform_tables.TABLES:
+            continue
+        app = rules.get((name, "ailydian_app"))
+        rule = "" if app is None else f"{app.using}{app.check}"
+        # Once in what may be seen, once in what may be written.
+        if rule.count(TENANT_RULE) != (0 if name in platform_tables.GLOBAL else 2) or app is None:
+            yield f"{name}: the policy of ailydian_app is not the tenant's"
+        whole = rules.get((name, "ailydian_platform"))
+        if whole is None or (whole.command, whole.using, whole.check) != ("*", "true", "true"):
+            yield f"{name}: ailydian_platform does not have all rows"
+
+
+def _triggers(conn: Connection) -> Faults:
+    found = schema_facts.select_triggers(conn)
+    for child, (_, parent, _) in platform_tables.PARENTS.items():
+        if (child, "tenant") not in found:
+            yield f"{child} does not take its tenant from its parent"
+        if (parent, f"move_{child.lower()}") not in found:
+            yield f"{parent} does not take {child} along to another tenant"
+    for table in platform_tables.TABLES.values():
+        if any(column.updated for column in table.columns) and (table.name, "touch") not in found:
+            yield f"{table.name} does not keep its updatedAt"
+
+
+def _functions(conn: Connection) -> Faults:
+    for name in schema_facts.select_loose_functions(conn):
+        yield f"{name} runs as its owner without a search_path of its own"
+
+
+_FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
+    "extension": _extension,
+    "roles": _roles,
+    "tables": _tables,
+    "columns": _columns,
+    "enums": _enums,
+    "indexes": _indexes,
+    "foreign_keys": _foreign_keys,
+    "policies": _policies,
+    "triggers": _triggers,
+    "functions": _functions,
+}
+
+
+def _probe_tables(conn: Connection) -> list[Check]:
+    """Write, read, change and delete one row of each table, then roll all of it back."""
+    tables = platform_tables.parents_first()
+    tag = uuid4().hex
+    ids = {table.name: f"id-{tag}" for table in tables}
+    faults: dict[str, str] = {}
+    with conn.transaction(force_rollback=True):
+        for table in tables:
+            _probe(conn, faults, table, lambda table: _write_and_change(conn, table, tag, ids))
+        for table in reversed(tables):
+            _probe(conn, faults, table, lambda table: _delete(conn, table, ids))
+    return [
+        Check(f"crud.{table.name}", table.name not in faults, faults.get(table.name, "rolled back"))
+        for table in tables
+    ]
+
+
+def _probe(
+    conn: Connection, faults: dict[str, str], table: Table, act: Callable[[Table], bool]
+) -> None:
+    if table.name in faults:
+        return
+    try:
+        with conn.transaction():
+            if not act(table):
+                faults[table.name] = "a row that was written is not found again"
+    except psycopg.Error as error:
+        faults[table.name] = _first_line(error)
+
+
+def _write_and_change(conn: Connection, table: Table, tag: str, ids: dict[str, str]) -> bool:
+    row = platform_tables.sample_row(table, tag, ids)
+    schema_facts.insert_row(conn, table.name, row)
+    found = schema_facts.select_row(conn, table.name, row["id"], ["id"])
+    last = table.columns[-1].name
+    changed = schema_facts.update_row(conn, table.name, row["id"], {last: row[last]})
+    return found == (row["id"],) and changed == 1
+
+
+def _delete(conn: Connection, table: Table, ids: dict[str, str]) -> bool:
+    return schema_facts.delete_row(conn, table.name, ids[table.name]) == 1
+
+
+def _count_without_tenant(conn: Connection) -> Check:
+    """Rows without a tenant are the platform's: workers do not see them, so people should."""
+    columns = schema_facts.select_columns(conn)
+    tables = [name for name in platform_tables.TABLES if (name, "tenantId") in columns]
+    counts = schema_facts.count_without_tenant(conn, tables) if tables else {}
+    detail = ", ".join(f"{table} {count}" for table, count in counts.items())
+    return Check("rows_without_tenant", True, detail or "none")
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).partition("\n")[0]

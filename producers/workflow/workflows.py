@@ -1,0 +1,145 @@
+"""Workflows, one verb per business fact: put, start, cancel, pause, signal, approve, retry ...
+
+Each works in the caller's transaction of the tenant. What people do to a run is noted in the audit
+log there too.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import psycopg
+
+from producers.queries.workflow import run_actions
+from producers.queries.workflow.run_actions import Signal
+from shared.db import Connection
+from shared.errors import SignalRefused
+from shared.ids import RunId
+from shared.ledger.outbox import refusal
+from shared.operations.audit import note, who
+from shared.workflow import runs
+from shared.workflow.reading import read
+from shared.workflow.runs import Put, Started
+
+SIGNAL_BYTES_MAX = 64 * 1024
+Answer = TypeVar("Answer")
+_ITEM = re.compile(r"^(.*)\[(\d{1,6})\]$")
+
+
+def put(conn: Connection, text: str, *, source: str = "workflow") -> Put:
+    """Read a definition and keep it as the newest version of the tenant's workflow of its name.
+
+    Raises:
+        DefinitionRefused: With every fault, its line and column.
+    """
+    made = runs.put(conn, read(text, source=source))
+    if made.changed:
+        what = {"name": made.name, "version": made.version, "steps": made.steps}
+        note(conn, "workflow.put", "Workflow", made.name, what)
+    return made
+
+
+def start(
+    conn: Connection,
+    name: str,
+    given: Mapping[str, Any],
+    *,
+    key: str | None = None,
+    version: int | None = None,
+) -> Started:
+    """Start a run; see `shared.workflow.runs.start`."""
+    return runs.start(conn, name, given, key=key, version=version)
+
+
+def cancel(conn: Connection, run_id: RunId, *, why: str = "cancelled") -> None:
+    """End a run: its steps, their jobs, the runs that it waits for.
+
+    Raises:
+        RunNotFound: The tenant has none of this id.
+        RunRefused: It has ended.
+    """
+    _act(conn, "cancel", run_id, lambda: run_actions.cancel(conn, run_id, why))
+
+
+def pause(conn: Connection, run_id: RunId) -> None:
+    """Begin no further step of a run; those that run go on. Raises as `cancel`."""
+    _act(conn, "pause", run_id, lambda: run_actions.pause(conn, run_id))
+
+
+def resume(conn: Connection, run_id: RunId) -> None:
+    """Undo `pause`. Raises as `cancel`."""
+    _act(conn, "resume", run_id, lambda: run_actions.resume(conn, run_id))
+
+
+def skip(conn: Connection, run_id: RunId, step: str) -> None:
+    """End a step that is not over as skipped; what depends on it goes on. Raises as `cancel`."""
+    _act(conn, "skip", run_id, lambda: run_actions.skip(conn, run_id, step), step=step)
+
+
+def retry(conn: Connection, run_id: RunId, *, from_step: str | None = None) -> RunId:
+    """Let a failed or cancelled run go on, or begin a new one from a step of an ended run.
+
+    Returns:
+        The run that goes on: the same, or with `from_step` the new one. The new one takes over
+        what does not depend on that step; the old one stays as it is.
+
+    Raises:
+        RunRefused: It has not ended so, its steps were undone, or there is no such step.
+    """
+    if from_step is None:
+        _act(conn, "retry", run_id, lambda: run_actions.retry(conn, run_id))
+        return run_id
+    return _act(
+        conn,
+        "retry",
+        run_id,
+        lambda: run_actions.fork(conn, run_id, from_step, who()),
+        step=from_step,
+    )
+
+
+def signal(conn: Connection, run_id: RunId, name: str, payload: object) -> None:
+    """Send a signal to a run. One that no step waits for yet is kept until one does.
+
+    Raises:
+        SignalRefused: Too large, or a thousand wait already.
+        RunNotFound: The tenant has none of this id.
+        RunRefused: It has ended.
+    """
+    sent = Signal("signal", name, _payload(payload), who())
+    _act(conn, "signal", run_id, lambda: run_actions.signal(conn, run_id, sent), name=name)
+
+
+def approve(
+    conn: Connection, run_id: RunId, step: str, *, approved: bool, comment: str | None = None
+) -> None:
+    """Answer a step that waits for an approval; of a mapped step, one item by `step[3]`.
+
+    Raises:
+        RunRefused: No such step waits for an approval.
+    """
+    item = _ITEM.match(step)
+    name, index = (item[1], int(item[2])) if item is not None else (step, None)
+    answer = _payload({"approved": approved, "by": who(), "comment": comment})
+    sent = Signal("approval", name, answer, who(), index)
+    verb = "approve" if approved else "reject"
+    _act(conn, verb, run_id, lambda: run_actions.signal(conn, run_id, sent), step=step)
+
+
+def _payload(payload: object) -> str:
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
+    if len(text.encode()) > SIGNAL_BYTES_MAX or "\\u0000" in text:
+        raise SignalRefused(f"A signal holds at most {SIGNAL_BYTES_MAX:,} bytes, and no NUL.")
+    return text
+
+
+def _act(
+    conn: Connection, verb: str, run_id: RunId, do: Callable[[], Answer], **what: object
+) -> Answer:
+    try:
+        answer = do()
+    except psycopg.Error as error:
+        raise refusal(error) from error
+    note(conn, f"workflow.{verb}", "WorkflowRun", run_id, what)
+    return answer

@@ -1,0 +1,78 @@
+"""What becomes of jobs whose worker is gone: counted as a crash, or simply back in their place."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from shared.db import Connection
+from shared.ids import JobId
+from shared.queries.ledger import attempts
+from shared.queries.ledger.dispatches import HeldJob
+
+CRASHES_MAX = 3
+AFTER_HANG_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by a signal (`SIGSEGV`) or with a code, and its largest memory ever."""
+
+    signal: str | None = None
+    code: int | None = None
+    peak_bytes: int | None = None
+
+
+def take_back(
+    conn: Connection,
+    held: Sequence[HeldJob],
+    *,
+    crashed: Collection[JobId],
+    error_type: str,
+    error: str,
+    ended: Exit = Exit(),
+) -> tuple[int, int]:
+    """Take running jobs back from a worker that is gone.
+
+    A job that was being done counts the crash as an attempt; the third crash makes it a dead
+    letter, `poison`. That its process had to be killed, for it ignored its time limit, is a crash
+    as well: such a job is done alone from then on, where it takes no neighbour with it. A job that
+    was only held goes back as if nothing had happened.
+
+    Args:
+        conn: A connection in the relay's role, with the jobs locked.
+        held: The jobs.
+        crashed: Those among them that were really being done.
+        error_type: What happened, in one word: `WorkerCrashed`, `LeaseLapsed`, `TimeLimitExceeded`.
+        error: What happened, for a person.
+        ended: How the process ended, where someone saw it.
+
+    Returns:
+        How many wait again, and how many were buried.
+    """
+    again = buried = 0
+    how = f"{error_type} {ended.signal or ended.code}"
+    shape = hashlib.sha256(how.encode()).hexdigest()[:16]
+    verdict = "timed_out" if error_type == "TimeLimitExceeded" else "crashed"
+    for job in held:
+        ending = attempts.Ending(
+            job_id=job.job_id,
+            fence=job.fence,
+            verdict=verdict,
+            error_type=error_type,
+            error=error,
+            traceback=None,
+            fingerprint=shape,
+            signal=ended.signal,
+            exit_code=ended.code,
+            peak_bytes=ended.peak_bytes,
+            killed=True,
+        )
+        poison = job.crashes + 1 >= CRASHES_MAX
+        if job.job_id not in crashed:
+            again += attempts.give_back(conn, [(job.job_id, job.fence)])
+        elif poison or job.attempt >= job.attempts_max:
+            reason = "poison" if poison else "exhausted"
+            buried += attempts.bury(conn, ending, reason=reason)
+        else:
+            again += attempts.retry(conn, ending, delay_s=AFTER_HANG_S)
+    return again, buried

@@ -1,0 +1,260 @@
+"""Publish once, effect once: the two functions that every producer and every actor uses."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from shared import db
+from shared.contracts import Contract
+from shared.db import Connection
+from shared.errors import (
+    LeaseLost,
+    PayloadRefused,
+    PayloadTooLarge,
+    QueueFull,
+    RunNotFound,
+    RunRefused,
+    SignalRefused,
+    TenantNotFound,
+    WorkflowNotFound,
+)
+from shared.ids import JobId, StepId, TenantId
+from shared.observability import tracing
+from shared.queries.ledger import outbox as queries
+
+PAYLOAD_BYTES_MAX = 64 * 1024
+LIMIT_KEY_CHARS_MAX = 256
+
+# The job whose actor runs in this thread: follow-ups name it as their parent.
+current_job: ContextVar[JobId | None] = ContextVar("current_job", default=None)
+# Who publishes in this context, for those who ask where a job came from: `cli:root`, `door`.
+producer: ContextVar[str | None] = ContextVar("producer", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of one job handed to publish."""
+
+    id: JobId
+    duplicate: bool
+    state: str
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """The right to do one attempt of one job; `fence` is what proves it to the ledger.
+
+    `receipted` turns true once this attempt's transaction has committed. `time_limit_s` and
+    `backoff_s` (its first wait) take the place of the contract's where a workflow's step says so.
+    """
+
+    job_id: JobId
+    tenant_id: TenantId
+    job: str
+    queue: str
+    payload: dict[str, Any] = field(repr=False)  # a library that logs a lease logs no content
+    schema_version: int
+    attempt: int
+    attempts_max: int
+    crashes: int
+    fence: int
+    step_id: StepId | None
+    created_at: datetime
+    traceparent: str | None = None
+    time_limit_s: float | None = None
+    backoff_s: float | None = None
+    receipted: bool = False
+
+
+@contextmanager
+def published_by(name: str) -> Iterator[None]:
+    """Name who publishes in this context: `door`, `cli:root`, `schedule:nightly`."""
+    token = producer.set(name)
+    try:
+        yield
+    finally:
+        producer.reset(token)
+
+
+def publish(
+    conn: Connection,
+    job: Contract,
+    *,
+    key: str | None = None,
+    delay_s: float = 0.0,
+    priority: int = 0,
+    batch_id: str | None = None,
+) -> Published:
+    """Accept one job in the caller's transaction: it exists if, and only if, that commits.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`; the job belongs to that tenant.
+        job: The contract instance.
+        key: Idempotency key; by default computed from the job's fields.
+        delay_s: Seconds until it is due, >= 0.
+        priority: From -9 to 9. Each step is worth half a minute of waiting, within a tenant and
+            queue: a job of priority 0 goes before one of priority 1 that came a minute later.
+        batch_id: The batch that counts it; see `producers.ledger.batches`.
+
+    Raises:
+        PayloadTooLarge: Above 64 kB; keep the bytes in a table and send their id.
+        QueueFull: Back-pressure; nothing was accepted.
+        TenantNotFound: The transaction's tenant does not exist.
+    """
+    keys = None if key is None else [key]
+    return publish_many(
+        conn, [job], keys=keys, delay_s=delay_s, priority=priority, batch_id=batch_id
+    )[0]
+
+
+def publish_many(
+    conn: Connection,
+    jobs: Sequence[Contract],
+    *,
+    keys: Sequence[str] | None = None,
+    delay_s: float = 0.0,
+    priority: int = 0,
+    batch_id: str | None = None,
+) -> list[Published]:
+    """Accept many jobs in one statement; see `publish`.
+
+    Returns:
+        One entry a job, in the order given; jobs accepted before are marked as duplicates.
+    """
+    assert conn.info.transaction_status == TransactionStatus.INTRANS, "publish in a transaction"
+    if not jobs:
+        return []
+    rows = [
+        queries.NewJob(
+            job=job.actor_name,
+            queue=job.queue_name,
+            payload=payload_of(job),
+            schema_version=job.schema_version,
+            key=job.key() if keys is None else keys[position],
+            attempts_max=job.attempts_max,
+            limit_key=_limit_key_of(job),
+            cost=job.cost(),
+        )
+        for position, job in enumerate(jobs)
+    ]
+    with tracing.publishing(rows[0].job, rows[0].queue, count=len(rows)) as traceparent:
+        common = queries.Circumstances(
+            delay_s=delay_s,
+            priority=priority,
+            parent_id=current_job.get(),
+            batch_id=batch_id,
+            producer=producer.get(),
+            traceparent=traceparent,
+        )
+        try:
+            found = queries.insert_jobs(conn, rows, common)
+        except psycopg.Error as error:
+            raise refusal(error) from error
+    return [Published(JobId(row.id), row.duplicate, row.state) for row in found]
+
+
+def payload_of(job: Contract) -> str:
+    """The JSON text of a job's fields, as its row holds it.
+
+    Raises:
+        PayloadTooLarge: Above `PAYLOAD_BYTES_MAX`.
+        PayloadRefused: A text holds NUL.
+    """
+    payload = job.model_dump_json()
+    size = len(payload.encode())
+    if size > PAYLOAD_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"{job.actor_name}: its payload is {size:,} bytes, at most {PAYLOAD_BYTES_MAX:,} fit; "
+            f"keep the bytes in a table and send their id."
+        )
+    if "\\u0000" in payload:
+        raise PayloadRefused(f"{job.actor_name}: a text holds NUL, which Postgres cannot store.")
+    return payload
+
+
+def _limit_key_of(job: Contract) -> str:
+    key = job.limit_key()
+    if len(key) > LIMIT_KEY_CHARS_MAX:
+        raise PayloadRefused(
+            f"{job.actor_name}: its limit key has {len(key):,} characters, at most "
+            f"{LIMIT_KEY_CHARS_MAX} fit; hash it."
+        )
+    return key
+
+
+def refusal(error: psycopg.Error) -> Exception:
+    """The refusal of the ledger's triggers as one of our errors, or the error itself."""
+    message = (error.diag.message_primary or str(error)).partition(": ")[2] + "."
+    kinds: dict[str | None, type[Exception]] = {
+        "AL001": LeaseLost,
+        "AL002": PayloadRefused,
+        "AL003": TenantNotFound,
+        "AL004": QueueFull,
+        "AL005": WorkflowNotFound,
+        "AL006": RunRefused,
+        "AL007": RunNotFound,
+        "AL008": RunRefused,
+        "AL009": SignalRefused,
+    }
+    kind = kinds.get(error.sqlstate)
+    return error if kind is None else kind(message[:1].upper() + message[1:])
+
+
+@contextmanager
+def effect(lease: Lease, *, durable: bool = False) -> Iterator[Connection]:
+    """Open the one transaction in which this attempt may write.
+
+    The receipt is claimed with the first statement, so what follows commits together with it or
+    not at all; no later attempt can commit a second time.
+
+    Args:
+        lease: The attempt.
+        durable: Whether COMMIT waits for the disk. Otherwise a crash of Postgres itself may take
+            back what was committed in the second before, receipt and effects together, and the
+            job is done again: right, unless someone outside was told.
+
+    Raises:
+        LeaseLost: The job was done before, or someone newer owns it. Nothing was written.
+    """
+    with effects([lease], durable=durable) as conn:
+        yield conn
+
+
+@contextmanager
+def effects(leases: Sequence[Lease], *, durable: bool = False) -> Iterator[Connection]:
+    """As `effect`, for the jobs of one tenant that a batch actor does together.
+
+    Raises:
+        LeaseLost: One of the leases no longer holds; nothing was written for any of them.
+    """
+    tenants = {lease.tenant_id for lease in leases}
+    assert len(tenants) == 1, "a transaction belongs to one tenant"
+    # Effects are short statements over arrays: planning each anew would cost more than doing it.
+    claim = "SET LOCAL plan_cache_mode = force_generic_plan; " + _receipts(leases)
+    try:
+        with db.transaction(tenants.pop(), first=claim, durable=durable) as conn:
+            yield conn
+    except psycopg.DatabaseError as error:
+        raise refusal(error) from error
+    for lease in leases:
+        lease.receipted = True
+
+
+def _receipts(leases: Sequence[Lease]) -> str:
+    if len(leases) == 1:  # most are
+        return f"SELECT ailydian_claim_receipt({_literal(leases[0].job_id)}, {leases[0].fence:d})"
+    ids = ", ".join(_literal(lease.job_id) for lease in leases)
+    fences = ", ".join(f"{lease.fence:d}" for lease in leases)
+    return f"SELECT ailydian_claim_receipts(ARRAY[{ids}], ARRAY[{fences}]::bigint[])"
+
+
+def _literal(text: str) -> str:
+    plain = "'" not in text and "\\" not in text
+    return f"'{text}'" if plain else sql.Literal(text).as_string()

@@ -1,0 +1,127 @@
+"""The wire: Redis keys, and the thin signed wake-up that is all Redis ever carries of a job.
+
+A wake-up says `{"v": 1, "job": id, "attempt": attempts made so far, "sig": signature}`. It holds
+no arguments and no options: whoever can write to Redis can at most repeat a wake-up, and the
+ledger answers a repeated one with nothing.
+"""
+
+import json
+from typing import Any
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared.errors import AilydianError
+from shared.ids import JobId
+from shared.ledger import signatures
+
+log = structlog.get_logger()
+
+WAKEUP_BYTES_MAX = 1_024
+BLOCK_S = 5.0
+
+# What redis-py raises when Redis is away, full, read-only, loading or slow: never a bug of ours.
+AWAY = (redis.RedisError, OSError)
+
+
+class BadWakeup(AilydianError):
+    """Bytes in a queue that are no wake-up of ours; `reason` is a stable code."""
+
+    code = "bad_wakeup"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not a wake-up of ours: {reason}")
+        self.reason = reason
+
+
+class Wire:
+    """Names and signatures of one namespace on one Redis."""
+
+    def __init__(self, namespace: str, signing_key: bytes) -> None:
+        self.namespace = namespace
+        self._key = signing_key
+
+    def queue_key(self, queue: str) -> str:
+        """The Redis list that wakes up the workers of a queue."""
+        return f"{self.namespace}:queue:{queue}"
+
+    @property
+    def epoch_key(self) -> str:
+        """A key that every wipe of Redis takes with it, so that a wipe is noticed."""
+        return f"{self.namespace}:epoch"
+
+    def wakeup(self, queue: str, job_id: JobId, attempt: int) -> bytes:
+        """The message that wakes a worker of `queue` up for one attempt of one job."""
+        signature = signatures.sign(self._key, self.namespace, queue, job_id, attempt)
+        message = f'{{"v":1,"job":"{job_id}","attempt":{attempt},"sig":"{signature}"}}'
+        return message.encode()
+
+    def read(self, queue: str, message: bytes) -> tuple[JobId, int]:
+        """Check a message taken from a queue.
+
+        Returns:
+            The job's id and the number of attempts made when the message was sent.
+
+        Raises:
+            BadWakeup: Anything but a wake-up that we signed for this queue.
+        """
+        if len(message) > WAKEUP_BYTES_MAX:
+            raise BadWakeup("too_large")
+        try:
+            fields = json.loads(message, object_pairs_hook=_without_duplicates)
+        except (ValueError, RecursionError):
+            raise BadWakeup("not_json") from None
+        if not isinstance(fields, dict) or fields.keys() != {"v", "job", "attempt", "sig"}:
+            raise BadWakeup("wrong_fields")
+        job_id, attempt, signature = fields["job"], fields["attempt"], fields["sig"]
+        if not (isinstance(job_id, str) and type(attempt) is int and isinstance(signature, str)):
+            raise BadWakeup("wrong_types")
+        try:
+            genuine = signatures.verify(
+                signature, self._key, self.namespace, queue, job_id, attempt
+            )
+        except UnicodeEncodeError:
+            raise BadWakeup("not_unicode") from None
+        if not genuine:
+            raise BadWakeup("wrong_signature")
+        if fields["v"] != 1:
+            raise BadWakeup("unknown_version")
+        return JobId(job_id), attempt
+
+
+def connect(url: str, *, timeout_s: float = BLOCK_S + 5.0) -> redis.Redis:
+    """A Redis client that gives up in time and leaves trying again to its caller.
+
+    Args:
+        url: Where Redis is.
+        timeout_s: How long to wait for an answer; above `BLOCK_S` where reads block that long.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=min(timeout_s, 5.0),
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def is_wrong_type(answer: object) -> bool:
+    """Whether Redis says that a key of ours holds something else than we put there."""
+    return isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE")
+
+
+def mend(client: redis.Redis, key: str) -> None:
+    """Remove a key of ours that someone has made into something else.
+
+    Nothing is lost: wake-ups are sent again from Postgres, and what stands there is none.
+    """
+    client.delete(key)
+    log.error("redis.mended", key=key)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a field appears twice")
+    return fields

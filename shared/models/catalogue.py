@@ -1,0 +1,66 @@
+"""The catalogue as it is shipped: providers and models, with their list prices."""
+
+from decimal import Decimal
+from typing import Final
+
+from shared.db import Connection
+from shared.models.providers import LOCAL_COMPLETER
+from shared.models.providers.uses import USD_PER_MILLION, USD_PER_MILLION_READ_AND_WRITTEN
+from shared.queries.models import models
+from shared.queries.models.models import NewModel, NewProvider
+
+COMPLETION: Final = "completion"
+EMBEDDING: Final = "embedding"
+_PROVIDERS: Final = (NewProvider("local", "Local models"), NewProvider("openai", "OpenAI"))
+# Tokens that fit. Source: OpenAI's pages of the models.
+_WINDOWS: Final = {"gpt-4.1": 1_047_576, "gpt-4o": 128_000, "gpt-5": 400_000}
+_ANSWERS: Final = "gpt-4.1-mini"
+_EMBEDDING_WINDOW: Final = 8_191
+_LOCAL_WINDOW: Final = 65_536
+
+
+def seed(conn: Connection) -> tuple[int, int]:
+    """Add what is shipped and not there yet; what people have changed stays as it is.
+
+    Args:
+        conn: A connection in the owner's role.
+
+    Returns:
+        How many providers and models were added.
+    """
+    return models.seed(conn, _PROVIDERS, _models())
+
+
+def _models() -> list[NewModel]:
+    free = Decimal(0)
+    local = NewModel(
+        LOCAL_COMPLETER, "local", "Extractive answers", _LOCAL_WINDOW, free, free, [COMPLETION]
+    )
+    answering = [
+        _priced(slug, _window(slug), *prices, COMPLETION)
+        for slug, prices in USD_PER_MILLION_READ_AND_WRITTEN.items()
+    ]
+    embedding = [
+        _priced(slug, _EMBEDDING_WINDOW, price, free, EMBEDDING)
+        for slug, price in USD_PER_MILLION.items()
+    ]
+    return [local, *answering, *embedding]
+
+
+def _priced(slug: str, window: int, read: Decimal, written: Decimal, capability: str) -> NewModel:
+    """A model at its prices a million tokens; of those that answer one is on, for trying costs."""
+    return NewModel(
+        slug=slug,
+        provider="openai",
+        name=slug,
+        context_window=window,
+        cost_in=read / 1000,
+        cost_out=written / 1000,
+        capabilities=[capability],
+        enabled=capability == EMBEDDING or slug == _ANSWERS,
+    )
+
+
+def _window(slug: str) -> int:
+    family = max((name for name in _WINDOWS if slug.startswith(name)), key=len)
+    return _WINDOWS[family]

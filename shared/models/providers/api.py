@@ -1,0 +1,143 @@
+"""One connection to OpenAI, or to any server that speaks its API: budget, limits, refusals."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import httpx2
+from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI
+
+from shared.errors import (
+    AilydianError,
+    ConfigurationBroken,
+    ProviderContractBroken,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    QuotaExhausted,
+    TransientError,
+)
+from shared.models.providers.answers import heard, refusal
+from shared.models.rate_limits import ProviderBucket
+from shared.settings import Settings
+
+_ANSWER_BYTES_MAX: Final = 64 << 20  # 2,048 vectors: 17 MB in base64, some 60 as numbers
+_BLOCK_S: Final = 2.0  # after a 429 that does not say how long
+_CLOSED_S: Final = 120.0  # after the account was refused: until one request asks again
+
+
+class Api:
+    """Posts JSON and gives back the answer as it came; safe to use from several threads."""
+
+    def __init__(self, model: str, settings: Settings, bucket: ProviderBucket) -> None:
+        """Describe the connection; nothing is sent yet.
+
+        Args:
+            model: For whom, in the message that a key is missing.
+            settings: Key, base URL and time limit.
+            bucket: The budget that all processes with this key share.
+
+        Raises:
+            ConfigurationBroken: Neither a key nor a base URL is set.
+        """
+        if not settings.uses_openai:
+            raise ConfigurationBroken(f"{model} needs OPENAI_API_KEY or OPENAI_BASE_URL.")
+        for name in ("openai", "httpx2", "httpcore2"):
+            # At debug level they write whole requests, texts and all.
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._bucket = bucket
+        self._timeout_s = settings.openai_timeout_s
+        key = settings.openai_api_key
+        timeout = httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, 10.0))
+        self._client = OpenAI(
+            api_key=key.get_secret_value() if key else "none",
+            base_url=settings.openai_base_url,
+            timeout=timeout,
+            max_retries=0,  # the ledger retries, with the job's own attempts
+            http_client=httpx2.Client(
+                timeout=timeout,
+                follow_redirects=False,
+                event_hooks={"response": [self._bound]},
+            ),
+        )
+
+    def post(self, path: str, body: dict[str, object], tokens: int) -> httpx2.Response:
+        """Wait for the budget, send one request, and learn from the answer's headers.
+
+        Args:
+            path: Below the base URL, such as `/embeddings`.
+            body: What is sent as JSON.
+            tokens: What it will cost, estimated, >= 0.
+
+        Raises:
+            ProviderRefused: The request or the address is at fault.
+            QuotaExhausted: The account is not in order, or out of credit.
+            ProviderRateLimited: The budget, ours or the provider's, is spent for now.
+            ProviderUnavailable: No answer, or one that blames the server.
+            ProviderContractBroken: An answer that is packed or far too large.
+        """
+        wait_s = self._bucket.acquire(tokens)
+        if wait_s > 0:
+            time.sleep(wait_s)
+        try:
+            # Not `embeddings.create`: it walks through every text, for half of the client's CPU.
+            answer = self._client.post(
+                path,
+                cast_to=httpx2.Response,
+                body=body,
+                options={"headers": {"Accept-Encoding": "identity"}},  # packing saves little
+            )
+        except APITimeoutError:
+            raise ProviderUnavailable("The provider did not answer in time.") from None
+        except APIConnectionError:
+            raise ProviderUnavailable(
+                "The provider cannot be reached, or hung up half-way."
+            ) from None
+        except APIStatusError as error:
+            raise self._refused(error, tokens) from None
+        self._bucket.learn(heard(answer.headers), tokens=tokens)
+        return answer
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _refused(self, error: APIStatusError, tokens: int) -> AilydianError:
+        """The error to raise; the bucket hears of a wait, so that all processes keep it."""
+        headers = error.response.headers
+        refused = refusal(error.status_code, error.code, headers)
+        block_s = refused.retry_after_s if isinstance(refused, TransientError) else None
+        if isinstance(refused, ProviderRateLimited) and block_s is None:
+            block_s = _BLOCK_S
+        if isinstance(refused, QuotaExhausted):
+            block_s = max(block_s or 0.0, _CLOSED_S)
+        self._bucket.learn(heard(headers, block_s=block_s), tokens=tokens)
+        return refused
+
+    def _bound(self, response: httpx2.Response) -> None:
+        """Put limits of size and time around the body of an answer, an error's body too."""
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ProviderContractBroken("The provider packed its answer, though asked not to.")
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = _BoundedStream(response.stream, time.monotonic() + self._timeout_s)
+
+
+class _BoundedStream(httpx2.SyncByteStream):
+    """A body that ends in an error at the deadline or when it grows too large."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def __iter__(self) -> Iterator[bytes]:
+        received = 0
+        for piece in self._stream:
+            received += len(piece)
+            if received > _ANSWER_BYTES_MAX:
+                raise ProviderContractBroken("The provider's answer is far too large.")
+            if time.monotonic() > self._deadline:
+                raise ProviderUnavailable("The provider's answer did not end in time.")
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()

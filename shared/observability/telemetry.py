@@ -1,0 +1,196 @@
+"""Log set-up: one JSON event a line on stderr, or coloured lines on a terminal.
+
+Our events are named `noun.verb`; within an attempt each carries the job, the tenant, the attempt
+and the trace. Libraries log through the same end: redaction, then one line, whatever they wrote.
+An error that nobody caught is an event as well, so that no bare traceback reaches stderr.
+"""
+
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType, TracebackType
+from typing import TextIO
+from urllib.parse import unquote
+
+import structlog
+from pydantic import SecretStr
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from shared.observability import redaction, tracing
+from shared.settings import Settings, settings
+
+# At their lower levels these write whole requests and messages, texts and all.
+LIBRARIES = (
+    "asyncio",
+    "dramatiq",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "openai",
+    "opentelemetry",
+    "psycopg",
+    "urllib3",
+)
+# What this context is about, such as an attempt: in every line that it writes. One variable, set
+# once a job, where structlog's own are one a name.
+doing: ContextVar[Mapping[str, object]] = ContextVar("doing", default=MappingProxyType({}))
+_FIRST = ("timestamp", "level", "event", "logger")
+_URL_PASSWORD = re.compile(r"://[^/@\s]*:([^/\s]+)@")
+# What some reader would take for the end of a line, or that turns text around it: as an escape.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(f"[\x00-\x1f]|{_UNSAFE.pattern}")
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False).encode
+
+
+def configure(level: str) -> None:
+    """Set up logging, and tracing if it is asked for, for this process.
+
+    Args:
+        level: debug, info, warning or error.
+
+    Raises:
+        ConfigurationBroken: Tracing is on and cannot be.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    out = sys.stderr
+    redaction.remember(_own_secrets(settings()))
+    end = _end(terminal=out.isatty())
+    begin: list[Processor] = [
+        _merge_doing,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*begin, _name_logger, structlog.processors.format_exc_info, *end],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+    handler = _Handler(out)
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[
+                *begin,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.format_exc_info,
+            ],
+            processors=[ProcessorFormatter.remove_processors_meta, *end],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [one for one in root.handlers if not isinstance(one, _Handler)] + [handler]
+    root.setLevel(number)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    logging.captureWarnings(capture=True)
+    _catch_uncaught()
+    tracing.configure(settings())
+
+
+def _merge_doing(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Add what this context is about; what the line itself says comes first."""
+    return {**doing.get(), **event}
+
+
+def redacted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The last step before a line is written: nothing secret is in any value, however deep."""
+    try:
+        return redaction.redact_values(event)
+    except Exception as error:  # a value whose own methods fail: the job that logs it must not
+        kept = {name: event[name] for name in ("timestamp", "level", "logger") if name in event}
+        return {**kept, "event": "log.failed", "error_type": type(error).__name__}
+
+
+def one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """An event as JSON on one line, whoever reads it: no control character, no direction mark."""
+    first = {name: event.pop(name) for name in _FIRST if name in event}
+    line = _encode({**first, **event})
+    return line if line.isascii() else _UNSAFE.sub(_escaped, line)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Where the standard library's loggers end."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say that a record could not be written, without its arguments."""
+        kind = sys.exc_info()[0]
+        why = "unknown" if kind is None else kind.__name__
+        structlog.get_logger().error("log.failed", library=record.name, error_type=why)
+
+
+def _name_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Add the module that logs: our loggers are made without a name."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("structlog."):
+        frame = frame.f_back
+    event["logger"] = frame.f_globals["__name__"]
+    return event
+
+
+def _end(*, terminal: bool) -> list[Processor]:
+    if not terminal:
+        return [redacted, one_line]
+    return [redacted, _visible, structlog.dev.ConsoleRenderer()]
+
+
+def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Control characters as escapes: a value may not repaint somebody's terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception":
+            event[name] = _CONTROL.sub(_escaped, value)
+    return event
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _own_secrets(config: Settings) -> set[str]:
+    texts = {
+        value.get_secret_value()
+        for name in type(config).model_fields
+        if isinstance(value := getattr(config, name), SecretStr)
+    }
+    urls = {text for text in texts if "://" in text}
+    found = {password for url in urls for password in _URL_PASSWORD.findall(url)}
+    return (texts - urls) | found | {unquote(password) for password in found}
+
+
+def _catch_uncaught() -> None:
+    # Only where Python's own stand: a test runner's hooks, or a person's, are none of ours.
+    if sys.stderr.isatty():
+        return
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _process_failed
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_failed
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _object_failed
+
+
+def _process_failed(
+    kind: type[BaseException], error: BaseException, at: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    structlog.get_logger().critical("process.failed", exc_info=(kind, error, at))
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is None or issubclass(args.exc_type, SystemExit):
+        return
+    name = None if args.thread is None else args.thread.name
+    failed = (args.exc_type, args.exc_value, args.exc_traceback)
+    structlog.get_logger().critical("thread.failed", thread=name, exc_info=failed)
+
+
+def _object_failed(args: "sys.UnraisableHookArgs") -> None:
+    failed = (args.exc_type, args.exc_value, args.exc_traceback)
+    structlog.get_logger().error("object.failed", exc_info=failed)

@@ -1,0 +1,177 @@
+"""The servers a command works with: real ones by URL, or embedded ones kept in a folder.
+
+Embedded servers are shared by all commands of a folder. Each command holds a shared lock on
+`users` while it works; the kernel drops it when the command dies, however it dies. Starting and
+stopping happen under an exclusive lock on `lock`, which is never held while anyone works. Who
+leaves last, that is who gets `users` exclusively, stops the servers.
+"""
+
+import fcntl
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Final, NoReturn
+
+from shared.errors import ConfigurationBroken, ServerUnavailable
+from shared.servers import embedded_postgres, embedded_valkey
+from shared.settings import Settings
+
+LOCK_WAIT_S: Final = 120.0
+_POLL_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where this process finds its servers.
+
+    Attributes:
+        database_url: For psycopg.
+        redis_url: For redis-py.
+        embedded: Whether both are ours; False as soon as one is a real server.
+    """
+
+    database_url: str
+    redis_url: str
+    embedded: bool
+
+
+@contextmanager
+def use(settings: Settings, *, durable: bool = True) -> Iterator[Servers]:
+    """Have servers while the block runs.
+
+    Args:
+        settings: A URL that is set is passed straight through; for one that is not set, a server
+            is started in `settings.home`, or shared with the commands that run already.
+        durable: False, for tests, starts Postgres without fsync.
+
+    Yields:
+        The servers. While the block runs in the main thread, SIGTERM and SIGHUP raise SystemExit,
+        unless the caller handles them, so that the block is left in order.
+
+    Raises:
+        ServerUnavailable: An embedded server does not start.
+        ConfigurationBroken: The home folder cannot be written.
+    """
+    database_url = settings.database_url and settings.database_url.get_secret_value()
+    redis_url = settings.redis_url and settings.redis_url.get_secret_value()
+    if database_url and redis_url:
+        yield Servers(database_url, redis_url, embedded=False)
+        return
+    home = _home(settings)
+    process_id = os.getpid()
+    with (home / "users").open("a") as users, _signals_unwind():
+        try:
+            with _locked(home / "lock"):
+                fcntl.flock(users, fcntl.LOCK_SH)
+                servers = Servers(
+                    database_url or embedded_postgres.start(home, durable=durable),
+                    redis_url or embedded_valkey.start(home),
+                    embedded=not (database_url or redis_url),
+                )
+            yield servers
+        finally:
+            if os.getpid() == process_id:  # a forked child that unwinds us is no user
+                _leave(home, users)
+
+
+def signing_key(settings: Settings) -> bytes:
+    """The key that signs messages.
+
+    Args:
+        settings: With embedded servers the key is made at the first call and kept in
+            `settings.home`, readable by its owner alone.
+
+    Raises:
+        ConfigurationBroken: A real server is used and no key is set.
+    """
+    if settings.signing_key is not None:
+        return settings.signing_key.get_secret_value().encode()
+    if settings.database_url or settings.redis_url:
+        raise ConfigurationBroken(
+            "AILYDIAN_SIGNING_KEY is not set: with real servers every process needs the same "
+            "secret of 32 random bytes or more, for example from `openssl rand -hex 32`."
+        )
+    home = _home(settings)
+    path = home / "signing.key"
+    with _locked(home / "lock"):
+        if not path.exists():
+            growing = path.with_suffix(".new")  # moved into place whole
+            growing.unlink(missing_ok=True)
+            growing.touch(mode=0o600)
+            growing.write_text(secrets.token_hex(32))
+            growing.rename(path)
+    return path.read_bytes()
+
+
+def _home(settings: Settings) -> Path:
+    home = settings.home.resolve()
+    try:
+        if not (home / ".gitignore").exists():
+            # As root, Postgres' own user must pass through; what is inside guards itself.
+            home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            (home / ".gitignore").write_text("*\n")
+    except OSError as error:
+        raise ConfigurationBroken(
+            f"AILYDIAN_HOME is {home}, which cannot be written: {error.strerror}."
+        ) from error
+    return home
+
+
+def _leave(home: Path, users: IO[str]) -> None:
+    with _locked(home / "lock"):
+        fcntl.flock(users, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # someone else still works
+        embedded_valkey.stop(home)
+        embedded_postgres.stop(home)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ServerUnavailable(
+                        f"Another command has held {path} for {LOCK_WAIT_S:.0f} s; end it."
+                    ) from None
+                time.sleep(_POLL_S)
+        yield
+
+
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack, where they would end the process at once."""
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        ours = [
+            number
+            for number in (signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is signal.SIG_DFL
+        ]
+    for number in ours:
+        signal.signal(number, _exit)
+    try:
+        yield
+    finally:
+        for number in ours:
+            if signal.getsignal(number) is _exit:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

@@ -1,0 +1,126 @@
+"""How failed attempts end: the error's class decides, and nothing else."""
+
+from typing import ClassVar
+
+import pytest
+
+from shared import contracts, db
+from shared.contracts import Contract, Probe
+from shared.db import Role
+from shared.errors import (
+    DocumentRefused,
+    PayloadRefused,
+    ProviderBudgetSpent,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    QuotaExhausted,
+    TimeLimitExceeded,
+)
+from shared.queries.ledger import attempts
+from tests.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
+from workers.process import settlement
+
+
+def settle(job_id, error):
+    """Let one attempt of a job fail. Returns the seconds until the next one, or None."""
+    with db.transaction(None, role=Role.OWNER) as conn:  # its wait is over
+        conn.execute('UPDATE "JobOutbox" SET "dueAt" = now() WHERE "jobId" = %s', [job_id])
+        conn.execute('UPDATE "Job" SET "dueAt" = now() WHERE "id" = %s', [job_id])
+    [lease] = claim(job_id)
+    settlement.settle(lease, error)
+    [(wait,)] = rows(
+        'SELECT extract(epoch FROM "dueAt" - now())::float8 FROM "Job" WHERE "id" = %s', job_id
+    )
+    return wait if job(job_id)["state"] == "PENDING" else None
+
+
+@pytest.mark.parametrize("error", [DocumentRefused("no_text", "None."), PayloadRefused("No.")])
+def test_a_permanent_error_ends_the_job_at_its_first_attempt(pool, error):
+    job_id = publish_probe(make_tenant())
+
+    assert settle(job_id, error) is None
+
+    assert job(job_id)["state"] == "DEAD"
+    assert rows('SELECT "reason", "attempts" FROM "DeadLetter"') == [("permanent", 1)]
+
+
+def test_a_transient_error_is_tried_eight_times_with_growing_waits(pool):
+    job_id = publish_probe(make_tenant())
+
+    waits = [settle(job_id, ProviderUnavailable("Away.")) for _ in range(8)]
+
+    assert waits[7] is None
+    for wait, wanted in zip(waits, (2, 6, 18, 54, 162, 486, 1_200), strict=False):
+        assert 0.85 * wanted - 1 < wait <= 1.15 * wanted
+    assert rows('SELECT "reason", "attempts" FROM "DeadLetter"') == [("exhausted", 8)]
+    with db.transaction(None, role=Role.RELAY) as conn:
+        history = attempts.select_history(conn, job_id)
+    assert [one.attempt for one in history] == list(range(1, 9))
+    assert {one.verdict for one in history} == {"failed"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [(600.0, 600, 690), (1e9, 900, 1_035), (-5.0, 1.7, 2.3), (float("nan"), 1.7, 2.3)],
+)
+def test_what_a_provider_asks_to_wait_is_obeyed_within_a_quarter_of_an_hour(
+    pool, asked, least, most
+):
+    job_id = publish_probe(make_tenant())
+
+    wait = settle(job_id, ProviderRateLimited("Slower.", retry_after_s=asked))
+
+    assert least - 1 < wait <= most
+    assert job(job_id)["waitingFor"] == "retry"
+    assert job(job_id)["attempt"] == 1
+
+
+def test_a_spent_quota_parks_the_job_and_never_uses_up_its_attempts(pool):
+    job_id = publish_probe(make_tenant())
+
+    waits = [settle(job_id, QuotaExhausted("Top up the account.")) for _ in range(10)]
+
+    assert all(119 < wait <= 240 for wait in waits)
+    assert len({round(wait) for wait in waits}) > 3
+    parked = job(job_id)
+    assert (parked["state"], parked["waitingFor"], parked["attempt"]) == ("PENDING", "quota", 0)
+    assert parked["error"] == "Top up the account."
+    assert settle(job_id, ProviderUnavailable("Away.")) <= 2.3
+    assert job(job_id)["attempt"] == 1
+
+
+def test_a_spent_share_of_the_budget_parks_the_job_until_it_is_back(pool):
+    job_id = publish_probe(make_tenant())
+
+    wait = settle(job_id, ProviderBudgetSpent("Spent for 40 s.", retry_after_s=40.0))
+
+    assert 39 < wait <= 46
+    assert (job(job_id)["waitingFor"], job(job_id)["attempt"]) == ("quota", 0)
+
+
+def test_a_contract_may_have_attempts_and_waits_of_its_own(pool, monkeypatch):
+    class Impatient(Contract):
+        """Two attempts, and never long between them."""
+
+        actor_name: ClassVar[str] = "impatient"
+        queue_name: ClassVar[str] = "maintenance"
+        attempts_max: ClassVar[int] = 3
+        backoff_s_max: ClassVar[float] = 3.0
+
+    monkeypatch.setitem(contracts.CONTRACTS, "impatient", Impatient)
+    [job_id] = publish_jobs(make_tenant(), [Impatient()])
+
+    waits = [settle(job_id, ProviderUnavailable("Away.")) for _ in range(3)]
+
+    assert waits[1] <= 3.45
+    assert waits[2] is None
+
+
+def test_the_time_limit_is_a_verdict_of_its_own(pool):
+    [job_id] = publish_jobs(make_tenant(), [Probe(note="slow")])
+
+    settle(job_id, TimeLimitExceeded("stopped after 60 seconds"))
+
+    assert rows('SELECT "verdict", "errorType" FROM "JobAttempt"') == [
+        ("timed_out", "TimeLimitExceeded")
+    ]

@@ -1,0 +1,199 @@
+"""The quarantine: counted, capped, edited into sense, sent again, thrown away."""
+
+import base64
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from producers.cli.ledger import quarantine_actions, quarantine_edit
+from producers.cli.terminal.failures import JobNotFound
+from shared import db
+from shared.db import Role
+from shared.errors import EditRefused, PayloadRefused
+from shared.ledger.wakeups import Wire, connect
+from shared.queries.ledger import quarantines
+from shared.queries.ledger.quarantines import BadMessage, Filters
+from tests.factories import environment, make_tenant, publish_probe, rows
+
+KEY = b"a key for tests, as long as it must be"
+WIRE = Wire("ailydian", KEY)
+ANY = {
+    "ids": (),
+    "every": True,
+    "dry_run": False,
+    "rate": None,
+    "queue": None,
+    "error": None,
+    "since": None,
+    "until": None,
+}
+
+
+def bad(content, *, reason="not_json", kept=64 * 1024):
+    digest = hashlib.sha256(content).hexdigest()
+    return BadMessage(reason, content[:kept], len(content), digest)
+
+
+def keep(*messages, queue="ingest"):
+    """Quarantine messages, in a transaction each, and return the ids of all there are."""
+    for message in messages:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            quarantines.insert_quarantined(conn, queue, [message])
+    return [row[0] for row in rows('SELECT "id" FROM "Quarantine" ORDER BY "receivedAt", "id"')]
+
+
+def kept():
+    return {bytes(row[0]) for row in rows('SELECT "message" FROM "Quarantine"')}
+
+
+def replay(client, **given):
+    return quarantine_actions.act(quarantine_actions.sender(client, WIRE), "replay", ANY | given)
+
+
+@pytest.fixture
+def client(redis_url):
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def signed():
+    """Settings with a signing key, as the workers have it."""
+    with environment(AILYDIAN_SIGNING_KEY=base64.b64encode(KEY).decode()):
+        yield quarantine_edit.wire()
+
+
+def test_the_same_bytes_again_are_only_counted(pool):
+    keep(bad(b"{"), bad(b"{"), bad(b"["))
+
+    assert rows('SELECT "message", "seen" FROM "Quarantine" ORDER BY "seen"') == [
+        (b"[", 1),
+        (b"{", 2),
+    ]
+
+
+def test_a_replay_sends_the_very_bytes_to_their_queues_and_the_rows_go(pool, client):
+    keep(bad(b"\x00\xff{"), bad(b"two"))
+    keep(bad(b"three"), queue="audit")
+
+    assert replay(client) == (3, 3)
+    assert replay(client) == (0, 0)
+
+    assert sorted(client.lrange("ailydian:queue:ingest", 0, -1)) == [b"\x00\xff{", b"two"]
+    assert client.lrange("ailydian:queue:audit", 0, -1) == [b"three"]
+    assert kept() == set()
+    [(action, count)] = rows('SELECT "action", "metadata" ->> \'count\' FROM "AuditLog"')
+    assert (action, count) == ("quarantine.replay", "3")
+
+
+def test_five_presses_at_once_send_each_message_once(pool, client):
+    keep(*[bad(f"bad {number}".encode()) for number in range(50)])
+
+    with ThreadPoolExecutor(5) as presses:
+        done = [press.result()[1] for press in [presses.submit(replay, client) for _ in range(5)]]
+
+    assert sum(done) == 50
+    assert client.llen("ailydian:queue:ingest") == 50
+
+
+def test_what_cannot_be_sent_stays(pool):
+    keep(bad(b"one"), bad(b"two"))
+    with connect("redis://127.0.0.1:1/0") as nobody, pytest.raises(redis.RedisError):
+        replay(nobody)
+
+    assert kept() == {b"one", b"two"}
+    assert rows('SELECT count(*) FROM "AuditLog"') == [(0,)]
+
+
+def test_a_message_of_which_only_the_beginning_is_there_is_not_sent(pool, client):
+    keep(bad(b"long and longer", kept=4, reason="too_large"), bad(b"whole"))
+
+    assert replay(client) == (2, 1)
+
+    assert client.lrange("ailydian:queue:ingest", 0, -1) == [b"whole"]
+    assert kept() == {b"long"}
+
+
+def test_filters_and_pages_discard_exactly_what_they_name(pool):
+    keep(*[bad(f"bad {number}".encode()) for number in range(7)])
+    keep(bad(b"other", reason="wrong_signature"), queue="audit")
+
+    dry = quarantine_actions.act(quarantines.discard, "discard", ANY | {"dry_run": True})
+    given = ANY | {"error": "^not_", "rate": 400.0}
+    done = quarantine_actions.act(quarantines.discard, "discard", given)
+
+    assert dry == (8, 0)
+    assert done == (7, 7)
+    assert kept() == {b"other"}
+
+
+def test_an_edited_message_is_a_wakeup_that_we_signed(pool, client, signed):
+    job_id = publish_probe(make_tenant())
+    [message_id] = keep(bad(b'{"job": "torn'), queue="maintenance")
+
+    quarantine_edit.edit(message_id, {"job": job_id, "attempt": 0})
+    replay(client)
+
+    [sent] = client.lrange("ailydian:queue:maintenance", 0, -1)
+    assert signed.read("maintenance", sent) == (job_id, 0)
+    [(what,)] = rows("""SELECT "metadata" FROM "AuditLog" WHERE "action" = 'quarantine.edit'""")
+    assert what["before"]["head"] == 'b\'{"job": "torn\''
+    assert what["after"]["job"] == job_id
+
+
+def test_an_edit_keeps_its_diff_and_refuses_nonsense(pool, signed):
+    job_id = publish_probe(make_tenant())
+    first, second = keep(bad(b"one"), bad(b"two"), queue="maintenance")
+
+    for fields in ({}, {"job": job_id}, {"job": job_id, "attempt": True}, {"job": 1, "attempt": 0}):
+        with pytest.raises(PayloadRefused, match="wake-up"):
+            quarantine_edit.edit(first, fields)
+    with pytest.raises(PayloadRefused, match="no job with the id 'nobody'"):
+        quarantine_edit.edit(first, {"job": "nobody", "attempt": 0})
+    with pytest.raises(JobNotFound):
+        quarantine_edit.edit("no-such-id", {"job": job_id, "attempt": 0})
+    quarantine_edit.edit(first, {"job": job_id, "attempt": 0})
+    with pytest.raises(EditRefused, match="already"):
+        quarantine_edit.edit(second, {"job": job_id, "attempt": 0})
+
+    [edits] = [row[0] for row in rows('SELECT "edits" FROM "Quarantine" WHERE "id" = %s', first)]
+    assert edits[0]["changes"]["before"]["head"] == "b'one'"
+    assert edits[0]["by"].startswith("cli:")
+    assert b"two" in kept()
+
+
+def test_a_flood_keeps_the_newest_and_counts_what_it_threw_away(pool):
+    ids = keep(*[bad(f"bad {number}".encode()) for number in range(12)])
+
+    with db.transaction(None, role=Role.RELAY) as conn:
+        first = quarantines.trim(conn, kept=8, slack=4)
+        [more] = keep(bad(b"one more"))[-1:]
+        second = quarantines.trim(conn, kept=8, slack=4)
+        third = quarantines.trim(conn, kept=8, slack=4)
+
+    assert (first, second, third) == (0, 5, 0)
+    left = [row[0] for row in rows('SELECT "id" FROM "Quarantine" ORDER BY "receivedAt", "id"')]
+    assert left == [*ids[5:], more]
+    assert rows('SELECT "action", "metadata" FROM "AuditLog"') == [
+        ("quarantine.trim", {"count": 5, "queues": {"ingest": 5}})
+    ]
+
+
+def test_a_flood_through_the_door_of_the_quarantine_is_trimmed_by_itself(pool):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute(
+            """INSERT INTO "Quarantine" ("queue", "reason", "message", "bytes", "sha256",
+                                         "receivedAt")
+               SELECT 'ingest', 'old', '', 0, n::text, now() - interval '1 hour'
+               FROM generate_series(1, %s) AS n""",
+            [quarantines.KEPT_MAX + quarantines.KEPT_SLACK],
+        )
+    flood = [bad(f"flood {number}".encode()) for number in range(64)]
+
+    keep(*flood)
+
+    with db.transaction(None, role=Role.RELAY) as conn:
+        assert quarantines.count_quarantined(conn, Filters()) <= quarantines.KEPT_MAX + 64
+        assert quarantines.count_quarantined(conn, Filters(error="not_json")) == 64

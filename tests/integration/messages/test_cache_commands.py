@@ -1,0 +1,71 @@
+"""`ailydian cache stats|clear`, as an operator uses them."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from click.testing import CliRunner
+
+from producers.cli import main
+from shared import db
+from tests.factories import environment, make_tenant, rows
+from workers.cache.semantic_cache import Answer, Ask, answered
+
+
+@pytest.fixture
+def cache(pool, database_url, redis_url, tmp_path):
+    """Run `cache VERB --tenant SLUG ...`. Returns its exit code and its output."""
+
+    def command(verb, *options, tenant="acme"):
+        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
+            ran = CliRunner().invoke(main, ("cache", verb, "--tenant", tenant, *options))
+        db.open_pool(database_url)  # a command closes its pool
+        return ran.exit_code, ran.output
+
+    yield command
+    db.close_pool()
+
+
+@pytest.fixture
+def asked(cache):
+    """Two questions of acme, answered; one of them was asked three times more."""
+    acme, other = make_tenant("acme"), make_tenant("other")
+    for tenant, question, times in ((acme, "Who?", 4), (acme, "Where?", 1), (other, "Who?", 1)):
+        for _ in range(times):
+            answer = Answer("He.", "gpt-4.1-mini", cost_usd=Decimal("0.0002"))
+            answered(Ask(tenant, question, "gpt-4.1-mini", {}), lambda answer=answer: answer)
+
+
+def test_stats_tell_entries_hits_and_dollars_saved(cache, asked):
+    code, output = cache("stats", "--json")
+
+    document = json.loads(output)
+    assert code == 0
+    assert (document["entries"], document["hits"]) == (2, 3)
+    assert Decimal(document["savedUsd"]) == Decimal("0.0006")
+    assert [one["model"] for one in document["models"]] == ["gpt-4.1-mini"]
+    code, output = cache("stats")
+    assert code == 0
+    assert "gpt-4.1-mini" in output
+    assert "0.0006" in output
+
+
+def test_clearing_forgets_the_tenants_answers_alone_and_is_audited(cache, asked):
+    code, output = cache("clear", "--json")
+
+    assert (code, json.loads(output)) == (0, {"tenant": "acme", "removed": 2})
+    assert rows('SELECT "tenantId" FROM "SemanticCache"') == [("other",)]
+    ((tenant, who, what),) = rows(
+        """SELECT "tenantId", "userId", "metadata" FROM "AuditLog"
+           WHERE "action" = 'cache.clear'"""
+    )
+    assert (tenant, what) == ("acme", {"removed": 2})
+    assert who.startswith("cli:")
+
+
+def test_a_tenant_that_is_not_there_is_named(cache):
+    code, output = cache("stats", tenant="nobody")
+
+    assert code != 0
+    assert "nobody" in output

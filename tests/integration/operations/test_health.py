@@ -1,0 +1,173 @@
+"""/health and /ready over HTTP, and what makes them say no."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from producers.ledger import scheduler
+from producers.web import health
+from producers.web.server import Web, serve
+from shared import db
+from shared.contracts import QUEUES
+from shared.db import Role
+from shared.ledger import wakeups
+from shared.ledger.wakeups import Wire
+from shared.queries.ledger import workers
+from shared.queries.ledger.workers import Process
+from tests import factories
+from tests.factories import rows
+
+
+@pytest.fixture
+def address(pool, redis_url):
+    with wakeups.connect(redis_url) as client:
+        web = Web(client, Wire("ailydian", factories.KEY))
+        server, thread = serve(web, host="127.0.0.1", port=0)
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        web.close()
+
+
+def ask(url):
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def tell(role, *, name=None, queues=(), threads=1, **figures):
+    process = Process(name or role, "here", 1, role, queues, threads)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        workers.upsert_process(conn, process, figures)
+
+
+def silence(role, seconds):
+    with db.transaction(None, role=Role.RELAY) as conn:
+        conn.execute(
+            """UPDATE "WorkerProcess" SET "seenAt" = now() - %s * interval '1 second'
+               WHERE "role" = %s""",
+            [seconds, role],
+        )
+
+
+@pytest.fixture
+def all_well(pool):
+    tell("relay")
+    tell("scheduler")
+    tell("worker", queues=QUEUES, threads=4, threads_alive=4)
+
+
+def failed(address):
+    status, page = ask(f"{address}/ready")
+    assert status == (503 if page["failed"] else 200)
+    assert page["ok"] == (not page["failed"])
+    return page["failed"]
+
+
+def test_a_process_that_answers_is_healthy_whatever_the_servers_do(address):
+    db.close_pool()
+
+    status, page = ask(f"{address}/health")
+
+    assert status == 200
+    assert page["ok"] is True
+    assert page["uptimeSeconds"] >= 0
+
+
+def test_ready_says_yes_when_everything_is_there(address, all_well):
+    assert failed(address) == []
+
+
+def test_an_empty_installation_names_all_that_is_missing(address):
+    assert failed(address) == ["relay", "scheduler", "workers"]
+
+
+def test_a_silent_relay_is_named(address, all_well):
+    silence("relay", 16)
+
+    assert failed(address) == ["relay"]
+
+
+def test_a_silent_scheduler_is_named(address, all_well):
+    silence("scheduler", 31)
+
+    assert failed(address) == ["scheduler"]
+
+
+def test_a_silent_worker_is_named_while_it_is_not_forgotten(address, all_well):
+    tell("worker", name="second", queues=QUEUES)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        conn.execute(
+            """UPDATE "WorkerProcess" SET "seenAt" = now() - interval '16 s' WHERE "id" = 'second'
+            """
+        )
+
+    assert failed(address) == ["heartbeats"]
+
+
+def test_a_dead_thread_is_named_with_its_process(address, all_well):
+    tell("worker", queues=QUEUES, threads=4, threadsAlive=3)
+
+    page = ask(f"{address}/ready")[1]
+
+    assert page["failed"] == ["threads"]
+    detail = next(one["detail"] for one in page["checks"] if one["name"] == "threads")
+    assert detail == "here pid 1: 3 of 4 live"
+
+
+def test_a_queue_that_nobody_serves_is_named(address, all_well):
+    with db.transaction(None, role=Role.RELAY) as conn:
+        conn.execute("""UPDATE "WorkerProcess" SET "queues" = ARRAY['ingest']""")
+
+    page = ask(f"{address}/ready")[1]
+
+    assert page["failed"] == ["workers"]
+    assert "embedding" in json.dumps(page["checks"])
+
+
+def test_a_running_scheduler_is_noticed_by_what_it_does(address, all_well):
+    with db.transaction(None, role=Role.RELAY) as conn:
+        conn.execute("""DELETE FROM "WorkerProcess" WHERE "role" = 'scheduler'""")
+    before = failed(address)
+
+    scheduler.put_sweep("platform")
+    scheduler.sweep_if_due("platform", threading.Event())
+
+    assert before == ["scheduler"]
+    assert failed(address) == []
+
+
+def test_a_schema_without_a_contract_is_named(address, all_well):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute("""DELETE FROM "JobKind" WHERE "job" = 'probe'""")
+
+    assert failed(address) == ["schema"]
+
+
+def test_a_database_that_was_never_migrated_is_named(address):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute('DROP TABLE "JobKind" CASCADE')
+
+    assert failed(address) == ["schema"]
+
+
+def test_a_redis_that_is_away_is_named(pool, all_well, redis_url):
+    with wakeups.connect("redis://127.0.0.1:1", timeout_s=1.0) as away:
+        gone = {one.name for one in health.look(away) if not one.ok}
+
+    assert gone == {"redis"}
+
+
+def test_a_page_that_does_not_exist_is_not_found(address):
+    status, page = ask(f"{address}/nothing")
+
+    assert status == 404
+    assert page["pages"] == ["/health", "/metrics", "/ready"]
+    assert rows("SELECT 1") == [(1,)]

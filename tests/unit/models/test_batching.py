@@ -1,0 +1,178 @@
+"""Texts of concurrent threads share requests, and nobody pays for a neighbour."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from shared.errors import ProviderUnavailable
+from shared.models.providers.batching import INPUTS_MAX, TOKENS_MAX, Batcher, TextRefused
+
+
+class Sender:
+    """A provider whose vectors are the texts' numbers; it answers when the gate is open."""
+
+    def __init__(self):
+        self.sent, self.weights = [], []
+        self.entered, self.gate = threading.Semaphore(0), threading.Event()
+        self.in_flight = self.in_flight_max = 0
+        self.lock = threading.Lock()
+        self.gate.set()
+
+    def __call__(self, texts, tokens):
+        with self.lock:
+            self.sent.append(texts)
+            self.weights.append(tokens)
+            self.in_flight += 1
+            self.in_flight_max = max(self.in_flight_max, self.in_flight)
+        self.entered.release()
+        assert self.gate.wait(10)
+        with self.lock:
+            self.in_flight -= 1
+        if "bad" in texts:
+            raise TextRefused("bad")
+        if "down" in texts:
+            raise ProviderUnavailable("down")
+        return np.array([[float(text)] for text in texts], dtype=np.float32)
+
+
+@pytest.fixture
+def sender():
+    return Sender()
+
+
+def embed(batcher, *texts):
+    return batcher.embed(texts, [1] * len(texts))[:, 0].tolist()
+
+
+def queued(batcher, count):
+    """Wait until so many parts are in the queue; threads need a moment to get there."""
+    with batcher._changed:
+        while len(batcher._queue) < count:
+            batcher._changed.wait(0.001)
+
+
+def test_a_lone_caller_never_waits_for_company(sender):
+    batcher = Batcher(sender, window_s=3_600)
+
+    for _ in range(3):
+        assert embed(batcher, "1", "2") == [1, 2]
+
+    assert len(sender.sent) == 3
+
+
+def test_calls_that_arrive_while_a_request_is_under_way_share_the_next_one(sender):
+    batcher = Batcher(sender, in_flight_max=1, window_s=3_600)
+    sender.gate.clear()
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(embed, batcher, "0")
+        assert sender.entered.acquire(timeout=10)
+        others = [threads.submit(embed, batcher, str(n), str(n + 10)) for n in range(1, 5)]
+        queued(batcher, 4)
+        sender.gate.set()
+
+        assert first.result(10) == [0]
+        assert [call.result(10) for call in others] == [[n, n + 10] for n in range(1, 5)]
+
+    assert len(sender.sent) == 2
+    assert sender.weights == [1, 8]
+
+
+def test_threads_that_come_back_again_and_again_wait_for_each_other(sender):
+    batcher = Batcher(sender, window_s=3_600)
+    together = threading.Barrier(4)
+
+    def work(number):
+        answers = []
+        for turn in range(20):
+            together.wait(10)
+            answers += embed(batcher, str(number + turn))
+        return answers
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(work, range(4)))
+
+    assert answers == [[number + turn for turn in range(20)] for number in range(4)]
+    assert len(sender.sent) <= 40  # 80 calls; the first round may leave one by one
+
+
+def test_a_request_leaves_when_the_window_ends_though_others_were_here_just_now(sender):
+    batcher = Batcher(sender, window_s=0.02)
+    other = threading.Thread(target=embed, args=(batcher, "1"))
+    other.start()
+    other.join()
+
+    assert embed(batcher, "2") == [2]
+    assert sender.sent == [["1"], ["2"]]
+
+
+def test_no_more_requests_are_under_way_than_allowed(sender):
+    batcher = Batcher(sender, in_flight_max=2, window_s=0)
+    sender.gate.clear()
+    with ThreadPoolExecutor(6) as threads:
+        calls = [threads.submit(embed, batcher, str(number)) for number in range(6)]
+        assert sender.entered.acquire(timeout=10)
+        assert sender.entered.acquire(timeout=10)
+        sender.gate.set()
+
+        assert sorted(call.result(10)[0] for call in calls) == list(range(6))
+
+    assert sender.in_flight_max == 2
+
+
+@pytest.mark.parametrize(("count", "tokens", "requests"), [(INPUTS_MAX + 1, 1, 2), (7, 100_000, 3)])
+def test_no_request_is_larger_than_the_provider_takes(sender, count, tokens, requests):
+    texts = [str(number) for number in range(count)]
+
+    rows = Batcher(sender).embed(texts, [tokens] * count)
+
+    assert rows[:, 0].tolist() == list(range(count))
+    assert len(sender.sent) == requests
+    assert max(map(len, sender.sent)) <= INPUTS_MAX
+    assert max(sender.weights) <= TOKENS_MAX
+
+
+@pytest.mark.parametrize(("bad", "survivors"), [("bad", [[1, 2], [5, 6]]), ("down", [])])
+def test_a_bad_text_fails_its_own_caller_and_a_failed_request_all_in_it(sender, bad, survivors):
+    batcher = Batcher(sender, in_flight_max=1, window_s=3_600)
+    sender.gate.clear()
+    with ThreadPoolExecutor(4) as threads:
+        threads.submit(embed, batcher, "0")
+        assert sender.entered.acquire(timeout=10)
+        pairs = [("1", "2"), ("3", bad), ("5", "6")]
+        calls = []
+        for position, pair in enumerate(pairs):
+            calls.append(threads.submit(embed, batcher, *pair))
+            queued(batcher, position + 1)
+        sender.gate.set()
+
+        assert [call.result() for call in calls if not call.exception(10)] == survivors
+
+    assert isinstance(calls[1].exception(), (TextRefused, ProviderUnavailable))
+    assert embed(batcher, "7") == [7]
+
+
+def test_threads_waiting_for_one_that_is_interrupted_are_told():
+    class Interrupted(BaseException):
+        pass
+
+    sender = Sender()
+
+    def interrupted(texts, tokens):
+        sender(texts, tokens)
+        if texts != ["0"]:
+            raise Interrupted
+        return np.zeros((1, 1), dtype=np.float32)
+
+    batcher = Batcher(interrupted, in_flight_max=1, window_s=3_600)
+    sender.gate.clear()
+    with ThreadPoolExecutor(3) as threads:
+        calls = [threads.submit(embed, batcher, "0")]
+        assert sender.entered.acquire(timeout=10)
+        calls += [threads.submit(embed, batcher, text) for text in "12"]
+        queued(batcher, 2)
+        sender.gate.set()
+        failures = {type(call.exception(10)) for call in calls}
+
+    assert failures in ({type(None), Interrupted, ProviderUnavailable}, {Interrupted, type(None)})

@@ -1,0 +1,160 @@
+"""What the command line refuses before it opens any server, and what it says without one."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from producers.cli import COMMANDS, main
+from producers.cli.terminal import failures, values
+from shared.contracts import CONTRACTS
+from shared.errors import ConfigurationBroken, PayloadRefused
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_explains_itself(name):
+    ran = CliRunner().invoke(main, [name, "--help"])
+
+    assert ran.exit_code == 0, ran.output
+    assert ran.output.startswith(f"Usage: main {name}")
+
+
+def test_every_subcommand_explains_itself():
+    context = click.Context(main)
+    groups = {name: main.get_command(context, name) for name in COMMANDS}
+    pairs = [
+        (name, verb)
+        for name, group in groups.items()
+        if isinstance(group, click.Group)
+        for verb in group.commands
+    ]
+
+    assert ("dead", "replay") in pairs
+    for pair in pairs:
+        assert CliRunner().invoke(main, [*pair, "--help"]).exit_code == 0, pair
+
+
+def test_help_imports_no_command():
+    code = (
+        "import sys; from producers.cli import main; main(['--help'], standalone_mode=False);"
+        "print([m for m in sys.modules if m.startswith(('producers.cli.', 'psycopg', 'redis'))])"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.endswith("[]\n")
+
+
+def test_unknown_commands_and_options_end_2():
+    assert CliRunner().invoke(main, ["nonsense"]).exit_code == 2
+    assert CliRunner().invoke(main, ["jobs", "list", "--nonsense"]).exit_code == 2
+    assert CliRunner().invoke(main, ["pause", "no_such_queue"]).exit_code == 2
+    assert CliRunner().invoke(main, ["search", "--tenant", "t"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["publish", "no_such_job", "--tenant", "t"], "No job is named 'no_such_job'"),
+        (["publish", "probe", "--tenant", "t", "--payload", '{"x": 1}'], "probe: x:"),
+        (["publish", "probe", "--tenant", "t", "--payload", "[]"], "a JSON object is wanted"),
+        (["publish", "probe"], "A job and --tenant are needed"),
+        (["ingest", "/nowhere/at/all", "--tenant", "t"], "there is no such file or folder"),
+    ],
+)
+def test_what_is_refused_before_a_server_is_asked_says_why(arguments, sentence):
+    ran = CliRunner().invoke(main, arguments)
+
+    assert ran.exit_code == 2
+    assert sentence in ran.output
+    assert "Traceback" not in ran.output
+
+
+def test_who_means_every_dead_job_says_so():
+    for verb in ("replay", "discard"):
+        ran = CliRunner().invoke(main, ["dead", verb])
+
+        assert ran.exit_code == 2
+        assert "--all" in ran.output
+
+
+def test_publish_lists_every_contract_with_its_schema():
+    ran = CliRunner().invoke(main, ["publish", "--list", "--json"])
+
+    rows = {row["job"]: row for row in json.loads(ran.stdout)}
+    assert rows.keys() == CONTRACTS.keys()
+    assert rows["probe"]["queue"] == "maintenance"
+    assert rows["probe"]["schema"]["properties"].keys() == {"n", "mode", "note"}
+
+
+def test_settings_are_shown_with_their_secrets_masked():
+    code = "from producers.cli import main; main(['config', '--json'])"
+    environment = {
+        "OPENAI_API_KEY": "sk-secret-1",
+        "DATABASE_URL": "postgresql://ada:secret-2@db:5432/x",
+        "AILYDIAN_SIGNING_KEY": "secret-3",
+    }
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+
+    shown = json.loads(ran.stdout)
+    assert "secret" not in ran.stdout
+    assert shown["OPENAI_API_KEY"] == values.MASK
+    assert shown["DATABASE_URL"] == f"postgresql://ada:{values.MASK}@db:5432/x"
+    assert shown["AILYDIAN_THREADS"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("1.5h", 5_400), ("500ms", 0.5), ("2d", 172_800), ("7", 7)]
+)
+def test_durations_are_read_as_people_write_them(text, seconds):
+    assert values.seconds(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "1y", "1e9s", "367d", "1s 2s"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match=r"duration|longer"):
+        values.seconds(text)
+
+
+def test_a_moment_is_an_age_or_a_date_in_utc():
+    assert values.moment("2h", NOW) == NOW - timedelta(hours=2)
+    assert values.moment("2026-11-01", NOW) == datetime(2026, 11, 1, tzinfo=UTC)
+    assert values.moment("2026-11-01T12:00+03:00", NOW) == datetime(2026, 11, 1, 9, tzinfo=UTC)
+    with pytest.raises(ValueError, match="no time"):
+        values.moment("yesterday", NOW)
+
+
+def test_rates_are_events_a_second():
+    assert values.per_second("10/s") == 10
+    assert values.per_second("90/m") == 1.5
+    for text in ("0/s", "fast", "-1", "1/h"):
+        with pytest.raises(ValueError, match="no rate"):
+            values.per_second(text)
+
+
+def test_payloads_come_from_files_and_only_objects_pass(tmp_path):
+    path = tmp_path / "payload.json"
+    path.write_text('{"n": 1}')
+
+    assert values.json_object(f"@{path}") == {"n": 1}
+    for text in ("[]", "{", f"@{tmp_path}/missing.json", "[" * 100_000):
+        with pytest.raises(ValueError, match=r"JSON|cannot be read"):
+            values.json_object(text)
+
+
+def test_the_exit_code_says_whose_mistake_it_was():
+    usage = failures.told(PayloadRefused("No."), as_json=False)
+    failed = failures.told(ConfigurationBroken("Broken."), as_json=False)
+    bug = failures.told(KeyError("oops"), as_json=False)
+
+    assert (usage.exit_code, failed.exit_code, bug.exit_code) == (2, 1, 1)
+    assert "fault of ours" in bug.message

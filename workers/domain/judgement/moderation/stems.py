@@ -1,0 +1,184 @@
+"""Words that are abuse wherever they stand: whole words, with the suffixes of their language.
+
+A stem is listed only where no clean word shares its spelling. `~` before a stem: it counts only
+where no dotless ı was written (`siktir` is abuse, `sıktır` says that something is frequent). `=`:
+its Turkish letters must be there (`göt`, not `got`).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from workers.domain.judgement.moderation.folding import Word, folded, marked, other_reading
+
+_PREFIX: Final = 3
+_LONG_MIN: Final = 5  # stems this long are looked for in words that are cut or stretched as well
+_BACK: Final = frozenset("aıou")
+_SUFFIX_CHARS_MAX: Final = 16
+
+# category score: stems
+_TURKISH: Final = """
+harassment 0.6: salak aptal ahmak dangalak embesil beyinsiz kuşbeyinli mankafa lavuk zibidi denyo
+harassment 0.6: hödük sersem kıro moron şapşal andaval çomar soysuz
+harassment 0.65: gerizekalı gerzekalı gerzek gerizeka yalaka =kahpe edepsiz utanmaz arsız
+harassment 0.75: şerefsiz haysiyetsiz namussuz yavşak şıllık sürtük kaltak kancık sütübozuk
+harassment 0.75: kanıbozuk itoğluit eşekoğlueşek eşşoğlueşek eşşoleşek kevaşe aşüfte boktan
+harassment 0.75: sıçarım sıçayım sıçtığımın geberesice kahpedölü itdölü
+harassment 0.85: =piç piçkurusu pezevenk gavat godoş deyyus =puşt =göt götveren götlek götoş
+harassment 0.85: orospu orosbu oruspu orospuçocuğu orospuevladı dalyarak amcık yarrak yarram
+harassment 0.85: taşşak taşak amk amq =amına =amcığ amınakoyim amınakoyayım amınakoyarım amınako
+harassment 0.85: amınakoduğum ananısikeyim anansikeyim anasınısikeyim amcıkağızlı
+harassment 0.85: ~siktir ~siktirgit ~siktirol ~hassiktir ~hasiktir sikeyim sikiyim siker sikece
+harassment 0.85: sikeceğ sikecek sikicem ~siktiğim ~siktiğimin ~sikik ~siktirip sikko sikkafalı
+hate 0.85: ibne
+sexual 0.6: porno pornocu pornografik mastürbasyon
+"""
+_ENGLISH: Final = """
+harassment 0.55: fuck shit shitty bullshit dumbass jackass asshat moron
+harassment 0.7: asshole arsehole dickhead motherfucker motherfuckin fuckface shithead bitch cunt
+harassment 0.7: wanker twat douchebag scumbag slut whore fuckwit dipshit fucktard fucker stfu
+hate 0.85: nigger nigga faggot kike wetback raghead towelhead gook tranny shemale
+sexual 0.6: porn pornographic blowjob handjob cumshot gangbang creampie milf deepthroat hentai
+"""
+
+# After -lık, -ca, -cık, -lı or -sız: number, whose, case, and what makes it a sentence. `{a}`
+# is a after a back vowel and e after a front one; ı, i, u and ü are i and u once folded.
+_TURKISH_SUFFIXES: Final = (
+    r"(?:l[iu][kg]|c{a}|c[iu][kg]|l[iu]|s[iu]z)?"
+    r"(?:l{a}r)?"
+    r"(?:[iu]?m(?:[iu]z)?|[iu]?n(?:[iu]z)?|s?[iu]|l{a}r[iu])?"
+    r"(?:y?[iu]|n[iu]|[yn]?{a}|n?d{a}n?|t{a}n?|n?[iu]n|y?l{a})?"
+    r"(?:y?[iu]m|s[iu]n|s[iu]n[iu]z|y?[iu]z|[dt][iu]r|l{a}r|y?m[iu]s|y?[dt][iu][mnk]?|y?s{a}|m[iu])?"
+    r"(?:s[iu]n(?:[iu]z)?|l{a}r|[dt][iu]r)?"
+)
+_HARMONY: Final = {
+    back: re.compile(_TURKISH_SUFFIXES.replace("{a}", "a" if back else "e"))
+    for back in (True, False)
+}
+_ENGLISH_SUFFIXES: Final = re.compile(r"(?:s|es|ed|er|ers|ing|in|y|ies|ish)?")
+
+
+class Stem(NamedTuple):
+    """A listed stem as it is looked up and as it is written; `how` is one of "", `~` and `=`."""
+
+    plain: str
+    written: str
+    how: str
+    category: str
+    score: float
+    suffixes: re.Pattern[str]
+
+
+class Abuse(NamedTuple):
+    """A listed word that was found, at its place in the visible text."""
+
+    category: str
+    score: float
+    start: int
+    end: int
+
+
+def abuses(found: list[Word], cut: list[Word], text: str) -> Iterator[Abuse]:
+    """Tell which words are abuse.
+
+    Args:
+        found: The words of a text, as `folding.words` gave them.
+        cut: Words that signs may have cut, as `folding.broken` gave them.
+        text: The visible text that they came from.
+    """
+    masks, ones = "*" in text, "1" in text or "$" in text or "@" in text
+    for word in found:
+        stem = _first(_BY_PREFIX.get(word.plain[:_PREFIX], ()), word, text)
+        if stem is None and (masks or ones or _DOUBLED.search(word.plain)):
+            stem = _disguised(word, text)
+        if stem:
+            yield Abuse(stem.category, stem.score, word.start, word.end)
+    for word in cut:
+        stem = _first(_LONG_BY_PREFIX.get(word.plain[:_PREFIX], ()), word, text)
+        if stem:
+            yield Abuse(stem.category, stem.score, word.start, word.end)
+
+
+def _first(candidates: "tuple[Stem, ...] | list[Stem]", word: Word, text: str) -> Stem | None:
+    for stem in candidates:
+        if word.plain.startswith(stem.plain):
+            rest = word.plain[len(stem.plain) :]
+            fits = len(rest) <= _SUFFIX_CHARS_MAX and stem.suffixes.fullmatch(rest)
+            if fits and (not stem.how or _is_written(stem, text[word.start : word.end])):
+                return stem
+    return None
+
+
+def _is_written(stem: Stem, surface: str) -> bool:
+    """Whether the letters that decide stand as they must in the word as it was written."""
+    letters = "".join(sign for sign in marked(surface) if sign.isalnum())
+    if stem.how == "=":
+        return letters.startswith(stem.written)
+    return "ı" not in letters[: len(stem.plain)]
+
+
+def _disguised(word: Word, text: str) -> Stem | None:
+    """A stem behind a `1` for an l, a sign for its first letter, a doubled vowel, or stars."""
+    surface = text[word.start : word.end]
+    if "*" in surface:
+        return _masked(word.plain)
+    before = {"$": "s", "@": "a"}.get(text[word.start - 1 : word.start], "")
+    readings = (other_reading(folded(surface)), _DOUBLED.sub(r"\1", word.plain))
+    for plain in (*readings, before and before + word.plain):
+        if plain and plain != word.plain:
+            again = Word(plain, word.start, word.end)
+            stem = _first(_LONG_BY_PREFIX.get(plain[:_PREFIX], ()), again, text)
+            if stem:
+                return stem
+    return None
+
+
+def _masked(plain: str) -> Stem | None:
+    for stem in _MASKABLE.get(plain[:1], ()):
+        covered = plain[: len(stem.plain)]
+        fits = len(covered) == len(stem.plain) and all(
+            sign in ("*", letter) for sign, letter in zip(covered, stem.plain, strict=True)
+        )
+        if fits and 0 < covered.count("*") <= len(covered) // 2:
+            rest = plain[len(covered) :]
+            if len(rest) <= _SUFFIX_CHARS_MAX and stem.suffixes.fullmatch(rest):
+                return stem
+    return None
+
+
+def _stems() -> Iterator[Stem]:
+    for listed, turkish in ((_TURKISH, True), (_ENGLISH, False)):
+        for line in listed.strip().splitlines():
+            head, _, names = line.partition(":")
+            category, _, score = head.partition(" ")
+            for name in names.split():
+                written = name.lstrip("~=")
+                yield from _forms(written, name[: -len(written)], category, float(score), turkish)
+
+
+def _forms(written: str, how: str, category: str, score: float, turkish: bool) -> Iterator[Stem]:
+    plain = folded(written)
+    if not turkish:
+        yield Stem(plain, written, how, category, score, _ENGLISH_SUFFIXES)
+        return
+    vowels = [letter for letter in written if letter in "aeıioöuü"]
+    suffixes = _HARMONY[not vowels or vowels[-1] in _BACK]
+    yield Stem(plain, written, how, category, score, suffixes)
+    if plain.endswith("k"):  # salak, salağı
+        yield Stem(f"{plain[:-1]}g", f"{written[:-1]}ğ", how, category, score, suffixes)
+
+
+def _by(size: int, stems: Iterator[Stem]) -> dict[str, list[Stem]]:
+    table: dict[str, list[Stem]] = defaultdict(list)
+    for stem in stems:
+        table[stem.plain[:size]].append(stem)
+    return dict(table)
+
+
+_DOUBLED: Final = re.compile(r"([aeiou])\1")
+_BY_PREFIX: Final = _by(_PREFIX, _stems())
+_LONG_BY_PREFIX: Final = _by(
+    _PREFIX, (stem for stem in _stems() if len(stem.plain) >= _LONG_MIN and stem.how != "=")
+)
+_MASKABLE: Final = _by(1, (stem for stem in _stems() if len(stem.plain) > _PREFIX))

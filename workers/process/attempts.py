@@ -1,0 +1,148 @@
+"""One attempt, from lease to ending: read the payload, call the actor, settle what came of it."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared import db
+from shared.contracts import Contract
+from shared.errors import PayloadRefused, TimeLimitExceeded
+from shared.ledger.outbox import Lease, current_job
+from shared.observability import telemetry, tracing
+from workers.process import settlement
+from workers.process.leases import Holding, Overdue
+from workers.process.settlement import Completion
+
+if TYPE_CHECKING:
+    from workers.process.consumer import Unit
+
+Pair = tuple[Contract, Lease]
+log = structlog.get_logger()
+
+
+def run(
+    function: Callable[..., None],
+    contract: type[Contract],
+    unit: "Unit",
+    holding: Holding,
+    completion: Completion,
+) -> None:
+    """Do a unit of work. No exception leaves: each job ends completed, retried or buried.
+
+    Args:
+        function: The actor's function.
+        contract: What it does.
+        unit: The leases, claimed and held.
+        holding: Where this process notes what it holds.
+        completion: Completes the jobs whose actor claimed no receipt itself.
+    """
+    started = time.monotonic()
+    to_complete: list[Lease] = []
+    try:
+        limit_s = max(_limit_s(contract, lease) for lease in unit.leases)
+        with holding.doing(unit.leases, limit_s=limit_s):
+            done = _do(function, contract, unit.leases)
+            to_complete = [lease for lease in done if not lease.receipted]
+    finally:
+        # What is not held is not renewed: should an ending itself have failed, the lease lapses.
+        holding.drop([lease for lease in unit.leases if lease not in to_complete])
+        unit.took_s = time.monotonic() - started
+    for lease in to_complete:
+        completion.add(lease)
+
+
+def _limit_s(contract: type[Contract], lease: Lease) -> float:
+    return contract.time_limit_s if lease.time_limit_s is None else lease.time_limit_s
+
+
+def _do(
+    function: Callable[..., None], contract: type[Contract], leases: list[Lease]
+) -> list[Lease]:
+    """Call the actor. Returns the leases whose jobs it did; the others are settled.
+
+    Each attempt has a context of its own: what it notes there, for its log lines and for the jobs
+    it publishes, ends with it wherever it is interrupted.
+    """
+    pairs = [pair for lease in leases if (pair := _read(contract, lease))]
+    batch = contract.batch_max > 1
+    if batch and len(pairs) > 1 and copy_context().run(_done_together, function, pairs):
+        return [lease for _, lease in pairs]
+    done = _done_of_batch if batch else _done
+    return [pair[1] for pair in pairs if copy_context().run(done, function, pair)]
+
+
+def _read(contract: type[Contract], lease: Lease) -> Pair | None:
+    try:
+        return contract.from_payload(lease.payload, lease.schema_version), lease
+    except PayloadRefused as error:
+        copy_context().run(_refuse, lease, error)
+        return None
+
+
+def _refuse(lease: Lease, error: PayloadRefused) -> None:
+    with tracing.attempt([lease]) as attempt:
+        _begin([lease], attempt)
+        _fail(lease, error, attempt)
+
+
+def _done_of_batch(function: Callable[..., None], pair: Pair) -> bool:
+    return _done(lambda *one: function([one]), pair)
+
+
+def _done(function: Callable[..., None], pair: Pair) -> bool:
+    job, lease = pair
+    with tracing.attempt([lease]) as attempt:
+        _begin([lease], attempt)
+        try:
+            function(job, lease)
+        except Overdue:
+            late = TimeLimitExceeded(f"stopped after {_limit_s(type(job), lease):g} seconds")
+            _fail(lease, late, attempt)
+            return False
+        except BaseException as error:  # a SystemExit ends a job, not a worker's thread
+            _fail(lease, error, attempt)
+            return False
+    return True
+
+
+def _done_together(function: Callable[..., None], pairs: list[Pair]) -> bool:
+    """Do a batch as one. When it fails nothing was written, and each job is tried by itself."""
+    leases = [lease for _, lease in pairs]
+    with tracing.attempt(leases) as attempt:
+        _begin(leases, attempt)
+        try:
+            function(pairs)
+        except BaseException as error:
+            why = db.sentence(error)
+            attempt.failed(error, why)
+            log.warning("batch.split", jobs=len(pairs), error=why)
+            return False
+    return True
+
+
+def _begin(leases: Sequence[Lease], attempt: tracing.Attempt) -> None:
+    """Let whatever this thread logs and publishes from here on name the job."""
+    first = leases[0]
+    current_job.set(first.job_id)
+    several: dict[str, object] = (
+        {"job_ids": [lease.job_id for lease in leases]} if len(leases) > 1 else {}
+    )
+    telemetry.doing.set(
+        {
+            "job_id": first.job_id,
+            "job": first.job,
+            "tenant_id": first.tenant_id,
+            "attempt": first.attempt,
+            "trace_id": attempt.trace.trace_id,
+            "span_id": attempt.trace.span_id,
+            **several,
+        }
+    )
+
+
+def _fail(lease: Lease, error: BaseException, attempt: tracing.Attempt) -> None:
+    attempt.failed(error, db.sentence(error))
+    settlement.settle(lease, error)

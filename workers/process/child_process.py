@@ -1,0 +1,113 @@
+"""One worker process as its supervisor sees it: started, heard of, and how it ended."""
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from shared.ids import JobId
+from shared.ledger.lapsed_leases import Exit
+from shared.settings import child_environment
+from workers.process.leases import SLOTS_BYTES, Slots
+
+_PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the system counts its peak
+
+
+@dataclass(slots=True)
+class Child:
+    """One worker process and how we watch it.
+
+    Attributes:
+        worker_id: Its name in the ledger.
+        ready: It takes jobs.
+        worn: It asked to be replaced, or people did.
+        ending_at: When it was told to stop, or said that it ends; monotonic seconds.
+        overdue: Jobs for whose ignored time limit it was killed.
+        outstayed: It was killed after its grace: what it did goes back uncounted.
+    """
+
+    worker_id: str
+    process: subprocess.Popen[bytes]
+    slots: Slots
+    pulse: IO[bytes]
+    exit_fd: int
+    started_at: float
+    heard_at: float
+    ready: bool = False
+    worn: bool = False
+    ending_at: float | None = None
+    overdue: tuple[JobId, ...] = ()
+    outstayed: bool = False
+
+    def retire(self) -> None:
+        """Tell it to stop: once, for what it has begun to end is not sped up by more."""
+        if self.ending_at is None:
+            self.ending_at = time.monotonic()
+            self.kill(signal.SIGTERM)
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send it a signal, unless it has just ended.
+
+        Popen's own `kill` may reap the process, and with it the figures of its end.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.exit_fd, number)
+
+    def reap(self) -> Exit:
+        """Take leave of a process that has ended; how it ended, and its largest memory ever."""
+        _, status, usage = os.wait4(self.process.pid, 0)
+        code = self.process.returncode = os.waitstatus_to_exitcode(status)
+        self.pulse.close()
+        os.close(self.exit_fd)
+        return Exit(
+            signal=_name(-code) if code < 0 else None,
+            code=code if code >= 0 else None,
+            peak_bytes=usage.ru_maxrss * _PEAK_UNIT_BYTES,
+        )
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"SIG{number}"
+
+
+def start(queues: Sequence[str], threads: int) -> Child:
+    """Start a worker process on these queues."""
+    worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    with tempfile.TemporaryFile() as file:
+        file.truncate(SLOTS_BYTES)
+        slots = Slots(mmap.mmap(file.fileno(), SLOTS_BYTES))
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [
+                *(sys.executable, "-m", "workers.process.main", "--worker-id", worker_id),
+                *("--queues", ",".join(queues), "--threads", str(threads)),
+                *("--slots-fd", str(file.fileno()), "--pulse-fd", str(theirs)),
+            ],
+            pass_fds=(file.fileno(), theirs),
+            # Threads are ours to count: BLAS starting more of them only burns the cores.
+            env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
+        )
+    os.close(theirs)
+    now = time.monotonic()
+    return Child(
+        worker_id=worker_id,
+        process=process,
+        slots=slots,
+        pulse=os.fdopen(ours, "rb", buffering=0),
+        exit_fd=os.pidfd_open(process.pid),
+        started_at=now,
+        heard_at=now,
+    )

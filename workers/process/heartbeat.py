@@ -1,0 +1,136 @@
+"""The keeper of a worker process: leases, time limits, the heartbeat, and the threads' lives."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+
+import dramatiq
+import psutil
+import redis
+import structlog
+
+from shared import db
+from shared.db import Role
+from shared.errors import ServerUnavailable
+from shared.ids import JobId
+from shared.ledger.wakeups import AWAY
+from shared.models import spending
+from shared.queries.ledger import outbox, workers
+from shared.queries.ledger.workers import Process
+from shared.settings import Settings
+from workers.process import signals
+from workers.process.broker import Runtime
+
+log = structlog.get_logger()
+
+SEEN_EVERY_S = 2.0
+_MB = 1024 * 1024
+
+
+class Keeper:
+    """Does, tick by tick in the main thread, what keeps a worker process trusted."""
+
+    def __init__(
+        self,
+        worker: dramatiq.Worker,
+        runtime: Runtime,
+        process: Process,
+        client: redis.Redis,
+        pulse_fd: int | None,
+    ) -> None:
+        self._worker = worker
+        self._runtime = runtime
+        self._process = process
+        self._client = client
+        self._pulse_fd = pulse_fd
+        self._us = psutil.Process()
+        self._renewed_at = time.monotonic()
+        self._seen_at = 0.0
+        self._worn = False
+        self.stopping = False
+        self.orphaned = False
+
+    def tick(self, config: Settings) -> None:
+        """Tell the supervisor that we live; keep leases, limits and the row of this process."""
+        now = time.monotonic()
+        self.tell(signals.ALIVE)
+        self._runtime.holding.interrupt_overdue()
+        try:
+            # Leases first: nothing that can take time stands before them.
+            if now - self._renewed_at >= self._runtime.lease_s / 3:
+                self._renew()
+                self._renewed_at = now  # only now: a renewal that failed is tried at the next tick
+            if now - self._seen_at >= SEEN_EVERY_S:
+                self._seen_at = now
+                self._tell_ledger(self._figures())
+                spending.flush()
+        except ServerUnavailable as error:
+            log.warning("postgres.away", error=str(error))
+        except (OSError, psutil.Error) as error:  # out of files: no figure is worth a process
+            log.warning("figures.missing", error=str(error))
+        try:
+            self._look_for_wear(config)
+        except (OSError, psutil.Error) as error:
+            log.warning("figures.missing", error=str(error))
+
+    def tell(self, what: bytes) -> None:
+        """Say one thing to the supervisor, if there is one."""
+        if self._pulse_fd is None:
+            return
+        try:
+            os.write(self._pulse_fd, what)
+        except BrokenPipeError:  # killed, before or after we asked to be told
+            self.orphaned = True
+
+    def dead_threads(self) -> list[str]:
+        """The threads that should live and do not: of the jobs, the queues, the completion."""
+        ours = [*self._worker.workers, *self._worker.consumers.values()]
+        dead = [thread.name for thread in ours if not thread.is_alive()]
+        if not any(thread.name == "completion" for thread in threading.enumerate()):
+            dead.append("completion")
+        return dead
+
+    def _renew(self) -> None:
+        held = self._runtime.holding.all()
+        if held:
+            cancelled: list[JobId] = []
+            with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+                stood = outbox.renew(conn, held, lease_s=self._runtime.lease_s)
+                if stood < len(held):
+                    cancelled = outbox.select_cancelled(conn, [job_id for job_id, _ in held])
+            self._runtime.holding.interrupt_cancelled(cancelled)
+
+    def _tell_ledger(self, figures: Mapping[str, object]) -> None:
+        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+            workers.upsert_process(conn, self._process, figures)
+
+    def _figures(self) -> dict[str, object]:
+        holding, cpu = self._runtime.holding, self._us.cpu_times()
+        return {
+            "rssBytes": self._us.memory_info().rss,
+            "cpuS": round(cpu.user + cpu.system, 2),
+            "threads": self._runtime.threads,
+            "threadsAlive": sum(thread.is_alive() for thread in self._worker.workers),
+            "busy": holding.busy,
+            "held": len(holding.all()),
+            "done": holding.done,
+            "redisOk": self._redis_answers(),
+            "stopping": self.stopping,
+        }
+
+    def _redis_answers(self) -> bool:
+        try:
+            return bool(self._client.ping())
+        except AWAY:
+            return False
+
+    def _look_for_wear(self, config: Settings) -> None:
+        if self._worn or self.stopping:
+            return
+        large = self._us.memory_info().rss > config.worker_rss_mb_max * _MB > 0
+        old = self._runtime.holding.done >= config.worker_jobs_max > 0
+        if large or old:
+            self._worn = True
+            log.info("worker.worn", worker=self._process.id, why="memory" if large else "jobs")
+            self.tell(signals.WORN)

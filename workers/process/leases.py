@@ -1,0 +1,194 @@
+"""What this process holds: leases to keep alive, and which job each thread is in.
+
+The slots are shared memory that the supervisor reads when a process has died or hangs: they tell
+which jobs were really being done, so that only those count a crash.
+"""
+
+import mmap
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from dramatiq.threading import raise_thread_exception
+
+from shared.ids import JobId
+from shared.ledger.outbox import Lease
+
+SLOTS = 256
+# For how long a job waits to be alone, by the crashes that its attempts have ended in.
+ALONE_WAIT_S = (0.0, 2.0, 5.0)
+# For how long others wait for one that is alone.
+BESIDE_WAIT_S = 5.0
+_SLOT = struct.Struct("<d64s")
+SLOTS_BYTES = SLOTS * _SLOT.size
+
+
+class Overdue(BaseException):
+    """Raised inside a thread whose job has passed its time limit; actors do not catch it."""
+
+
+class Cancelled(BaseException):
+    """Raised inside a thread whose job was cancelled: nothing it still does would count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """One thread's job, as the supervisor sees it; `deadline` is on the monotonic clock."""
+
+    job_id: JobId
+    deadline: float
+
+
+class Slots:
+    """Which job is being done, a slot a thread, readable by another process."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+
+    def write(self, slot: int, job_id: JobId, deadline: float) -> None:
+        """Say that this slot's thread has begun a job."""
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, deadline, job_id.encode()[:64])
+
+    def clear(self, slot: int) -> None:
+        """Say that this slot's thread is idle."""
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, 0.0, b"")
+
+    def read(self) -> list[Doing]:
+        """The jobs being done now."""
+        rows = (_SLOT.unpack_from(self._memory, slot * _SLOT.size) for slot in range(SLOTS))
+        return [
+            Doing(JobId(job_id.rstrip(b"\0").decode(errors="replace")), deadline)
+            for deadline, job_id in rows
+            if deadline
+        ]
+
+
+class Holding:
+    """The leases of this process, from claim to end; safe to use from every thread."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._held: set[tuple[JobId, int]] = set()
+        self._free = list(range(SLOTS - 1, -1, -1))
+        self._deadlines: dict[int, float] = {}
+        self._threads: dict[JobId, tuple[int, int]] = {}
+        self._done = 0
+        self._turn = threading.Condition()
+        self._together = 0
+        self._waiting_alone = 0
+        self._alone = 0
+
+    def take(self, leases: Sequence[Lease]) -> None:
+        """Note leases that were just claimed."""
+        with self._lock:
+            self._held.update((lease.job_id, lease.fence) for lease in leases)
+
+    def drop(self, leases: Sequence[Lease]) -> None:
+        """Forget leases: the jobs ended, or were given back."""
+        with self._lock:
+            self._held.difference_update((lease.job_id, lease.fence) for lease in leases)
+
+    def all(self) -> list[tuple[JobId, int]]:
+        """Everything held, as (job id, fence), ordered as rows are locked."""
+        with self._lock:
+            return sorted(self._held)
+
+    @contextmanager
+    def doing(self, leases: Sequence[Lease], *, limit_s: float) -> Iterator[None]:
+        """Do these jobs: visible to the supervisor, and alone if one has crashed a process before.
+
+        A job whose attempt ended in a crash is suspect: while it runs, nothing else does, so a
+        second crash is counted against it and not against its neighbours. Beside jobs that take
+        long it waits `ALONE_WAIT_S` at most, by its crashes: who killed the worker may not have
+        been the job.
+        """
+        crashes = max((lease.crashes for lease in leases), default=0)
+        alone_s = ALONE_WAIT_S[min(crashes, len(ALONE_WAIT_S) - 1)]
+        self._enter(alone_s)
+        deadline = time.monotonic() + limit_s
+        taken: list[int] = []
+        with self._lock:
+            for lease in leases[: len(self._free)]:
+                taken.append(self._free.pop())
+                self._slots.write(taken[-1], lease.job_id, deadline)
+                self._threads[lease.job_id] = threading.get_ident(), taken[-1]
+            self._deadlines[threading.get_ident()] = deadline
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._deadlines.pop(threading.get_ident(), None)
+                for lease in leases:
+                    self._threads.pop(lease.job_id, None)
+                for slot in taken:
+                    self._slots.clear(slot)
+                self._free.extend(taken)
+                self._done += len(leases)
+            self._leave(alone_s > 0)
+
+    def moved(self, lease: Lease, fence: int, *, limit_s: float) -> None:
+        """Note that a job went on under a new fence, and with a time limit of its own."""
+        deadline = time.monotonic() + limit_s
+        with self._lock:
+            self._held.discard((lease.job_id, lease.fence))
+            lease.fence = fence
+            self._held.add((lease.job_id, fence))
+            thread, slot = self._threads.get(lease.job_id, (None, None))
+            if thread is not None and slot is not None:
+                self._deadlines[thread] = deadline
+                self._slots.write(slot, lease.job_id, deadline)
+
+    def interrupt_cancelled(self, job_ids: Sequence[JobId]) -> None:
+        """Raise `Cancelled` in each thread that does one of these jobs by itself."""
+        with self._lock:
+            for job_id in job_ids:
+                thread, _ = self._threads.pop(job_id, (None, 0))
+                if thread is not None and self._deadlines.pop(thread, None) is not None:
+                    raise_thread_exception(thread, Cancelled)
+
+    @property
+    def busy(self) -> int:
+        """How many threads are in a job now."""
+        return len(self._deadlines)
+
+    @property
+    def done(self) -> int:
+        """How many attempts have ended in this process, however they ended."""
+        return self._done
+
+    def interrupt_overdue(self) -> int:
+        """Raise `Overdue` in each thread whose job has passed its limit. Returns how many."""
+        with self._lock:
+            late = [ident for ident, at in self._deadlines.items() if at < time.monotonic()]
+            for ident in late:
+                del self._deadlines[ident]
+                raise_thread_exception(ident, Overdue)
+        return len(late)
+
+    def _enter(self, alone_s: float) -> None:
+        with self._turn:
+            if alone_s:
+                self._waiting_alone += 1
+                self._turn.wait_for(lambda: not self._alone and not self._together, alone_s)
+                self._turn.wait_for(lambda: not self._alone, alone_s)
+                self._waiting_alone -= 1
+                self._alone += 1
+            else:
+                # A suspect that takes long does not hold up what others wait for.
+                self._turn.wait_for(
+                    lambda: not self._alone and not self._waiting_alone, BESIDE_WAIT_S
+                )
+                self._together += 1
+
+    def _leave(self, alone: bool) -> None:
+        with self._turn:
+            if alone:
+                self._alone -= 1
+            else:
+                self._together -= 1
+            if alone or not self._together:
+                self._turn.notify_all()

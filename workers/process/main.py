@@ -1,0 +1,214 @@
+"""A worker process: connects, takes jobs of its queues until it is told to stop, and ends clean.
+
+Started by `workers.process.supervisor`, once a child; by hand:
+`python -m workers.process.main --queues ingest`.
+"""
+
+import argparse
+import ctypes
+import importlib
+import mmap
+import os
+import queue
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+
+import dramatiq
+import structlog
+
+from shared import db
+from shared.contracts import CONTRACTS, QUEUES
+from shared.db import Role
+from shared.errors import ServerUnavailable
+from shared.ledger import wakeups as wire
+from shared.ledger.wakeups import Wire
+from shared.models import providers, spending
+from shared.observability import telemetry
+from shared.queries.ledger import attempts, workers
+from shared.queries.ledger.workers import Process
+from shared.servers import embedded
+from shared.settings import Settings, settings
+from workers.cache import semantic_cache
+from workers.process import signals
+from workers.process.broker import Runtime, broker
+from workers.process.heartbeat import Keeper
+from workers.process.leases import SLOTS_BYTES, Holding, Slots
+from workers.process.settlement import Completion
+from workers.process.signals import Bell
+from workers.queries.operations import roles
+
+log = structlog.get_logger()
+
+TICK_S = 0.5
+FINISH_TICK_S = 0.05
+ASK_REDIS_S = 0.5
+CACHE_REDIS_S = 0.3  # an answer does not wait for Redis
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one worker process; see `--help`."""
+    parser = argparse.ArgumentParser(prog="workers.process.main", description=__doc__)
+    parser.add_argument("--queues", default=",".join(QUEUES), help="names, comma-separated")
+    parser.add_argument("--threads", type=int, default=settings().threads)
+    parser.add_argument("--worker-id", default=f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
+    parser.add_argument("--slots-fd", type=int, help="shared memory of the supervisor")
+    parser.add_argument("--pulse-fd", type=int, help="pipe on which to tell it that we live")
+    options = parser.parse_args(arguments)
+    if options.pulse_fd is not None:
+        # A worker whose supervisor was killed must not live on unsupervised.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    bell = Bell(*signals.STOPS)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is said to the supervisor
+    telemetry.configure(settings().log_level)
+    with embedded.use(settings()) as servers:
+        db.open_pool(
+            servers.database_url,
+            size=options.threads + 4,
+            prepared_statements=settings().prepared_statements,
+        )
+        try:
+            code = _work(settings(), servers.redis_url, options, bell)
+        finally:
+            db.close_pool()
+    sys.exit(code)
+
+
+def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: Bell) -> int:
+    """Work until told to stop. Returns the exit code."""
+    queues = [name for name in options.queues.split(",") if name]
+    with db.transaction(None, role=Role.APP) as conn:
+        roles.refuse_if_policies_are_bypassed(conn)
+    _import_actors(queues)
+    holding = Holding(Slots(_slots_memory(options.slots_fd)))
+    runtime = Runtime(
+        worker_id=options.worker_id,
+        redis=wire.connect(redis_url),
+        wire=Wire(config.redis_namespace, embedded.signing_key(config)),
+        holding=holding,
+        completion=Completion(holding),
+        threads=options.threads,
+        lease_s=config.lease_s,
+    )
+    broker.runtime = runtime
+    providers.configure(wire.connect(redis_url, timeout_s=1.0))
+    semantic_cache.configure(wire.connect(redis_url, timeout_s=CACHE_REDIS_S))
+    dramatiq.set_broker(broker)
+    worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=options.threads)
+    host = socket.gethostname()
+    me = Process(options.worker_id, host, os.getpid(), "worker", queues, options.threads)
+    client = wire.connect(redis_url, timeout_s=ASK_REDIS_S)
+    keeper = Keeper(worker, runtime, me, client, options.pulse_fd)
+    runtime.completion.start()
+    worker.start()
+    keeper.tick(config)  # in the ledger before another goes for it
+    keeper.tell(signals.READY)
+    log.info("worker.started", worker=options.worker_id, queues=queues, threads=options.threads)
+    sound = _keep(keeper, config, bell)
+    if not sound:
+        keeper.tell(signals.BROKEN)
+    settled = _finish(worker, runtime, keeper, config, bell)
+    log.info("worker.stopped", worker=options.worker_id)
+    return signals.THREAD_DEAD if not sound else 0 if settled else signals.UNSETTLED
+
+
+def _keep(keeper: Keeper, config: Settings, bell: Bell) -> bool:
+    """Keep the process trusted until it is told to stop. Returns False if a thread has died."""
+    while True:
+        keeper.tick(config)
+        if keeper.orphaned or bell.wait(TICK_S):
+            return True
+        if dead := keeper.dead_threads():
+            log.error("worker.thread_dead", threads=dead)
+            return False
+
+
+def _import_actors(queues: Sequence[str]) -> None:
+    # Only what these queues need: a process that does not embed loads no model.
+    served = {contract.queue_name for contract in CONTRACTS.values()}
+    for name in queues:
+        if name in served:
+            importlib.import_module(f"workers.actors.{name}")
+    for name in filter(None, settings().plugins.split(",")):
+        importlib.import_module(name)
+
+
+def _slots_memory(descriptor: int | None) -> mmap.mmap:
+    return mmap.mmap(-1 if descriptor is None else descriptor, SLOTS_BYTES)
+
+
+def _hand_back(worker: dramatiq.Worker) -> None:
+    """Return what is claimed and not begun. What cannot be returned now stays held."""
+    broker.stop_consuming()  # again and again: a read may have begun after it was ended once
+    waiting = []
+    while True:
+        try:
+            waiting.append(worker.work_queue.get_nowait().message)
+        except queue.Empty:
+            break
+        worker.work_queue.task_done()
+    try:
+        for message in waiting:
+            worker.consumers[message.queue_name].requeue_messages([message])
+        for consumer in worker.consumers.values():
+            if not consumer.is_alive():
+                consumer.close()  # what it had ready
+    except ServerUnavailable as error:
+        log.warning("postgres.away", error=str(error))
+
+
+def _is_active(worker: dramatiq.Worker, runtime: Runtime, lost: int) -> bool:
+    """Whether a queue is still read, or a thread is in a job or just about to be."""
+    if runtime.holding.busy or any(one.is_alive() for one in worker.consumers.values()):
+        return True
+    return bool(worker.work_queue.unfinished_tasks > lost)
+
+
+def _finish(
+    worker: dramatiq.Worker, runtime: Runtime, keeper: Keeper, config: Settings, bell: Bell
+) -> bool:
+    """Hand back what is not begun, at once; let what runs end within its grace, leases kept.
+
+    What still runs after that goes back too, as if it had not begun: its fence is raised, so
+    whatever it does from then on does not count.
+
+    Returns:
+        Whether nothing is left to be done by our supervisor.
+    """
+    keeper.stopping = True
+    # A thread that died took the mark of its last message with it: nobody will end that one.
+    lost = sum(not thread.is_alive() for thread in worker.workers)
+    for thread in worker.workers:
+        thread.stop()
+    for consumer in worker.consumers.values():
+        consumer.stop()
+    end = time.monotonic() + config.grace_s
+    while True:
+        _hand_back(worker)
+        if not _is_active(worker, runtime, lost) or time.monotonic() >= end:
+            break
+        keeper.tick(config)
+        bell.wait(FINISH_TICK_S)
+    runtime.completion.stop()
+    providers.configure(None)
+    semantic_cache.configure(None)
+    left = runtime.holding.all()
+    try:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            attempts.give_back(conn, left)
+            workers.delete_process(conn, runtime.worker_id)
+        spending.flush()
+    except ServerUnavailable as error:
+        log.warning("postgres.away", error=str(error))
+        return False
+    if left:
+        log.warning("worker.grace_over", worker=runtime.worker_id, given_back=len(left))
+    return True
+
+
+if __name__ == "__main__":
+    main()

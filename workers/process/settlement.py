@@ -1,0 +1,207 @@
+"""How attempts end: completed in groups, tried again later, or buried as dead letters."""
+
+import random
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+import structlog
+
+from shared import db
+from shared.contracts import CONTRACTS
+from shared.db import Role
+from shared.errors import (
+    LeaseLost,
+    PermanentError,
+    ServerUnavailable,
+    TimeLimitExceeded,
+    TransientError,
+    UsageError,
+)
+from shared.ledger.outbox import Lease
+from shared.observability.redaction import redact
+from shared.queries.ledger import attempts
+from workers.domain.ledger import failure
+from workers.process.leases import Holding
+
+log = structlog.get_logger()
+
+GROUP_MAX = 50
+GROUP_S = 0.005
+TRACEBACK_CHARS_MAX = 20_000
+SETTLE_TRIES = 3
+_AGAIN_S = 1.0
+_PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the system counts its peak
+_rng = random.Random()  # noqa: S311 - jitter, not secrecy
+
+
+class Completion:
+    """Completes jobs that wrote nothing themselves, up to `GROUP_MAX` of them in a transaction."""
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+        self._waiting: list[Lease] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread that commits the groups."""
+        self._thread.start()
+
+    def add(self, lease: Lease) -> None:
+        """Complete a job whose actor has returned; its commit follows within `GROUP_S`."""
+        with self._changed:
+            self._waiting.append(lease)
+            if len(self._waiting) in (1, GROUP_MAX):
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """Commit what waits and end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            self._commit(group)
+
+    def _next_group(self) -> list[Lease]:
+        with self._changed:
+            while not self._waiting and not self._stopping:
+                self._changed.wait()
+            if len(self._waiting) < GROUP_MAX and not self._stopping:
+                self._changed.wait(GROUP_S)
+            group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+            return group
+
+    def _commit(self, group: list[Lease]) -> None:
+        held = [(lease.job_id, lease.fence) for lease in group]
+        while True:
+            try:
+                with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+                    completed = attempts.complete(conn, held)
+            except ServerUnavailable as error:
+                log.warning("completion.postponed", jobs=len(held), error=str(error))
+                time.sleep(_AGAIN_S)
+                continue
+            except psycopg.Error as error:
+                # Nothing was completed: the leases lapse, and the jobs are done again.
+                log.error("completion.failed", jobs=len(held), error=db.sentence(error))
+                self._holding.drop(group)
+                return
+            if completed < len(held):
+                log.warning("lease.lost", jobs=len(held) - completed)
+            self._holding.drop(group)
+            return
+
+
+def settle(lease: Lease, error: BaseException) -> None:
+    """Write down that an attempt failed, and what follows: another attempt, or a dead letter.
+
+    What is no fault of the job's, such as a spent quota, parks it and uses up no attempt.
+
+    While nothing can be written, because Postgres is away or refuses, the lease lapses, and the
+    sweep takes the job back as it would from a dead worker. No exception leaves.
+    """
+    if isinstance(error, LeaseLost):
+        log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
+        return
+    permanent = isinstance(error, PermanentError | UsageError)
+    ending = _ending(lease, error, permanent=permanent)
+    for left in reversed(range(SETTLE_TRIES)):
+        try:
+            _write(lease, error, ending, permanent=permanent)
+            return
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as refused:
+            if not left:
+                log.error("job.unsettled", **_names(lease), error=db.sentence(refused))
+        except (psycopg.Error, ServerUnavailable) as refused:
+            log.error("job.unsettled", **_names(lease), error=db.sentence(refused))
+            return
+
+
+def _write(lease: Lease, error: BaseException, ending: attempts.Ending, *, permanent: bool) -> None:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        if isinstance(error, TransientError) and not error.counted:
+            wait = failure.park_s(error.retry_after_s, _rng)
+            attempts.retry(conn, ending, delay_s=wait, waiting_for="quota", uncounted=True)
+            log.warning("job.parked", **_names(lease), error=ending.error, retry_s=round(wait))
+        elif permanent or lease.attempt >= lease.attempts_max:
+            reason = "permanent" if permanent else "exhausted"
+            attempts.bury(conn, ending, reason=reason)
+            log.error("job.died", **_names(lease), reason=reason, error=ending.error)
+        else:
+            wait = _wait_s(lease, error)
+            attempts.retry(conn, ending, delay_s=wait)
+            log.warning("job.failed", **_names(lease), error=ending.error, retry_s=round(wait, 1))
+
+
+def _ending(lease: Lease, error: BaseException, *, permanent: bool) -> attempts.Ending:
+    late = isinstance(error, TimeLimitExceeded)
+    return attempts.Ending(
+        job_id=lease.job_id,
+        fence=lease.fence,
+        verdict="refused" if permanent else "timed_out" if late else "failed",
+        error_type=type(error).__name__,
+        error=redact(db.sentence(error)),
+        traceback=redact(_traceback(error))[-TRACEBACK_CHARS_MAX:],
+        fingerprint=_fingerprint(error),
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT_BYTES,
+    )
+
+
+def _wait_s(lease: Lease, error: BaseException) -> float:
+    contract = CONTRACTS[lease.job]
+    if lease.backoff_s is not None:
+        wait = failure.doubling_s(lease.attempt, lease.backoff_s, _rng)
+    else:
+        wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
+    asked = error.retry_after_s if isinstance(error, TransientError) else None
+    return max(wait, failure.asked_s(asked, _rng))
+
+
+def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:
+    """Put a job aside without using up an attempt: it is not the job's fault."""
+    ending = attempts.Ending(lease.job_id, lease.fence, "lapsed", None, why, None)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        attempts.retry(conn, ending, delay_s=delay_s, waiting_for=waiting_for, uncounted=True)
+    log.warning("job.postponed", **_names(lease), waiting_for=waiting_for, why=why)
+
+
+def give_back(leases: Sequence[Lease]) -> None:
+    """Return jobs that were claimed and never begun, as if nothing had happened."""
+    held = [(lease.job_id, lease.fence) for lease in leases]
+    with db.transaction(None, role=Role.RELAY) as conn:
+        attempts.give_back(conn, held)
+
+
+def _names(lease: Lease) -> dict[str, object]:
+    return {
+        "job_id": lease.job_id,
+        "job": lease.job,
+        "tenant_id": lease.tenant_id,
+        "attempt": lease.attempt,
+    }
+
+
+def _traceback(error: BaseException) -> str:
+    """Frames and sentences of an error and its causes, without any row's values."""
+    cause = error.__cause__
+    before = f"{_traceback(cause)}\nwhich led to\n\n" if cause is not None else ""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{before}{frames}{type(error).__name__}: {db.sentence(error)}\n"
+
+
+def _fingerprint(error: BaseException) -> str:
+    frames = [
+        f"{Path(frame.filename).name}:{frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    return failure.fingerprint(type(error).__name__, frames, redact(db.sentence(error)))
