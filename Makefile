@@ -14,13 +14,14 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench soak lock clean
+.PHONY: help setup demo test check schema bench soak lock clean
 
 help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
 	@echo 'make demo     documents ingested, embedded and searched, on servers of its own'
 	@echo 'make test     all tests; ARGS="-k name" for some'
 	@echo 'make check    format, lint, types'
+	@echo 'make schema   schema.sql, from the chapters in shared/schema'
 	@echo 'make bench    the benchmarks, each beside its floor'
 	@echo 'make soak     faults in random order while jobs flow; MINUTES=30 SEED=7'
 	@echo 'make lock     requirements.lock anew, from pyproject.toml'
@@ -51,6 +52,9 @@ check: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+schema: $(STAMP)
+	@$(BIN)/python -m shared.schema schema.sql
 
 bench: $(STAMP)
 	@$(BIN)/ailydian bench all

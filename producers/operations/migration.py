@@ -2,17 +2,17 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
 import psycopg
 
 from producers.queries.operations import migrations
+from shared import schema
 from shared.contracts import CONTRACTS
 from shared.errors import ServerUnavailable
 from shared.models import catalogue
 
-SCHEMA = Path(__file__).parents[2] / "schema.sql"
-STEPS = Path(__file__).parent / "migrations"
+SCHEMA: Final = "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Migrated:
 
 
 def migrate(database_url: str) -> Migrated:
-    """Apply schema.sql when it has changed, then each numbered step that is new.
+    """Apply the schema when it has changed.
 
-    Both are safe to run while workers run, and a second call changes nothing.
+    That is safe to run while workers run, and a second call changes nothing.
 
     Args:
         database_url: A connection whose user may create tables and roles.
@@ -34,7 +34,8 @@ def migrate(database_url: str) -> Migrated:
     Raises:
         ServerUnavailable: Postgres does not answer.
     """
-    scripts = [SCHEMA, *sorted(STEPS.glob("*.sql"))]
+    text = schema.text()
+    digest = hashlib.sha256(text.encode()).hexdigest()
     try:
         # Prepared statements are the session's, and behind a pooler that is somebody else's next.
         conn = psycopg.connect(database_url, connect_timeout=5, prepare_threshold=None)
@@ -44,20 +45,17 @@ def migrate(database_url: str) -> Migrated:
         migrations.lock(conn)
         done = migrations.select_applied(conn)
         applied = []
-        for script in scripts:
-            text = script.read_text()
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            if done.get(script.stem) != digest:
-                conn.execute(text.encode())
-                migrations.note(conn, script.stem, digest)
-                applied.append(script.stem)
+        if done.get(SCHEMA) != digest:
+            conn.execute(text.encode())
+            migrations.note(conn, SCHEMA, digest)
+            applied.append(SCHEMA)
         kinds = [
             (kind.actor_name, kind.queue_name, kind.schema_version, kind.attempts_max)
             for kind in CONTRACTS.values()
         ]
         migrations.put_job_kinds(conn, kinds)
-        if SCHEMA.stem in applied:
+        if applied:
             with migrations.as_owner(conn):
                 catalogue.seed(conn)
         newest = hashlib.sha256("".join(migrations.select_applied(conn).values()).encode())
-    return Migrated(applied, f"{len(scripts)}-{newest.hexdigest()[:8]}")
+    return Migrated(applied, f"1-{newest.hexdigest()[:8]}")

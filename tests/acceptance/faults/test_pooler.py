@@ -7,7 +7,7 @@ import pytest
 
 from producers.operations import migration, verification
 from producers.operations.migration import migrate
-from shared import db
+from shared import db, schema
 from shared.contracts import Probe
 from shared.servers import embedded_postgres
 from tests.acceptance.conftest import Plant, all_ended, states
@@ -88,11 +88,11 @@ def test_migrate_and_verify_work_through_a_pooler(servers, admin):
         uses = pooler.session_uses
     admin.execute("DROP DATABASE behind_a_pooler WITH (FORCE)")
 
-    assert first.applied[0] == migration.SCHEMA.stem
+    assert first.applied[0] == migration.SCHEMA
     assert second.applied == []
     assert [check for check in checks if not check.ok] == []
     # What schema.sql sets it takes back, in the same transaction.
     assert {use.split()[0] for use in uses} <= {"SET"}
-    schema = migration.SCHEMA.read_text()
-    for name in set(re.findall(r"(?m)^SET (\w+)[^;\n]*;$", schema)):
-        assert f"\nRESET {name};\n" in schema
+    text = schema.text()
+    for name in set(re.findall(r"(?m)^SET (\w+)[^;\n]*;$", text)):
+        assert f"\nRESET {name};\n" in text

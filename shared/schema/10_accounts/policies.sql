@@ -1,0 +1,15 @@
+-- A tenant sees its own row and changes nothing in it; the relay knows all tenants by name.
+CALL ailydian_build_security('Tenant', 'SELECT',
+    '"id" = (SELECT nullif(current_setting(''app.tenant_id'', true), ''''))');
+CALL ailydian_build_policy('Tenant', 'ailydian_relay', 'true');
+CALL ailydian_build_security('User');
+CALL ailydian_build_security('Session');
+CALL ailydian_build_security('ApiKey');
+CALL ailydian_build_security('UserPreference');
+
+DO $$
+BEGIN
+    IF NOT has_column_privilege('ailydian_relay', 'public."Tenant"', 'tier', 'SELECT') THEN
+        GRANT SELECT ("id", "slug", "tier") ON "Tenant" TO ailydian_relay;
+    END IF;
+END $$;

@@ -1,0 +1,2 @@
+CALL ailydian_build_touch('RoutingScore');
+CALL ailydian_build_touch('BanditArm');

@@ -1,0 +1,7 @@
+CALL ailydian_build_security('Conversation');
+CALL ailydian_build_security('Message');
+CALL ailydian_build_security('ConversationMetadata');
+CALL ailydian_build_security('MessageEmbedding');
+CALL ailydian_build_security('Feedback');
+CALL ailydian_build_security('SemanticCache');
+CALL ailydian_build_security('CacheSource', of_platform => false);

@@ -1,0 +1,3 @@
+CALL ailydian_build_touch('Wallet');
+CALL ailydian_build_child('Wallet', 'userId', 'User');
+CALL ailydian_build_child('WalletTransaction', 'walletId', 'Wallet');

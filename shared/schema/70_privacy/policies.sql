@@ -1,0 +1,2 @@
+CALL ailydian_build_security('EncryptionKey');
+CALL ailydian_build_security('DSARRequest');

@@ -1,0 +1,28 @@
+-- Accept: the tenant exists, the queue has room, the outbox gets its row, the relay its wake-up.
+-- Follow-ups are let through a full queue: refusing them would stop what would empty it.
+CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    refused TEXT;
+BEGIN
+    SELECT a."tenantId" INTO refused FROM (SELECT DISTINCT "tenantId" FROM accepted) a
+    WHERE NOT EXISTS (SELECT 1 FROM "Tenant" t WHERE t."id" = a."tenantId") LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'tenant_not_found: no tenant has the id %', refused USING ERRCODE = 'AL003';
+    END IF;
+    SELECT q."queue" INTO refused FROM "QueueState" q
+    WHERE q."depth" >= q."depthMax"
+      AND q."queue" IN (SELECT DISTINCT a."queue" FROM accepted a WHERE a."parentId" IS NULL) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'queue_full: the queue % holds as many jobs as it may', refused
+            USING ERRCODE = 'AL004';
+    END IF;
+    INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",
+                             "attempt", "cost")
+    SELECT a."queue", a."tenantId", a."job", a."limitKey", a."priority", a."dueAt", a."id",
+           a."attempt", a."cost" FROM accepted a
+    WHERE a."state" = 'PENDING' ORDER BY a."id";
+    IF FOUND THEN
+        PERFORM pg_notify('ailydian_outbox', '');
+    END IF;
+    RETURN NULL;
+END $$;

@@ -1,0 +1,15 @@
+CREATE OR REPLACE FUNCTION ailydian_count_runs(most INTEGER)
+RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
+    SELECT r."state", count(*) FROM (
+        SELECT x."state" FROM public."WorkflowRun" x
+        WHERE x."status" IN ('PENDING', 'RUNNING') AND x."state" IS NOT NULL LIMIT most
+    ) r GROUP BY r."state"
+    UNION ALL
+    SELECT 'failed', count(*) FROM (
+        SELECT FROM public."WorkflowRun" x
+        WHERE x."state" = 'failed'
+          AND x."completedAt" >= (now() - interval '1 hour') AT TIME ZONE 'UTC' LIMIT most
+    ) f
+$$;
+CALL ailydian_build_rights('ailydian_count_runs', 'ailydian_relay');

@@ -1,0 +1,50 @@
+"""The schema as files: chapters of tables, functions, triggers and policies, and their order."""
+
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path(__file__).parent
+
+HEAD: Final = """\
+-- Ailydian workers: every table.
+--
+-- Generated from shared/schema by `make schema`; edit there, shared/schema/README.md says how.
+--
+-- Idempotent: a second run changes nothing and takes no lock that stops a reader or a writer.
+-- Safe in one transaction; run it with `ailydian migrate`, or with psql -1 -f schema.sql.
+--
+-- Thirty-five tables belong to the platform, whose Prisma client reads and writes them untouched:
+-- their names, types, keys and defaults are its contract, and no CHECK of ours narrows them. What
+-- is ours stands in our own tables and, below the line `-- ours`, in columns of ours.
+"""
+
+
+def chapters() -> list[Path]:
+    """The folders of the chapters, in the order in which they are applied."""
+    return sorted(FOLDER.glob("[0-9][0-9]_*"))
+
+
+def functions() -> list[Path]:
+    """The files of the functions, chapter by chapter; each is named by its function."""
+    return [path for chapter in chapters() for path in sorted(chapter.glob("functions/*.sql"))]
+
+
+def files() -> list[Path]:
+    """Every file of the schema, in the order in which they are applied."""
+    ground = FOLDER / "00_ground"
+    ordered = [ground / "begin.sql", ground / "tools.sql"]
+    for chapter in chapters():
+        ordered += [
+            chapter / "tables.sql",
+            *sorted(chapter.glob("functions/*.sql")),
+            chapter / "triggers.sql",
+            chapter / "policies.sql",
+        ]
+    ordered.append(ground / "end.sql")
+    return [path for path in ordered if path.exists()]
+
+
+def text() -> str:
+    """The whole schema as one script: what schema.sql at the top level holds."""
+    parts = [f"-- {path.relative_to(FOLDER)}\n\n{path.read_text()}" for path in files()]
+    return "\n\n".join([HEAD, *parts])
