@@ -68,6 +68,23 @@ END $$;
 
 SET ROLE ailydian_owner;
 
+-- This file makes a new database, or does nothing: columns that came with a later version are added
+-- by `ailydian migrate`, step by step.
+DO $$
+DECLARE
+    missing text;
+BEGIN
+    PERFORM set_config('ailydian.is_new', (to_regclass('public."Tenant"') IS NULL)::text, false);
+    IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
+        SELECT string_agg(step, ', ') INTO missing FROM unnest('{}'::text[]) AS step
+        WHERE step NOT IN (SELECT "version" FROM public."SchemaMigration");
+        IF missing IS NOT NULL THEN
+            RAISE EXCEPTION 'this database is of an older version and lacks %', missing
+                USING HINT = 'Run `ailydian migrate`.';
+        END IF;
+    END IF;
+END $$;
+
 
 -- 00_ground/tools.sql
 
@@ -157,7 +174,7 @@ BEGIN
     END IF;
 END $$;
 
--- Who may execute a function beside its owner: these roles ('a, b'), and nobody else.
+-- Who may execute a function beside its owner: these roles ('a, b'; PUBLIC is everybody), no others.
 CREATE OR REPLACE PROCEDURE ailydian_build_rights(of_function text, roles text DEFAULT '')
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -167,17 +184,17 @@ DECLARE
 BEGIN
     FOR one IN SELECT oid FROM pg_proc
                WHERE pronamespace = 'public'::regnamespace AND proname = of_function LOOP
-        -- NULL where everybody may: that is what a new function allows.
-        SELECT array_agg(acl.grantee::regrole::text) FILTER (WHERE acl.grantee <> p.proowner)
-            INTO held
-        FROM pg_proc p LEFT JOIN LATERAL aclexplode(p.proacl) acl ON true WHERE p.oid = one
-        GROUP BY p.oid HAVING count(p.proacl) > 0;
-        IF FOUND AND coalesce(held, '{}') @> wanted AND coalesce(held, '{}') <@ wanted THEN
-            CONTINUE;
-        END IF;
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
-        IF wanted <> '{}' THEN
-            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, roles);
+        SELECT coalesce(array_agg(CASE acl.grantee WHEN 0 THEN 'PUBLIC'
+                                  ELSE acl.grantee::regrole::text END), '{}') INTO held
+        FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
+        WHERE p.oid = one AND acl.grantee <> p.proowner;
+        IF NOT (held @> wanted AND held <@ wanted) THEN
+            IF held <> '{}' THEN
+                EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', one, array_to_string(held, ', '));
+            END IF;
+            IF wanted <> '{}' THEN
+                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, roles);
+            END IF;
         END IF;
     END LOOP;
 END $$;
@@ -4734,27 +4751,24 @@ CALL ailydian_build_security('TrustEvent', of_platform => false);
 CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', of_platform => false);
 
 
--- 00_ground/end.sql
+-- 00_ground/versions.sql
+
+-- Which version a new database has. One that was here before is brought on by `ailydian migrate` alone.
+INSERT INTO "SchemaMigration" ("version", "sha256")
+SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156}'::text[]) AS applied
+WHERE current_setting('ailydian.is_new')::boolean;
+
+RESET ailydian.is_new;
+
+
+-- 00_ground/check.sql
 
 -- ============================================================================================
--- The end: nobody but a trigger calls a trigger function, every function's body is checked, and the
--- tools of this file are dropped.
+-- Check: the body of every function, now that all exist
 -- ============================================================================================
 
-DO $$
-DECLARE
-    trigger_function regprocedure;
-BEGIN
-    FOR trigger_function IN
-        SELECT p.oid FROM pg_proc p
-        WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%'
-          AND p.prorettype = 'trigger'::regtype AND has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', trigger_function);
-    END LOOP;
-END $$;
-
-RESET check_function_bodies;
+SET check_function_bodies = on;
 
 DO $$
 DECLARE
@@ -4772,6 +4786,26 @@ BEGIN
     END LOOP;
 END $$;
 
+
+-- 00_ground/end.sql
+
+-- ============================================================================================
+-- End: nobody but a trigger calls a trigger function, and the tools are dropped
+-- ============================================================================================
+
+DO $$
+DECLARE
+    trigger_function regprocedure;
+BEGIN
+    FOR trigger_function IN
+        SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%'
+          AND p.prorettype = 'trigger'::regtype AND has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', trigger_function);
+    END LOOP;
+END $$;
+
 DROP PROCEDURE ailydian_build_child;
 DROP PROCEDURE ailydian_build_touch;
 DROP PROCEDURE ailydian_build_security;
@@ -4783,5 +4817,6 @@ DROP PROCEDURE ailydian_build_index;
 DROP PROCEDURE ailydian_build_column;
 
 RESET ROLE;
+RESET check_function_bodies;
 RESET search_path;
 RESET client_min_messages;

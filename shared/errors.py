@@ -97,6 +97,18 @@ class ServerUnavailable(TransientError):
     code = "server_unavailable"
 
 
+class MigrationBusy(TransientError):
+    """A step of a migration did not get its locks, or held them too long; nothing of it stays."""
+
+    code = "migration_busy"
+
+
+class MigrationRefused(PermanentError):
+    """A part of the schema that cannot be changed like this, because something depends on it."""
+
+    code = "migration_refused"
+
+
 # ---- jobs
 
 

@@ -38,6 +38,7 @@ TOP_LEVEL = {
 SQL_ELSEWHERE = {
     "shared/db.py": "BEGIN, set_config, COMMIT: the one helper that opens transactions",
     "shared/ledger/outbox.py": "the claim of a receipt travels with BEGIN, before a connection",
+    "shared/schema/versions.py": "completes the scripts of functions with who may execute them",
     "shared/servers/embedded_postgres.py": "makes our database, before there is any schema",
 }
 # Statements that cannot be prepared against schema.sql, as module.NAME, and why.

@@ -1,5 +1,6 @@
 """The catalogue as it is shipped: providers and models, with their list prices."""
 
+import hashlib
 from decimal import Decimal
 from typing import Final
 
@@ -29,6 +30,11 @@ def seed(conn: Connection) -> tuple[int, int]:
         How many providers and models were added.
     """
     return models.seed(conn, _PROVIDERS, _models())
+
+
+def digest() -> str:
+    """A hash of what is shipped: another one means that there is something to add."""
+    return hashlib.sha256(repr((_PROVIDERS, _models())).encode()).hexdigest()
 
 
 def _models() -> list[NewModel]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-FOLDER: Final = Path(__file__).parent
+from shared.schema import versions
 
 HEAD: Final = """\
 -- Ailydian workers: every table.
@@ -21,7 +21,7 @@ HEAD: Final = """\
 
 def chapters() -> list[Path]:
     """The folders of the chapters, in the order in which they are applied."""
-    return sorted(FOLDER.glob("[0-9][0-9]_*"))
+    return sorted(versions.FOLDER.glob("[0-9][0-9]_*"))
 
 
 def functions() -> list[Path]:
@@ -31,7 +31,7 @@ def functions() -> list[Path]:
 
 def files() -> list[Path]:
     """Every file of the schema, in the order in which they are applied."""
-    ground = FOLDER / "00_ground"
+    ground = versions.FOLDER / "00_ground"
     ordered = [ground / "begin.sql", ground / "tools.sql"]
     for chapter in chapters():
         ordered += [
@@ -40,11 +40,18 @@ def files() -> list[Path]:
             chapter / "triggers.sql",
             chapter / "policies.sql",
         ]
-    ordered.append(ground / "end.sql")
+    ordered += [ground / "versions.sql", ground / "check.sql", ground / "end.sql"]
     return [path for path in ordered if path.exists()]
 
 
 def text() -> str:
     """The whole schema as one script: what schema.sql at the top level holds."""
-    parts = [f"-- {path.relative_to(FOLDER)}\n\n{path.read_text()}" for path in files()]
-    return "\n\n".join([HEAD, *parts])
+    sections = [f"-- {path.relative_to(versions.FOLDER)}\n\n{path.read_text()}" for path in files()]
+    known = versions.steps()
+    applied = [f"{versions.SCHEMA} {versions.first().digest}"]
+    applied += [f"{step.name} {step.digest}" for step in known]
+    return (
+        "\n\n".join([HEAD, *sections])
+        .replace("/* steps */", ",".join(step.name for step in known))
+        .replace("/* applied */", ",".join(applied))
+    )

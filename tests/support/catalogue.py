@@ -12,11 +12,12 @@ FACTS = """
         SELECT classid, objid, objsubid, string_agg(one::text, ' ' ORDER BY one::text) AS acl
         FROM (
             SELECT 'pg_class'::regclass AS classid, oid AS objid, 0 AS objsubid,
-                   unnest(relacl) AS one FROM pg_class
+                   unnest(coalesce(relacl, acldefault('r', relowner))) AS one FROM pg_class
             UNION ALL
             SELECT 'pg_attribute'::regclass, attrelid, attnum, unnest(attacl) FROM pg_attribute
             UNION ALL
-            SELECT 'pg_proc'::regclass, oid, 0, unnest(proacl) FROM pg_proc
+            SELECT 'pg_proc'::regclass, oid, 0, unnest(coalesce(proacl, acldefault('f', proowner)))
+            FROM pg_proc
         ) a GROUP BY classid, objid, objsubid
     )
     SELECT 'table ' || o.name, concat_ws(' | ', c.relkind, c.relowner::regrole, a.acl,

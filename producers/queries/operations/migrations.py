@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import Final
+
+from psycopg import sql
 
 from shared.db import Connection
 
@@ -11,8 +14,17 @@ LOCK: Final = """
     SELECT pg_advisory_xact_lock(hashtext('ailydian'), hashtext('migrate'))
 """
 
+# Whoever holds it does nothing else while it waits for the migration's own transactions.
+KEEP: Final = """
+    SELECT set_config('idle_in_transaction_session_timeout', '0', true)
+"""
+
 EXISTS: Final = """
     SELECT to_regclass('public."SchemaMigration"') IS NOT NULL
+"""
+
+IS_NEW: Final = """
+    SELECT to_regclass('public."Tenant"') IS NULL
 """
 
 SELECT_APPLIED: Final = """
@@ -22,6 +34,28 @@ SELECT_APPLIED: Final = """
 NOTE: Final = """
     INSERT INTO "SchemaMigration" ("version", "sha256") VALUES (%(version)s, %(sha256)s)
     ON CONFLICT ("version") DO UPDATE SET "sha256" = excluded."sha256", "appliedAt" = now()
+"""
+
+FORGET: Final = """
+    DELETE FROM "SchemaMigration" WHERE "version" = %(version)s
+"""
+
+# As the whole script begins; `end.sql` takes it back. A body may name what comes after it.
+PREPARE_SESSION: Final = """
+    SELECT set_config('client_min_messages', 'warning', true),
+           set_config('search_path', 'public, pg_temp', true),
+           set_config('check_function_bodies', 'off', true)
+"""
+
+LIMIT_TIME: Final = """
+    SELECT set_config('lock_timeout', %(lock_ms)s::int::text, true),
+           set_config('statement_timeout', %(statement_ms)s::int::text, true)
+"""
+
+# What a function is, and which writing of it: the second changes when it is written again.
+SELECT_FUNCTIONS: Final = """
+    SELECT p.oid::regprocedure::text, concat_ws(' ', p.xmin, p.ctid) FROM pg_proc p
+    WHERE p.pronamespace = 'public'::regnamespace AND p.proname = %(name)s
 """
 
 PUT_JOB_KIND: Final = """
@@ -51,6 +85,7 @@ def as_owner(conn: Connection) -> Iterator[None]:
 
 def lock(conn: Connection) -> None:
     """Wait until no other migration runs; the lock is freed with the transaction."""
+    conn.execute(KEEP)
     conn.execute(LOCK)
 
 
@@ -67,6 +102,46 @@ def note(conn: Connection, version: str, sha256: str) -> None:
     """Note that a script was applied."""
     with as_owner(conn):
         conn.execute(NOTE, {"version": version, "sha256": sha256})
+
+
+def forget(conn: Connection, version: str) -> None:
+    """Forget that a part was applied: there is none of this name."""
+    with as_owner(conn):
+        conn.execute(FORGET, {"version": version})
+
+
+def is_new(conn: Connection) -> bool:
+    """Whether the database has none of our tables."""
+    found = conn.execute(IS_NEW).fetchone()
+    return found is not None and bool(found[0])
+
+
+def prepare_session(conn: Connection) -> None:
+    """Have the transaction find and make everything in `public`, as the owner."""
+    conn.execute(PREPARE_SESSION)
+    conn.execute(SET_OWNER)
+
+
+def limit_time(conn: Connection, *, lock_s: float, statement_s: float) -> None:
+    """End a statement of this transaction that waits for a lock, or runs, for longer; 0: never."""
+    conn.execute(
+        LIMIT_TIME, {"lock_ms": ceil(lock_s * 1000), "statement_ms": ceil(statement_s * 1000)}
+    )
+
+
+def select_functions(conn: Connection, name: str) -> dict[str, str]:
+    """The functions of a name, by their signatures, each with its writing."""
+    return dict(conn.execute(SELECT_FUNCTIONS, {"name": name}).fetchall())
+
+
+def drop_function(conn: Connection, signature: str) -> None:
+    """Drop a function; what depends on it refuses that.
+
+    Args:
+        conn: A connection in the owner's role.
+        signature: As `select_functions` gave it.
+    """
+    conn.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
 
 
 def put_job_kinds(conn: Connection, kinds: Sequence[tuple[str, str, int, int]]) -> None:

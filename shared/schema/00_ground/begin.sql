@@ -53,3 +53,20 @@ BEGIN
 END $$;
 
 SET ROLE ailydian_owner;
+
+-- This file makes a new database, or does nothing: columns that came with a later version are added
+-- by `ailydian migrate`, step by step.
+DO $$
+DECLARE
+    missing text;
+BEGIN
+    PERFORM set_config('ailydian.is_new', (to_regclass('public."Tenant"') IS NULL)::text, false);
+    IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
+        SELECT string_agg(step, ', ') INTO missing FROM unnest('{/* steps */}'::text[]) AS step
+        WHERE step NOT IN (SELECT "version" FROM public."SchemaMigration");
+        IF missing IS NOT NULL THEN
+            RAISE EXCEPTION 'this database is of an older version and lacks %', missing
+                USING HINT = 'Run `ailydian migrate`.';
+        END IF;
+    END IF;
+END $$;

@@ -1,6 +1,5 @@
 -- ============================================================================================
--- The end: nobody but a trigger calls a trigger function, every function's body is checked, and the
--- tools of this file are dropped.
+-- End: nobody but a trigger calls a trigger function, and the tools are dropped
 -- ============================================================================================
 
 DO $$
@@ -16,24 +15,6 @@ BEGIN
     END LOOP;
 END $$;
 
-RESET check_function_bodies;
-
-DO $$
-DECLARE
-    made record;
-BEGIN
-    FOR made IN
-        SELECT p.oid, l.lanname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-        WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%'
-    LOOP
-        IF made.lanname = 'plpgsql' THEN
-            PERFORM plpgsql_validator(made.oid);
-        ELSE
-            PERFORM fmgr_sql_validator(made.oid);
-        END IF;
-    END LOOP;
-END $$;
-
 DROP PROCEDURE ailydian_build_child;
 DROP PROCEDURE ailydian_build_touch;
 DROP PROCEDURE ailydian_build_security;
@@ -45,5 +26,6 @@ DROP PROCEDURE ailydian_build_index;
 DROP PROCEDURE ailydian_build_column;
 
 RESET ROLE;
+RESET check_function_bodies;
 RESET search_path;
 RESET client_min_messages;

@@ -84,7 +84,7 @@ BEGIN
     END IF;
 END $$;
 
--- Who may execute a function beside its owner: these roles ('a, b'), and nobody else.
+-- Who may execute a function beside its owner: these roles ('a, b'; PUBLIC is everybody), no others.
 CREATE OR REPLACE PROCEDURE ailydian_build_rights(of_function text, roles text DEFAULT '')
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -94,17 +94,17 @@ DECLARE
 BEGIN
     FOR one IN SELECT oid FROM pg_proc
                WHERE pronamespace = 'public'::regnamespace AND proname = of_function LOOP
-        -- NULL where everybody may: that is what a new function allows.
-        SELECT array_agg(acl.grantee::regrole::text) FILTER (WHERE acl.grantee <> p.proowner)
-            INTO held
-        FROM pg_proc p LEFT JOIN LATERAL aclexplode(p.proacl) acl ON true WHERE p.oid = one
-        GROUP BY p.oid HAVING count(p.proacl) > 0;
-        IF FOUND AND coalesce(held, '{}') @> wanted AND coalesce(held, '{}') <@ wanted THEN
-            CONTINUE;
-        END IF;
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', one);
-        IF wanted <> '{}' THEN
-            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, roles);
+        SELECT coalesce(array_agg(CASE acl.grantee WHEN 0 THEN 'PUBLIC'
+                                  ELSE acl.grantee::regrole::text END), '{}') INTO held
+        FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
+        WHERE p.oid = one AND acl.grantee <> p.proowner;
+        IF NOT (held @> wanted AND held <@ wanted) THEN
+            IF held <> '{}' THEN
+                EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', one, array_to_string(held, ', '));
+            END IF;
+            IF wanted <> '{}' THEN
+                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, roles);
+            END IF;
         END IF;
     END LOOP;
 END $$;

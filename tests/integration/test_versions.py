@@ -1,0 +1,342 @@
+"""From one version of the schema to the next: what becomes of a database."""
+
+import shutil
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from producers.operations import migration, verification
+from producers.operations.migration import migrate
+from shared import schema
+from shared.errors import MigrationBusy, MigrationRefused
+from shared.schema import versions
+from shared.servers import embedded_postgres
+from tests.support import catalogue, version_statements
+
+ROWS = """SELECT "version", "sha256" FROM "SchemaMigration" ORDER BY 1"""
+
+
+@pytest.fixture
+def make_database(servers, admin, _number: int):
+    """Makes a database by a script, and gives its URL."""
+    made = []
+
+    def make(script: str = "", template: str = "template1") -> str:
+        name = f"version_{_number}_{len(made)}"
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        made.append(name)
+        url = servers.database_url.replace(f"/{embedded_postgres.DATABASE}?", f"/{name}?")
+        with psycopg.connect(url) as conn:
+            conn.execute(script.encode())
+        return url
+
+    yield make
+    for name in made:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def template_of_version_1(servers, admin) -> str:
+    """The name of a database as version 1 left it: its whole file, and that file's hash."""
+    admin.execute("CREATE DATABASE version_1")
+    url = servers.database_url.replace(f"/{embedded_postgres.DATABASE}?", "/version_1?")
+    with psycopg.connect(url) as conn:
+        conn.execute(versions.first().script.encode())
+        conn.execute(
+            """INSERT INTO "SchemaMigration" ("version", "sha256") VALUES ('schema', %s)""",
+            (versions.first().digest,),
+        )
+    return "version_1"
+
+
+@pytest.fixture
+def version_1(make_database, template_of_version_1) -> str:
+    """A database as version 1 left it."""
+    return make_database(template=template_of_version_1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the schema's files, which the next migration reads."""
+    copied = tmp_path / "schema"
+    shutil.copytree(versions.FOLDER, copied)
+    (copied / "steps").mkdir(exist_ok=True)
+    monkeypatch.setattr(versions, "FOLDER", copied)
+    return copied
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def _facts(url: str) -> dict[str, str]:
+    with psycopg.connect(url) as conn:
+        return catalogue.facts(conn)
+
+
+def _rows(url: str) -> dict[str, str]:
+    with psycopg.connect(url) as conn:
+        return dict(conn.execute(ROWS).fetchall())
+
+
+def _functions(url: str, name: str) -> list[str]:
+    found = (fact for fact in _facts(url) if fact.startswith(f"function {name}("))
+    return [fact.removeprefix("function ") for fact in found]
+
+
+def test_an_upgraded_database_and_a_new_one_are_the_same(version_1, make_database):
+    new = make_database()
+
+    upgraded, made = migrate(version_1), migrate(new)
+
+    assert catalogue.differences(_facts(version_1), _facts(new)) == []
+    assert _rows(version_1) == _rows(new)
+    assert upgraded.version == made.version
+    assert made.applied == ["schema"]
+    assert set(upgraded.applied) >= {step.name for step in versions.steps()}
+    assert [check for check in verification.verify(version_1) if not check.ok] == []
+
+
+@pytest.mark.parametrize("noted", [None, "the hash of an older file"])
+def test_a_database_from_before_version_1_is_brought_there_first(make_database, noted):
+    # Version 1's file by hand notes nothing; an older one lacks columns, and has an older hash.
+    url, new = make_database(versions.first().script), make_database()
+    with psycopg.connect(url) as conn:
+        conn.execute('ALTER TABLE "Incident" DROP COLUMN "reason"')
+        conn.execute('DROP TABLE "IncidentNotice"')
+        if noted:
+            conn.execute("""INSERT INTO "SchemaMigration" VALUES ('schema', %s)""", (noted,))
+
+    done = migrate(url)
+    migrate(new)
+
+    assert done.applied[0] == "schema"
+    assert catalogue.differences(_facts(url), _facts(new)) == []
+    assert _rows(url) == _rows(new)
+
+
+def test_a_second_migration_applies_nothing(version_1):
+    migrate(version_1)
+    before, rows = _facts(version_1), _rows(version_1)
+
+    again = migrate(version_1)
+
+    assert again.applied == []
+    assert (_facts(version_1), _rows(version_1)) == (before, rows)
+
+
+def test_a_database_made_by_hand_needs_no_step(folder, make_database):
+    (folder / "steps/0002_fails.sql").write_text("SELECT 1 / 0;\n")
+    url = make_database(schema.text())
+    before = _facts(url)
+
+    done = migrate(url)
+
+    assert _rows(url)["0002_fails"] == versions.steps()[0].digest
+    assert "0002_fails" not in done.applied
+    assert catalogue.differences(_facts(url), before) == []
+
+
+def test_the_whole_file_refuses_a_database_that_lacks_a_step(folder, version_1):
+    (folder / "steps/0002_more.sql").write_text("SELECT 1;\n")
+
+    with (
+        psycopg.connect(version_1) as conn,
+        pytest.raises(psycopg.errors.RaiseException, match="lacks 0002_more"),
+    ):
+        conn.execute(schema.text().encode())
+
+
+def test_a_version_of_every_kind_of_change_gives_what_a_new_database_has(
+    folder, version_1, make_database
+):
+    migrate(version_1)
+    _edit(folder / "10_accounts/tables.sql", '    "ipAddress" TEXT,\n', "")
+    _edit(
+        folder / "10_accounts/tables.sql",
+        '    "tenantId"  TEXT\n);\n\nCREATE TABLE IF NOT EXISTS "ApiKey"',
+        '    "tenantId"  TEXT,\n    "region"    TEXT\n);\n\nCREATE TABLE IF NOT EXISTS "ApiKey"',
+    )
+    (folder / "steps/0002_region.sql").write_text(
+        'ALTER TABLE "Session" ADD COLUMN IF NOT EXISTS "region" TEXT;\n'
+        'ALTER TABLE "Session" DROP COLUMN IF EXISTS "ipAddress";\n'
+    )
+    new_trigger = folder / "10_accounts/functions/session_region.sql"
+    new_trigger.write_text(
+        "CREATE OR REPLACE FUNCTION ailydian_session_region() RETURNS trigger\n"
+        "LANGUAGE plpgsql AS $$\n"
+        """BEGIN\n    NEW."region" := coalesce(NEW."region", '');\n    RETURN NEW;\nEND $$;\n"""
+    )
+    with (folder / "10_accounts/triggers.sql").open("a") as file:
+        file.write(
+            "CALL ailydian_build_trigger('Session', 'region',\n"
+            "    'BEFORE INSERT ON ROW EXECUTE FUNCTION public.ailydian_session_region()');\n"
+        )
+    _edit(
+        folder / "70_privacy/policies.sql",
+        "CALL ailydian_build_security('DSARRequest')",
+        "CALL ailydian_build_security('DSARRequest', 'SELECT')",
+    )
+    (folder / "steps/0003_index.sql").write_text(
+        "-- online\n"
+        'CREATE INDEX CONCURRENTLY IF NOT EXISTS "Session_region_idx" ON "Session" ("region");\n'
+    )
+    with (folder / "10_accounts/tables.sql").open("a") as file:
+        file.write("\nCALL ailydian_build_index('Session', 'region');\n")
+
+    done, new = migrate(version_1), make_database()
+    migrate(new)
+
+    assert done.applied == [
+        "0002_region",
+        "0003_index",
+        "10_accounts/functions/session_region",
+        "10_accounts/triggers",
+        "70_privacy/policies",
+    ]
+    assert done.version.startswith("3-")
+    assert catalogue.differences(_facts(version_1), _facts(new)) == []
+    assert migrate(version_1).applied == []
+
+
+def test_a_new_comment_applies_nothing(folder, version_1):
+    migrate(version_1)
+    for path in folder.glob("[0-9]*/**/*.sql"):
+        path.write_text(f"-- another word\n{path.read_text()}")
+
+    assert migrate(version_1).applied == []
+
+
+@pytest.mark.parametrize(
+    ("signature", "kept"),
+    [
+        ("p_run TEXT, whole BOOLEAN, VARIADIC wanted TEXT[]", "p_run text, whole boolean"),
+        ("run_id TEXT, whole BOOLEAN, VARIADIC wanted VARCHAR[]", "run_id text, whole boolean"),
+        ("run_id TEXT, VARIADIC wanted TEXT[]", "run_id text, VARIADIC wanted text[]"),
+    ],
+)
+def test_a_function_whose_signature_changed_stands_once(folder, version_1, signature, kept):
+    migrate(version_1)
+    path = folder / "90_workflow/functions/lock_run.sql"
+    _edit(path, "run_id TEXT, whole BOOLEAN, VARIADIC wanted TEXT[]", signature)
+    if "p_run" in signature:
+        path.write_text(
+            path.read_text().replace("= run_id", "= p_run").replace("%', run_id", "%', p_run")
+        )
+    if "whole" not in signature:
+        _edit(path, "IF whole THEN", "IF true THEN")
+
+    done = migrate(version_1)
+
+    assert done.applied == ["90_workflow/functions/lock_run"]
+    (found,) = _functions(version_1, "ailydian_lock_run")
+    assert kept in found
+    assert "ailydian_app" not in _facts(version_1)[f"function {found}"]
+
+
+def test_rights_that_were_taken_out_of_a_file_are_taken_back(folder, version_1, make_database):
+    migrate(version_1)
+    path = folder / "50_operations/functions/count_incidents.sql"
+    _edit(path, "CALL ailydian_build_rights('ailydian_count_incidents', 'ailydian_relay');\n", "")
+
+    migrate(version_1)
+    new = make_database()
+    migrate(new)
+
+    assert catalogue.differences(_facts(version_1), _facts(new)) == []
+
+
+def test_a_function_without_a_file_is_dropped_and_forgotten(folder, version_1):
+    # Of version 1, which noted none of its functions.
+    (folder / "60_money/functions/spent_budgets.sql").unlink()
+    first = migrate(version_1)
+    (folder / "20_models/functions/failing_providers.sql").unlink()
+    second = migrate(version_1)
+
+    assert "functions/spent_budgets" in first.applied
+    assert second.applied == ["20_models/functions/failing_providers"]
+    assert _functions(version_1, "ailydian_spent_budgets") == []
+    assert _functions(version_1, "ailydian_failing_providers") == []
+    assert migrate(version_1).applied == []
+
+
+def test_a_function_that_something_depends_on_keeps_its_result(folder, version_1):
+    before = migrate(version_1)
+    path = folder / "00_ground/functions/touch.sql"
+    _edit(
+        path,
+        "ailydian_touch() RETURNS trigger LANGUAGE plpgsql",
+        "ailydian_touch() RETURNS void LANGUAGE plpgsql",
+    )
+
+    with pytest.raises(MigrationRefused, match="ailydian_touch"):
+        migrate(version_1)
+
+    path.unlink()
+    shutil.copy(Path(versions.__file__).parent / "00_ground/functions/touch.sql", path)
+    assert migrate(version_1) == migration.Migrated([], before.version)
+
+
+def test_a_body_that_does_not_compile_changes_nothing(folder, version_1):
+    migrate(version_1)
+    before = _facts(version_1)
+    _edit(folder / "80_ledger/functions/job_kind.sql", "RETURN NEW;", "RETURN gone;")
+    _edit(folder / "60_money/functions/spent_budgets.sql", 'FROM "Budget" b', 'FROM "Purse" b')
+
+    with pytest.raises(psycopg.errors.Error):
+        migrate(version_1)
+
+    assert catalogue.differences(_facts(version_1), before) == []
+
+
+def test_a_newer_database_is_left_as_it_is(folder, version_1):
+    step = folder / "steps/0002_more.sql"
+    step.write_text("SELECT 1;\n")
+    migrate(version_1)
+    step.unlink()
+    _edit(folder / "80_ledger/functions/job_kind.sql", "no contract is named", "not a contract:")
+
+    assert migrate(version_1).applied == []
+
+
+def test_a_step_that_holds_its_locks_for_too_long_is_given_up(folder, version_1, monkeypatch):
+    monkeypatch.setattr(migration, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(migration, "HOLD_S", 0.3)
+    (folder / "steps/0002_slow.sql").write_text(
+        'ALTER TABLE "Session" ADD COLUMN "x" TEXT;\nSELECT pg_sleep(30);\n'
+    )
+
+    with pytest.raises(MigrationBusy, match="0002_slow"):
+        migrate(version_1)
+
+    assert "column Session.x" not in _facts(version_1)
+    assert "0002_slow" not in _rows(version_1)
+
+
+def test_what_version_1_sends_is_answered_during_and_after_a_migration(version_1):
+    kept = version_statements.of_version("0001")
+    harmless = ("22", "23", "AL", "P0", "55", "25")  # of the values, which are all NULL here
+    broken = []
+    with psycopg.connect(version_1, autocommit=True) as old:
+        parameters = {}
+        for name, statement in kept.items():
+            old.pgconn.prepare(name.encode(), statement.encode())
+            parameters[name] = old.pgconn.describe_prepared(name.encode()).nparams
+
+        migrate(version_1)
+
+        for name, statement in kept.items():
+            again = old.pgconn.prepare(b"", statement.encode())
+            old.execute("BEGIN; SET LOCAL statement_timeout = '5s'; SET LOCAL app.tenant_id = 't'")
+            ran = old.pgconn.exec_prepared(name.encode(), [None] * parameters[name])
+            old.execute("ROLLBACK")
+            for result in (again, ran):
+                state = (result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) or b"").decode()
+                if state and not state.startswith(harmless):
+                    broken.append(f"{name}: {result.error_message.decode().strip()}")
+
+    assert len(kept) > 300
+    assert broken == [], "\n".join(broken)
