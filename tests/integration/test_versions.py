@@ -1,6 +1,8 @@
 """From one version of the schema to the next: what becomes of a database."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -340,3 +342,36 @@ def test_what_version_1_sends_is_answered_during_and_after_a_migration(version_1
 
     assert len(kept) > 300
     assert broken == [], "\n".join(broken)
+
+
+def test_a_step_that_waits_for_a_lock_lets_readers_through(folder, version_1):
+    migrate(version_1)
+    (folder / "steps/0002_more.sql").write_text('ALTER TABLE "Job" ADD COLUMN "more" TEXT;\n')
+    longest = 0.0
+    with (
+        psycopg.connect(version_1) as holder,
+        psycopg.connect(version_1, autocommit=True) as reader,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        holder.execute('SELECT count(*) FROM "Job"')
+        migrating = threads.submit(migrate, version_1)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            began = time.monotonic()
+            reader.execute('SELECT FROM "Job" LIMIT 1')
+            longest = max(longest, time.monotonic() - began)
+        waited = not migrating.done()
+        holder.rollback()
+        done = migrating.result(60)
+
+    assert waited
+    assert migration.LOCK_S / 2 < longest < 1  # it stood behind the step, which gave way
+    assert done.applied == ["0002_more"]
+
+
+def test_two_migrations_at_once_apply_everything_once(version_1):
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(migrate, [version_1, version_1]))
+
+    assert sorted(bool(one.applied) for one in both) == [False, True]
+    assert both[0].version == both[1].version
