@@ -68,20 +68,26 @@ END $$;
 
 SET ROLE ailydian_owner;
 
--- This file makes a new database, or does nothing: columns that came with a later version are added
--- by `ailydian migrate`, step by step.
+-- This file makes a new database, or does nothing: what came with a later version is added to an older
+-- one by `ailydian migrate`, step by step.
 DO $$
 DECLARE
-    missing text;
+    missing text := 'schema';
 BEGIN
     PERFORM set_config('ailydian.is_new', (to_regclass('public."Tenant"') IS NULL)::text, false);
+    IF current_setting('ailydian.is_new')::boolean THEN
+        RETURN;
+    END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
-        SELECT string_agg(step, ', ') INTO missing FROM unnest('{}'::text[]) AS step
-        WHERE step NOT IN (SELECT "version" FROM public."SchemaMigration");
-        IF missing IS NOT NULL THEN
-            RAISE EXCEPTION 'this database is of an older version and lacks %', missing
-                USING HINT = 'Run `ailydian migrate`.';
-        END IF;
+        SELECT string_agg(split_part(step, ' ', 1), ', ') INTO missing
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156}'::text[]) AS step
+        WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
+                          WHERE m."version" = split_part(step, ' ', 1)
+                            AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
+    END IF;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'this database is of an older version: it lacks %', missing
+            USING HINT = 'Run `ailydian migrate`.';
     END IF;
 END $$;
 
@@ -98,16 +104,6 @@ BEGIN
     IF to_regclass(format('public.%I', index_name)) IS NULL THEN
         EXECUTE format('CREATE INDEX %I ON public.%I (%s)', index_name, of_table,
                        (SELECT string_agg(quote_ident(c), ', ') FROM unnest(of_columns) c));
-    END IF;
-END $$;
-
--- A column that came later, in a new database and in one of before.
-CREATE OR REPLACE PROCEDURE ailydian_build_column(of_table text, called text, definition text)
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = format('public.%I', of_table)::regclass
-                   AND attname = called AND NOT attisdropped) THEN
-        EXECUTE format('ALTER TABLE public.%I ADD COLUMN %I %s', of_table, called, definition);
     END IF;
 END $$;
 
@@ -530,7 +526,10 @@ CREATE TABLE IF NOT EXISTS "AIModel" (
     "capabilities"  TEXT[] DEFAULT '{}',
     "avgLatencyMs"  INTEGER,
     "successRate"   DOUBLE PRECISION,
-    "enabled"       BOOLEAN NOT NULL DEFAULT true
+    "enabled"       BOOLEAN NOT NULL DEFAULT true,
+    -- ours
+    "calls"         BIGINT NOT NULL DEFAULT 0,
+    "latencyEwmaMs" DOUBLE PRECISION
 );
 
 CREATE TABLE IF NOT EXISTS "RoutingScore" (
@@ -541,6 +540,8 @@ CREATE TABLE IF NOT EXISTS "RoutingScore" (
     "pulls"     INTEGER NOT NULL DEFAULT 0,
     "wins"      INTEGER NOT NULL DEFAULT 0,
     "updatedAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    -- ours
+    "factors"   JSONB,
     UNIQUE ("modelId", "intent")
 );
 
@@ -576,9 +577,6 @@ CREATE TABLE IF NOT EXISTS "ModelUse" (
     PRIMARY KEY ("model", "hour")
 );
 COMMENT ON TABLE "ModelUse" IS 'Requests, tokens and dollars of each model by the hour, for figures.';
-CALL ailydian_build_column('RoutingScore', 'factors', 'JSONB');
-CALL ailydian_build_column('AIModel', 'calls', 'BIGINT NOT NULL DEFAULT 0');
-CALL ailydian_build_column('AIModel', 'latencyEwmaMs', 'DOUBLE PRECISION');
 
 CREATE TABLE IF NOT EXISTS "TenantArm" (
     "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
@@ -780,7 +778,8 @@ CREATE TABLE IF NOT EXISTS "Conversation" (
     "createdAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "updatedAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"  TEXT
+    "tenantId"  TEXT,
+    "analysis"  INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE IF NOT EXISTS "Message" (
@@ -796,7 +795,8 @@ CREATE TABLE IF NOT EXISTS "Message" (
     "cost"           NUMERIC(20, 8),
     "createdAt"      TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"       TEXT
+    "tenantId"       TEXT,
+    "intent"         TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "ConversationMetadata" (
@@ -807,7 +807,10 @@ CREATE TABLE IF NOT EXISTS "ConversationMetadata" (
     "sentiment"      DOUBLE PRECISION,
     "topic"          TEXT,
     -- ours
-    "tenantId"       TEXT
+    "tenantId"       TEXT,
+    "messages"       INTEGER,
+    "language"       TEXT,
+    "analysedAt"     TIMESTAMPTZ
 );
 
 CREATE TABLE IF NOT EXISTS "MessageEmbedding" (
@@ -818,7 +821,8 @@ CREATE TABLE IF NOT EXISTS "MessageEmbedding" (
     "model"     TEXT NOT NULL,
     "createdAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"  TEXT
+    "tenantId"  TEXT,
+    "bits"      bit(1536)
 );
 
 CREATE TABLE IF NOT EXISTS "Feedback" (
@@ -843,7 +847,15 @@ CREATE TABLE IF NOT EXISTS "SemanticCache" (
     "createdAt"      TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "lastAccessedAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"       TEXT DEFAULT nullif(current_setting('app.tenant_id', true), '')
+    "tenantId"       TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "scope"          TEXT,
+    "guard"          TEXT,
+    "question"       TEXT,
+    "citations"      JSONB,
+    "costUsd"        NUMERIC(20, 8),
+    "bits"           bit(1536),
+    "tokensIn"       INTEGER,
+    "tokensOut"      INTEGER
 );
 
 CALL ailydian_build_index('Conversation', 'userId');
@@ -866,18 +878,6 @@ COMMENT ON TABLE "MessageEmbedding" IS 'The vector of a message, for recall, top
 COMMENT ON TABLE "Feedback" IS 'A person''s rating of a message; the last one counts.';
 COMMENT ON TABLE "SemanticCache" IS 'Answers given before, found by hash and then by nearness.';
 -- What is ours in the platform's tables; in a new database and in an old one.
-CALL ailydian_build_column('Conversation', 'analysis', 'INTEGER NOT NULL DEFAULT 0');
-CALL ailydian_build_column('ConversationMetadata', 'messages', 'INTEGER');
-CALL ailydian_build_column('ConversationMetadata', 'language', 'TEXT');
-CALL ailydian_build_column('ConversationMetadata', 'analysedAt', 'TIMESTAMPTZ');
-CALL ailydian_build_column('Message', 'intent', 'TEXT');
-CALL ailydian_build_column('MessageEmbedding', 'bits', 'bit(1536)');
-CALL ailydian_build_column('SemanticCache', 'scope', 'TEXT');
-CALL ailydian_build_column('SemanticCache', 'guard', 'TEXT');
-CALL ailydian_build_column('SemanticCache', 'question', 'TEXT');
-CALL ailydian_build_column('SemanticCache', 'citations', 'JSONB');
-CALL ailydian_build_column('SemanticCache', 'costUsd', 'NUMERIC(20, 8)');
-CALL ailydian_build_column('SemanticCache', 'bits', 'bit(1536)');
 CALL ailydian_build_index('MessageEmbedding', 'tenantId', 'model');
 
 CREATE TABLE IF NOT EXISTS "CacheSource" (
@@ -888,8 +888,6 @@ CREATE TABLE IF NOT EXISTS "CacheSource" (
 );
 CALL ailydian_build_index('CacheSource', 'tenantId', 'documentId');
 CALL ailydian_build_index('CacheSource', 'entryId');
-CALL ailydian_build_column('SemanticCache', 'tokensIn', 'INTEGER');
-CALL ailydian_build_column('SemanticCache', 'tokensOut', 'INTEGER');
 CALL ailydian_build_index('SemanticCache', 'tenantId', 'scope', 'guard');
 COMMENT ON TABLE "CacheSource" IS 'The documents a cached answer rests on; one changes, it goes.';
 
@@ -1354,7 +1352,14 @@ CREATE TABLE IF NOT EXISTS "Incident" (
     "detectedAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "resolvedAt"  TIMESTAMP(3),
     -- ours
-    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), '')
+    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "cause"       TEXT,
+    "escalations" INTEGER NOT NULL DEFAULT 0,
+    "lastSeenAt"  TIMESTAMPTZ,
+    "figure"      DOUBLE PRECISION,
+    "escalatedAt" TIMESTAMPTZ,
+    "handledBy"   TEXT,
+    "reason"      TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "CRDTState" (
@@ -1389,9 +1394,6 @@ CALL ailydian_build_index('PlatformChange', 'changedAt');
 COMMENT ON TABLE "Incident" IS 'Something is wrong: opened once a cause, closed when it is gone.';
 COMMENT ON TABLE "CRDTState" IS 'State that regions merge, one row a node, by hybrid logical clock.';
 COMMENT ON TABLE "PlatformChange" IS 'Rows the platform wrote that may need work; a sweep empties it.';
-CALL ailydian_build_column('Incident', 'cause', 'TEXT');
-CALL ailydian_build_column('Incident', 'escalations', 'INTEGER NOT NULL DEFAULT 0');
-CALL ailydian_build_column('Incident', 'lastSeenAt', 'TIMESTAMPTZ');
 
 CREATE TABLE IF NOT EXISTS "IncidentNotice" (
     "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
@@ -1408,10 +1410,6 @@ CREATE TABLE IF NOT EXISTS "IncidentNotice" (
 );
 CALL ailydian_build_index('IncidentNotice', 'incidentId');
 CALL ailydian_build_index('IncidentNotice', 'nextAt');
-CALL ailydian_build_column('Incident', 'figure', 'DOUBLE PRECISION');
-CALL ailydian_build_column('Incident', 'escalatedAt', 'TIMESTAMPTZ');
-CALL ailydian_build_column('Incident', 'handledBy', 'TEXT');
-CALL ailydian_build_column('Incident', 'reason', 'TEXT');
 CALL ailydian_build_index('Incident', 'cause');
 COMMENT ON TABLE "IncidentNotice" IS 'What on-call is told about an incident, until it was heard.';
 
@@ -1806,49 +1804,6 @@ CALL ailydian_build_security('DSARRequest');
 -- "JobEvent" notes every ending in the transaction that ends; batches, figures, followers and
 -- retention read it by position, so that none of them needs an index on the ledger.
 -- ============================================================================================
-
--- A ledger of an earlier version gets what it lacks.
-DO $$
-BEGIN
-    IF to_regclass('public."Job"') IS NOT NULL AND NOT EXISTS (
-        SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass('public."Job"') AND attname = 'timeLimitS') THEN
-        ALTER TABLE "Job" ADD COLUMN "timeLimitS" REAL, ADD COLUMN "backoffS" REAL;
-        ALTER TABLE "JobAttempt" ADD COLUMN "stepId" TEXT;
-    END IF;
-    IF to_regclass('public."Job"') IS NULL OR EXISTS (
-        SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass('public."Job"') AND attname = 'limitKey') THEN
-        RETURN;
-    END IF;
-    ALTER TABLE "Job" ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '',
-        ADD COLUMN "cost" INTEGER NOT NULL DEFAULT 1, ADD COLUMN "batchId" TEXT,
-        ADD COLUMN "producer" TEXT, ADD COLUMN "traceparent" TEXT;
-    ALTER TABLE "JobOutbox" ADD COLUMN "job" TEXT, ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '',
-        ADD COLUMN "priority" SMALLINT NOT NULL DEFAULT 0,
-        ADD COLUMN "cost" INTEGER NOT NULL DEFAULT 1;
-    UPDATE "Job" SET "priority" = greatest(-9, least(9, "priority"))
-    WHERE "priority" NOT BETWEEN -9 AND 9;
-    UPDATE "JobOutbox" o SET "job" = j."job", "priority" = j."priority"
-    FROM "Job" j WHERE j."id" = o."jobId";
-    ALTER TABLE "JobOutbox" ALTER COLUMN "job" SET NOT NULL, DROP CONSTRAINT "JobOutbox_pkey",
-        ADD PRIMARY KEY ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "seq");
-    ALTER TABLE "JobFlight" ADD COLUMN "job" TEXT NOT NULL DEFAULT '',
-        ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '';
-    ALTER TABLE "JobAttempt" ADD COLUMN "signal" TEXT, ADD COLUMN "exitCode" INTEGER,
-        ADD COLUMN "peakBytes" BIGINT, ADD COLUMN "fingerprint" TEXT;
-    ALTER TABLE "DeadLetter" ADD COLUMN "edits" JSONB NOT NULL DEFAULT '[]';
-    ALTER TABLE "Quarantine" ADD COLUMN "source" TEXT NOT NULL DEFAULT 'wakeup',
-        ADD COLUMN "seen" BIGINT NOT NULL DEFAULT 1,
-        ADD COLUMN "seenAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
-        ADD COLUMN "edits" JSONB NOT NULL DEFAULT '[]';
-    ALTER TABLE "WorkerProcess" ADD COLUMN "role" TEXT NOT NULL DEFAULT 'worker',
-        ADD COLUMN "figures" JSONB NOT NULL DEFAULT '{}';
-    ALTER TABLE "QueueState" DROP COLUMN "paused",
-        ADD COLUMN "keepDone" INTERVAL NOT NULL DEFAULT '30 days',
-        ADD COLUMN "keepDead" INTERVAL NOT NULL DEFAULT '180 days',
-        ADD COLUMN "keepQuarantined" INTERVAL NOT NULL DEFAULT '30 days';
-END $$;
 
 CREATE TABLE IF NOT EXISTS "JobKind" (
     "job"           TEXT PRIMARY KEY,
@@ -2427,31 +2382,6 @@ END $$;
 -- run. Who acts on a whole run locks the run first and never waits for a step: one that is locked is
 -- just being finished, and whoever begins what it opened looks at the run again.
 -- ============================================================================================
-
--- Tables of an earlier version get what they lack.
-DO $$
-BEGIN
-    IF to_regclass('public."WorkflowStep"') IS NULL OR EXISTS (
-        SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass('public."WorkflowStep"') AND attname = 'openNeeds') THEN
-        RETURN;
-    END IF;
-    ALTER TABLE "Workflow" ADD COLUMN "version" INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE "WorkflowRun" ADD COLUMN "versionId" TEXT, ADD COLUMN "state" TEXT,
-        ADD COLUMN "key" TEXT, ADD COLUMN "concurrencyKey" TEXT, ADD COLUMN "parentStepId" TEXT,
-        ADD COLUMN "depth" SMALLINT NOT NULL DEFAULT 0, ADD COLUMN "forkOf" TEXT,
-        ADD COLUMN "endsOpen" INTEGER, ADD COLUMN "failedStepId" TEXT,
-        ADD COLUMN "fingerprint" TEXT, ADD COLUMN "producer" TEXT, ADD COLUMN "traceparent" TEXT,
-        SET (fillfactor = 70);
-    ALTER TABLE "WorkflowStep" ADD COLUMN "position" INTEGER, ADD COLUMN "itemIndex" INTEGER,
-        ADD COLUMN "item" JSONB, ADD COLUMN "state" TEXT,
-        ADD COLUMN "openNeeds" INTEGER NOT NULL DEFAULT 0,
-        ADD COLUMN "liveNeeds" INTEGER NOT NULL DEFAULT 0, ADD COLUMN "items" INTEGER,
-        ADD COLUMN "openItems" INTEGER, ADD COLUMN "nextItem" INTEGER,
-        ADD COLUMN "attempt" INTEGER NOT NULL DEFAULT 0, ADD COLUMN "jobId" TEXT,
-        ADD COLUMN "fence" BIGINT, ADD COLUMN "fingerprint" TEXT, ADD COLUMN "progress" REAL,
-        ADD COLUMN "note" TEXT, SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
-END $$;
 
 CREATE TABLE IF NOT EXISTS "Workflow" (
     "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
@@ -4331,17 +4261,21 @@ CREATE TABLE IF NOT EXISTS "QualityScore" (
 );
 
 CREATE TABLE IF NOT EXISTS "Provenance" (
-    "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
-    "messageId"  TEXT NOT NULL UNIQUE
-                 REFERENCES "Message" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
-    "modelId"    TEXT NOT NULL,
-    "inputHash"  TEXT NOT NULL,
-    "outputHash" TEXT NOT NULL,
-    "watermark"  TEXT,
-    "citations"  JSONB,
-    "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "id"             TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "messageId"      TEXT NOT NULL UNIQUE
+                     REFERENCES "Message" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "modelId"        TEXT NOT NULL,
+    "inputHash"      TEXT NOT NULL,
+    "outputHash"     TEXT NOT NULL,
+    "watermark"      TEXT,
+    "citations"      JSONB,
+    "createdAt"      TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"   TEXT
+    "tenantId"       TEXT,
+    "questionId"     TEXT,
+    "questionSha256" TEXT,
+    "inputs"         JSONB,
+    "keyId"          TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "ExplainabilityLog" (
@@ -4352,31 +4286,44 @@ CREATE TABLE IF NOT EXISTS "ExplainabilityLog" (
     "importance" JSONB NOT NULL,
     "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"   TEXT
+    "tenantId"   TEXT,
+    "subject"    TEXT,
+    "subjectId"  TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "ModerationResult" (
-    "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
-    "contentId"   TEXT NOT NULL,
-    "contentType" TEXT NOT NULL,
-    "flagged"     BOOLEAN NOT NULL,
-    "categories"  TEXT[] DEFAULT '{}',
-    "scores"      JSONB NOT NULL,
-    "action"      TEXT,
-    "createdAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "id"            TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "contentId"     TEXT NOT NULL,
+    "contentType"   TEXT NOT NULL,
+    "flagged"       BOOLEAN NOT NULL,
+    "categories"    TEXT[] DEFAULT '{}',
+    "scores"        JSONB NOT NULL,
+    "action"        TEXT,
+    "createdAt"     TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"    TEXT
+    "tenantId"      TEXT,
+    "userId"        TEXT,
+    "engine"        TEXT,
+    "contentSha256" TEXT,
+    "policyVersion" INTEGER,
+    "superseded"    BOOLEAN NOT NULL DEFAULT false
 );
 
 CREATE TABLE IF NOT EXISTS "TrainingExample" (
-    "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
-    "prompt"     TEXT NOT NULL,
-    "completion" TEXT NOT NULL,
-    "rating"     DOUBLE PRECISION NOT NULL,
-    "source"     TEXT NOT NULL,
-    "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "prompt"      TEXT NOT NULL,
+    "completion"  TEXT NOT NULL,
+    "rating"      DOUBLE PRECISION NOT NULL,
+    "source"      TEXT NOT NULL,
+    "createdAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"   TEXT DEFAULT nullif(current_setting('app.tenant_id', true), '')
+    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "messageId"   TEXT,
+    "rejectedId"  TEXT,
+    "userId"      TEXT,
+    "rejected"    TEXT,
+    "digest"      TEXT,
+    "withdrawnAt" TIMESTAMPTZ
 );
 CALL ailydian_build_index('QualityScore', 'estimatedScore');
 CALL ailydian_build_index('Provenance', 'inputHash');
@@ -4406,23 +4353,6 @@ CREATE TABLE IF NOT EXISTS "TrustScore" (
 );
 CALL ailydian_build_index('TrustScore', 'score');
 COMMENT ON TABLE "TrustScore" IS 'How far a person is trusted, with the factors that add up to it.';
-CALL ailydian_build_column('ModerationResult', 'userId', 'TEXT');
-CALL ailydian_build_column('ModerationResult', 'engine', 'TEXT');
-CALL ailydian_build_column('ModerationResult', 'contentSha256', 'TEXT');
-CALL ailydian_build_column('ModerationResult', 'policyVersion', 'INTEGER');
-CALL ailydian_build_column('ModerationResult', 'superseded', 'BOOLEAN NOT NULL DEFAULT false');
-CALL ailydian_build_column('Provenance', 'questionId', 'TEXT');
-CALL ailydian_build_column('Provenance', 'questionSha256', 'TEXT');
-CALL ailydian_build_column('Provenance', 'inputs', 'JSONB');
-CALL ailydian_build_column('Provenance', 'keyId', 'TEXT');
-CALL ailydian_build_column('ExplainabilityLog', 'subject', 'TEXT');
-CALL ailydian_build_column('ExplainabilityLog', 'subjectId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'messageId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'rejectedId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'userId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'rejected', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'digest', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'withdrawnAt', 'TIMESTAMPTZ');
 
 CALL ailydian_build_index('ModerationResult', 'tenantId', 'contentId');
 CALL ailydian_build_index('ExplainabilityLog', 'subjectId');
@@ -4814,7 +4744,6 @@ DROP PROCEDURE ailydian_build_rights;
 DROP PROCEDURE ailydian_build_policy;
 DROP PROCEDURE ailydian_build_trigger;
 DROP PROCEDURE ailydian_build_index;
-DROP PROCEDURE ailydian_build_column;
 
 RESET ROLE;
 RESET check_function_bodies;

@@ -47,11 +47,5 @@ def files() -> list[Path]:
 def text() -> str:
     """The whole schema as one script: what schema.sql at the top level holds."""
     sections = [f"-- {path.relative_to(versions.FOLDER)}\n\n{path.read_text()}" for path in files()]
-    known = versions.steps()
-    applied = [f"{versions.SCHEMA} {versions.first().digest}"]
-    applied += [f"{step.name} {step.digest}" for step in known]
-    return (
-        "\n\n".join([HEAD, *sections])
-        .replace("/* steps */", ",".join(step.name for step in known))
-        .replace("/* applied */", ",".join(applied))
-    )
+    applied = [f"{step.name} {step.digest}" for step in [versions.first(), *versions.steps()]]
+    return "\n\n".join([HEAD, *sections]).replace("/* applied */", ",".join(applied))

@@ -142,6 +142,16 @@ def test_a_database_made_by_hand_needs_no_step(folder, make_database):
     assert catalogue.differences(_facts(url), before) == []
 
 
+def test_the_whole_file_refuses_a_database_from_before_version_1(make_database):
+    url = make_database(versions.first().script)
+
+    with (
+        psycopg.connect(url) as conn,
+        pytest.raises(psycopg.errors.RaiseException, match="lacks schema"),
+    ):
+        conn.execute(schema.text().encode())
+
+
 def test_the_whole_file_refuses_a_database_that_lacks_a_step(folder, version_1):
     (folder / "steps/0002_more.sql").write_text("SELECT 1;\n")
 

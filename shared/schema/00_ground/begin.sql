@@ -54,19 +54,25 @@ END $$;
 
 SET ROLE ailydian_owner;
 
--- This file makes a new database, or does nothing: columns that came with a later version are added
--- by `ailydian migrate`, step by step.
+-- This file makes a new database, or does nothing: what came with a later version is added to an older
+-- one by `ailydian migrate`, step by step.
 DO $$
 DECLARE
-    missing text;
+    missing text := 'schema';
 BEGIN
     PERFORM set_config('ailydian.is_new', (to_regclass('public."Tenant"') IS NULL)::text, false);
+    IF current_setting('ailydian.is_new')::boolean THEN
+        RETURN;
+    END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
-        SELECT string_agg(step, ', ') INTO missing FROM unnest('{/* steps */}'::text[]) AS step
-        WHERE step NOT IN (SELECT "version" FROM public."SchemaMigration");
-        IF missing IS NOT NULL THEN
-            RAISE EXCEPTION 'this database is of an older version and lacks %', missing
-                USING HINT = 'Run `ailydian migrate`.';
-        END IF;
+        SELECT string_agg(split_part(step, ' ', 1), ', ') INTO missing
+        FROM unnest('{/* applied */}'::text[]) AS step
+        WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
+                          WHERE m."version" = split_part(step, ' ', 1)
+                            AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
+    END IF;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'this database is of an older version: it lacks %', missing
+            USING HINT = 'Run `ailydian migrate`.';
     END IF;
 END $$;

@@ -23,7 +23,6 @@ DROP PROCEDURE ailydian_build_rights;
 DROP PROCEDURE ailydian_build_policy;
 DROP PROCEDURE ailydian_build_trigger;
 DROP PROCEDURE ailydian_build_index;
-DROP PROCEDURE ailydian_build_column;
 
 RESET ROLE;
 RESET check_function_bodies;

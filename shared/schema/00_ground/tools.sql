@@ -11,16 +11,6 @@ BEGIN
     END IF;
 END $$;
 
--- A column that came later, in a new database and in one of before.
-CREATE OR REPLACE PROCEDURE ailydian_build_column(of_table text, called text, definition text)
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = format('public.%I', of_table)::regclass
-                   AND attname = called AND NOT attisdropped) THEN
-        EXECUTE format('ALTER TABLE public.%I ADD COLUMN %I %s', of_table, called, definition);
-    END IF;
-END $$;
-
 -- A trigger's comment is its definition: that is how a changed one is noticed.
 CREATE OR REPLACE PROCEDURE ailydian_build_trigger(of_table text, called text, definition text)
 LANGUAGE plpgsql AS $$

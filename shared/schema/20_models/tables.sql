@@ -26,7 +26,10 @@ CREATE TABLE IF NOT EXISTS "AIModel" (
     "capabilities"  TEXT[] DEFAULT '{}',
     "avgLatencyMs"  INTEGER,
     "successRate"   DOUBLE PRECISION,
-    "enabled"       BOOLEAN NOT NULL DEFAULT true
+    "enabled"       BOOLEAN NOT NULL DEFAULT true,
+    -- ours
+    "calls"         BIGINT NOT NULL DEFAULT 0,
+    "latencyEwmaMs" DOUBLE PRECISION
 );
 
 CREATE TABLE IF NOT EXISTS "RoutingScore" (
@@ -37,6 +40,8 @@ CREATE TABLE IF NOT EXISTS "RoutingScore" (
     "pulls"     INTEGER NOT NULL DEFAULT 0,
     "wins"      INTEGER NOT NULL DEFAULT 0,
     "updatedAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    -- ours
+    "factors"   JSONB,
     UNIQUE ("modelId", "intent")
 );
 
@@ -72,9 +77,6 @@ CREATE TABLE IF NOT EXISTS "ModelUse" (
     PRIMARY KEY ("model", "hour")
 );
 COMMENT ON TABLE "ModelUse" IS 'Requests, tokens and dollars of each model by the hour, for figures.';
-CALL ailydian_build_column('RoutingScore', 'factors', 'JSONB');
-CALL ailydian_build_column('AIModel', 'calls', 'BIGINT NOT NULL DEFAULT 0');
-CALL ailydian_build_column('AIModel', 'latencyEwmaMs', 'DOUBLE PRECISION');
 
 CREATE TABLE IF NOT EXISTS "TenantArm" (
     "tenantId"  TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),

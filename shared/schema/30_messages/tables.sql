@@ -13,7 +13,8 @@ CREATE TABLE IF NOT EXISTS "Conversation" (
     "createdAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "updatedAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"  TEXT
+    "tenantId"  TEXT,
+    "analysis"  INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE IF NOT EXISTS "Message" (
@@ -29,7 +30,8 @@ CREATE TABLE IF NOT EXISTS "Message" (
     "cost"           NUMERIC(20, 8),
     "createdAt"      TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"       TEXT
+    "tenantId"       TEXT,
+    "intent"         TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "ConversationMetadata" (
@@ -40,7 +42,10 @@ CREATE TABLE IF NOT EXISTS "ConversationMetadata" (
     "sentiment"      DOUBLE PRECISION,
     "topic"          TEXT,
     -- ours
-    "tenantId"       TEXT
+    "tenantId"       TEXT,
+    "messages"       INTEGER,
+    "language"       TEXT,
+    "analysedAt"     TIMESTAMPTZ
 );
 
 CREATE TABLE IF NOT EXISTS "MessageEmbedding" (
@@ -51,7 +56,8 @@ CREATE TABLE IF NOT EXISTS "MessageEmbedding" (
     "model"     TEXT NOT NULL,
     "createdAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"  TEXT
+    "tenantId"  TEXT,
+    "bits"      bit(1536)
 );
 
 CREATE TABLE IF NOT EXISTS "Feedback" (
@@ -76,7 +82,15 @@ CREATE TABLE IF NOT EXISTS "SemanticCache" (
     "createdAt"      TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "lastAccessedAt" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"       TEXT DEFAULT nullif(current_setting('app.tenant_id', true), '')
+    "tenantId"       TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "scope"          TEXT,
+    "guard"          TEXT,
+    "question"       TEXT,
+    "citations"      JSONB,
+    "costUsd"        NUMERIC(20, 8),
+    "bits"           bit(1536),
+    "tokensIn"       INTEGER,
+    "tokensOut"      INTEGER
 );
 
 CALL ailydian_build_index('Conversation', 'userId');
@@ -99,18 +113,6 @@ COMMENT ON TABLE "MessageEmbedding" IS 'The vector of a message, for recall, top
 COMMENT ON TABLE "Feedback" IS 'A person''s rating of a message; the last one counts.';
 COMMENT ON TABLE "SemanticCache" IS 'Answers given before, found by hash and then by nearness.';
 -- What is ours in the platform's tables; in a new database and in an old one.
-CALL ailydian_build_column('Conversation', 'analysis', 'INTEGER NOT NULL DEFAULT 0');
-CALL ailydian_build_column('ConversationMetadata', 'messages', 'INTEGER');
-CALL ailydian_build_column('ConversationMetadata', 'language', 'TEXT');
-CALL ailydian_build_column('ConversationMetadata', 'analysedAt', 'TIMESTAMPTZ');
-CALL ailydian_build_column('Message', 'intent', 'TEXT');
-CALL ailydian_build_column('MessageEmbedding', 'bits', 'bit(1536)');
-CALL ailydian_build_column('SemanticCache', 'scope', 'TEXT');
-CALL ailydian_build_column('SemanticCache', 'guard', 'TEXT');
-CALL ailydian_build_column('SemanticCache', 'question', 'TEXT');
-CALL ailydian_build_column('SemanticCache', 'citations', 'JSONB');
-CALL ailydian_build_column('SemanticCache', 'costUsd', 'NUMERIC(20, 8)');
-CALL ailydian_build_column('SemanticCache', 'bits', 'bit(1536)');
 CALL ailydian_build_index('MessageEmbedding', 'tenantId', 'model');
 
 CREATE TABLE IF NOT EXISTS "CacheSource" (
@@ -121,8 +123,6 @@ CREATE TABLE IF NOT EXISTS "CacheSource" (
 );
 CALL ailydian_build_index('CacheSource', 'tenantId', 'documentId');
 CALL ailydian_build_index('CacheSource', 'entryId');
-CALL ailydian_build_column('SemanticCache', 'tokensIn', 'INTEGER');
-CALL ailydian_build_column('SemanticCache', 'tokensOut', 'INTEGER');
 CALL ailydian_build_index('SemanticCache', 'tenantId', 'scope', 'guard');
 COMMENT ON TABLE "CacheSource" IS 'The documents a cached answer rests on; one changes, it goes.';
 

@@ -39,7 +39,14 @@ CREATE TABLE IF NOT EXISTS "Incident" (
     "detectedAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     "resolvedAt"  TIMESTAMP(3),
     -- ours
-    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), '')
+    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "cause"       TEXT,
+    "escalations" INTEGER NOT NULL DEFAULT 0,
+    "lastSeenAt"  TIMESTAMPTZ,
+    "figure"      DOUBLE PRECISION,
+    "escalatedAt" TIMESTAMPTZ,
+    "handledBy"   TEXT,
+    "reason"      TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "CRDTState" (
@@ -74,9 +81,6 @@ CALL ailydian_build_index('PlatformChange', 'changedAt');
 COMMENT ON TABLE "Incident" IS 'Something is wrong: opened once a cause, closed when it is gone.';
 COMMENT ON TABLE "CRDTState" IS 'State that regions merge, one row a node, by hybrid logical clock.';
 COMMENT ON TABLE "PlatformChange" IS 'Rows the platform wrote that may need work; a sweep empties it.';
-CALL ailydian_build_column('Incident', 'cause', 'TEXT');
-CALL ailydian_build_column('Incident', 'escalations', 'INTEGER NOT NULL DEFAULT 0');
-CALL ailydian_build_column('Incident', 'lastSeenAt', 'TIMESTAMPTZ');
 
 CREATE TABLE IF NOT EXISTS "IncidentNotice" (
     "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
@@ -93,10 +97,6 @@ CREATE TABLE IF NOT EXISTS "IncidentNotice" (
 );
 CALL ailydian_build_index('IncidentNotice', 'incidentId');
 CALL ailydian_build_index('IncidentNotice', 'nextAt');
-CALL ailydian_build_column('Incident', 'figure', 'DOUBLE PRECISION');
-CALL ailydian_build_column('Incident', 'escalatedAt', 'TIMESTAMPTZ');
-CALL ailydian_build_column('Incident', 'handledBy', 'TEXT');
-CALL ailydian_build_column('Incident', 'reason', 'TEXT');
 CALL ailydian_build_index('Incident', 'cause');
 COMMENT ON TABLE "IncidentNotice" IS 'What on-call is told about an incident, until it was heard.';
 

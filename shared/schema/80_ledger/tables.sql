@@ -20,49 +20,6 @@
 -- retention read it by position, so that none of them needs an index on the ledger.
 -- ============================================================================================
 
--- A ledger of an earlier version gets what it lacks.
-DO $$
-BEGIN
-    IF to_regclass('public."Job"') IS NOT NULL AND NOT EXISTS (
-        SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass('public."Job"') AND attname = 'timeLimitS') THEN
-        ALTER TABLE "Job" ADD COLUMN "timeLimitS" REAL, ADD COLUMN "backoffS" REAL;
-        ALTER TABLE "JobAttempt" ADD COLUMN "stepId" TEXT;
-    END IF;
-    IF to_regclass('public."Job"') IS NULL OR EXISTS (
-        SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass('public."Job"') AND attname = 'limitKey') THEN
-        RETURN;
-    END IF;
-    ALTER TABLE "Job" ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '',
-        ADD COLUMN "cost" INTEGER NOT NULL DEFAULT 1, ADD COLUMN "batchId" TEXT,
-        ADD COLUMN "producer" TEXT, ADD COLUMN "traceparent" TEXT;
-    ALTER TABLE "JobOutbox" ADD COLUMN "job" TEXT, ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '',
-        ADD COLUMN "priority" SMALLINT NOT NULL DEFAULT 0,
-        ADD COLUMN "cost" INTEGER NOT NULL DEFAULT 1;
-    UPDATE "Job" SET "priority" = greatest(-9, least(9, "priority"))
-    WHERE "priority" NOT BETWEEN -9 AND 9;
-    UPDATE "JobOutbox" o SET "job" = j."job", "priority" = j."priority"
-    FROM "Job" j WHERE j."id" = o."jobId";
-    ALTER TABLE "JobOutbox" ALTER COLUMN "job" SET NOT NULL, DROP CONSTRAINT "JobOutbox_pkey",
-        ADD PRIMARY KEY ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "seq");
-    ALTER TABLE "JobFlight" ADD COLUMN "job" TEXT NOT NULL DEFAULT '',
-        ADD COLUMN "limitKey" TEXT NOT NULL DEFAULT '';
-    ALTER TABLE "JobAttempt" ADD COLUMN "signal" TEXT, ADD COLUMN "exitCode" INTEGER,
-        ADD COLUMN "peakBytes" BIGINT, ADD COLUMN "fingerprint" TEXT;
-    ALTER TABLE "DeadLetter" ADD COLUMN "edits" JSONB NOT NULL DEFAULT '[]';
-    ALTER TABLE "Quarantine" ADD COLUMN "source" TEXT NOT NULL DEFAULT 'wakeup',
-        ADD COLUMN "seen" BIGINT NOT NULL DEFAULT 1,
-        ADD COLUMN "seenAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
-        ADD COLUMN "edits" JSONB NOT NULL DEFAULT '[]';
-    ALTER TABLE "WorkerProcess" ADD COLUMN "role" TEXT NOT NULL DEFAULT 'worker',
-        ADD COLUMN "figures" JSONB NOT NULL DEFAULT '{}';
-    ALTER TABLE "QueueState" DROP COLUMN "paused",
-        ADD COLUMN "keepDone" INTERVAL NOT NULL DEFAULT '30 days',
-        ADD COLUMN "keepDead" INTERVAL NOT NULL DEFAULT '180 days',
-        ADD COLUMN "keepQuarantined" INTERVAL NOT NULL DEFAULT '30 days';
-END $$;
-
 CREATE TABLE IF NOT EXISTS "JobKind" (
     "job"           TEXT PRIMARY KEY,
     "queue"         TEXT NOT NULL,

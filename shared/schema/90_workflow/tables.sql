@@ -23,31 +23,6 @@
 -- just being finished, and whoever begins what it opened looks at the run again.
 -- ============================================================================================
 
--- Tables of an earlier version get what they lack.
-DO $$
-BEGIN
-    IF to_regclass('public."WorkflowStep"') IS NULL OR EXISTS (
-        SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass('public."WorkflowStep"') AND attname = 'openNeeds') THEN
-        RETURN;
-    END IF;
-    ALTER TABLE "Workflow" ADD COLUMN "version" INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE "WorkflowRun" ADD COLUMN "versionId" TEXT, ADD COLUMN "state" TEXT,
-        ADD COLUMN "key" TEXT, ADD COLUMN "concurrencyKey" TEXT, ADD COLUMN "parentStepId" TEXT,
-        ADD COLUMN "depth" SMALLINT NOT NULL DEFAULT 0, ADD COLUMN "forkOf" TEXT,
-        ADD COLUMN "endsOpen" INTEGER, ADD COLUMN "failedStepId" TEXT,
-        ADD COLUMN "fingerprint" TEXT, ADD COLUMN "producer" TEXT, ADD COLUMN "traceparent" TEXT,
-        SET (fillfactor = 70);
-    ALTER TABLE "WorkflowStep" ADD COLUMN "position" INTEGER, ADD COLUMN "itemIndex" INTEGER,
-        ADD COLUMN "item" JSONB, ADD COLUMN "state" TEXT,
-        ADD COLUMN "openNeeds" INTEGER NOT NULL DEFAULT 0,
-        ADD COLUMN "liveNeeds" INTEGER NOT NULL DEFAULT 0, ADD COLUMN "items" INTEGER,
-        ADD COLUMN "openItems" INTEGER, ADD COLUMN "nextItem" INTEGER,
-        ADD COLUMN "attempt" INTEGER NOT NULL DEFAULT 0, ADD COLUMN "jobId" TEXT,
-        ADD COLUMN "fence" BIGINT, ADD COLUMN "fingerprint" TEXT, ADD COLUMN "progress" REAL,
-        ADD COLUMN "note" TEXT, SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
-END $$;
-
 CREATE TABLE IF NOT EXISTS "Workflow" (
     "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "name"        TEXT NOT NULL,

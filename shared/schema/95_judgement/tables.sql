@@ -24,17 +24,21 @@ CREATE TABLE IF NOT EXISTS "QualityScore" (
 );
 
 CREATE TABLE IF NOT EXISTS "Provenance" (
-    "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
-    "messageId"  TEXT NOT NULL UNIQUE
-                 REFERENCES "Message" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
-    "modelId"    TEXT NOT NULL,
-    "inputHash"  TEXT NOT NULL,
-    "outputHash" TEXT NOT NULL,
-    "watermark"  TEXT,
-    "citations"  JSONB,
-    "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "id"             TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "messageId"      TEXT NOT NULL UNIQUE
+                     REFERENCES "Message" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "modelId"        TEXT NOT NULL,
+    "inputHash"      TEXT NOT NULL,
+    "outputHash"     TEXT NOT NULL,
+    "watermark"      TEXT,
+    "citations"      JSONB,
+    "createdAt"      TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"   TEXT
+    "tenantId"       TEXT,
+    "questionId"     TEXT,
+    "questionSha256" TEXT,
+    "inputs"         JSONB,
+    "keyId"          TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "ExplainabilityLog" (
@@ -45,31 +49,44 @@ CREATE TABLE IF NOT EXISTS "ExplainabilityLog" (
     "importance" JSONB NOT NULL,
     "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"   TEXT
+    "tenantId"   TEXT,
+    "subject"    TEXT,
+    "subjectId"  TEXT
 );
 
 CREATE TABLE IF NOT EXISTS "ModerationResult" (
-    "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
-    "contentId"   TEXT NOT NULL,
-    "contentType" TEXT NOT NULL,
-    "flagged"     BOOLEAN NOT NULL,
-    "categories"  TEXT[] DEFAULT '{}',
-    "scores"      JSONB NOT NULL,
-    "action"      TEXT,
-    "createdAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "id"            TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "contentId"     TEXT NOT NULL,
+    "contentType"   TEXT NOT NULL,
+    "flagged"       BOOLEAN NOT NULL,
+    "categories"    TEXT[] DEFAULT '{}',
+    "scores"        JSONB NOT NULL,
+    "action"        TEXT,
+    "createdAt"     TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"    TEXT
+    "tenantId"      TEXT,
+    "userId"        TEXT,
+    "engine"        TEXT,
+    "contentSha256" TEXT,
+    "policyVersion" INTEGER,
+    "superseded"    BOOLEAN NOT NULL DEFAULT false
 );
 
 CREATE TABLE IF NOT EXISTS "TrainingExample" (
-    "id"         TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
-    "prompt"     TEXT NOT NULL,
-    "completion" TEXT NOT NULL,
-    "rating"     DOUBLE PRECISION NOT NULL,
-    "source"     TEXT NOT NULL,
-    "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "prompt"      TEXT NOT NULL,
+    "completion"  TEXT NOT NULL,
+    "rating"      DOUBLE PRECISION NOT NULL,
+    "source"      TEXT NOT NULL,
+    "createdAt"   TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- ours
-    "tenantId"   TEXT DEFAULT nullif(current_setting('app.tenant_id', true), '')
+    "tenantId"    TEXT DEFAULT nullif(current_setting('app.tenant_id', true), ''),
+    "messageId"   TEXT,
+    "rejectedId"  TEXT,
+    "userId"      TEXT,
+    "rejected"    TEXT,
+    "digest"      TEXT,
+    "withdrawnAt" TIMESTAMPTZ
 );
 CALL ailydian_build_index('QualityScore', 'estimatedScore');
 CALL ailydian_build_index('Provenance', 'inputHash');
@@ -99,23 +116,6 @@ CREATE TABLE IF NOT EXISTS "TrustScore" (
 );
 CALL ailydian_build_index('TrustScore', 'score');
 COMMENT ON TABLE "TrustScore" IS 'How far a person is trusted, with the factors that add up to it.';
-CALL ailydian_build_column('ModerationResult', 'userId', 'TEXT');
-CALL ailydian_build_column('ModerationResult', 'engine', 'TEXT');
-CALL ailydian_build_column('ModerationResult', 'contentSha256', 'TEXT');
-CALL ailydian_build_column('ModerationResult', 'policyVersion', 'INTEGER');
-CALL ailydian_build_column('ModerationResult', 'superseded', 'BOOLEAN NOT NULL DEFAULT false');
-CALL ailydian_build_column('Provenance', 'questionId', 'TEXT');
-CALL ailydian_build_column('Provenance', 'questionSha256', 'TEXT');
-CALL ailydian_build_column('Provenance', 'inputs', 'JSONB');
-CALL ailydian_build_column('Provenance', 'keyId', 'TEXT');
-CALL ailydian_build_column('ExplainabilityLog', 'subject', 'TEXT');
-CALL ailydian_build_column('ExplainabilityLog', 'subjectId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'messageId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'rejectedId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'userId', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'rejected', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'digest', 'TEXT');
-CALL ailydian_build_column('TrainingExample', 'withdrawnAt', 'TIMESTAMPTZ');
 
 CALL ailydian_build_index('ModerationResult', 'tenantId', 'contentId');
 CALL ailydian_build_index('ExplainabilityLog', 'subjectId');
