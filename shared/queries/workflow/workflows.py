@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.db import Connection
-from shared.ids import TenantId
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,16 +241,3 @@ def start_run(conn: Connection, new: NewRun) -> tuple[str, str, bool]:
     ).fetchone()
     assert row is not None, "a run was started or found"
     return str(row[0]), str(row[1]), bool(row[2])
-
-
-SELECT_WORKFLOWS: Final = """
-    SELECT w."name", w."version", w."description", v."steps", v."createdAt", v."createdBy"
-    FROM "Workflow" w LEFT JOIN "WorkflowVersion" v
-      ON v."workflowId" = w."id" AND v."version" = w."version"
-    WHERE w."tenantId" = %(tenant_id)s ORDER BY w."name", w."createdAt"
-"""
-
-
-def select_workflows(conn: Connection, tenant_id: TenantId) -> list[tuple[Any, ...]]:
-    """The tenant's workflows: name, version, description, steps, put when and by whom."""
-    return conn.execute(SELECT_WORKFLOWS, {"tenant_id": tenant_id}).fetchall()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -25,12 +24,10 @@ class Opened:
 
     Attributes:
         analysis: How often it was analysed; names the analysis that new messages ask for.
-        newest_at: When its newest message was recorded; None for a new conversation.
     """
 
     id: str
     analysis: int
-    newest_at: datetime | None
 
 
 # A conversation that is named must be there, and be that of the user, if one is named too; without
@@ -53,11 +50,11 @@ OPEN_CONVERSATIONS: Final = """
         SELECT a."fresh", a."userId", left(a."title", 100) FROM ask a
         WHERE a."fresh" IS NOT NULL AND a."userId" IS NOT NULL
     ), held AS (
-        SELECT c."id", c."userId", c."analysis", c."updatedAt" FROM "Conversation" c
+        SELECT c."id", c."userId", c."analysis" FROM "Conversation" c
         WHERE c."id" = ANY(%(conversations)s::text[])
         ORDER BY c."id" FOR NO KEY UPDATE
     )
-    SELECT coalesce(a."fresh", h."id"), coalesce(h."analysis", 0), h."updatedAt"
+    SELECT coalesce(a."fresh", h."id"), coalesce(h."analysis", 0)
     FROM ask a
     LEFT JOIN held h ON h."id" = a."conversationId"
         AND (h."userId" = (%(users)s::text[])[a."at"] OR (%(users)s::text[])[a."at"] IS NULL)
