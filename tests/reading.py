@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,14 +76,25 @@ def _text(node: ast.AST) -> str:
     return value if isinstance(value, str) else ""
 
 
+def shelf() -> Iterator[tuple[str, ModuleType]]:
+    """Path and module of every page of the shelf."""
+    for path in files("shared", "producers", "workers"):
+        if "/queries/" in path and not path.endswith("/__init__.py"):
+            yield path, importlib.import_module(path.removesuffix(".py").replace("/", "."))
+
+
+def short(module: ModuleType) -> str:
+    """The last part of a module's name."""
+    return module.__name__.rpartition(".")[2]
+
+
 def statements() -> Iterator[tuple[str, str]]:
     """Every constant of the shelf, as module.NAME; a fragment's name begins with _."""
-    for path in files("shared/queries", "producers/queries", "workers/queries"):
-        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    for _, module in shelf():
         for name, value in vars(module).items():
             whole = not name.startswith("_") or STATEMENT.match(str(value))
             if name.isupper() and isinstance(value, str) and whole:
-                yield f"{module.__name__}.{name}", value
+                yield f"{short(module)}.{name}", value
 
 
 def numbered(statement: str) -> str:

@@ -9,11 +9,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 import psycopg
-from psycopg.pq import ExecStatus
 
+from producers.queries.ledger import retentions
+from producers.queries.operations import schema_facts
 from shared.contracts import CONTRACTS
+from shared.ledger.outbox import Lease
+from shared.queries.ledger import dispatches, outbox
 from tests import reading
 from tests.reading import ROOT
+from tests.row_reader import Reader
+from tests.rows import Server, differences, fields
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
@@ -43,6 +48,18 @@ SQL_ELSEWHERE = {
 }
 # Statements that cannot be prepared against schema.sql, as module.NAME, and why.
 NOT_PREPARED: dict[str, str] = {}
+# Functions of the shelf that put their statement together, and why.
+COMPOSED = {
+    schema_facts.count_without_tenant: "one SELECT a table, of the tables that it is given",
+    schema_facts.delete_row: "a probe of any table",
+    schema_facts.insert_row: "a probe of any table",
+    schema_facts.select_row: "a probe of any table",
+    schema_facts.update_row: "a probe of any table",
+}
+# Statements whose rows a class outside of the shelf takes; what has a default is not of the row.
+TAKEN_ELSEWHERE = {outbox.CLAIM: Lease}
+# Statements that go with BEGIN, `db.transaction(first=...)`: nobody reads what they answer.
+FIRST = {dispatches.TAKE_TURNS, dispatches.WAIT_BRIEFLY, retentions.TAKE_TURNS}
 
 
 @dataclass(frozen=True)
@@ -161,14 +178,42 @@ def test_every_statement_prepares_against_the_schema(database_url: str):
     broken = []
     statements = dict(reading.statements())
     with psycopg.connect(database_url, autocommit=True) as conn:
+        server = Server(conn)
         for name, statement in statements.items():
-            result = conn.pgconn.prepare(b"", reading.numbered(statement).encode())
-            if result.status != ExecStatus.COMMAND_OK and name not in NOT_PREPARED:
-                broken.append(f"{name}: {result.error_message.decode().strip()}")
+            error = server.prepare(statement)
+            if error and name not in NOT_PREPARED:
+                broken.append(f"{name}: {error}")
 
     assert statements, "no statement found: the test looks in the wrong place"
+    assert len(statements) == len(list(reading.statements())), "two modules share name and NAME"
     assert statements.keys() >= NOT_PREPARED.keys(), "an exception of NOT_PREPARED is gone"
     _assert_none(broken, "A type that cannot be found needs a cast: %(ids)s::text[].")
+
+
+def test_every_row_goes_into_fields_of_its_names_and_types(database_url: str):
+    statements = {name: it for name, it in reading.statements() if name not in NOT_PREPARED}
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        server = Server(conn)
+        rows = {name: server.described(name, it) for name, it in statements.items()}
+
+    elsewhere = {name: made for name, it in statements.items() if (made := TAKEN_ELSEWHERE.get(it))}
+    readers = [Reader(path, it, rows, elsewhere).read() for path, it in reading.shelf()]
+    broken = [line for reader in readers for line in reader.broken]
+    for name, made in elsewhere.items():
+        wanted = dict(list(fields(made).items())[: len(rows[name].cells)])
+        broken += [f"{name}: {it}" for it in differences(rows[name].cells, wanted)]
+
+    unread = rows.keys() - {name for reader in readers for name in reader.executed}
+    broken += [
+        f"no function beside {name} executes it" for name in unread if statements[name] not in FIRST
+    ]
+    composed = {name for reader in readers for name in reader.composed}
+    excused = {f"{it.__module__.rpartition('.')[2]}.{it.__name__}" for it in COMPOSED}
+    broken += [f"{name} executes what is no constant" for name in composed - excused]
+    assert composed >= excused, "an exception of COMPOSED is not needed"
+    assert {statements[name] for name in unread} >= FIRST, "an exception of FIRST is not needed"
+    assert sum(reader.taken for reader in readers) > 100, "the test no longer finds the rows"
+    _assert_none(sorted(broken), 'Give a column the name of its field: count(*) AS "chunks".')
 
 
 def test_placeholders_become_numbers_and_keep_their_casts():

@@ -196,17 +196,17 @@ class LedgerConsumer(Consumer):
             return []
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             rows = outbox.claim(conn, list(wakeups), worker=self._worker_id, lease_s=self._lease_s)
+            leases = [Lease(*row) for row in rows]
             unknown: list[JobId] = []
-            if len(rows) < len(wakeups):
-                claimed = {row[0] for row in rows}
+            if len(leases) < len(wakeups):
+                claimed = {lease.job_id for lease in leases}
                 stale = [job_id for job_id, _ in wakeups if job_id not in claimed]
                 unknown = outbox.select_unknown(conn, stale)
         self._quarantine(
             [_bad("no_such_job", raw) for (job_id, _), raw in wakeups.items() if job_id in unknown]
         )
         order = {job_id: position for position, (job_id, _) in enumerate(wakeups)}
-        rows.sort(key=lambda row: order[row[0]])
-        leases = [Lease(*row) for row in rows]
+        leases.sort(key=lambda lease: order[lease.job_id])
         return [lease for lease in leases if self._understood(lease)]
 
     def _understood(self, lease: Lease) -> bool:

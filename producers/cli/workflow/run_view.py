@@ -110,8 +110,8 @@ def read(tenant_id: TenantId, run_id: str, slug: str, *, limit: int) -> View:
             attempts[attempt.step_id].append(attempt)
         children = defaultdict(list)
         parents = [step.id for step in shown if step.uses == "workflow"]
-        for step_id, child_id, workflow, state in queries.select_children(conn, parents):
-            children[step_id].append(Child(child_id, workflow, state))
+        for one in queries.select_children(conn, parents):
+            children[one.parent_step_id].append(Child(one.id, one.workflow, one.state))
         counts = queries.count_states(conn, run.id)
     return View(run, steps, further, counts, dict(attempts), dict(children))
 
@@ -130,7 +130,10 @@ def read_step(tenant_id: TenantId, run: RunRow, step_id: StepId) -> dict[str, An
     with db.transaction(tenant_id) as conn:
         steps = queries.select_steps(conn, run, [step_id])
         attempts = queries.select_attempts(conn, steps, limit=ATTEMPTS_MAX)
-        children = [Child(*one[1:]) for one in queries.select_children(conn, [step_id])]
+        children = [
+            Child(one.id, one.workflow, one.state)
+            for one in queries.select_children(conn, [step_id])
+        ]
         counts = queries.count_states(conn, run.id) if steps[0].items is not None else []
     view = View(run, steps, (), counts, {step_id: attempts}, {step_id: children})
     return _step(view, steps[0])

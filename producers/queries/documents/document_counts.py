@@ -6,15 +6,15 @@ from typing import Final
 from shared.db import Connection
 
 SELECT_HOLDINGS: Final = """
-    SELECT (SELECT count(*) FROM "Document" WHERE "ingestedAt" IS NOT NULL),
-           (SELECT count(*) FROM "DocumentChunk"),
-           (SELECT count(*) FROM "ChunkEmbedding" WHERE "model" = %(model)s),
+    SELECT (SELECT count(*) FROM "Document" WHERE "ingestedAt" IS NOT NULL) AS "documents",
+           (SELECT count(*) FROM "DocumentChunk") AS "chunks",
+           (SELECT count(*) FROM "ChunkEmbedding" WHERE "model" = %(model)s) AS "embeddings",
            (SELECT count(*) FROM "DocumentChunk" c WHERE NOT EXISTS (
                 SELECT 1 FROM "ChunkVector" v WHERE v."tenantId" = c."tenantId"
-                    AND v."model" = %(model)s AND v."chunkId" = c."id")),
+                    AND v."model" = %(model)s AND v."chunkId" = c."id")) AS "unsearchable",
            (SELECT count(*) FROM "DocumentChunk" c JOIN "Document" d ON d."id" = c."documentId"
             WHERE substr(d."content", c."startOffset" + 1, c."endOffset" - c."startOffset")
-                  <> c."content")
+                  <> c."content") AS "misquoted"
 """
 
 

@@ -26,11 +26,13 @@ class DocumentRow:
 
 
 SELECT_DOCUMENTS: Final = """
-    SELECT d."id", d."title", d."source", d."kind", d."language", length(d."content"),
-           (SELECT count(*) FROM "DocumentChunk" c WHERE c."documentId" = d."id"),
+    SELECT d."id", d."title", d."source", d."kind", d."language",
+           length(d."content") AS "characters",
+           (SELECT count(*) FROM "DocumentChunk" c WHERE c."documentId" = d."id") AS "chunks",
            (SELECT count(*) FROM "DocumentChunk" c
-            JOIN "ChunkEmbedding" e ON e."chunkId" = c."id" WHERE c."documentId" = d."id"),
-           d."createdAt" AT TIME ZONE 'UTC', d."ingestedAt", d."metadata"
+            JOIN "ChunkEmbedding" e ON e."chunkId" = c."id" WHERE c."documentId" = d."id")
+               AS "embedded",
+           d."createdAt" AT TIME ZONE 'UTC' AS "createdAt", d."ingestedAt", d."metadata"
     FROM "Document" d
     WHERE d."tenantId" = current_setting('app.tenant_id')
       AND (%(id)s::text IS NULL OR d."id" = %(id)s)
@@ -61,8 +63,8 @@ class ChunkRow:
 
 
 SELECT_CHUNKS: Final = """
-    SELECT c."id", c."chunkIndex", c."startOffset", c."endOffset", c."tokenCount", c."headings",
-           e."model", c."content"
+    SELECT c."id", c."chunkIndex", c."startOffset" AS "start", c."endOffset" AS "end",
+           c."tokenCount", c."headings", e."model", c."content"
     FROM "DocumentChunk" c LEFT JOIN "ChunkEmbedding" e ON e."chunkId" = c."id"
     WHERE c."documentId" = %(id)s ORDER BY c."chunkIndex", c."id" LIMIT %(limit)s
 """

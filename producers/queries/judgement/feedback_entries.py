@@ -46,7 +46,7 @@ GIVE: Final = """
         FROM lock WHERE NOT EXISTS (SELECT FROM old)
         RETURNING "id", "createdAt"
     )
-    SELECT "id", "createdAt" AT TIME ZONE 'UTC' FROM changed
+    SELECT "id", "createdAt" AT TIME ZONE 'UTC' AS "changedAt" FROM changed
     UNION ALL SELECT "id", "createdAt" AT TIME ZONE 'UTC' FROM made
 """
 
@@ -74,8 +74,8 @@ class FeedbackRow:
 
 
 SELECT_FEEDBACK: Final = """
-    SELECT f."id", f."messageId", coalesce(u."email", f."userId"), f."rating", f."comment",
-           f."createdAt" AT TIME ZONE 'UTC'
+    SELECT f."id", f."messageId", coalesce(u."email", f."userId") AS "user", f."rating",
+           f."comment", f."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "Feedback" f LEFT JOIN "User" u ON u."id" = f."userId"
     WHERE %(message_id)s::text IS NULL OR f."messageId" = %(message_id)s::text
     ORDER BY f."createdAt" DESC, f."id" DESC LIMIT %(limit)s

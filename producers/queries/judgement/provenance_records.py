@@ -37,10 +37,12 @@ class ProvenanceRow:
 
 
 SELECT_RECORD: Final = """
-    SELECT p."messageId", p."modelId", p."inputHash", p."outputHash", p."watermark", p."keyId",
-           coalesce(p."citations", '[]'), p."inputs", p."questionId", p."questionSha256",
-           m."content", a."slug",
-           EXISTS (SELECT FROM "AIModel" o WHERE o."slug" = p."modelId"), q."content"
+    SELECT p."messageId", p."modelId" AS "model", p."inputHash" AS "inputSha256",
+           p."outputHash" AS "outputSha256", p."watermark", p."keyId",
+           coalesce(p."citations", '[]') AS "citations", p."inputs", p."questionId",
+           p."questionSha256", m."content", a."slug" AS "modelSlug",
+           EXISTS (SELECT FROM "AIModel" o WHERE o."slug" = p."modelId") AS "isCatalogued",
+           q."content" AS "question"
     FROM "Provenance" p JOIN "Message" m ON m."id" = p."messageId"
     LEFT JOIN "AIModel" a ON a."id" = m."modelId"
     LEFT JOIN "Message" q ON q."id" = p."questionId"
@@ -64,4 +66,5 @@ def select_cited(
     conn: Connection, chunk_ids: list[ChunkId]
 ) -> dict[ChunkId, tuple[DocumentId, str]]:
     """The chunks that are still there: the document of each, and its text now."""
-    return {row[0]: (row[1], row[2]) for row in conn.execute(SELECT_CITED, {"ids": chunk_ids})}
+    rows = conn.execute(SELECT_CITED, {"ids": chunk_ids})
+    return {id_: (document_id, content) for id_, document_id, content in rows}

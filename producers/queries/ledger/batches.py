@@ -53,7 +53,7 @@ SEAL: Final = """
     UPDATE "JobBatch" SET "sealedAt" = coalesce("sealedAt", clock_timestamp())
     WHERE "id" = %(id)s AND "tenantId" = current_setting('app.tenant_id')
     RETURNING "tenantId", "finishedAt" IS NULL
-        AND "completed" + "dead" + "cancelled" = "total"
+        AND "completed" + "dead" + "cancelled" = "total" AS "ended"
 """
 
 
@@ -159,12 +159,12 @@ def finish(conn: Connection, ended: Sequence[Ended]) -> int:
 
 
 SELECT_BATCHES: Final = """
-    SELECT b."id", t."slug", b."name",
+    SELECT b."id", t."slug" AS "tenant", b."name",
            CASE WHEN b."finishedAt" IS NOT NULL THEN 'FINISHED'
-                WHEN b."sealedAt" IS NOT NULL THEN 'SEALED' ELSE 'OPEN' END,
+                WHEN b."sealedAt" IS NOT NULL THEN 'SEALED' ELSE 'OPEN' END AS "state",
            b."total", b."completed", b."dead", b."cancelled",
-           b."total" - b."completed" - b."dead" - b."cancelled", b."thenJob", b."thenId",
-           b."createdAt", b."sealedAt", b."finishedAt"
+           b."total" - b."completed" - b."dead" - b."cancelled" AS "waiting", b."thenJob",
+           b."thenId", b."createdAt", b."sealedAt", b."finishedAt"
     FROM "JobBatch" b LEFT JOIN "Tenant" t ON t."id" = b."tenantId"
     WHERE (%(tenant_id)s::text IS NULL OR b."tenantId" = %(tenant_id)s)
       AND (%(id)s::text IS NULL OR b."id" = %(id)s)

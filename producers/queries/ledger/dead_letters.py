@@ -44,8 +44,8 @@ class DeadRow:
 # The pages go by the primary key, and `after` is compared by itself: in a plan made once, an OR
 # around it would read every page before this one again.
 SELECT_DEAD: Final = """
-    SELECT d."jobId", d."job", d."queue", t."slug", d."attempts", d."reason", d."error",
-           d."fingerprint", d."diedAt", d."id"
+    SELECT d."jobId" AS "id", d."job", d."queue", t."slug" AS "tenant", d."attempts", d."reason",
+           d."error", d."fingerprint", d."diedAt", d."id" AS "letterId"
     FROM "DeadLetter" d LEFT JOIN "Tenant" t ON t."id" = d."tenantId"
     WHERE d."id" > %(after)s
       AND (%(queue)s::text IS NULL OR d."queue" = %(queue)s)
@@ -59,8 +59,8 @@ SELECT_DEAD: Final = """
 """
 
 SELECT_DEAD_BY_IDS: Final = """
-    SELECT d."jobId", d."job", d."queue", t."slug", d."attempts", d."reason", d."error",
-           d."fingerprint", d."diedAt", d."id"
+    SELECT d."jobId" AS "id", d."job", d."queue", t."slug" AS "tenant", d."attempts", d."reason",
+           d."error", d."fingerprint", d."diedAt", d."id" AS "letterId"
     FROM (
         SELECT i."id" FROM unnest(%(ids)s::text[]) AS i("id")
         UNION
@@ -120,7 +120,8 @@ class GroupRow:
 
 
 SELECT_GROUPS: Final = """
-    SELECT g."fingerprint", g."job", g."queue", g."count", g."tenants", g."first", g."last",
+    SELECT g."fingerprint", g."job", g."queue", g."count", g."tenants", g."first" AS "firstDiedAt",
+           g."last" AS "lastDiedAt",
            (SELECT d."error" FROM "DeadLetter" d WHERE d."id" = g."latest")
     FROM (
         SELECT d."fingerprint", d."job", d."queue", count(*) AS "count",

@@ -144,16 +144,17 @@ FOLD: Final = """
         SELECT t."tenantId", pg_notify('ailydian_events', t."tenantId")
         FROM (SELECT DISTINCT e."tenantId" FROM news e) t
     )
-    SELECT (SELECT count(*) FROM news), ARRAY(SELECT t."tenantId" FROM told t),
+    SELECT (SELECT count(*) FROM news) AS "events",
+           ARRAY(SELECT t."tenantId" FROM told t) AS "tenants",
            ARRAY(SELECT b."tenantId" FROM batches b WHERE b."sealedAt" IS NOT NULL
                  AND b."completed" + b."dead" + b."cancelled" = b."total"
-                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id"),
+                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id") AS "endedTenants",
            ARRAY(SELECT b."id" FROM batches b WHERE b."sealedAt" IS NOT NULL
                  AND b."completed" + b."dead" + b."cancelled" = b."total"
-                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id"),
+                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id") AS "endedBatches",
            ARRAY(SELECT b."jobId" FROM batches b WHERE b."sealedAt" IS NOT NULL
                  AND b."completed" + b."dead" + b."cancelled" = b."total"
-                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id")
+                 AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id") AS "endedJobs"
 """
 
 
@@ -196,9 +197,10 @@ def fold(conn: Connection, *, limit: int) -> tuple[Folded, list[EndedBatch]]:
     values = {"limit": limit, "bounds": list(BOUNDS_S), "rate_s": RATE_S}
     row = conn.execute(FOLD, values).fetchone()
     assert row is not None, "a select without a table yields a row"
-    count, tenants, *ended = row
-    batches = [EndedBatch(*one) for one in zip(*ended, strict=True)]
-    return Folded(count, count >= limit, tenants), batches
+    events, tenants, ended_tenants, ended_batches, ended_jobs = row
+    ended = zip(ended_tenants, ended_batches, ended_jobs, strict=True)
+    batches = [EndedBatch(tenant_id, batch_id, job_id) for tenant_id, batch_id, job_id in ended]
+    return Folded(events, events >= limit, tenants), batches
 
 
 class Position(NamedTuple):
@@ -317,7 +319,7 @@ def select_events(conn: Connection, after: Position, wanted: Wanted, *, limit: i
     }
     rows = conn.execute(SELECT_EVENTS, values).fetchall()
     found = [Event(Position(int(xid), position), *rest) for xid, position, *rest, _ in rows]
-    full = bool(rows) and rows[-1][-1] == limit
+    full = [n for *_, n in rows[-1:]] == [limit]
     end = found[-1].position if full else Position(int(below[0]) - 1, POSITION_MAX)
     ours = [
         event
@@ -340,7 +342,10 @@ def select_last(conn: Connection, upto: Position) -> Position:
     """The last event there is up to a place; there is none between it and that place."""
     values = {"xid": str(upto.xid), "position": upto.position}
     row = conn.execute(SELECT_LAST, values).fetchone()
-    return BEGINNING if row is None else Position(int(row[0]), row[1])
+    if row is None:
+        return BEGINNING
+    xid, position = row
+    return Position(int(xid), position)
 
 
 def select_end(conn: Connection) -> Position:

@@ -26,8 +26,8 @@ class Origin:
 
 
 SELECT_ORIGIN: Final = """
-    SELECT j."tenantId", t."tier"::text, j."producer", j."traceparent", j."batchId", b."name",
-           j."priority", j."limitKey", j."cost", j."schemaVersion", j."crashes"
+    SELECT j."tenantId", t."tier"::text, j."producer", j."traceparent", j."batchId",
+           b."name" AS "batch", j."priority", j."limitKey", j."cost", j."schemaVersion", j."crashes"
     FROM "Job" j LEFT JOIN "Tenant" t ON t."id" = j."tenantId"
     LEFT JOIN "JobBatch" b ON b."tenantId" = j."tenantId" AND b."id" = j."batchId"
     WHERE j."id" = %(id)s
@@ -52,7 +52,8 @@ class Act:
 
 # An act on many jobs names them in its details.
 SELECT_ACTS: Final = """
-    SELECT a."createdAt", a."userId", a."action", a."metadata" FROM "AuditLog" a
+    SELECT a."createdAt" AS "at", a."userId" AS "actor", a."action",
+           a."metadata" AS "what" FROM "AuditLog" a
     WHERE a."tenantId" = %(tenant_id)s AND a."resource" = 'Job'
       AND a."createdAt" >= (%(since)s::timestamptz AT TIME ZONE 'UTC') - interval '1 second'
       AND (a."resourceId" = %(id)s OR a."metadata" -> 'jobs' ? %(id)s)

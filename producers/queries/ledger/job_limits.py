@@ -107,8 +107,8 @@ class Flying:
 
 
 COUNT_FLYING: Final = """
-    SELECT f."tenantId", f."job", f."limitKey", count(*),
-           count(*) FILTER (WHERE j."state" = 'PENDING')
+    SELECT f."tenantId", f."job", f."limitKey", count(*) AS "flying",
+           count(*) FILTER (WHERE j."state" = 'PENDING') AS "unclaimed"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
     GROUP BY 1, 2, 3
 """
@@ -120,7 +120,8 @@ def count_flying(conn: Connection) -> list[Flying]:
 
 
 SELECT_SPENT: Final = """
-    SELECT "limitId", "tenantId", "limitKey", extract(epoch FROM "spentUntil" - now())::float8
+    SELECT "limitId", "tenantId", "limitKey",
+           extract(epoch FROM "spentUntil" - now())::float8 AS "spentS"
     FROM "JobLimitUse" WHERE "limitId" = ANY(%(limit_ids)s::text[]) AND "spentUntil" > now()
 """
 
@@ -128,7 +129,10 @@ SELECT_SPENT: Final = """
 def select_spent(conn: Connection, limit_ids: Collection[str]) -> dict[Counter, float]:
     """For how many seconds from now on each rate is spent; what is not named is not spent."""
     rows = conn.execute(SELECT_SPENT, {"limit_ids": list(limit_ids)})
-    return {Counter(*row[:3]): row[3] for row in rows}
+    return {
+        Counter(limit_id, tenant_id, limit_key): spent_s
+        for limit_id, tenant_id, limit_key, spent_s in rows
+    }
 
 
 SPEND: Final = """

@@ -50,7 +50,8 @@ class JobRow:
 
 # Newest first within each tenant by its index, so that no sort of the whole ledger is needed.
 SELECT_JOBS: Final = """
-    SELECT j."id", j."job", j."queue", t."slug", j."seen", j."attempt", j."attemptsMax",
+    SELECT j."id", j."job", j."queue", t."slug" AS "tenant", j."seen" AS "state", j."attempt",
+           j."attemptsMax",
            j."payload", j."key", j."error", j."outcome", j."parentId", j."waitingFor", j."dueAt",
            j."createdAt", j."startedAt", j."finishedAt", j."worker"
     FROM (SELECT "id", "slug" FROM "Tenant"
@@ -85,7 +86,7 @@ def select_jobs(conn: Connection, wanted: Filters, *, limit: int) -> list[JobRow
 
 
 SELECT_BY_IDS: Final = """
-    SELECT j."id", j."job", j."queue", t."slug",
+    SELECT j."id", j."job", j."queue", t."slug" AS "tenant",
            CASE WHEN j."state" = 'PENDING' AND EXISTS (
                SELECT FROM "JobFlight" f WHERE f."jobId" = j."id") THEN 'QUEUED'
                ELSE j."state" END,
@@ -132,7 +133,7 @@ SELECT_PROGRESS: Final = """
     SELECT s."id", s."rootId", s."job", s."state", s."error", s."outcome",
            CASE WHEN s."state" = 'DEAD' THEN (
                SELECT a."errorType" FROM "JobAttempt" a WHERE a."jobId" = s."id"
-               ORDER BY a."fence" DESC LIMIT 1) END
+               ORDER BY a."fence" DESC LIMIT 1) END AS "errorType"
     FROM seen s
 """
 
@@ -203,7 +204,10 @@ def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[Cancelled]:
     rows = conn.execute(CANCEL, {"ids": list(ids)}).fetchall()
     if not rows:
         return []
-    places = {(queue, tenant_id, *place) for _, tenant_id, _, queue, *place in rows}
+    places = {
+        (queue, tenant_id, job, limit_key, priority, due_at)
+        for _, tenant_id, _, queue, job, limit_key, priority, due_at in rows
+    }
     queues, tenants, jobs, keys, priorities, dues = map(list, zip(*places, strict=True))
     conn.execute(PLAN_FOR_VALUES)
     conn.execute(
@@ -215,7 +219,7 @@ def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[Cancelled]:
             "keys": keys,
             "priorities": priorities,
             "dues": dues,
-            "ids": [row[0] for row in rows],
+            "ids": [id_ for id_, *_ in rows],
         },
     )
     return [Cancelled(*row[:3]) for row in rows]

@@ -33,7 +33,7 @@ SELECT_HOLDS: Final = """
 """
 
 LIST_HOLDS: Final = """
-    SELECT h."queue", t."slug", h."job", h."heldBy", h."heldAt"
+    SELECT h."queue", t."slug" AS "tenant", h."job", h."heldBy", h."heldAt"
     FROM "JobHold" h LEFT JOIN "Tenant" t ON t."id" = h."tenantId" ORDER BY h."heldAt", h."id"
 """
 
@@ -62,7 +62,7 @@ DELETE: Final = """
           AND "job" IS NOT DISTINCT FROM %(job)s
         RETURNING 1
     )
-    SELECT count(*), pg_notify('ailydian_outbox', '') FROM gone
+    SELECT count(*) AS "gone", pg_notify('ailydian_outbox', '') FROM gone
 """
 
 
@@ -75,7 +75,8 @@ def delete(conn: Connection, hold: Hold) -> bool:
     """Undo exactly this pause. Returns whether there was one."""
     row = conn.execute(DELETE, _values(hold)).fetchone()
     assert row is not None, "an aggregate yields a row"
-    return bool(row[0])
+    gone, _ = row
+    return bool(gone)
 
 
 def _values(hold: Hold) -> dict[str, object]:
@@ -134,9 +135,9 @@ COUNT_LEFT: Final = """
           AND (%(job)s::text IS NULL OR f."job" = %(job)s)
     )
     SELECT (SELECT count(*) FROM waiting WHERE "due")
-               + (SELECT count(*) FROM flying WHERE "state" = 'PENDING'),
-           (SELECT count(*) FROM waiting WHERE NOT "due"),
-           (SELECT count(*) FROM flying WHERE "state" = 'RUNNING')
+               + (SELECT count(*) FROM flying WHERE "state" = 'PENDING') AS "ready",
+           (SELECT count(*) FROM waiting WHERE NOT "due") AS "delayed",
+           (SELECT count(*) FROM flying WHERE "state" = 'RUNNING') AS "running"
 """
 
 

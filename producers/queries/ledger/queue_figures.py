@@ -103,13 +103,15 @@ SELECT_FIGURES: Final = """
         WHERE p."role" = 'worker'
           AND p."seenAt" > now() - %(silent_s)s::float8 * interval '1 second' GROUP BY 1
     )
-    SELECT w."queue", w."ready" + coalesce(f."queued", 0), w."delayed", coalesce(f."running", 0),
+    SELECT w."queue", w."ready" + coalesce(f."queued", 0) AS "ready", w."delayed",
+           coalesce(f."running", 0) AS "running",
            (SELECT count(*) FROM (SELECT FROM "DeadLetter" d WHERE d."queue" = w."queue"
-                                  LIMIT %(dead_max)s) d),
-           extract(epoch FROM now() - least(h."oldest", f."oldest"))::float8,
-           coalesce(r."rate", 0)::float8, coalesce(s."workers", 0), EXISTS (
+                                  LIMIT %(dead_max)s) d) AS "dead",
+           extract(epoch FROM now() - least(h."oldest", f."oldest"))::float8 AS "oldestSeconds",
+           coalesce(r."rate", 0)::float8 AS "donePerSecond", coalesce(s."workers", 0) AS "workers",
+           EXISTS (
                SELECT FROM "JobHold" h
-               WHERE h."queue" = w."queue" AND num_nonnulls(h."tenantId", h."job") = 0)
+               WHERE h."queue" = w."queue" AND num_nonnulls(h."tenantId", h."job") = 0) AS "paused"
     FROM waiting w LEFT JOIN heads h USING ("queue") LEFT JOIN flying f USING ("queue")
     LEFT JOIN done r USING ("queue") LEFT JOIN serving s USING ("queue")
     ORDER BY w."place"
@@ -182,7 +184,7 @@ SELECT_LAGS: Final = """
                          SELECT t."tier"::text FROM "Tenant" t WHERE t."id" = l."tenantId"))
                      AND (NOT m."perKey" OR l."limitKey" <> '')) THEN 'limited'
                ELSE 'free' END AS "why",
-           max(extract(epoch FROM now() - l."dueAt"))::float8
+           max(extract(epoch FROM now() - l."dueAt"))::float8 AS "seconds"
     FROM lane l WHERE l."dueAt" <= now() GROUP BY 1, 2
 """
 
@@ -220,7 +222,7 @@ class ProcessRow:
 
 SELECT_PROCESSES: Final = """
     SELECT "id", "host", "pid", "queues", "threads", "startedAt", "seenAt",
-           extract(epoch FROM now() - "seenAt")::float8, "figures"
+           extract(epoch FROM now() - "seenAt")::float8 AS "silentS", "figures"
     FROM "WorkerProcess"
     WHERE "role" = %(role)s AND "seenAt" > now() - %(silent_s)s::float8 * interval '1 second'
     ORDER BY "startedAt", "id"
@@ -239,10 +241,11 @@ def select_processes(
 SELECT_SEEN: Final = """
     SELECT extract(epoch FROM now() - greatest(
                (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'relay'),
-               (SELECT max(q."measuredAt") FROM "QueueState" q)))::float8,
+               (SELECT max(q."measuredAt") FROM "QueueState" q)))::float8 AS "relayS",
            extract(epoch FROM now() - greatest(
                (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'scheduler'),
                (SELECT max(s."ranAt") FROM "Schedule" s WHERE s."tenantId" IS NULL)))::float8
+               AS "schedulerS"
 """
 
 

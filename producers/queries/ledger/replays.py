@@ -104,9 +104,9 @@ class Outcome:
 
 # One failed attempt is enough to count: the last one may be an hour away.
 SELECT_OUTCOME: Final = """
-    SELECT count(*) FILTER (WHERE j."state" IN ('COMPLETED', 'CANCELLED')),
+    SELECT count(*) FILTER (WHERE j."state" IN ('COMPLETED', 'CANCELLED')) AS "completed",
            count(*) FILTER (WHERE j."state" = 'DEAD'
-                            OR j."state" = 'PENDING' AND j."waitingFor" = 'retry')
+                            OR j."state" = 'PENDING' AND j."waitingFor" = 'retry') AS "failed"
     FROM "Job" j WHERE j."id" = ANY(%(ids)s::text[])
 """
 

@@ -58,7 +58,8 @@ INSERT_QUEUES: Final = """
 """
 
 SELECT_KEEPS: Final = """
-    SELECT q."queue", q."keepDone", q."keepDead", q."keepQuarantined" FROM "QueueState" q
+    SELECT q."queue", q."keepDone" AS "done", q."keepDead" AS "dead",
+           q."keepQuarantined" AS "quarantined" FROM "QueueState" q
     WHERE q."queue" = ANY(%(queues)s::text[])
     ORDER BY array_position(%(queues)s::text[], q."queue")
 """
@@ -109,7 +110,8 @@ SELECT_EVENTS: Final = """
         WHERE c."reader" NOT LIKE 'retention:%%' ORDER BY c."xid", c."position" LIMIT 1
     )
     SELECT e."xid"::text, e."position", e."jobId", e."queue",
-           e."what" IN ('COMPLETED', 'CANCELLED', 'DISCARDED'), e."at" < now() - %(age)s::interval
+           e."what" IN ('COMPLETED', 'CANCELLED', 'DISCARDED') AS "ends",
+           e."at" < now() - %(age)s::interval AS "ripe"
     FROM "JobEvent" e
     WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
       AND e."xid" < pg_snapshot_xmin(pg_current_snapshot())
@@ -130,7 +132,7 @@ def select_events(conn: Connection, after: Place, *, age: timedelta, limit: int)
     """
     values = {"xid": after.xid, "position": after.position, "age": age, "limit": limit}
     rows = conn.execute(SELECT_EVENTS, values)
-    return [Ripe(Place(row[0], row[1]), *row[2:]) for row in rows]
+    return [Ripe(Place(xid, position), *rest) for xid, position, *rest in rows]
 
 
 # A job that was replayed since is not over, or its end is younger than its event.
@@ -233,34 +235,34 @@ def select_quarantined_lines(conn: Connection, ids: Sequence[str]) -> list[str]:
 
 DELETE_JOBS: Final = """
     WITH gone AS (DELETE FROM "Job" WHERE "id" = ANY(%(ids)s::text[]) RETURNING "queue")
-    SELECT "queue", count(*) FROM gone GROUP BY 1
+    SELECT "queue", count(*) AS "count" FROM gone GROUP BY 1
 """
 
 DELETE_QUARANTINED: Final = """
     WITH gone AS (DELETE FROM "Quarantine" WHERE "id" = ANY(%(ids)s::text[]) RETURNING "queue")
-    SELECT "queue", count(*) FROM gone GROUP BY 1
+    SELECT "queue", count(*) AS "count" FROM gone GROUP BY 1
 """
 
 
 def delete_jobs(conn: Connection, ids: Sequence[JobId]) -> dict[str, int]:
     """Delete locked jobs, with their letters and attempts. Returns how many of each queue."""
-    return dict(conn.execute(DELETE_JOBS, {"ids": list(ids)}).fetchall())
+    return {queue: count for queue, count in conn.execute(DELETE_JOBS, {"ids": list(ids)})}
 
 
 def delete_quarantined(conn: Connection, ids: Sequence[str]) -> dict[str, int]:
     """Delete locked messages. Returns how many of each queue."""
-    return dict(conn.execute(DELETE_QUARANTINED, {"ids": list(ids)}).fetchall())
+    return {queue: count for queue, count in conn.execute(DELETE_QUARANTINED, {"ids": list(ids)})}
 
 
 COUNT_DONE: Final = """
-    SELECT "queue", count(*) FROM "Job"
+    SELECT "queue", count(*) AS "count" FROM "Job"
     WHERE "id" = ANY(%(ids)s::text[]) AND "state" IN ('COMPLETED', 'CANCELLED')
       AND "finishedAt" < now() - %(age)s::interval
     GROUP BY 1
 """
 
 COUNT_DEAD: Final = """
-    SELECT d."queue", count(*) FROM "DeadLetter" d
+    SELECT d."queue", count(*) AS "count" FROM "DeadLetter" d
     JOIN "Job" j ON j."id" = d."jobId" AND j."state" = 'DEAD'
     JOIN unnest(%(queues)s::text[], %(ages)s::interval[]) AS k("queue", "age")
       ON k."queue" = d."queue"
@@ -268,7 +270,7 @@ COUNT_DEAD: Final = """
 """
 
 COUNT_QUARANTINED: Final = """
-    SELECT q."queue", count(*) FROM "Quarantine" q
+    SELECT q."queue", count(*) AS "count" FROM "Quarantine" q
     JOIN unnest(%(queues)s::text[], %(ages)s::interval[]) AS k("queue", "age")
       ON k."queue" = q."queue"
     WHERE q."receivedAt" < now() - k."age" AND q."seenAt" < now() - k."age" GROUP BY 1
@@ -277,19 +279,21 @@ COUNT_QUARANTINED: Final = """
 
 def count_done(conn: Connection, ids: Sequence[JobId], *, age: timedelta) -> dict[str, int]:
     """How many of these jobs `lock_done` would find, of each queue."""
-    return dict(conn.execute(COUNT_DONE, {"ids": list(ids), "age": age}).fetchall())
+    return {
+        queue: count for queue, count in conn.execute(COUNT_DONE, {"ids": list(ids), "age": age})
+    }
 
 
 def count_dead(conn: Connection, ages: dict[str, timedelta]) -> dict[str, int]:
     """How many jobs `lock_dead` would find, of each queue."""
     values = {"queues": list(ages), "ages": list(ages.values())}
-    return dict(conn.execute(COUNT_DEAD, values).fetchall())
+    return {queue: count for queue, count in conn.execute(COUNT_DEAD, values)}
 
 
 def count_quarantined(conn: Connection, ages: dict[str, timedelta]) -> dict[str, int]:
     """How many messages `lock_quarantined` would find, of each queue."""
     values = {"queues": list(ages), "ages": list(ages.values())}
-    return dict(conn.execute(COUNT_QUARANTINED, values).fetchall())
+    return {queue: count for queue, count in conn.execute(COUNT_QUARANTINED, values)}
 
 
 DELETE_EVENTS: Final = """

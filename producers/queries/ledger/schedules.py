@@ -52,7 +52,8 @@ class ScheduleRow:
 
 
 LOCK: Final = """
-    SELECT s."id", NULL, s."name", s."cron", s."timeZone", s."jitterS", s."missed", s."job",
+    SELECT s."id", NULL AS "tenant", s."name", s."cron", s."timeZone", s."jitterS", s."missed",
+           s."job",
            s."payload", s."sweep", s."enabled", s."slotAt", s."nextAt", s."ranSlotAt", s."ranAt",
            s."lastJobId", s."error"
     FROM "Schedule" s
@@ -144,7 +145,8 @@ def delete(conn: Connection, name: str) -> str | None:
 
 
 SELECT_SCHEDULES: Final = """
-    SELECT s."id", t."slug", s."name", s."cron", s."timeZone", s."jitterS", s."missed", s."job",
+    SELECT s."id", t."slug" AS "tenant", s."name", s."cron", s."timeZone", s."jitterS", s."missed",
+           s."job",
            s."payload", s."sweep", s."enabled", s."slotAt", s."nextAt", s."ranSlotAt", s."ranAt",
            s."lastJobId", s."error"
     FROM "Schedule" s LEFT JOIN "Tenant" t ON t."id" = s."tenantId"
@@ -186,7 +188,7 @@ SELECT_DUE: Final = """
 
 def select_due(conn: Connection, *, limit: int) -> list[tuple[TenantId, str]]:
     """Tenants' schedules that are due, as (tenant, id), the longest due first; not locked."""
-    return conn.execute(SELECT_DUE, {"limit": limit}).fetchall()
+    return [(tenant_id, id_) for tenant_id, id_ in conn.execute(SELECT_DUE, {"limit": limit})]
 
 
 CLAIM: Final = """

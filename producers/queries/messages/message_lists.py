@@ -24,9 +24,9 @@ class ConversationRow:
 
 
 SELECT_CONVERSATIONS: Final = """
-    SELECT c."id", u."email", c."title",
-           (SELECT count(*) FROM "Message" m WHERE m."conversationId" = c."id"),
-           a."sentiment", a."topic", a."tags", c."updatedAt" AT TIME ZONE 'UTC'
+    SELECT c."id", u."email" AS "user", c."title",
+           (SELECT count(*) FROM "Message" m WHERE m."conversationId" = c."id") AS "messages",
+           a."sentiment", a."topic", a."tags", c."updatedAt" AT TIME ZONE 'UTC' AS "updatedAt"
     FROM "Conversation" c JOIN "User" u ON u."id" = c."userId"
     LEFT JOIN "ConversationMetadata" a ON a."conversationId" = c."id"
     WHERE %(user_id)s::text IS NULL OR c."userId" = %(user_id)s::text
@@ -75,26 +75,27 @@ class MessageRow:
 
 SELECT_MESSAGES: Final = """
     SELECT m."id", m."conversationId", m."role"::text, m."content",
-           coalesce(a."slug", p."modelId"), m."intent", m."tokensIn", m."tokensOut", m."cost",
-           m."latencyMs",
+           coalesce(a."slug", p."modelId") AS "model", m."intent", m."tokensIn", m."tokensOut",
+           m."cost" AS "costUsd", m."latencyMs",
            (SELECT jsonb_build_object('id', r."id", 'action', r."action", 'flagged', r."flagged",
                                       'categories', r."categories", 'engine', r."engine")
             FROM "ModerationResult" r
             WHERE r."tenantId" = current_setting('app.tenant_id') AND r."contentId" = m."id"
               AND NOT r."superseded"
-            ORDER BY r."createdAt" DESC, r."id" DESC LIMIT 1),
+            ORDER BY r."createdAt" DESC, r."id" DESC LIMIT 1) AS "moderation",
            (SELECT jsonb_build_object('estimated', q."estimatedScore", 'actual', q."actualScore",
                                       'metrics', q."metrics")
-            FROM "QualityScore" q WHERE q."messageId" = m."id"),
+            FROM "QualityScore" q WHERE q."messageId" = m."id") AS "quality",
            CASE WHEN p."id" IS NOT NULL THEN jsonb_build_object(
                'id', p."id", 'inputHash', p."inputHash", 'outputHash', p."outputHash",
-               'citations', p."citations", 'watermark', p."watermark") END,
+               'citations', p."citations", 'watermark', p."watermark") END AS "provenance",
            (SELECT jsonb_build_object('ratings', count(*), 'mean', avg(l."rating"))
             FROM (SELECT DISTINCT ON (f."userId") f."rating" FROM "Feedback" f
                   WHERE f."messageId" = m."id"
-                  ORDER BY f."userId", f."createdAt" DESC, f."id" DESC) l HAVING count(*) > 0),
-           (SELECT e."model" FROM "MessageEmbedding" e WHERE e."messageId" = m."id"),
-           m."createdAt" AT TIME ZONE 'UTC'
+                  ORDER BY f."userId", f."createdAt" DESC, f."id" DESC) l HAVING count(*) > 0)
+               AS "feedback",
+           (SELECT e."model" FROM "MessageEmbedding" e WHERE e."messageId" = m."id") AS "embedding",
+           m."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "Message" m LEFT JOIN "AIModel" a ON a."id" = m."modelId"
     LEFT JOIN "Provenance" p ON p."messageId" = m."id"
     WHERE m."id" = %(message_id)s::text OR m."conversationId" = %(conversation_id)s::text

@@ -46,8 +46,9 @@ SELECT_NEAREST: Final = """
               WHERE m."id" = e."messageId" AND c."userId" = %(user_id)s::text))
         ORDER BY e."bits" <~> %(bits)b::bit(1536) LIMIT %(scanned)s
     )
-    SELECT m."id", m."conversationId", m."role"::text, m."content",
-           m."createdAt" AT TIME ZONE 'UTC', 1 - (n."embedding" <=> %(vector)b::vector)
+    SELECT m."id" AS "messageId", m."conversationId", m."role"::text, m."content",
+           m."createdAt" AT TIME ZONE 'UTC' AS "createdAt",
+           1 - (n."embedding" <=> %(vector)b::vector) AS "cosine"
     FROM near n JOIN "Message" m ON m."id" = n."messageId"
     WHERE NOT EXISTS (SELECT FROM "ModerationResult" r
                       WHERE r."tenantId" = current_setting('app.tenant_id')

@@ -113,7 +113,7 @@ class NoticeRow:
 
 SELECT_NOTICES: Final = """
     SELECT "id", "event", "createdAt", "attempts", "sentAt",
-           nullif("nextAt", 'infinity'), "error"
+           nullif("nextAt", 'infinity') AS "nextAt", "error"
     FROM "IncidentNotice" WHERE "incidentId" = %(incident_id)s
     ORDER BY "createdAt", "id" LIMIT %(limit)s
 """

@@ -22,9 +22,9 @@ class Spike:
 # By when they died: what was discarded or replayed since is no longer anybody's trouble. Tenant by
 # tenant, along the index that is there for each of them.
 SELECT_DEAD_SPIKES: Final = """
-    SELECT d."job" || ':' || d."fingerprint", d."job",
-           count(*) FILTER (WHERE d."diedAt" >= now() - interval '10 minutes'),
-           count(*) FILTER (WHERE d."diedAt" < now() - interval '10 minutes')
+    SELECT d."job" || ':' || d."fingerprint" AS "key", d."job" AS "label",
+           count(*) FILTER (WHERE d."diedAt" >= now() - interval '10 minutes') AS "now",
+           count(*) FILTER (WHERE d."diedAt" < now() - interval '10 minutes') AS "before"
     FROM (SELECT "id" FROM "Tenant") t CROSS JOIN LATERAL (
         SELECT x."job", x."fingerprint", x."diedAt" FROM "DeadLetter" x
         WHERE x."tenantId" = t."id" AND x."diedAt" >= now() - interval '70 minutes' OFFSET 0
@@ -34,9 +34,9 @@ SELECT_DEAD_SPIKES: Final = """
 """
 
 SELECT_QUARANTINE_SPIKES: Final = """
-    SELECT q."queue", q."queue",
-           count(*) FILTER (WHERE q."receivedAt" >= now() - interval '10 minutes'),
-           count(*) FILTER (WHERE q."receivedAt" < now() - interval '10 minutes')
+    SELECT q."queue" AS "key", q."queue" AS "label",
+           count(*) FILTER (WHERE q."receivedAt" >= now() - interval '10 minutes') AS "now",
+           count(*) FILTER (WHERE q."receivedAt" < now() - interval '10 minutes') AS "before"
     FROM "Quarantine" q WHERE q."receivedAt" >= now() - interval '70 minutes'
     GROUP BY 1 HAVING count(*) FILTER (WHERE q."receivedAt" >= now() - interval '10 minutes') > 0
     ORDER BY 1
@@ -55,7 +55,7 @@ def select_quarantine_spikes(conn: Connection) -> list[Spike]:
 
 # In flight and not begun: woken up in Redis, and no worker has taken it.
 SELECT_UNTAKEN: Final = """
-    SELECT f."queue", extract(epoch FROM now() - min(j."dueAt"))::float8
+    SELECT f."queue", extract(epoch FROM now() - min(j."dueAt"))::float8 AS "seconds"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
     WHERE j."state" = 'PENDING' AND NOT EXISTS (
         SELECT FROM "JobHold" h WHERE coalesce(h."queue", f."queue") = f."queue"
@@ -228,9 +228,10 @@ class IncidentRow:
 
 
 SELECT_INCIDENTS: Final = """
-    SELECT i."id", t."slug", i."cause", i."title", i."description", i."severity"::text,
-           i."status"::text, i."escalations", i."detectedAt" AT TIME ZONE 'UTC', i."lastSeenAt",
-           i."resolvedAt" AT TIME ZONE 'UTC', i."handledBy", i."reason"
+    SELECT i."id", t."slug" AS "tenant", i."cause", i."title", i."description", i."severity"::text,
+           i."status"::text, i."escalations", i."detectedAt" AT TIME ZONE 'UTC' AS "detectedAt",
+           i."lastSeenAt",
+           i."resolvedAt" AT TIME ZONE 'UTC' AS "resolvedAt", i."handledBy", i."reason"
     FROM ailydian_list_incidents(%(id)s::text, %(tenant_id)s::text, %(system)s::boolean,
                                  %(only_open)s::boolean, %(limit)s::int) i
     LEFT JOIN "Tenant" t ON t."id" = i."tenantId"
@@ -267,11 +268,11 @@ COUNT_OPEN: Final = """
 
 def count_open(conn: Connection) -> dict[str, int]:
     """Incidents that nobody has closed and that have not resolved themselves, by severity."""
-    return {severity: count for severity, count in conn.execute(COUNT_OPEN)}
+    return {severity: incidents for severity, incidents in conn.execute(COUNT_OPEN)}
 
 
 SELECT_OPEN_CAUSES: Final = """
-    SELECT coalesce(i."tenantId", ''), i."cause"
+    SELECT coalesce(i."tenantId", '') AS "tenant", i."cause"
     FROM ailydian_list_incidents(NULL, NULL, false, true, %(limit)s::int) i
     WHERE i."cause" IS NOT NULL
 """
@@ -302,4 +303,7 @@ def close(
 
 def _answer(conn: Connection, values: dict[str, Any]) -> tuple[TenantId | None, str] | None:
     row = conn.execute(ANSWER, values).fetchone()
-    return None if row is None else (row[0], row[1])
+    if row is None:
+        return None
+    tenant_id, status = row
+    return tenant_id, status

@@ -35,7 +35,7 @@ def select_job_stats(conn: Connection) -> list[JobStat]:
 
 
 SELECT_LEASES: Final = """
-    SELECT count(*), count(*) FILTER (WHERE j."leaseUntil" < now())
+    SELECT count(*) AS "held", count(*) FILTER (WHERE j."leaseUntil" < now()) AS "lapsed"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId" WHERE j."state" = 'RUNNING'
 """
 
@@ -44,11 +44,12 @@ def count_leases(conn: Connection) -> tuple[int, int]:
     """How many leases are held, and how many of them have lapsed and were not taken back yet."""
     row = conn.execute(SELECT_LEASES).fetchone()
     assert row is not None, "an aggregate yields a row"
-    return int(row[0]), int(row[1])
+    held, lapsed = row
+    return held, lapsed
 
 
 COUNT_DEAD: Final = """
-    SELECT d."queue", d."reason", count(*)
+    SELECT d."queue", d."reason", count(*) AS "dead"
     FROM unnest(%(queues)s::text[]) AS q("queue") CROSS JOIN LATERAL (
         SELECT d."queue", d."reason" FROM "DeadLetter" d WHERE d."queue" = q."queue"
         LIMIT %(limit)s) d
@@ -60,12 +61,14 @@ def count_dead(
     conn: Connection, queues: list[str], *, limit: int = 5_000
 ) -> list[tuple[str, str, int]]:
     """Dead letters by queue and reason; of each queue at most `limit` are looked at."""
-    return [(*row,) for row in conn.execute(COUNT_DEAD, {"queues": queues, "limit": limit})]
+    rows = conn.execute(COUNT_DEAD, {"queues": queues, "limit": limit})
+    return [(queue, reason, dead) for queue, reason, dead in rows]
 
 
 COUNT_QUARANTINED: Final = """
     SELECT q."queue", (SELECT count(*) FROM (
         SELECT FROM "Quarantine" m WHERE m."queue" = q."queue" LIMIT %(limit)s) m)
+           AS "quarantined"
     FROM unnest(%(queues)s::text[]) AS q("queue")
 """
 
@@ -74,7 +77,8 @@ def count_quarantined(
     conn: Connection, queues: list[str], *, limit: int = 20_000
 ) -> list[tuple[str, int]]:
     """Quarantined messages by queue; of each queue at most `limit` are counted."""
-    return [(*row,) for row in conn.execute(COUNT_QUARANTINED, {"queues": queues, "limit": limit})]
+    rows = conn.execute(COUNT_QUARANTINED, {"queues": queues, "limit": limit})
+    return [(queue, quarantined) for queue, quarantined in rows]
 
 
 SELECT_DEPTHS_MAX: Final = """
@@ -84,12 +88,13 @@ SELECT_DEPTHS_MAX: Final = """
 
 def select_depths_max(conn: Connection) -> dict[str, int]:
     """How many jobs each queue may hold before publishing is refused."""
-    return {queue: most for queue, most in conn.execute(SELECT_DEPTHS_MAX)}
+    return {queue: depth_max for queue, depth_max in conn.execute(SELECT_DEPTHS_MAX)}
 
 
 # Sizes are the file system's, rows are what the last vacuum or analyze and the counters since say.
 SELECT_TABLES: Final = """
-    SELECT s.relname, pg_total_relation_size(s.relid), s.n_live_tup, s.n_dead_tup
+    SELECT s.relname AS "table", pg_total_relation_size(s.relid) AS "bytes", s.n_live_tup AS "live",
+           s.n_dead_tup AS "dead"
     FROM pg_stat_user_tables s
     WHERE s.schemaname = 'public' AND s.relname = ANY(%(tables)s::text[]) ORDER BY 1
 """
@@ -98,13 +103,14 @@ TABLES: Final = ("Job", "JobOutbox", "JobFlight", "JobAttempt", "JobEvent", "Dea
 
 def select_tables(conn: Connection) -> list[tuple[str, int, int, int]]:
     """Bytes with indexes, live and dead rows of the ledger's tables, by name."""
-    return [(*row,) for row in conn.execute(SELECT_TABLES, {"tables": list(TABLES)})]
+    rows = conn.execute(SELECT_TABLES, {"tables": list(TABLES)})
+    return [(table, bytes_, live, dead) for table, bytes_, live, dead in rows]
 
 
 SELECT_OPEN: Final = """
     SELECT (SELECT count(*) FROM (SELECT FROM "JobBatch" b WHERE b."finishedAt" IS NULL
-                                  LIMIT 10000) b),
-           (SELECT count(*) FROM "Schedule" s WHERE s."error" IS NOT NULL)
+                                  LIMIT 10000) b) AS "batches",
+           (SELECT count(*) FROM "Schedule" s WHERE s."error" IS NOT NULL) AS "schedules"
 """
 
 
@@ -112,7 +118,8 @@ def count_open(conn: Connection) -> tuple[int, int]:
     """Batches that have not ended (10,000 at most), and schedules whose last slot failed."""
     row = conn.execute(SELECT_OPEN).fetchone()
     assert row is not None, "a select without a table yields a row"
-    return int(row[0]), int(row[1])
+    batches, schedules = row
+    return batches, schedules
 
 
 SELECT_FAILING: Final = """
@@ -135,4 +142,5 @@ SELECT_KINDS: Final = """
 
 def select_kinds(conn: Connection) -> set[tuple[str, str, int]]:
     """The contracts that this database knows: job, queue, schema version."""
-    return {(*row,) for row in conn.execute(SELECT_KINDS)}
+    rows = conn.execute(SELECT_KINDS)
+    return {(job, queue, schema_version) for job, queue, schema_version in rows}

@@ -33,7 +33,7 @@ TAKE: Final = """
         SELECT "id" FROM "PlatformChange"
         WHERE "tenantId" = current_setting('app.tenant_id') ORDER BY "changedAt" LIMIT %(limit)s
     ) AND "tenantId" = current_setting('app.tenant_id')
-    RETURNING "tableName", "rowId", "changedAt"
+    RETURNING "tableName" AS "table", "rowId", "changedAt"
 """
 
 
@@ -43,7 +43,8 @@ def take(conn: Connection, *, limit: int) -> list[Change]:
 
 
 SELECT_UNINGESTED: Final = """
-    SELECT "id", "ingestVersion", encode(sha256(convert_to("content", 'UTF8')), 'hex')
+    SELECT "id", "ingestVersion" AS "version",
+           encode(sha256(convert_to("content", 'UTF8')), 'hex') AS "sha256"
     FROM "Document" WHERE "id" = ANY(%(ids)s::text[])
       AND "ingestedSha256" IS DISTINCT FROM encode(sha256(convert_to("content", 'UTF8')), 'hex')
 """
@@ -51,7 +52,8 @@ SELECT_UNINGESTED: Final = """
 
 def select_uningested(conn: Connection, ids: list[str]) -> list[tuple[DocumentId, int, str]]:
     """Those documents whose chunks are not of their content, as (id, version, its hash)."""
-    return conn.execute(SELECT_UNINGESTED, {"ids": ids}).fetchall()
+    rows = conn.execute(SELECT_UNINGESTED, {"ids": ids})
+    return [(id_, version, sha256) for id_, version, sha256 in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,13 @@ class MessageRow:
 
 
 SELECT_MESSAGES: Final = """
-    SELECT m."id", m."role"::text, encode(sha256(convert_to(m."content", 'UTF8')), 'hex'),
+    SELECT m."id", m."role"::text,
+           encode(sha256(convert_to(m."content", 'UTF8')), 'hex') AS "contentSha256",
            m."conversationId", c."analysis",
            coalesce((SELECT left(q."content", %(chars)s) FROM "Message" q
                      WHERE m."role" = 'ASSISTANT' AND q."conversationId" = m."conversationId"
                        AND q."role" = 'USER' AND q."createdAt" <= m."createdAt"
-                     ORDER BY q."createdAt" DESC, q."id" DESC LIMIT 1), '')
+                     ORDER BY q."createdAt" DESC, q."id" DESC LIMIT 1), '') AS "question"
     FROM "Message" m JOIN "Conversation" c ON c."id" = m."conversationId"
     WHERE m."id" = ANY(%(ids)s::text[]) ORDER BY m."id"
 """
@@ -95,7 +98,7 @@ class FeedbackRow:
 
 SELECT_FEEDBACK: Final = """
     SELECT f."id", f."messageId",
-           encode(sha256(convert_to(nullif(f."comment", ''), 'UTF8')), 'hex')
+           encode(sha256(convert_to(nullif(f."comment", ''), 'UTF8')), 'hex') AS "commentSha256"
     FROM "Feedback" f WHERE f."id" = ANY(%(ids)s::text[])
 """
 

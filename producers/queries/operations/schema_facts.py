@@ -78,15 +78,17 @@ SELECT_EXTENSION_VERSION: Final = """
 """
 
 SELECT_TABLES: Final = """
-    SELECT relname, relowner::regrole::text, relrowsecurity AND relforcerowsecurity,
-           obj_description(oid, 'pg_class')
+    SELECT relname AS "name", relowner::regrole::text AS "owner",
+           relrowsecurity AND relforcerowsecurity AS "guarded",
+           obj_description(oid, 'pg_class') AS "comment"
     FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
     ORDER BY relname
 """
 
 SELECT_COLUMNS: Final = """
-    SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
-           pg_get_expr(d.adbin, d.adrelid)
+    SELECT c.relname AS "table", a.attname AS "name",
+           format_type(a.atttypid, a.atttypmod) AS "type", NOT a.attnotnull AS "nullable",
+           pg_get_expr(d.adbin, d.adrelid) AS "default"
     FROM pg_attribute a
     JOIN pg_class c ON c.oid = a.attrelid
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -96,17 +98,17 @@ SELECT_COLUMNS: Final = """
 """
 
 SELECT_ENUMS: Final = """
-    SELECT t.typname, array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+    SELECT t.typname AS "name", array_agg(e.enumlabel::text ORDER BY e.enumsortorder) AS "labels"
     FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
     WHERE t.typnamespace = 'public'::regnamespace
     GROUP BY t.typname
 """
 
 SELECT_INDEXES: Final = """
-    SELECT t.relname, c.relname, i.indisunique,
+    SELECT t.relname AS "table", c.relname AS "name", i.indisunique AS "unique",
            (SELECT coalesce(array_agg(a.attname::text ORDER BY k.place), '{}')
             FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
-            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number)
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number) AS "columns"
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_class t ON t.oid = i.indrelid
@@ -115,11 +117,13 @@ SELECT_INDEXES: Final = """
 """
 
 SELECT_FOREIGN_KEYS: Final = """
-    SELECT f.conname, c.relname,
+    SELECT f.conname AS "name", c.relname AS "table",
            (SELECT array_agg(a.attname::text ORDER BY k.place)
             FROM unnest(f.conkey) WITH ORDINALITY AS k(number, place)
-            JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number),
-           p.relname, f.confdeltype::text, f.confupdtype::text
+            JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number)
+               AS "columns",
+           p.relname AS "parent", f.confdeltype::text AS "onDelete",
+           f.confupdtype::text AS "onUpdate"
     FROM pg_constraint f
     JOIN pg_class c ON c.oid = f.conrelid
     JOIN pg_class p ON p.oid = f.confrelid
@@ -128,8 +132,9 @@ SELECT_FOREIGN_KEYS: Final = """
 """
 
 SELECT_POLICIES: Final = """
-    SELECT c.relname, r.rolname, p.polcmd::text, pg_get_expr(p.polqual, p.polrelid),
-           pg_get_expr(p.polwithcheck, p.polrelid)
+    SELECT c.relname AS "table", r.rolname AS "role", p.polcmd::text AS "command",
+           pg_get_expr(p.polqual, p.polrelid) AS "using",
+           pg_get_expr(p.polwithcheck, p.polrelid) AS "check"
     FROM pg_policy p
     JOIN pg_class c ON c.oid = p.polrelid
     CROSS JOIN LATERAL unnest(p.polroles) AS holder(id)
@@ -139,13 +144,14 @@ SELECT_POLICIES: Final = """
 """
 
 SELECT_ROLES: Final = """
-    SELECT rolname, rolcanlogin, rolsuper OR rolbypassrls,
-           pg_has_role(current_setting('session_authorization'), oid, 'MEMBER')
+    SELECT rolname AS "name", rolcanlogin AS "canLogIn", rolsuper OR rolbypassrls AS "bypasses",
+           pg_has_role(current_setting('session_authorization'), oid, 'MEMBER') AS "usable"
     FROM pg_roles WHERE starts_with(rolname, 'ailydian_') ORDER BY rolname
 """
 
 SELECT_TRIGGERS: Final = """
-    SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    SELECT c.relname AS "table",
+           t.tgname AS "name" FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     WHERE c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal AND t.tgenabled = 'O'
 """
 

@@ -127,8 +127,13 @@ def mend(conn: Connection, after: str, *, limit: int) -> tuple[list[Adrift], str
         Those it found so, and the last id it looked at; None when there was none to look at.
     """
     rows = conn.execute(MEND, {"after": after, "limit": limit}).fetchall()
-    found = [Adrift(*row[:4]) for row in rows if row[0] is not None]
-    return found, rows[-1][4] if rows else None
+    found = [
+        Adrift(id_, tenant_id, lost, mended)
+        for id_, tenant_id, lost, mended, _ in rows
+        if id_ is not None
+    ]
+    looked_at = [last for *_, last in rows]
+    return found, looked_at[-1] if looked_at else None
 
 
 OPEN_INCIDENT: Final = """

@@ -39,8 +39,9 @@ class ListedRun:
 
 # Newest first within each workflow by its index, so that no sort of all runs is needed.
 SELECT_RUNS: Final = """
-    SELECT r."id", w."name", r."version", r."status"::text, r."state", r."key", r."error",
-           r."fingerprint", r."startedAt" AT TIME ZONE 'UTC', r."completedAt" AT TIME ZONE 'UTC'
+    SELECT r."id", w."name" AS "workflow", r."version", r."status"::text, r."state", r."key",
+           r."error", r."fingerprint", r."startedAt" AT TIME ZONE 'UTC' AS "startedAt",
+           r."completedAt" AT TIME ZONE 'UTC' AS "completedAt"
     FROM (SELECT "id", "name" FROM "Workflow"
           WHERE "tenantId" = %(tenant_id)s
             AND (%(workflow)s::text IS NULL OR "name" = %(workflow)s)) w
@@ -97,8 +98,8 @@ class DefinitionRow:
 
 
 SELECT_DEFINITIONS: Final = """
-    SELECT w."name", v."version", w."description", v."steps", v."digest", v."createdAt",
-           v."createdBy"
+    SELECT w."name" AS "workflow", v."version", w."description", v."steps", v."digest",
+           v."createdAt", v."createdBy"
     FROM "Workflow" w JOIN "WorkflowVersion" v ON v."workflowId" = w."id"
     WHERE w."tenantId" = %(tenant_id)s AND (%(workflow)s::text IS NULL OR w."name" = %(workflow)s)
       AND (%(workflow)s::text IS NOT NULL OR v."version" = w."version")
@@ -124,4 +125,4 @@ def count_runs(conn: Connection, *, limit: int = 10_000) -> dict[str, int]:
 
     Each is counted up to `limit`. In the relay's role, which sees no run itself.
     """
-    return dict(conn.execute(COUNT_RUNS, {"limit": limit}).fetchall())
+    return {state: runs for state, runs in conn.execute(COUNT_RUNS, {"limit": limit})}

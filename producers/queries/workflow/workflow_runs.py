@@ -41,16 +41,17 @@ class RunRow:
 
 
 SELECT_RUN: Final = """
-    SELECT r."id", w."name", v."version", v."id", r."status"::text, r."state", r."key", r."input",
+    SELECT r."id", w."name" AS "workflow", v."version", v."id" AS "versionId", r."status"::text,
+           r."state", r."key", r."input",
            r."output", r."error", r."fingerprint", r."failedStepId", r."parentStepId", r."forkOf",
-           r."producer", v."steps", r."startedAt" AT TIME ZONE 'UTC',
-           r."completedAt" AT TIME ZONE 'UTC',
-           (SELECT x."dueAt" FROM "WorkflowWait" x WHERE x."id" = r."id"),
+           r."producer", v."steps" AS "stepsTotal", r."startedAt" AT TIME ZONE 'UTC' AS "startedAt",
+           r."completedAt" AT TIME ZONE 'UTC' AS "completedAt",
+           (SELECT x."dueAt" FROM "WorkflowWait" x WHERE x."id" = r."id") AS "deadline",
            CASE WHEN r."state" = 'queued' THEN (
                SELECT s."runId" FROM "WorkflowSlot" s
                WHERE s."tenantId" = r."tenantId" AND s."key" = r."concurrencyKey"
-               ORDER BY s."seq" LIMIT 1) END,
-           clock_timestamp()
+               ORDER BY s."seq" LIMIT 1) END AS "behind",
+           clock_timestamp() AS "now"
     FROM "WorkflowRun" r JOIN "Workflow" w ON w."id" = r."workflowId"
     JOIN "WorkflowVersion" v ON v."id" = r."versionId"
     WHERE r."id" = %(run_id)s
@@ -89,7 +90,7 @@ class StepRow:
     note: str | None
     started_at: datetime | None
     completed_at: datetime | None
-    dependents: tuple[int, ...]
+    dependents: Sequence[int]
     compensates: int | None
     waits_for: str | None
     wait_name: str | None
@@ -100,13 +101,14 @@ class StepRow:
 
 # A step that has not begun has a time of its own row only, which says nothing.
 SELECT_STEPS: Final = """
-    SELECT s."id", s."position", nullif(s."itemIndex", -1), s."stepName", n."uses",
-           s."status"::text, s."state", coalesce(j."attempt", s."attempt"),
-           coalesce(j."attemptsMax", n."attemptsMax"), s."input", s."output",
+    SELECT s."id", s."position", nullif(s."itemIndex", -1) AS "itemIndex", s."stepName" AS "name",
+           n."uses", s."status"::text, s."state", coalesce(j."attempt", s."attempt") AS "attempt",
+           coalesce(j."attemptsMax", n."attemptsMax") AS "attemptsMax", s."input", s."output",
            s."error", s."fingerprint", s."jobId", s."items", s."progress", s."note",
-           CASE WHEN s."attempt" > 0 THEN s."startedAt" AT TIME ZONE 'UTC' END,
-           s."completedAt" AT TIME ZONE 'UTC', n."dependents", n."compensates", x."what",
-           x."name", x."dueAt", j."queue", j."state"
+           CASE WHEN s."attempt" > 0 THEN s."startedAt" AT TIME ZONE 'UTC' END AS "startedAt",
+           s."completedAt" AT TIME ZONE 'UTC' AS "completedAt", n."dependents", n."compensates",
+           x."what" AS "waitsFor", x."name" AS "waitName", x."dueAt" AS "waitUntil",
+           j."queue" AS "jobQueue", j."state" AS "jobState"
     FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS i("id", "n")
     JOIN "WorkflowStep" s ON s."id" = i."id"
     JOIN "WorkflowNode" n ON n."versionId" = %(version_id)s AND n."position" = s."position"
@@ -119,7 +121,7 @@ SELECT_STEPS: Final = """
 def select_steps(conn: Connection, run: RunRow, ids: Sequence[StepId]) -> list[StepRow]:
     """These steps and items of a run, in the order given; unknown ids are left out."""
     values = {"ids": list(ids), "version_id": run.version_id}
-    return [_step(row) for row in conn.execute(SELECT_STEPS, values)]
+    return [StepRow(*row) for row in conn.execute(SELECT_STEPS, values)]
 
 
 def first_steps(run: RunRow, limit: int) -> list[StepId]:
@@ -166,13 +168,10 @@ SELECT_NAMED: Final = """
 def select_named(conn: Connection, run_id: RunId, name: str) -> tuple[StepId, Any] | None:
     """The id of a step, or of `step[3]`, and its output where that is too large for its row."""
     row = conn.execute(SELECT_NAMED, {"run_id": run_id, "name": name}).fetchone()
-    return None if row is None else (row[0], row[1])
-
-
-def _step(row: Sequence[Any]) -> StepRow:
-    values = list(row)
-    values[19] = tuple(values[19])
-    return StepRow(*values)
+    if row is None:
+        return None
+    id_, output = row
+    return id_, output
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +185,10 @@ class Count:
 
 
 COUNT_STATES: Final = """
-    SELECT CASE WHEN s."itemIndex" >= 0 THEN s."position" END, s."state", count(*),
+    SELECT CASE WHEN s."itemIndex" >= 0 THEN s."position" END AS "position", s."state", count(*),
            sum(CASE WHEN s."state" IN ('completed', 'skipped', 'failed') THEN 1
                     WHEN s."state" = 'cancelled' THEN 0 ELSE coalesce(s."progress", 0) END)::float8
+               AS "done"
     FROM "WorkflowStep" s JOIN "WorkflowRun" r ON r."id" = s."runId"
     JOIN "WorkflowVersion" v ON v."id" = r."versionId"
     WHERE s."runId" = %(run_id)s AND s."position" < v."steps"
@@ -218,7 +218,7 @@ class FailedAttempt:
 
 # A walker's attempts are of many steps; another kind's job is of one.
 SELECT_ATTEMPTS: Final = """
-    SELECT s."id", a."attempt", a."verdict", a."errorType", a."error", a."fingerprint",
+    SELECT s."id" AS "stepId", a."attempt", a."verdict", a."errorType", a."error", a."fingerprint",
            a."worker", a."startedAt", a."endedAt"
     FROM unnest(%(step_ids)s::text[], %(job_ids)s::text[]) AS s("id", "jobId")
     JOIN "JobAttempt" a ON a."jobId" = s."jobId" AND coalesce(a."stepId", s."id") = s."id"
@@ -239,21 +239,29 @@ def select_attempts(
     return [FailedAttempt(*row) for row in conn.execute(SELECT_ATTEMPTS, values)]
 
 
+@dataclass(frozen=True, slots=True)
+class ChildRow:
+    """A run that a step started."""
+
+    parent_step_id: StepId
+    id: RunId
+    workflow: str
+    state: str
+
+
 SELECT_CHILDREN: Final = """
-    SELECT r."parentStepId", r."id", w."name", r."state"
+    SELECT r."parentStepId", r."id", w."name" AS "workflow", r."state"
     FROM "WorkflowRun" r JOIN "Workflow" w ON w."id" = r."workflowId"
     WHERE r."parentStepId" = ANY(%(step_ids)s::text[]) ORDER BY r."startedAt"
 """
 
 
-def select_children(
-    conn: Connection, step_ids: Sequence[StepId]
-) -> list[tuple[StepId, RunId, str, str]]:
-    """The runs that these steps started: step, run, workflow, state; oldest first."""
+def select_children(conn: Connection, step_ids: Sequence[StepId]) -> list[ChildRow]:
+    """The runs that these steps started, oldest first."""
     if not step_ids:
         return []
     rows = conn.execute(SELECT_CHILDREN, {"step_ids": list(step_ids)})
-    return [(row[0], row[1], row[2], row[3]) for row in rows]
+    return [ChildRow(*row) for row in rows]
 
 
 SELECT_STATES: Final = """
@@ -264,4 +272,5 @@ SELECT_STATES: Final = """
 
 def select_states(conn: Connection, run_id: RunId, *, limit: int) -> dict[str, str]:
     """Name -> state of a run's steps, for its graph."""
-    return dict(conn.execute(SELECT_STATES, {"run_id": run_id, "limit": limit}).fetchall())
+    rows = conn.execute(SELECT_STATES, {"run_id": run_id, "limit": limit})
+    return {step_name: state for step_name, state in rows}

@@ -95,7 +95,8 @@ UPDATE_TENANT: Final = """
 """
 
 SELECT_TENANTS: Final = """
-    SELECT "id", "slug", "name", "tier"::text, "createdAt" AT TIME ZONE 'UTC' FROM "Tenant"
+    SELECT "id", "slug", "name", "tier"::text,
+           "createdAt" AT TIME ZONE 'UTC' AS "createdAt" FROM "Tenant"
     WHERE %(slug)s::text IS NULL OR "slug" = %(slug)s ORDER BY "slug"
 """
 
@@ -195,7 +196,8 @@ INSERT_USER: Final = """
 """
 
 SELECT_USERS: Final = """
-    SELECT u."id", u."email", u."name", u."role"::text, t."slug", u."createdAt" AT TIME ZONE 'UTC'
+    SELECT u."id", u."email", u."name", u."role"::text, t."slug" AS "tenant",
+           u."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "User" u LEFT JOIN "Tenant" t ON t."id" = u."tenantId"
     WHERE (%(email)s::text IS NULL OR u."email" = %(email)s)
       AND (%(tenant_id)s::text IS NULL OR u."tenantId" = %(tenant_id)s)

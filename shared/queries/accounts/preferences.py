@@ -20,7 +20,8 @@ class Preference:
 
 
 SELECT_PREFERENCE: Final = """
-    SELECT p."preferredModel", p."temperature", p."maxTokens", p."customSettings"
+    SELECT p."preferredModel" AS "model", p."temperature", p."maxTokens" AS "tokensMax",
+           p."customSettings" AS "settings"
     FROM "UserPreference" p WHERE p."userId" = %(user_id)s
 """
 

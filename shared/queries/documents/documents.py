@@ -31,7 +31,11 @@ SELECT_NEWEST_UPLOAD: Final = """
 
 def select_newest_upload(conn: Connection, ingest_key: str) -> tuple[str, str] | None:
     """The last bytes of a document that are still on their way, as (id, hash), or None."""
-    return conn.execute(SELECT_NEWEST_UPLOAD, {"key": ingest_key}).fetchone()
+    row = conn.execute(SELECT_NEWEST_UPLOAD, {"key": ingest_key}).fetchone()
+    if row is None:
+        return None
+    id_, sha256 = row
+    return id_, sha256
 
 
 RESTORE_UPLOAD: Final = """
@@ -94,8 +98,8 @@ class Current:
 
 
 SELECT_CURRENT: Final = """
-    SELECT d."id", d."ingestVersion", d."uploadSha256",
-           (SELECT count(*) FROM "DocumentChunk" c WHERE c."documentId" = d."id")
+    SELECT d."id", d."ingestVersion" AS "version", d."uploadSha256",
+           (SELECT count(*) FROM "DocumentChunk" c WHERE c."documentId" = d."id") AS "chunks"
     FROM "Document" d
     WHERE d."tenantId" = current_setting('app.tenant_id') AND d."ingestKey" = %(key)s
 """
@@ -120,7 +124,7 @@ class Written:
 
 
 SELECT_WRITTEN: Final = """
-    SELECT "id", "title", "content", "source", "ingestVersion", "contentSha256"
+    SELECT "id", "title", "content", "source", "ingestVersion" AS "version", "contentSha256"
     FROM "Document" WHERE "id" = %(id)s
 """
 
@@ -176,7 +180,10 @@ def put_version(conn: Connection, version: Version) -> tuple[DocumentId, bool] |
     """
     values = {name: getattr(version, name) for name in Version.__slots__}
     row = conn.execute(PUT_VERSION, values).fetchone()
-    return None if row is None else (DocumentId(row[0]), row[1] == 1)
+    if row is None:
+        return None
+    id_, ingest_version = row
+    return DocumentId(id_), ingest_version == 1
 
 
 MARK_INGESTED: Final = """
@@ -206,7 +213,8 @@ SELECT_CHUNK_HASHES: Final = """
 
 def select_chunk_hashes(conn: Connection, document_id: DocumentId) -> list[tuple[ChunkId, str]]:
     """The chunks that a document has, as (id, hash of the content)."""
-    return conn.execute(SELECT_CHUNK_HASHES, {"document_id": document_id}).fetchall()
+    rows = conn.execute(SELECT_CHUNK_HASHES, {"document_id": document_id})
+    return [(id_, content_sha256) for id_, content_sha256 in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,11 @@ def select_by_words(
         "language": question.language,
         "hits_max": hits_max,
     }
-    return conn.execute(SELECT_BY_WORDS, values).fetchall()
+    return [(chunk_id, share) for chunk_id, share in conn.execute(SELECT_BY_WORDS, values)]
 
 
 SELECT_CANDIDATES: Final = """
-    SELECT t."chunkId", t."language", 1 - (v."embedding" <=> %(vector)b::halfvec(1536))
+    SELECT t."chunkId", t."language", 1 - (v."embedding" <=> %(vector)b::halfvec(1536)) AS "cosine"
     FROM "ChunkText" t
     LEFT JOIN "ChunkVector" v ON v."tenantId" = %(tenant_id)s AND v."model" = %(model)s
                              AND v."chunkId" = t."chunkId"
@@ -144,8 +144,9 @@ class Passage:
 
 
 SELECT_PASSAGES: Final = """
-    SELECT c."id", c."documentId", d."title", d."source", c."content", c."startOffset",
-           c."endOffset", coalesce(c."headings", '{}')
+    SELECT c."id" AS "chunkId", c."documentId", d."title", d."source", c."content",
+           c."startOffset" AS "start",
+           c."endOffset" AS "end", coalesce(c."headings", '{}') AS "headings"
     FROM "DocumentChunk" c
     JOIN "Document" d ON d."id" = c."documentId"
     WHERE c."id" = ANY(%(chunk_ids)s::text[])

@@ -30,19 +30,21 @@ class Subject:
 
 
 SELECT_QUALITY: Final = """
-    SELECT 'quality', q."id", q."messageId", q."estimatedScore", q."metrics", m."content"
+    SELECT 'quality' AS "kind", q."id", q."messageId" AS "about", q."estimatedScore" AS "score",
+           q."metrics" AS "madeOf", m."content" AS "text"
     FROM "QualityScore" q JOIN "Message" m ON m."id" = q."messageId"
     WHERE q."id" = %(id)s OR q."messageId" = %(id)s LIMIT 1
 """
 
 SELECT_MODERATION: Final = """
-    SELECT 'moderation', r."id", r."contentId", NULL::float8, r."scores",
+    SELECT 'moderation' AS "kind", r."id", r."contentId" AS "about", NULL::float8 AS "score",
+           r."scores" AS "madeOf",
            coalesce((SELECT m."content" FROM "Message" m
                      WHERE m."id" = r."contentId" AND r."contentType" = 'message'),
                     (SELECT d."content" FROM "Document" d
                      WHERE d."id" = r."contentId" AND r."contentType" = 'document'),
                     (SELECT f."comment" FROM "Feedback" f
-                     WHERE f."id" = r."contentId" AND r."contentType" = 'feedback'))
+                     WHERE f."id" = r."contentId" AND r."contentType" = 'feedback')) AS "text"
     FROM "ModerationResult" r
     WHERE r."tenantId" = current_setting('app.tenant_id')
       AND (r."id" = %(id)s OR (r."contentId" = %(id)s AND NOT r."superseded"))
@@ -50,13 +52,15 @@ SELECT_MODERATION: Final = """
 """
 
 SELECT_TRUST: Final = """
-    SELECT 'trust', t."id", t."userId", t."score", t."factors", NULL::text
+    SELECT 'trust' AS "kind", t."id", t."userId" AS "about", t."score", t."factors" AS "madeOf",
+           NULL::text AS "text"
     FROM "TrustScore" t LEFT JOIN "User" u ON u."id" = t."userId"
     WHERE t."id" = %(id)s OR t."userId" = %(id)s OR lower(u."email") = lower(%(id)s) LIMIT 1
 """
 
 SELECT_ROUTING: Final = """
-    SELECT 'routing', r."id", r."modelId", r."score", r."factors", NULL::text
+    SELECT 'routing' AS "kind", r."id", r."modelId" AS "about", r."score", r."factors" AS "madeOf",
+           NULL::text AS "text"
     FROM "RoutingScore" r JOIN "AIModel" m ON m."id" = r."modelId"
     WHERE (r."id" = %(id)s OR m."slug" || '/' || r."intent" = %(id)s)
       AND r."factors" IS NOT NULL LIMIT 1
@@ -86,9 +90,9 @@ class Rested:
 
 
 SELECT_RESTED: Final = """
-    SELECT coalesce(q."content", ''),
+    SELECT coalesce(q."content", '') AS "question",
            coalesce(array_agg(c."content" ORDER BY x."place") FILTER (WHERE c."id" IS NOT NULL),
-                    '{}')
+                    '{}') AS "passages"
     FROM "Provenance" p LEFT JOIN "Message" q ON q."id" = p."questionId"
     LEFT JOIN LATERAL jsonb_path_query(p."citations", '$[*]."chunkId"')
         WITH ORDINALITY AS x("chunkId", "place") ON true
@@ -156,8 +160,8 @@ class ExplanationRow:
 
 
 SELECT: Final = """
-    SELECT x."id", x."subject", x."messageId", x."method", x."features", x."importance",
-           x."createdAt" AT TIME ZONE 'UTC'
+    SELECT x."id", x."subject", x."messageId" AS "about", x."method", x."features", x."importance",
+           x."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "ExplainabilityLog" x WHERE x."id" = %(id)s
 """
 

@@ -21,7 +21,7 @@ class Content:
 
 
 SELECT_CONTENTS: Final = """
-    SELECT n."type", n."id", c."text", c."userId", c."createdAt" AT TIME ZONE 'UTC'
+    SELECT n."type", n."id", c."text", c."userId", c."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM unnest(%(types)s::text[], %(ids)s::text[]) AS n("type", "id")
     CROSS JOIN LATERAL (
         SELECT m."content" AS "text", v."userId", m."createdAt"
@@ -57,7 +57,7 @@ class Present:
 
 
 SELECT_PRESENT: Final = """
-    SELECT n."type", n."id", c."sha256", c."createdAt" AT TIME ZONE 'UTC'
+    SELECT n."type", n."id", c."sha256", c."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM unnest(%(types)s::text[], %(ids)s::text[]) AS n("type", "id")
     CROSS JOIN LATERAL (
         SELECT encode(sha256(convert_to(m."content", 'UTF8')), 'hex') AS "sha256", m."createdAt"
@@ -122,12 +122,13 @@ class Standing:
 
 
 SELECT_STANDING: Final = """
-    SELECT n."id", r."id", r."action", ARRAY(
+    SELECT n."id" AS "contentId", r."id" AS "resultId", r."action", ARRAY(
                SELECT x."contentSha256" FROM "ModerationResult" x
                JOIN "ModerationAppeal" a ON a."resultId" = x."id"
                WHERE x."tenantId" = current_setting('app.tenant_id') AND x."contentId" = n."id"
                  AND x."contentSha256" IS NOT NULL
                  AND a."tenantId" = current_setting('app.tenant_id') AND a."state" = 'granted')
+               AS "pardoned"
     FROM (SELECT DISTINCT unnest(%(ids)s::text[])) AS n("id")
     LEFT JOIN LATERAL (
         SELECT r."id", r."action" FROM "ModerationResult" r
@@ -212,7 +213,10 @@ SELECT_POLICY: Final = """
 def select_policy(conn: Connection) -> tuple[int, dict[str, Any]] | None:
     """The version that holds, and the policy; None where the tenant has none of its own."""
     row = conn.execute(SELECT_POLICY).fetchone()
-    return None if row is None else (row[0], row[1])
+    if row is None:
+        return None
+    version, policy = row
+    return version, policy
 
 
 # Versions are counted by one at a time, and no verdict is given meanwhile: see HOLD.

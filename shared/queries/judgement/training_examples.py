@@ -52,21 +52,22 @@ SELECT_ANSWERS: Final = """
             ORDER BY p."createdAt" DESC, p."id" DESC LIMIT %(limit)s
         ) newest
     )
-    SELECT m."id", m."role"::text, m."content", c."userId", q."content",
+    SELECT m."id", m."role"::text, m."content", c."userId" AS "authorId", q."content" AS "question",
            (SELECT avg(CASE WHEN l."rating" <= 0 THEN 0.0
                             WHEN l."rating" = 1 AND l."least" < 1 THEN 1.0
                             ELSE (least(l."rating", 5) - 1) / 4.0 END)
             FROM (SELECT f."rating", min(f."rating") OVER () AS "least" FROM (
                       SELECT DISTINCT ON (f."userId") f."rating" FROM "Feedback" f
                       WHERE f."messageId" = m."id"
-                      ORDER BY f."userId", f."createdAt" DESC, f."id" DESC) f) l)::float8,
+                      ORDER BY f."userId", f."createdAt" DESC,
+           f."id" DESC) f) l)::float8 AS "worth",
            NOT EXISTS (SELECT FROM "ModerationResult" r
                        WHERE r."tenantId" = current_setting('app.tenant_id')
                          AND r."contentId" IN (m."id", p."questionId")
                          AND r."flagged" AND NOT r."superseded")
            AND NOT EXISTS (SELECT FROM "DSARRequest" d
                            WHERE d."userId" = c."userId" AND d."type" = 'DELETION'
-                             AND d."status" <> 'REJECTED')
+                             AND d."status" <> 'REJECTED') AS "isClean"
     FROM answer a JOIN "Message" m ON m."id" = a."id"
     JOIN "Conversation" c ON c."id" = m."conversationId"
     LEFT JOIN "Provenance" p ON p."messageId" = m."id"
@@ -147,7 +148,7 @@ class ExampleRow:
 # preference both answers, their questions and their owners count.
 SELECT_EXAMPLES: Final = """
     SELECT t."id", t."prompt", t."completion", t."rejected", t."rating", t."source",
-           t."createdAt" AT TIME ZONE 'UTC'
+           t."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "TrainingExample" t
     CROSS JOIN LATERAL (SELECT ARRAY[t."messageId", t."rejectedId"] AS "answers") a
     WHERE t."tenantId" = current_setting('app.tenant_id') AND t."withdrawnAt" IS NULL

@@ -83,7 +83,7 @@ def update(
         "base": weights.base,
         "at": at,
     }
-    return dict(conn.execute(UPDATE, values).fetchall())
+    return {user_id: score for user_id, score in conn.execute(UPDATE, values)}
 
 
 SELECT_SCORES: Final = """
@@ -93,7 +93,8 @@ SELECT_SCORES: Final = """
 
 def select_scores(conn: Connection, people: Sequence[UserId]) -> dict[UserId, float]:
     """The scores of those who have one."""
-    return dict(conn.execute(SELECT_SCORES, {"people": list(people)}).fetchall())
+    rows = conn.execute(SELECT_SCORES, {"people": list(people)})
+    return {user_id: score for user_id, score in rows}
 
 
 SELECT_PEOPLE: Final = """
@@ -118,7 +119,8 @@ class TrustRow:
 
 
 SELECT_TRUST: Final = """
-    SELECT t."userId", u."email", t."score", t."factors", t."updatedAt" AT TIME ZONE 'UTC'
+    SELECT t."userId", u."email", t."score", t."factors",
+           t."updatedAt" AT TIME ZONE 'UTC' AS "updatedAt"
     FROM "TrustScore" t LEFT JOIN "User" u ON u."id" = t."userId"
     WHERE t."tenantId" = current_setting('app.tenant_id')
       AND (%(user_id)s::text IS NULL OR t."userId" = %(user_id)s::text)
@@ -175,8 +177,8 @@ class Signal:
 # an unknown one being no new one; and money that came in. Those of the last days: what is older was
 # seen before.
 SELECT_SIGNALS: Final = """
-    SELECT s."userId", 'session', s."id", s."createdAt" AT TIME ZONE 'UTC', s."ipAddress",
-           s."userAgent"
+    SELECT s."userId", 'session' AS "kind", s."id" AS "sourceId",
+           s."createdAt" AT TIME ZONE 'UTC' AS "occurredAt", s."ipAddress", s."userAgent"
     FROM "Session" s
     WHERE s."createdAt" > (now() - interval '3 days') AT TIME ZONE 'UTC'
       AND s."userId" = ANY(%(people)s::text[])

@@ -29,8 +29,8 @@ class VerdictRow:
 
 SELECT: Final = """
     SELECT r."id", r."contentType", r."contentId", r."contentSha256", r."userId", r."flagged",
-           coalesce(r."categories", '{}'), r."scores", r."action", r."engine", r."policyVersion",
-           r."superseded", r."createdAt" AT TIME ZONE 'UTC'
+           coalesce(r."categories", '{}') AS "categories", r."scores", r."action", r."engine",
+           r."policyVersion", r."superseded", r."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "ModerationResult" r
     WHERE r."tenantId" = current_setting('app.tenant_id')
       AND (%(id)s::text IS NULL OR r."id" = %(id)s::text)
@@ -56,8 +56,8 @@ def select_latest(conn: Connection, *, action: str | None, limit: int) -> list[V
 # The next verdicts that hold and were given by an older policy, by id.
 SELECT_OLDER: Final = """
     SELECT r."id", r."contentType", r."contentId", r."contentSha256", r."userId", r."flagged",
-           coalesce(r."categories", '{}'), r."scores", r."action", r."engine", r."policyVersion",
-           r."superseded", r."createdAt" AT TIME ZONE 'UTC'
+           coalesce(r."categories", '{}') AS "categories", r."scores", r."action", r."engine",
+           r."policyVersion", r."superseded", r."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "ModerationResult" r
     WHERE r."tenantId" = current_setting('app.tenant_id') AND r."id" > %(after)s
       AND NOT r."superseded" AND coalesce(r."policyVersion", 0) < %(version)s

@@ -62,7 +62,7 @@ GIVE_BACK: Final = """
         SELECT "queue", "tenantId", "job", "limitKey", "priority", "dueAt", "id", "attempt",
                "cost" FROM freed
     )
-    SELECT count(*), pg_notify('ailydian_outbox', '') FROM freed
+    SELECT count(*) AS "freed", pg_notify('ailydian_outbox', '') FROM freed
 """
 
 
@@ -71,7 +71,8 @@ def give_back(conn: Connection, held: Sequence[tuple[JobId, int]]) -> int:
     ids, fences = [job_id for job_id, _ in held], [fence for _, fence in held]
     row = conn.execute(GIVE_BACK, {"ids": ids, "fences": fences}).fetchone()
     assert row is not None, "an aggregate yields a row"
-    return int(row[0])
+    freed, _ = row
+    return int(freed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +234,8 @@ class AttemptRow:
 
 SELECT_HISTORY: Final = """
     SELECT "attempt", "verdict", "errorType", "error", "worker", "startedAt", "endedAt",
-           extract(epoch FROM "endedAt" - "startedAt")::float8, "signal", "exitCode", "peakBytes",
-           "fingerprint", "traceback"
+           extract(epoch FROM "endedAt" - "startedAt")::float8 AS "tookSeconds", "signal",
+           "exitCode", "peakBytes", "fingerprint", "traceback"
     FROM "JobAttempt" WHERE "jobId" = %(id)s ORDER BY "fence" LIMIT %(limit)s
 """
 

@@ -62,7 +62,7 @@ SELECT_LANES: Final = """
         ) l WHERE p."n" < %(limit)s
     )
     SELECT l."queue", l."tenantId", l."job", l."limitKey", l."priority",
-           extract(epoch FROM now() - l."dueAt")::float8, l."cost", t."tier"::text
+           extract(epoch FROM now() - l."dueAt")::float8 AS "dueS", l."cost", t."tier"::text
     FROM lane l LEFT JOIN "Tenant" t ON t."id" = l."tenantId"
 """
 
@@ -175,7 +175,10 @@ def take(conn: Connection, shares: Sequence[Share], *, ageing_s: float) -> list[
         "tenant_rows": [share.tenant_rows for share in shares],
         "ageing_s": ageing_s,
     }
-    return [Taken(Wakeup(row[0], row[1], row[2]), *row[3:]) for row in conn.execute(TAKE, values)]
+    return [
+        Taken(Wakeup(job_id, queue, attempt), tenant_id, job, limit_key, cost)
+        for job_id, queue, attempt, tenant_id, job, limit_key, cost in conn.execute(TAKE, values)
+    ]
 
 
 # Lost wake-ups: in flight, never claimed, sent long ago.
@@ -222,14 +225,14 @@ def delete_stale(conn: Connection) -> int:
 
 
 SELECT_LAPSED: Final = """
-    SELECT j."id", j."fence", j."attempt", j."attemptsMax", j."crashes"
+    SELECT j."id" AS "jobId", j."fence", j."attempt", j."attemptsMax", j."crashes"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
     WHERE j."state" = 'RUNNING' AND j."leaseUntil" < now()
     ORDER BY j."id" LIMIT %(limit)s FOR UPDATE OF j SKIP LOCKED
 """
 
 SELECT_HELD: Final = """
-    SELECT j."id", j."fence", j."attempt", j."attemptsMax", j."crashes"
+    SELECT j."id" AS "jobId", j."fence", j."attempt", j."attemptsMax", j."crashes"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
     WHERE j."worker" = %(worker)s AND j."state" = 'RUNNING'
     ORDER BY j."id" FOR UPDATE OF j

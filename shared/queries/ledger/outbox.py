@@ -143,7 +143,7 @@ CLAIM: Final = """
         "leaseUntil" = now() + %(lease_s)s::float8 * interval '1 second',
         "startedAt" = clock_timestamp(), "worker" = %(worker)s::text, "waitingFor" = NULL
     FROM mine WHERE j."id" = mine."id"
-    RETURNING j."id", j."tenantId", j."job", j."queue", j."payload", j."schemaVersion",
+    RETURNING j."id" AS "jobId", j."tenantId", j."job", j."queue", j."payload", j."schemaVersion",
               j."attempt", j."attemptsMax", j."crashes", j."fence", j."stepId", j."createdAt",
               j."traceparent", j."timeLimitS", j."backoffS"
 """

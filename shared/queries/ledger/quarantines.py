@@ -127,8 +127,8 @@ class QuarantinedRow:
 
 
 SELECT_QUARANTINED: Final = """
-    SELECT q."id", q."queue", q."reason", q."bytes", q."sha256", q."receivedAt", q."source",
-           q."seen", q."seenAt", q."edits", q."message"
+    SELECT q."id", q."queue", q."reason", q."bytes" AS "sizeBytes", q."sha256", q."receivedAt",
+           q."source", q."seen", q."seenAt", q."edits", q."message"
     FROM "Quarantine" q
     WHERE (%(ids)s::text[] IS NULL OR q."id" = ANY(%(ids)s))
       AND (%(queue)s::text IS NULL OR q."queue" = %(queue)s)
@@ -197,7 +197,7 @@ class TakenRow:
 
 DISCARD: Final = """
     DELETE FROM "Quarantine" WHERE "id" = ANY(%(ids)s::text[])
-    RETURNING "id", "queue", "bytes", ''::bytea
+    RETURNING "id", "queue", "bytes" AS "sizeBytes", ''::bytea AS "message"
 """
 
 # Only what was kept whole can be sent again.
@@ -205,7 +205,7 @@ TAKE_WHOLE: Final = """
     DELETE FROM "Quarantine"
     WHERE "id" = ANY(%(ids)s::text[]) AND "bytes" = octet_length("message")
       AND "source" = 'wakeup'
-    RETURNING "id", "queue", "bytes", "message"
+    RETURNING "id", "queue", "bytes" AS "sizeBytes", "message"
 """
 
 

@@ -126,10 +126,11 @@ SELECT_LOADS: Final = """
         FROM "WorkerProcess" p CROSS JOIN LATERAL unnest(p."queues") AS s("queue")
         WHERE p."role" = 'worker' AND p."seenAt" > now() - interval '20 seconds' GROUP BY 1
     )
-    SELECT q."queue", (coalesce(w."ready", 0) + coalesce(f."queued", 0))::bigint,
-           coalesce(f."running", 0),
-           coalesce(extract(epoch FROM now() - least(w."oldest", f."oldest")), 0)::float8,
-           coalesce(s."processes", 0), coalesce(s."threads", 0)
+    SELECT q."queue", (coalesce(w."ready", 0) + coalesce(f."queued", 0))::bigint AS "ready",
+           coalesce(f."running", 0) AS "running",
+           coalesce(extract(epoch FROM now() - least(w."oldest", f."oldest")), 0)::float8
+               AS "oldestS",
+           coalesce(s."processes", 0) AS "processes", coalesce(s."threads", 0) AS "threads"
     FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q("queue", "place")
     LEFT JOIN waiting w USING ("queue") LEFT JOIN flying f USING ("queue")
     LEFT JOIN serving s USING ("queue")

@@ -64,9 +64,11 @@ TOUCH: Final = """
       AND (s."queryHash" || '' = %(query_hash)s
            OR (s."scope" || '' = %(scope)s AND s."guard" || '' = %(guard)s))
       AND s."expiresAt" - now() AT TIME ZONE 'UTC' > interval '0'
-    RETURNING s."id", coalesce(s."question", ''), s."response", s."modelId",
-              coalesce(s."citations", '[]'), coalesce(s."tokensIn", 0), coalesce(s."tokensOut", 0),
-              coalesce(s."costUsd", 0), s."queryHash" = %(query_hash)s
+    RETURNING s."id", coalesce(s."question", '') AS "question", s."response",
+              s."modelId" AS "model",
+              coalesce(s."citations", '[]') AS "citations", coalesce(s."tokensIn", 0) AS "tokensIn",
+              coalesce(s."tokensOut", 0) AS "tokensOut",
+              coalesce(s."costUsd", 0) AS "costUsd", s."queryHash" = %(query_hash)s AS "isExact"
 """
 
 
@@ -86,7 +88,8 @@ def touch(conn: Connection, key: Key, entry_id: str | None = None) -> Entry | No
 # The guard's index leaves few rows: questions of the same words. Their bits are compared, and the
 # vectors of the nearest alone are fetched from where they lie out of line.
 SELECT_NEAR: Final = """
-    SELECT n."id", n."question", 1 - (n."queryEmbedding" <=> %(vector)b::vector(1536)) FROM (
+    SELECT n."id", n."question",
+           1 - (n."queryEmbedding" <=> %(vector)b::vector(1536)) AS "cosine" FROM (
         SELECT a."id", a."question", a."queryEmbedding" FROM (
             SELECT "id", "question", "queryEmbedding", "bits" FROM "SemanticCache"
             WHERE "tenantId" = %(tenant_id)s AND "scope" = %(scope)s AND "guard" = %(guard)s
@@ -309,9 +312,10 @@ class Figures:
 
 
 SELECT_FIGURES: Final = """
-    SELECT "modelId", count(*), count(*) FILTER (WHERE "expiresAt" <= now() AT TIME ZONE 'UTC'),
-           coalesce(sum("hitCount"), 0), coalesce(sum("costUsd"), 0),
-           coalesce(sum("hitCount" * "costUsd"), 0)
+    SELECT "modelId" AS "model", count(*) AS "entries",
+           count(*) FILTER (WHERE "expiresAt" <= now() AT TIME ZONE 'UTC') AS "expired",
+           coalesce(sum("hitCount"), 0) AS "hits", coalesce(sum("costUsd"), 0) AS "costUsd",
+           coalesce(sum("hitCount" * "costUsd"), 0) AS "savedUsd"
     FROM "SemanticCache" WHERE "tenantId" = current_setting('app.tenant_id')
     GROUP BY "modelId" ORDER BY "modelId"
 """

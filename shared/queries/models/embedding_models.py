@@ -32,7 +32,7 @@ def flip(conn: Connection, model: str) -> None:
 
 
 SELECT_SAMPLE: Final = """
-    SELECT c."id", left(c."content", %(chars)s) FROM (
+    SELECT c."id", left(c."content", %(chars)s) AS "content" FROM (
         SELECT v."chunkId" FROM "ChunkVector" v
         WHERE v."tenantId" = current_setting('app.tenant_id') AND v."model" = %(model)s
         ORDER BY md5(v."chunkId") LIMIT %(limit)s
@@ -45,7 +45,8 @@ def select_sample(
     conn: Connection, model: str, *, limit: int, chars: int
 ) -> list[tuple[ChunkId, str]]:
     """Some of the tenant's chunks, always the same ones, and how their texts begin."""
-    return conn.execute(SELECT_SAMPLE, {"model": model, "limit": limit, "chars": chars}).fetchall()
+    rows = conn.execute(SELECT_SAMPLE, {"model": model, "limit": limit, "chars": chars})
+    return [(id_, content) for id_, content in rows]
 
 
 SELECT_NEAREST: Final = """

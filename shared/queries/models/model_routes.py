@@ -84,12 +84,12 @@ class Candidate:
 SELECT_CANDIDATES: Final = """
     SELECT m."slug",
            1 + coalesce(ailydian_faded(t."alpha" - 1, t."updatedAt", %(discount)s::float8),
-                        g."won" * g."share", 0),
+                        g."won" * g."share", 0) AS "alpha",
            1 + coalesce(ailydian_faded(t."beta" - 1, t."updatedAt", %(discount)s::float8),
-                        g."lost" * g."share", 0),
-           m."costPer1kIn", m."costPer1kOut", m."contextWindow",
-           coalesce(m."latencyEwmaMs", m."avgLatencyMs"), m."successRate",
-           coalesce(h."state" <> 'closed', false)
+                        g."lost" * g."share", 0) AS "beta",
+           m."costPer1kIn" AS "costIn", m."costPer1kOut" AS "costOut", m."contextWindow",
+           coalesce(m."latencyEwmaMs", m."avgLatencyMs") AS "latencyMs",
+           m."successRate" AS "success", coalesce(h."state" <> 'closed', false) AS "isProbe"
     FROM "AIModel" m JOIN "AIProvider" p ON p."id" = m."providerId" AND p."enabled"
     LEFT JOIN "ProviderHealth" h ON h."providerId" = p."id"
     LEFT JOIN "TenantArm" t ON t."tenantId" = current_setting('app.tenant_id')
@@ -123,14 +123,29 @@ def select_candidates(
     return [Candidate(*row) for row in conn.execute(SELECT_CANDIDATES, values)]
 
 
+@dataclass(frozen=True, slots=True)
+class GlobalArm:
+    """A model for an intent, by what all tenants together learnt; success is in [0, 1]."""
+
+    model_id: str
+    intent: str
+    alpha: float
+    beta: float
+    cost_in: Decimal
+    cost_out: Decimal
+    latency_ms: float | None
+    success: float | None
+
+
 SELECT_GLOBAL: Final = """
-    SELECT m."id", i."intent",
+    SELECT m."id" AS "modelId", i."intent",
            1 + coalesce(ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC',
-                                       %(discount)s::float8), 0),
+                                       %(discount)s::float8), 0) AS "alpha",
            1 + coalesce(ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC',
-                                       %(discount)s::float8), 0),
-           m."costPer1kIn", m."costPer1kOut", coalesce(m."latencyEwmaMs", m."avgLatencyMs"),
-           m."successRate"
+                                       %(discount)s::float8), 0) AS "beta",
+           m."costPer1kIn" AS "costIn", m."costPer1kOut" AS "costOut",
+           coalesce(m."latencyEwmaMs", m."avgLatencyMs") AS "latencyMs",
+           m."successRate" AS "success"
     FROM "AIModel" m JOIN "AIProvider" p ON p."id" = m."providerId"
     CROSS JOIN unnest(%(intents)s::text[]) AS i("intent")
     LEFT JOIN "BanditArm" b ON b."modelId" = m."id" AND b."intent" = i."intent"
@@ -141,14 +156,10 @@ SELECT_GLOBAL: Final = """
 
 def select_global(
     conn: Connection, intents: Sequence[str], *, capability: str = "completion"
-) -> list[tuple[str, str, float, float, Decimal, Decimal, float | None, float | None]]:
-    """Every enabled model for every intent, by what everybody together learnt.
-
-    Returns:
-        (model's id, intent, alpha, beta, price in, price out, latency in ms, success rate)
-    """
+) -> list[GlobalArm]:
+    """Every enabled model for every intent."""
     values = {"intents": list(intents), "capability": capability, "discount": DISCOUNT}
-    return conn.execute(SELECT_GLOBAL, values).fetchall()
+    return [GlobalArm(*row) for row in conn.execute(SELECT_GLOBAL, values)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +209,7 @@ class RouteRow:
 
 
 SELECT_ROUTES: Final = """
-    SELECT m."slug", r."intent", r."score", r."factors", r."pulls", r."wins"
+    SELECT m."slug" AS "model", r."intent", r."score", r."factors", r."pulls", r."wins"
     FROM "RoutingScore" r JOIN "AIModel" m ON m."id" = r."modelId"
     WHERE r."intent" = coalesce(%(intent)s::text, r."intent")
     ORDER BY r."intent", r."score" DESC, m."slug"

@@ -43,7 +43,8 @@ def add(conn: Connection, uses: Sequence[ModelUse]) -> None:
 
 
 SELECT_TOTALS: Final = """
-    SELECT "model", sum("requests")::bigint, sum("tokens")::bigint, sum("costUsd")
+    SELECT "model", sum("requests")::bigint AS "requests", sum("tokens")::bigint AS "tokens",
+           sum("costUsd") AS "costUsd"
     FROM "ModelUse" GROUP BY "model" ORDER BY "model"
 """
 

@@ -155,11 +155,13 @@ class ModelRow:
 
 
 SELECT_MODELS: Final = """
-    SELECT m."id", m."slug", m."name", p."slug", m."contextWindow", m."costPer1kIn",
-           m."costPer1kOut", coalesce(m."capabilities", '{}'), m."enabled", p."enabled",
+    SELECT m."id", m."slug", m."name", p."slug" AS "provider", m."contextWindow",
+           m."costPer1kIn" AS "costIn",
+           m."costPer1kOut" AS "costOut", coalesce(m."capabilities", '{}') AS "capabilities",
+           m."enabled", p."enabled" AS "providerEnabled",
            m."calls", m."avgLatencyMs", m."successRate",
            CASE WHEN h."state" = 'open' AND h."openUntil" <= now() THEN 'half_open'
-                ELSE coalesce(h."state", 'closed') END
+                ELSE coalesce(h."state", 'closed') END AS "health"
     FROM "AIModel" m JOIN "AIProvider" p ON p."id" = m."providerId"
     LEFT JOIN "ProviderHealth" h ON h."providerId" = p."id"
     WHERE %(slug)s::text IS NULL OR m."slug" = %(slug)s ORDER BY p."slug", m."slug"

@@ -78,15 +78,15 @@ class ActRow:
 
 # Ids grow with time, so those of one moment keep their order.
 SELECT_LATEST: Final = """
-    SELECT a."id", a."createdAt", a."userId", a."action", a."resource", a."resourceId",
-           a."metadata"
+    SELECT a."id", a."createdAt", a."userId" AS "actor", a."action", a."resource", a."resourceId",
+           a."metadata" AS "what"
     FROM "AuditLog" a WHERE a."tenantId" = %(tenant_id)s::text
     ORDER BY a."createdAt" DESC, a."id" DESC LIMIT %(limit)s
 """
 
 SELECT_LATEST_OF_SYSTEM: Final = """
-    SELECT a."id", a."createdAt", a."userId", a."action", a."resource", a."resourceId",
-           a."metadata"
+    SELECT a."id", a."createdAt", a."userId" AS "actor", a."action", a."resource", a."resourceId",
+           a."metadata" AS "what"
     FROM "AuditLog" a WHERE a."tenantId" IS NULL
     ORDER BY a."createdAt" DESC, a."id" DESC LIMIT %(limit)s
 """
@@ -104,4 +104,7 @@ def select_latest(conn: Connection, tenant_id: TenantId | None, *, limit: int) -
         rows = conn.execute(SELECT_LATEST_OF_SYSTEM, {"limit": limit}).fetchall()
     else:
         rows = conn.execute(SELECT_LATEST, {"tenant_id": tenant_id, "limit": limit}).fetchall()
-    return [ActRow(row[0], row[1].replace(tzinfo=UTC), *row[2:]) for row in reversed(rows)]
+    return [
+        ActRow(id_, created_at.replace(tzinfo=UTC), *rest)
+        for id_, created_at, *rest in reversed(rows)
+    ]

@@ -94,7 +94,7 @@ def select_version(conn: Connection, name: str, version: int) -> VersionRow | No
 
 
 SELECT_UNREAD: Final = """
-    SELECT w."id", w."dag" FROM "Workflow" w
+    SELECT w."dag" FROM "Workflow" w
     WHERE w."name" = %(name)s AND NOT EXISTS (
         SELECT FROM "WorkflowVersion" v WHERE v."workflowId" = w."id" AND v."definition" = w."dag")
     ORDER BY w."createdAt", w."id" LIMIT 1
@@ -104,7 +104,7 @@ SELECT_UNREAD: Final = """
 def select_unread(conn: Connection, name: str) -> object | None:
     """The DAG that the platform wrote for this name and that is no version yet."""
     row = conn.execute(SELECT_UNREAD, {"name": name}).fetchone()
-    return None if row is None else row[1]
+    return None if row is None else row[0]
 
 
 INSERT_VERSION: Final = """
@@ -151,7 +151,8 @@ def insert_version(conn: Connection, new: NewVersion) -> tuple[str, int]:
         },
     ).fetchone()
     assert row is not None, "the workflow is locked"
-    return str(row[0]), int(row[1])
+    id_, version = row
+    return id_, version
 
 
 INSERT_NODES: Final = """
@@ -240,4 +241,5 @@ def start_run(conn: Connection, new: NewRun) -> tuple[str, str, bool]:
         },
     ).fetchone()
     assert row is not None, "a run was started or found"
-    return str(row[0]), str(row[1]), bool(row[2])
+    id_, state, duplicate = row
+    return id_, state, duplicate

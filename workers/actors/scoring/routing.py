@@ -20,25 +20,17 @@ def refresh_routing(job: RefreshRouting, lease: Lease) -> None:  # noqa: ARG001 
     named = [*intents.names(), intents.UNKNOWN]
     with effect(lease) as conn:
         scores = []
-        for (
-            model_id,
-            intent,
-            alpha,
-            beta,
-            cost_in,
-            cost_out,
-            latency,
-            success,
-        ) in model_routes.select_global(conn, named):
+        for arm in model_routes.select_global(conn, named):
             candidate = Candidate(
-                slug=model_id,
-                arm=Arm(alpha, beta),
-                cost_in=float(cost_in),
-                cost_out=float(cost_out),
-                latency_ms=latency,
-                success=success,
+                slug=arm.model_id,
+                arm=Arm(arm.alpha, arm.beta),
+                cost_in=float(arm.cost_in),
+                cost_out=float(arm.cost_out),
+                latency_ms=arm.latency_ms,
+                success=arm.success,
             )
             terms = routing.terms(candidate)
-            scores.append(NewScore(model_id, intent, routing.score(terms), json.dumps(terms)))
+            score = routing.score(terms)
+            scores.append(NewScore(arm.model_id, arm.intent, score, json.dumps(terms)))
         model_routes.upsert_scores(conn, scores)
         outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps({"scores": len(scores)}))

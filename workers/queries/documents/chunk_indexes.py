@@ -26,8 +26,8 @@ class Indexed:
 SELECT_INDEXED: Final = """
     SELECT d."title",
            coalesce((SELECT o."content" FROM "DocumentChunk" o WHERE o."documentId" = d."id"
-                     ORDER BY o."chunkIndex" LIMIT 1), ''),
-           count(c."id"), count(v."chunkId"), count(t."chunkId")
+                     ORDER BY o."chunkIndex" LIMIT 1), '') AS "opening",
+           count(c."id") AS "chunks", count(v."chunkId") AS "vectors", count(t."chunkId") AS "texts"
     FROM "Document" d
     LEFT JOIN "DocumentChunk" c ON c."documentId" = d."id"
     LEFT JOIN "ChunkVector" v ON v."tenantId" = %(tenant_id)s AND v."model" = %(model)s

@@ -91,7 +91,8 @@ SELECT_MISSING: Final = """
 
 def select_missing(conn: Connection, model: str, *, limit: int) -> list[tuple[DocumentId, ChunkId]]:
     """Chunks of the tenant without a vector of this model, by document."""
-    return conn.execute(SELECT_MISSING, {"model": model, "limit": limit}).fetchall()
+    rows = conn.execute(SELECT_MISSING, {"model": model, "limit": limit})
+    return [(document_id, id_) for document_id, id_ in rows]
 
 
 # A chunk that was deleted meanwhile is left out, and one being deleted is waited for.
@@ -144,7 +145,8 @@ def store(conn: Connection, vectors: Vectors, *, live: bool) -> int:
 
 
 SELECT_MESSAGES: Final = """
-    SELECT "id", "content", NULL::int FROM "Message" WHERE "id" = ANY(%(ids)s::text[])
+    SELECT "id", "content",
+           NULL::int AS "tokenCount" FROM "Message" WHERE "id" = ANY(%(ids)s::text[])
 """
 
 

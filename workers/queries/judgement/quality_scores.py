@@ -83,7 +83,7 @@ APPLY_RATINGS: Final = """
         UPDATE "QualityScore" q SET "actualScore" = (SELECT avg(v."value") FROM valued v)
         WHERE q."messageId" = %(message_id)s
     )
-    SELECT v."userId", v."value"::float8 FROM valued v ORDER BY v."userId"
+    SELECT v."userId", v."value"::float8 AS "value" FROM valued v ORDER BY v."userId"
 """
 
 
@@ -93,7 +93,8 @@ def apply_ratings(conn: Connection, message_id: MessageId) -> dict[str, float]:
     Returns:
         What each of its readers found it worth, in [0, 1].
     """
-    return dict(conn.execute(APPLY_RATINGS, {"message_id": message_id}).fetchall())
+    rows = conn.execute(APPLY_RATINGS, {"message_id": message_id})
+    return {user_id: value for user_id, value in rows}
 
 
 # An answer that was rated before it was scored: its ratings wait in "Feedback".
@@ -108,7 +109,7 @@ def select_rated(conn: Connection, ids: Sequence[MessageId]) -> list[MessageId]:
 
 
 SELECT_PAIRS: Final = """
-    SELECT (q."metrics" ->> 'raw')::float8, q."actualScore" FROM "QualityScore" q
+    SELECT (q."metrics" ->> 'raw')::float8 AS "raw", q."actualScore" FROM "QualityScore" q
     WHERE q."tenantId" = current_setting('app.tenant_id') AND q."actualScore" IS NOT NULL
       AND jsonb_typeof(q."metrics" -> 'raw') = 'number'
     ORDER BY q."createdAt" DESC, q."id" DESC LIMIT %(limit)s
@@ -117,7 +118,8 @@ SELECT_PAIRS: Final = """
 
 def select_pairs(conn: Connection, *, limit: int) -> list[tuple[float, float]]:
     """The newest pairs of a raw estimate and what people said, both in [0, 1]."""
-    return conn.execute(SELECT_PAIRS, {"limit": limit}).fetchall()
+    rows = conn.execute(SELECT_PAIRS, {"limit": limit})
+    return [(raw, actual_score) for raw, actual_score in rows]
 
 
 @dataclass(frozen=True, slots=True)

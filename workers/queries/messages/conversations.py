@@ -37,8 +37,9 @@ class Thread:
 
 # The vectors of a person's last words alone: they say what it is about. Each is 6 kB.
 SELECT_TURNS: Final = """
-    SELECT c."id", m."id", m."role"::text, left(m."content", %(chars)s::int), m."intent",
-           e."embedding", k."messages"
+    SELECT c."id" AS "threadId", m."id", m."role"::text,
+           left(m."content", %(chars)s::int) AS "content", m."intent",
+           e."embedding" AS "vector", k."messages"
     FROM "Conversation" c
     CROSS JOIN LATERAL (
         SELECT count(*) AS "messages" FROM "Message" a WHERE a."conversationId" = c."id"
@@ -76,13 +77,13 @@ def select_threads(conn: Connection, ids: Sequence[str], how: Reading) -> dict[s
         "model": how.model,
     }
     found: dict[str, Thread] = {}
-    for id_, message_id, role, content, intent, vector, count in conn.execute(
+    for thread_id, id_, role, content, intent, vector, messages in conn.execute(
         SELECT_TURNS, values, binary=True
     ):
-        thread = found.setdefault(id_, Thread([], count))
-        if message_id is not None:
-            row = None if vector is None else vector.to_numpy()
-            thread.turns.append(Turn(message_id, role, content, intent, row))
+        thread = found.setdefault(thread_id, Thread([], messages))
+        if id_ is not None:
+            unpacked = None if vector is None else vector.to_numpy()
+            thread.turns.append(Turn(id_, role, content, intent, unpacked))
     return found
 
 
@@ -100,7 +101,8 @@ NEXT_ANALYSES: Final = """
 
 # A statement of its own, so that it sees what was committed while the one before waited.
 SELECT_NEWEST: Final = """
-    SELECT c."id", n."id", (SELECT count(*) FROM "Message" a WHERE a."conversationId" = c."id")
+    SELECT c."id", n."id" AS "newestId",
+           (SELECT count(*) FROM "Message" a WHERE a."conversationId" = c."id") AS "messages"
     FROM "Conversation" c LEFT JOIN LATERAL (
         SELECT m."id" FROM "Message" m WHERE m."conversationId" = c."id"
         ORDER BY m."createdAt" DESC, m."id" DESC LIMIT 1
@@ -121,9 +123,9 @@ class Standing:
 def begin_next(conn: Connection, ids: Sequence[str]) -> dict[str, Standing]:
     """Lock conversations, count up their analyses, and see how they stand; by their ids."""
     values = {"ids": list(ids)}
-    analyses = dict(conn.execute(NEXT_ANALYSES, values).fetchall())
+    analyses = {id_: analysis for id_, analysis in conn.execute(NEXT_ANALYSES, values)}
     rows = conn.execute(SELECT_NEWEST, values)
-    return {id_: Standing(analyses[id_], newest, count) for id_, newest, count in rows}
+    return {id_: Standing(analyses[id_], newest_id, messages) for id_, newest_id, messages in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ OPEN_CONVERSATIONS: Final = """
         WHERE c."id" = ANY(%(conversations)s::text[])
         ORDER BY c."id" FOR NO KEY UPDATE
     )
-    SELECT coalesce(a."fresh", h."id"), coalesce(h."analysis", 0)
+    SELECT coalesce(a."fresh", h."id") AS "id", coalesce(h."analysis", 0) AS "analysis"
     FROM ask a
     LEFT JOIN held h ON h."id" = a."conversationId"
         AND (h."userId" = (%(users)s::text[])[a."at"] OR (%(users)s::text[])[a."at"] IS NULL)
@@ -130,7 +130,7 @@ INSERT_MESSAGES: Final = """
                p."tokensIn", p."tokensOut", p."price", p."latencyMs", p."createdAt", p."intent"
         FROM priced p
     )
-    SELECT p."id", p."price" FROM priced p ORDER BY p."at"
+    SELECT p."id", p."price" AS "costUsd" FROM priced p ORDER BY p."at"
 """
 
 
@@ -219,4 +219,5 @@ SELECT_PASSAGES: Final = """
 
 def select_passages(conn: Connection, chunk_ids: list[ChunkId]) -> dict[ChunkId, str]:
     """The texts of chunks that are still there, by their ids."""
-    return {row[0]: row[1] for row in conn.execute(SELECT_PASSAGES, {"ids": chunk_ids})}
+    rows = conn.execute(SELECT_PASSAGES, {"ids": chunk_ids})
+    return {id_: content for id_, content in rows}

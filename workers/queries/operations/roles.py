@@ -6,9 +6,9 @@ from shared.db import Connection
 from shared.errors import ConfigurationBroken
 
 SELECT_BYPASSES: Final = """
-    SELECT r.rolname,
+    SELECT r.rolname AS "role",
            CASE WHEN r.rolsuper THEN 'is a superuser' WHEN r.rolbypassrls THEN 'has BYPASSRLS'
-                ELSE 'owns the tables' END
+                ELSE 'owns the tables' END AS "power"
     FROM pg_roles r
     WHERE r.rolname IN ('ailydian_app', 'ailydian_relay')
       AND (r.rolsuper OR r.rolbypassrls
@@ -34,8 +34,9 @@ def refuse_if_policies_are_bypassed(conn: Connection) -> None:
     """
     bypass = conn.execute(SELECT_BYPASSES).fetchone()
     if bypass is not None:
+        role, power = bypass
         raise ConfigurationBroken(
-            f"The role {bypass[0]} {bypass[1]}, so row level security would not bind it: "
+            f"The role {role} {power}, so row level security would not bind it: "
             f"workers refuse to start. Run `ailydian verify` and mend the role."
         )
     table = conn.execute(SELECT_UNPROTECTED).fetchone()
