@@ -37,6 +37,11 @@ class IngestDocument(Contract):
         fact = f"{named}\n{self.content_sha256}\n{self.replaces_version}\n{self.lossy}"
         return hashlib.sha256(fact.encode()).hexdigest()
 
+    @staticmethod
+    def ingest_key(source: str | None, content_sha256: str) -> str:
+        """What makes a document this document: its source where it has one, else its bytes."""
+        return f"sha256:{content_sha256}" if source is None else f"source:{source}"
+
 
 class EmbedChunks(Contract):
     """Give chunks that lack a vector of a model their vector: the work of several jobs at once."""

@@ -9,7 +9,6 @@ from shared.db import Connection
 from shared.ids import DocumentId, JobId
 from shared.ledger.outbox import Published, publish
 from shared.queries.documents import documents
-from shared.queries.documents.documents import ingest_key
 
 ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
 
@@ -50,7 +49,7 @@ def submit_document(
     """
     content = content.encode() if isinstance(content, str) else content
     digest = hashlib.sha256(content).hexdigest()
-    name = ingest_key(source, digest)
+    name = IngestDocument.ingest_key(source, digest)
     current = documents.select_current(conn, name)
     coming = documents.select_newest_upload(conn, name)
     if coming is None and current is not None and current.upload_sha256 == digest:

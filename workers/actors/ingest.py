@@ -16,7 +16,7 @@ from shared.ids import ChunkId, DocumentId
 from shared.ledger.outbox import Lease, effect, publish_many
 from shared.models.embedding_model import live_model
 from shared.queries.documents import documents
-from shared.queries.documents.documents import ChunkRow, Version, ingest_key
+from shared.queries.documents.documents import ChunkRow, Version
 from shared.queries.ledger import outbox
 from shared.settings import settings
 from workers import sandbox
@@ -127,7 +127,7 @@ def _make(job: IngestDocument, lease: Lease, content: bytes, title: str | None) 
         for piece in pieces
     ]
     version = Version(
-        ingest_key=ingest_key(job.source, job.content_sha256),
+        ingest_key=IngestDocument.ingest_key(job.source, job.content_sha256),
         title=_first_line(title or job.source or text),
         content=text,
         source=job.source,

@@ -10,6 +10,7 @@ from producers.cli.workflow.run_tree import rendered
 from producers.workflow import workflows
 from producers.workflow.shipped import shipped
 from shared import db
+from shared.contracts import IngestDocument
 from shared.db import Role
 from shared.errors import PermanentError
 from shared.ids import TenantId
@@ -39,7 +40,7 @@ def run(tenant_id: TenantId, slug: str, check: Callable[[], None], say: Say) -> 
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     with db.transaction(tenant_id) as conn:
-        key = documents.ingest_key(path.name, digest)
+        key = IngestDocument.ingest_key(path.name, digest)
         upload_id = documents.insert_upload(conn, key, digest, content)
     document = {"upload_id": upload_id, "content_sha256": digest, "source": path.name}
     question = documents_of_ours.QUESTIONS[0].text

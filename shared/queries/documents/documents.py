@@ -66,6 +66,11 @@ DELETE_UPLOAD: Final = """
 """
 
 
+def delete_upload(conn: Connection, upload_id: str) -> None:
+    """Forget bytes that have been ingested."""
+    conn.execute(DELETE_UPLOAD, {"id": upload_id})
+
+
 DELETE_OLD_UPLOADS: Final = """
     DELETE FROM "Upload" WHERE "tenantId" = current_setting('app.tenant_id')
       AND "createdAt" < now() - %(older_s)s::float8 * interval '1 second'
@@ -75,16 +80,6 @@ DELETE_OLD_UPLOADS: Final = """
 def delete_old_uploads(conn: Connection, *, older_s: float) -> int:
     """Remove the tenant's uploads of more than `older_s` seconds ago. Returns how many."""
     return conn.execute(DELETE_OLD_UPLOADS, {"older_s": older_s}).rowcount
-
-
-def delete_upload(conn: Connection, upload_id: str) -> None:
-    """Forget bytes that have been ingested."""
-    conn.execute(DELETE_UPLOAD, {"id": upload_id})
-
-
-def ingest_key(source: str | None, upload_sha256: str) -> str:
-    """What makes a document this document: its source where it has one, else its bytes."""
-    return f"sha256:{upload_sha256}" if source is None else f"source:{source}"
 
 
 @dataclass(frozen=True, slots=True)
