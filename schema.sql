@@ -4570,8 +4570,16 @@ END $$;
 -- 95_judgement/functions/update_trust.sql
 
 -- Note events and compute the trust of those they are about at an instant: with no events, that of
--- `people`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
--- events. A person's lock comes first, in the order of the ids, so that workers wait for each other
+-- `people`.
+--
+--   score = base + sum over factors of clip(weight * sum_i value_i * 2^(-age_i / halfLife), low, high)
+--
+-- The factors are the rows of workers/domain/judgement/trust.py, in columns; "age" is the one without events:
+-- weight * (1 - 2^(-age of the account / halfLife)). tests/oracles/trust.py computes the same in
+-- Python. Source: evidence that fades by a constant factor is Josang and Ismail, "The beta reputation
+-- system" (2002), section 4.4; the additive form with a bound for each factor is ours.
+--
+-- A person's lock comes first, in the order of the ids, so that workers wait for each other
 -- and each sees all that was noted before. Numbers are summed in one order: the same events give
 -- the same score to the last bit. What has faded by 64 halves fades no more, and a value that is all
 -- but 0 is none: smaller numbers than the type holds are an error here.

@@ -119,7 +119,7 @@ class RecordMessage(Contract):
         return self.user_id or ""
 
     def cost(self) -> int:
-        """More for who is trusted less: `workers.domain.judgement.trust` gives the weight."""
+        """More for who is trusted less: `shared.judgement.trust.rate_weight` gives the weight."""
         return self.weight
 
 

@@ -21,9 +21,10 @@ from shared.judgement import trust
 from shared.queries.judgement import trust_scores
 from shared.queries.judgement.trust_scores import NewEvent
 from tests.factories import claim, do, job, make_relay, make_tenant, publish_jobs, rows
+from tests.oracles.trust import KINDS, Event, trust_score
 from workers.actors.scoring import update_trust
 from workers.actors.scoring.trust import WEIGHTS
-from workers.domain.judgement.trust import DAY_S, KINDS, Event, trust_score
+from workers.domain.judgement.trust import DAY_S
 
 pytestmark = pytest.mark.usefixtures("pool")
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

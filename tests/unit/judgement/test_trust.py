@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from shared.ids import UserId
 from shared.judgement import trust
-from workers.domain.judgement.trust import BASE, DAY_S, FACTORS, KINDS, Event, trust_score
+from tests.oracles.trust import KINDS, Event, trust_score
+from workers.domain.judgement.trust import BASE, DAY_S, FACTORS
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 ADA = UserId("ada")

@@ -1,21 +1,18 @@
-"""Trust in a person: a sum of named factors, each computed from what is known of them.
+"""The weights of trust in a person: what each factor weighs, how it fades, and its bounds.
 
 score = BASE + sum over factors of clip(weight * sum_i value_i * 2^(-age_i / half_life), low, high)
 
-The lows and highs add up to -BASE and 1 - BASE, so the score stays in [0, 1] without being clipped
-itself: the factors add up to it exactly. Old evidence fades by halves.
+The score itself is computed in Postgres, from these rows: `ailydian_update_trust`. The lows and
+highs add up to -BASE and 1 - BASE, so the score stays in [0, 1] without being clipped itself: the
+factors add up to it exactly. Old evidence fades by halves.
 
 Source: evidence that fades by a constant factor is Josang and Ismail, "The beta reputation system"
 (2002), section 4.4; the additive form with a bound for each factor is ours, so that a score can be
 read by people and its Shapley values are its factors.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
-
-from shared.ids import UserId
 
 BASE: Final = 0.5
 DAY_S: Final = 86_400.0
@@ -42,63 +39,3 @@ FACTORS: Final = (
     Factor("payment", weight=0.05, half_life_s=180 * DAY_S, low=0.0, high=0.15),
     Factor("age", weight=0.15, half_life_s=90 * DAY_S, low=0.0, high=0.15),
 )
-KINDS: Final = frozenset(factor.kind for factor in FACTORS if factor.kind != "age")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What speaks for or against a person; of two about one source the greater revision holds."""
-
-    user_id: UserId
-    kind: str
-    source_id: str
-    value: float
-    occurred_at: datetime
-    revision: datetime
-    withdrawn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """A score in [0, 1], and its factors, which add up to it together with `base`."""
-
-    score: float
-    factors: Mapping[str, float]
-
-
-def trust_score(events: Iterable[Event], *, age_s: float, now: datetime) -> Trust:
-    """The trust of one person, whatever the order of their events and however often they come.
-
-    Args:
-        events: About one person; those of kinds without a factor are ignored.
-        age_s: How long they have had their account, in seconds, >= 0.
-        now: The instant at which old events have faded so far.
-    """
-    standing = _standing(events)
-    factors = {"base": BASE}
-    for factor in FACTORS:
-        if factor.kind == "age":
-            raw = factor.weight * (1.0 - 2.0 ** (-age_s / factor.half_life_s))
-        else:
-            raw = factor.weight * sum(
-                each.value
-                * 2.0 ** (-max((now - each.occurred_at).total_seconds(), 0.0) / factor.half_life_s)
-                for each in standing
-                if each.kind == factor.kind
-            )
-        factors[factor.kind] = round(min(max(raw, factor.low), factor.high), 12)
-    return Trust(sum(factors.values()), factors)
-
-
-def _standing(events: Iterable[Event]) -> list[Event]:
-    """The last word about each source, in the order in which they are summed."""
-    latest: dict[tuple[str, str], Event] = {}
-    for event in events:
-        key = (event.kind, event.source_id)
-        if key not in latest or _rank(event) > _rank(latest[key]):
-            latest[key] = event
-    return [latest[key] for key in sorted(latest) if not latest[key].withdrawn]
-
-
-def _rank(event: Event) -> tuple[datetime, bool, float, datetime]:
-    return event.revision, event.withdrawn, event.value, event.occurred_at
