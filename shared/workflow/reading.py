@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import yaml
 from pydantic import ValidationError
@@ -153,9 +153,6 @@ def _fault(detail: ErrorDetails) -> Fault:
             path, "bad_name", f"{name!r} is no name of a step: letters, digits and _, at most 64"
         )
     return Fault(path, detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
-
-
-Places = dict[str, Any]
 
 
 def _places(text: str) -> yaml.Node | None:

@@ -39,7 +39,7 @@ def main() -> None:
     fast, over_fast = measure(texts, tokens.count_many, chosen.rounds)
     alone, over_alone = measure(texts, tokens.tiktoken_counter(), chosen.rounds)
     figures = [
-        Figure(f"with {tokens.tokenizer_name()}", fast, "MB/CPU-s", 10, gates=True),
+        Figure(f"with {tokens.counter()[0]}", fast, "MB/CPU-s", 10, gates=True),
         Figure("with tiktoken alone", alone, "MB/CPU-s", 3, gates=True),
         Figure("chunks over 512 tokens", over_fast + over_alone, "", 0, at_most=True, gates=True),
     ]

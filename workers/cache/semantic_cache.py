@@ -134,12 +134,6 @@ def answered(ask: Ask, give: Callable[[], Answer]) -> Found:
     return Found(answer)
 
 
-def look_up(ask: Ask) -> Found | None:
-    """The answer that was given before, or None; a hit is counted."""
-    looked = Look(ask)
-    return looked.exact() or looked.near()
-
-
 def key_of(ask: Ask, reading: Reading) -> Key:
     """What an entry for this is found by."""
     about = {
@@ -168,7 +162,7 @@ def _digest(fields: Mapping[str, object]) -> str:
 
 
 class Look:
-    """One question on its way through the levels; `answered` and `look_up` walk it."""
+    """One question on its way through the levels; `answered` walks it."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask

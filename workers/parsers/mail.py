@@ -11,7 +11,6 @@ from workers.parsers.model import KindName, Limits, Parsed, Structure
 _HEADERS = ("From", "To", "Cc", "Subject", "Date")
 # The header parser of the standard library is quadratic; people's headers are short.
 _HEADER_CHARS_MAX = 4_000
-_HEADERS_SHOWN_MAX = 200
 _ATTACHMENTS_MAX = 200
 
 

@@ -50,6 +50,3 @@ class StartRun:
 
     name: str
     input: dict[str, Any] = field(default_factory=dict)
-
-
-Control = Sleep | AwaitSignal | Delegate | StartRun

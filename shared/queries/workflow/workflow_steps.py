@@ -10,7 +10,7 @@ from typing import Final
 
 from shared import db
 from shared.db import Connection
-from shared.ids import JobId, RunId, StepId, TenantId
+from shared.ids import JobId, StepId, TenantId
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +246,3 @@ def next_due_s(conn: Connection) -> float | None:
     """Seconds until the next wait is due, <= 0 if one is; None without one."""
     row = conn.execute(SELECT_NEXT_DUE).fetchone()
     return None if row is None else row[0]
-
-
-def run_of(step_id: StepId) -> RunId:
-    """The run of a step, which its id begins with."""
-    return RunId(step_id.partition("/")[0])

@@ -6,10 +6,10 @@ import pytest
 
 from shared.errors import ProviderUnavailable
 from shared.ledger import wakeups as wire
-from tests.asking import ASKED, MODEL, REWORDED, Model, ask
+from tests.asking import ASKED, MODEL, REWORDED, Model, ask, look_up
 from tests.factories import make_tenant, rows
 from workers.cache import semantic_cache, single_flight
-from workers.cache.semantic_cache import Answer, answered, look_up
+from workers.cache.semantic_cache import Answer, answered
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from shared.ledger import wakeups as wire
 from shared.queries.messages import semantic_entries
 from shared.queries.messages.semantic_entries import Source
 from tests import factories
-from tests.asking import ASKED, REWORDED, Model, ask
+from tests.asking import ASKED, REWORDED, Model, ask, look_up
 from tests.factories import environment, make_tenant, rows
 from workers.cache import semantic_cache
-from workers.cache.semantic_cache import answered, look_up
+from workers.cache.semantic_cache import answered
 
 BACKUPS = "Backups of the database are kept for thirty days. They are made every night at two."
 
