@@ -23,6 +23,7 @@ from workers.domain.models.bandit import Arm
 from workers.domain.models.routing import Candidate, Request
 
 _CONTEXT_TOKENS_A_CHAR: Final = 0.3  # enough to compare prices; what is billed is counted
+_ARM_MIN: Final = 1e-3  # a beta distribution needs parameters above 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +92,22 @@ def note_call(tenant_id: TenantId, call: Call) -> None:
         models.note_call(conn, call)
 
 
+def candidate_of(found: model_routes.Candidate) -> Candidate:
+    """A model of the catalogue as `routing.choose` compares it with others."""
+    return Candidate(
+        slug=found.slug,
+        arm=Arm(max(found.alpha, _ARM_MIN), max(found.beta, _ARM_MIN)),
+        cost_in=float(found.cost_in),
+        cost_out=float(found.cost_out),
+        context_window=found.context_window,
+        latency_ms=found.latency_ms,
+        success=found.success,
+    )
+
+
 def _able(found: list[model_routes.Candidate]) -> list[Candidate]:
     """Those that this process can call; one that costs money refuses where that is not allowed."""
-    return [
-        Candidate(
-            slug=each.slug,
-            arm=Arm(max(each.alpha, 1e-3), max(each.beta, 1e-3)),
-            cost_in=float(each.cost_in),
-            cost_out=float(each.cost_out),
-            context_window=each.context_window,
-            latency_ms=each.latency_ms,
-            success=each.success,
-        )
-        for each in found
-        if _is_reached(each.slug)
-    ]
+    return [candidate_of(each) for each in found if _is_reached(each.slug)]
 
 
 def _is_reached(slug: str) -> bool:

@@ -27,7 +27,7 @@ BENCHMARKS = {
     "workflow-survive": "5,000 runs of 8 steps; 200 killed workers, 20 crashes of Postgres.",
     "steady": "Half an hour of steady load, minute by minute, and what it leaves in the tables.",
     "messages": "A recorded message with all that follows from it; recall over them.",
-    "bandit": "Regret of Thompson sampling in a simulated world, beside the textbook's and UCB1's.",
+    "bandit": "Regret of routing as it runs on Postgres, beside Thompson sampling's and UCB1's.",
     "calibration": "Calibration error on a synthetic truth; CPU of an answer's factors.",
     "moderation": "False alarms and recall, and messages a CPU-second.",
     "cache": "Precision and recall of hits; lookups at 100,000 entries.",
