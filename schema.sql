@@ -80,7 +80,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156}'::text[]) AS step
+        FROM unnest('{schema a1cc7cbe2189c225e28aa82ed4e420b9d4dfa40fe6382283ff54fef23d87a038,0002_unpriced_uses 04cf2219ce865caa60336bfb73919f0bee15f5c1c3ba0de29d5ab5b4d61071cd}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -573,7 +573,9 @@ CREATE TABLE IF NOT EXISTS "ModelUse" (
     "hour"     TIMESTAMPTZ NOT NULL,
     "requests" BIGINT NOT NULL,
     "tokens"   BIGINT NOT NULL,
-    "costUsd"  NUMERIC(20, 8) NOT NULL,
+    -- Of the requests that had a price in the catalogue; NULL where none had.
+    "costUsd"  NUMERIC(20, 8),
+    "unpriced" BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY ("model", "hour")
 );
 COMMENT ON TABLE "ModelUse" IS 'Requests, tokens and dollars of each model by the hour, for figures.';
@@ -4570,16 +4572,8 @@ END $$;
 -- 95_judgement/functions/update_trust.sql
 
 -- Note events and compute the trust of those they are about at an instant: with no events, that of
--- `people`.
---
---   score = base + sum over factors of clip(weight * sum_i value_i * 2^(-age_i / halfLife), low, high)
---
--- The factors are the rows of workers/domain/judgement/trust.py, in columns; "age" is the one without events:
--- weight * (1 - 2^(-age of the account / halfLife)). tests/oracles/trust.py computes the same in
--- Python. Source: evidence that fades by a constant factor is Josang and Ismail, "The beta reputation
--- system" (2002), section 4.4; the additive form with a bound for each factor is ours.
---
--- A person's lock comes first, in the order of the ids, so that workers wait for each other
+-- `people`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
+-- events. A person's lock comes first, in the order of the ids, so that workers wait for each other
 -- and each sees all that was noted before. Numbers are summed in one order: the same events give
 -- the same score to the last bit. What has faded by 64 halves fades no more, and a value that is all
 -- but 0 is none: smaller numbers than the type holds are an error here.
@@ -4694,7 +4688,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', of_platform
 -- Which version a new database has. One that was here before is brought on by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156}'::text[]) AS applied
+FROM unnest('{schema a1cc7cbe2189c225e28aa82ed4e420b9d4dfa40fe6382283ff54fef23d87a038,0002_unpriced_uses 04cf2219ce865caa60336bfb73919f0bee15f5c1c3ba0de29d5ab5b4d61071cd}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

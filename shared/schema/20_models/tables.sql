@@ -73,7 +73,9 @@ CREATE TABLE IF NOT EXISTS "ModelUse" (
     "hour"     TIMESTAMPTZ NOT NULL,
     "requests" BIGINT NOT NULL,
     "tokens"   BIGINT NOT NULL,
-    "costUsd"  NUMERIC(20, 8) NOT NULL,
+    -- Of the requests that had a price in the catalogue; NULL where none had.
+    "costUsd"  NUMERIC(20, 8),
+    "unpriced" BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY ("model", "hour")
 );
 COMMENT ON TABLE "ModelUse" IS 'Requests, tokens and dollars of each model by the hour, for figures.';
