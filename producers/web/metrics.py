@@ -320,13 +320,18 @@ def _of_roles(ledger: Ledger) -> Iterator[Metric]:
 
 def _of_models(uses: Sequence[ModelUse]) -> Iterator[Metric]:
     tokens = CounterMetricFamily("ailydian_tokens", "Tokens sent to models.", labels=["model"])
-    cost = CounterMetricFamily("ailydian_cost_usd", "Dollars at list price.", labels=["model"])
+    told = "Dollars by the catalogue's prices; requests without a price are not in it."
+    cost = CounterMetricFamily("ailydian_cost_usd", told, labels=["model"])
+    told = "Requests of models that had no price in the catalogue."
+    unpriced = CounterMetricFamily("ailydian_model_unpriced_requests", told, labels=["model"])
     requests = CounterMetricFamily("ailydian_model_requests", "Requests.", labels=["model"])
     for use in uses:
         tokens.add_metric([use.model], use.tokens)
-        cost.add_metric([use.model], float(use.cost_usd))
+        if use.cost_usd is not None:  # no sample where nothing is known: 0 would say it is free
+            cost.add_metric([use.model], float(use.cost_usd))
+        unpriced.add_metric([use.model], use.unpriced)
         requests.add_metric([use.model], use.requests)
-    yield from (tokens, cost, requests)
+    yield from (tokens, cost, unpriced, requests)
 
 
 def _of_tables(tables: Sequence[tuple[str, int, int, int]]) -> Iterator[Metric]:

@@ -1,4 +1,8 @@
-"""The catalogue as it is shipped: providers and models, with their list prices."""
+"""The catalogue as it is shipped: providers and models, with their list prices.
+
+These prices only seed "AIModel". What anything costs is read from its rows, which people change
+with `ailydian models put`.
+"""
 
 import hashlib
 from decimal import Decimal
@@ -6,12 +10,28 @@ from typing import Final
 
 from shared.db import Connection
 from shared.models.providers import LOCAL_COMPLETER
-from shared.models.providers.uses import USD_PER_MILLION, USD_PER_MILLION_READ_AND_WRITTEN
 from shared.queries.models import models
 from shared.queries.models.models import NewModel, NewProvider
 
 COMPLETION: Final = "completion"
 EMBEDDING: Final = "embedding"
+# Dollars a million tokens of what is embedded. Source: OpenAI's price list for embeddings.
+_EMBEDDING_USD: Final = {
+    "text-embedding-3-small": Decimal("0.02"),
+    "text-embedding-3-large": Decimal("0.13"),
+    "text-embedding-ada-002": Decimal("0.10"),
+}
+# The same of what is read, and of what is written. Source: OpenAI's price list for text.
+_COMPLETION_USD: Final = {
+    "gpt-4.1": (Decimal(2), Decimal(8)),
+    "gpt-4.1-mini": (Decimal("0.40"), Decimal("1.60")),
+    "gpt-4.1-nano": (Decimal("0.10"), Decimal("0.40")),
+    "gpt-4o": (Decimal("2.50"), Decimal(10)),
+    "gpt-4o-mini": (Decimal("0.15"), Decimal("0.60")),
+    "gpt-5": (Decimal("1.25"), Decimal(10)),
+    "gpt-5-mini": (Decimal("0.25"), Decimal(2)),
+    "gpt-5-nano": (Decimal("0.05"), Decimal("0.40")),
+}
 _PROVIDERS: Final = (NewProvider("local", "Local models"), NewProvider("openai", "OpenAI"))
 # Tokens that fit. Source: OpenAI's pages of the models.
 _WINDOWS: Final = {"gpt-4.1": 1_047_576, "gpt-4o": 128_000, "gpt-5": 400_000}
@@ -44,11 +64,11 @@ def _models() -> list[NewModel]:
     )
     answering = [
         _priced(slug, _window(slug), *prices, COMPLETION)
-        for slug, prices in USD_PER_MILLION_READ_AND_WRITTEN.items()
+        for slug, prices in _COMPLETION_USD.items()
     ]
     embedding = [
         _priced(slug, _EMBEDDING_WINDOW, price, free, EMBEDDING)
-        for slug, price in USD_PER_MILLION.items()
+        for slug, price in _EMBEDDING_USD.items()
     ]
     return [local, *answering, *embedding]
 

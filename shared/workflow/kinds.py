@@ -116,14 +116,14 @@ class SearchOutput(BaseModel):
 
 
 class CompleteOutput(BaseModel):
-    """What `complete` yields; dollars as decimal text."""
+    """What `complete` yields; dollars as decimal text, null where no price is known."""
 
     text: str
     model: str
     citations: list[dict[str, Any]]
     tokens_in: Annotated[int, Field(alias="tokensIn")]
     tokens_out: Annotated[int, Field(alias="tokensOut")]
-    cost_usd: Annotated[str, Field(alias="costUsd")]
+    cost_usd: Annotated[str | None, Field(alias="costUsd")]
     latency_ms: Annotated[int, Field(alias="latencyMs")] = 0
     intent: str = "unknown"
     parameters: dict[str, Any] = {}

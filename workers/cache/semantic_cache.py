@@ -73,14 +73,18 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it is kept; `cost_usd` is what it cost when it was given."""
+    """An answer as it is kept.
+
+    Attributes:
+        cost_usd: What it cost when it was given; None where no price was known.
+    """
 
     text: str
     model: str
     citations: tuple[Mapping[str, Any], ...] = ()
     tokens_in: int = 0
     tokens_out: int = 0
-    cost_usd: Decimal = Decimal(0)
+    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from shared.models import providers
 from shared.models.embedding_model import live_model
 from shared.models.providers.completions import Completion, Passage, Question
 from shared.queries.messages.semantic_entries import Source
-from shared.queries.models.models import Call
+from shared.queries.models.models import Call, Price
 from shared.workflow.kinds import CompleteWith
 from workers.cache import semantic_cache
 from workers.cache.semantic_cache import Answer, Ask, Found
@@ -37,6 +37,8 @@ _FAULTS = (ProviderUnavailable, ProviderContractBroken)
 def complete(given: CompleteWith, step: Step) -> object:
     """Return {text, model, intent, citations, tokensIn, tokensOut, costUsd, latencyMs, ...}.
 
+    `costUsd` is null where the catalogue has no price for the model.
+
     Raises:
         PayloadRefused: `context` is not made of search's hits.
         NoModelFits: The step's limits leave no model.
@@ -52,7 +54,8 @@ def complete(given: CompleteWith, step: Step) -> object:
         and (chosen.model == providers.LOCAL_COMPLETER)
     ):
         # A search that found nothing is an outcome; that nobody gave a context is a mistake.
-        nothing = Answer(_NOTHING_GIVEN[detect(given.prompt)], chosen.model)
+        said = _NOTHING_GIVEN[detect(given.prompt)]
+        nothing = Answer(said, chosen.model, cost_usd=Decimal(0))  # no model was asked
         return _described(Found(nothing), chosen, latency_ms=0)
     question = Question(
         prompt=given.prompt,
@@ -102,8 +105,8 @@ def _asked(question: Question, chosen: Chosen, step: Step) -> Answer:
         model_choice.note_call(step.tenant_id, Call(chosen.model, latency_ms, False, is_fault))
         raise
     latency_ms = (time.monotonic() - began) * 1000
-    model_choice.note_call(step.tenant_id, Call(chosen.model, latency_ms, answered=True))
-    return _answer(answer)
+    price = model_choice.note_call(step.tenant_id, Call(chosen.model, latency_ms, answered=True))
+    return _answer(answer, price)
 
 
 def _sha256(content: str) -> str:
@@ -124,7 +127,7 @@ def _passages(given: CompleteWith, step: Step) -> tuple[Passage, ...]:
         ) from None
 
 
-def _answer(given: Completion) -> Answer:
+def _answer(given: Completion, price: Price | None) -> Answer:
     return Answer(
         text=given.text,
         model=given.model,
@@ -139,7 +142,7 @@ def _answer(given: Completion) -> Answer:
         ),
         tokens_in=given.tokens_in,
         tokens_out=given.tokens_out,
-        cost_usd=given.cost_usd,
+        cost_usd=None if price is None else price.of(given.tokens_in, given.tokens_out),
     )
 
 
@@ -153,7 +156,8 @@ def _described(found: Found, chosen: Chosen, *, latency_ms: int) -> dict[str, ob
         "citations": [dict(each) for each in answer.citations],
         "tokensIn": answer.tokens_in,
         "tokensOut": answer.tokens_out,
-        "costUsd": f"{cost_usd:f}",  # money is no float
+        # Money is no float, and an unknown price is not 0.
+        "costUsd": None if cost_usd is None else f"{cost_usd.normalize():f}",
         "latencyMs": latency_ms,
         "parameters": {"temperature": chosen.temperature, "tokensMax": chosen.tokens_max},
         "chosenBecause": chosen.reasons,

@@ -15,7 +15,7 @@ from shared.models.providers import LOCAL_COMPLETER
 from shared.queries.accounts import preferences
 from shared.queries.judgement import trust_scores
 from shared.queries.models import model_routes, models
-from shared.queries.models.models import Call
+from shared.queries.models.models import Call, Price
 from shared.settings import settings
 from shared.workflow.kinds import CompleteWith
 from workers.domain.models import routing
@@ -86,10 +86,15 @@ def _probed(tenant_id: TenantId, slug: str) -> bool:
         return models.take_probe(conn, slug)
 
 
-def note_call(tenant_id: TenantId, call: Call) -> None:
-    """Count a call in the model's statistics and its provider's breaker, in its own transaction."""
+def note_call(tenant_id: TenantId, call: Call) -> Price | None:
+    """Count a call in the model's statistics and its provider's breaker, in its own transaction.
+
+    Returns:
+        What the model costs, by the catalogue; None where it does not know the model.
+    """
     with db.transaction(tenant_id, durable=False) as conn:
         models.note_call(conn, call)
+        return models.select_prices(conn, [call.model]).get(call.model)
 
 
 def candidate_of(found: model_routes.Candidate) -> Candidate:

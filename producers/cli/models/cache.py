@@ -18,7 +18,7 @@ from shared.operations.audit import note
 from shared.queries.messages import semantic_entries
 from shared.queries.messages.semantic_entries import Figures
 
-COLUMNS = ("model", "entries", "expired", "hits", "spent usd", "saved usd")
+COLUMNS = ("model", "entries", "expired", "hits", "spent usd", "saved usd", "unpriced")
 
 
 @click.group()
@@ -33,7 +33,8 @@ def stats(slug: str, as_json: bool) -> None:
     """Entries, hits and dollars saved, by model.
 
     Saved is what the entries that are still kept have cost, times how often they served again;
-    what was pruned, or renewed at another price, is not in it.
+    what was pruned, or renewed at another price, is not in it. Entries whose model had no price in
+    the catalogue are counted as unpriced: what they cost is unknown.
     """
     with session.opened():
         tenant_id = session.tenant_named(slug)
@@ -43,7 +44,10 @@ def stats(slug: str, as_json: bool) -> None:
         print_json(_document(slug, found))
         return
     rows = [
-        (one.model, one.entries, one.expired, one.hits, f"{one.cost_usd:f}", f"{one.saved_usd:f}")
+        (
+            *(one.model, one.entries, one.expired, one.hits),
+            *(_told(one.cost_usd) or "unknown", _told(one.saved_usd) or "unknown", one.unpriced),
+        )
         for one in found
     ]
     print_table(COLUMNS, rows)
@@ -66,14 +70,20 @@ def clear(slug: str, as_json: bool) -> None:
         print_fields(document)
 
 
+def _told(usd: Decimal | None) -> str | None:
+    return None if usd is None else f"{usd:f}"
+
+
 def _document(slug: str, found: list[Figures]) -> dict[str, object]:
+    known = [one.saved_usd for one in found if one.saved_usd is not None]
     return {
         "tenant": slug,
         "entries": sum(one.entries for one in found),
         "hits": sum(one.hits for one in found),
-        "savedUsd": f"{sum((one.saved_usd for one in found), Decimal(0)):f}",
+        "savedUsd": _told(sum(known, Decimal(0))) if known or not found else None,
+        "unpriced": sum(one.unpriced for one in found),
         "models": [
-            as_document(one) | {"costUsd": f"{one.cost_usd:f}", "savedUsd": f"{one.saved_usd:f}"}
+            as_document(one) | {"costUsd": _told(one.cost_usd), "savedUsd": _told(one.saved_usd)}
             for one in found
         ],
     }

@@ -7,19 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import psutil
+import psycopg
+import structlog
 
 from producers.operations import migration
 from producers.queries.ledger import queue_figures
 from shared import db
 from shared.db import Role
-from shared.errors import TenantNotFound, UserNotFound
+from shared.errors import ServerUnavailable, TenantNotFound, UserNotFound
 from shared.ids import TenantId, UserId
 from shared.ledger import outbox
+from shared.models import spending
 from shared.observability import telemetry
 from shared.queries.accounts import accounts
 from shared.servers import embedded
 from shared.servers.embedded import Servers
 from shared.settings import settings
+
+log = structlog.get_logger()
 
 POOL_SIZE = 6
 
@@ -56,7 +61,16 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
             with named:
                 yield servers
         finally:
+            _tell_uses()
             db.close_pool()
+
+
+def _tell_uses() -> None:
+    """Tell the ledger what this process asked of models; figures are no reason to fail."""
+    try:
+        spending.flush()
+    except (ServerUnavailable, psycopg.Error) as error:
+        log.warning("model_uses.not_told", error=type(error).__name__)
 
 
 def actor() -> str:

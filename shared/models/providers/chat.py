@@ -68,13 +68,13 @@ class OpenAICompleter:
         text, usage = _read(answer.content, self.model)
         read = _believed(usage.get("prompt_tokens"), read)
         written = _believed(usage.get("completion_tokens"), tokens.count(text))
+        uses.note(self.model, read, written)
         return Completion(
             text=text,
             model=self.model,
             citations=_citations(text, question.passages),
             tokens_in=read,
             tokens_out=written,
-            cost_usd=uses.note_completion(self.model, read, written),
         )
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """What a completion is, whichever model gives it."""
 
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Protocol
 
 
@@ -45,14 +44,13 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer, what it rests on and what it cost."""
+    """An answer, what it rests on, and how many tokens it took."""
 
     text: str = field(repr=False)
     model: str
     citations: tuple[Citation, ...] = ()
     tokens_in: int = 0
     tokens_out: int = 0
-    cost_usd: Decimal = Decimal(0)
 
 
 class Completer(Protocol):

@@ -75,6 +75,7 @@ class ExtractiveCompleter:
             tokens.count_many([passage.content for passage in question.passages])
         )
         written = tokens.count(text)
+        uses.note(MODEL, read, written)
         return Completion(
             text=text,
             model=MODEL,
@@ -86,7 +87,6 @@ class ExtractiveCompleter:
             ),
             tokens_in=read,
             tokens_out=written,
-            cost_usd=uses.note_completion(MODEL, read, written),
         )
 
     def close(self) -> None:

@@ -32,9 +32,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An answer that was given before; `cost_usd` is what it cost then.
+    """An answer that was given before.
 
     Attributes:
+        cost_usd: What it cost then; None where no price was known.
         is_exact: Whether it was given to the very question of the key.
     """
 
@@ -45,7 +46,7 @@ class Entry:
     citations: list[dict[str, Any]]
     tokens_in: int
     tokens_out: int
-    cost_usd: Decimal
+    cost_usd: Decimal | None
     is_exact: bool
 
 
@@ -68,7 +69,7 @@ TOUCH: Final = """
               s."modelId" AS "model",
               coalesce(s."citations", '[]') AS "citations", coalesce(s."tokensIn", 0) AS "tokensIn",
               coalesce(s."tokensOut", 0) AS "tokensOut",
-              coalesce(s."costUsd", 0) AS "costUsd", s."queryHash" = %(query_hash)s AS "isExact"
+              s."costUsd", s."queryHash" = %(query_hash)s AS "isExact"
 """
 
 
@@ -160,7 +161,7 @@ class NewEntry:
     model: str
     citations: Sequence[dict[str, Any]]
     tokens: tuple[int, int]
-    cost_usd: Decimal
+    cost_usd: Decimal | None
     sources: Sequence[Source]
     ttl_s: float
 
@@ -301,21 +302,28 @@ def prune(conn: Connection, *, entries_max: int, limit: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a tenant's cache holds for a model, and what its entries have saved so far."""
+    """What a tenant's cache holds for a model, and what its entries have saved so far.
+
+    Attributes:
+        cost_usd: Of the entries that had a price; None where none had. So is `saved_usd`.
+        unpriced: Entries that had none, because the catalogue did not know the model.
+    """
 
     model: str
     entries: int
     expired: int
     hits: int
-    cost_usd: Decimal
-    saved_usd: Decimal
+    cost_usd: Decimal | None
+    saved_usd: Decimal | None
+    unpriced: int
 
 
 SELECT_FIGURES: Final = """
     SELECT "modelId" AS "model", count(*) AS "entries",
            count(*) FILTER (WHERE "expiresAt" <= now() AT TIME ZONE 'UTC') AS "expired",
-           coalesce(sum("hitCount"), 0) AS "hits", coalesce(sum("costUsd"), 0) AS "costUsd",
-           coalesce(sum("hitCount" * "costUsd"), 0) AS "savedUsd"
+           coalesce(sum("hitCount"), 0) AS "hits", sum("costUsd") AS "costUsd",
+           sum("hitCount" * "costUsd") AS "savedUsd",
+           count(*) FILTER (WHERE "costUsd" IS NULL) AS "unpriced"
     FROM "SemanticCache" WHERE "tenantId" = current_setting('app.tenant_id')
     GROUP BY "modelId" ORDER BY "modelId"
 """

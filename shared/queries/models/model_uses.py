@@ -10,24 +10,34 @@ from shared.db import Connection
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """What one model was asked for, and what that costs by the provider's list price."""
+    """What one model was asked for, and what that costs by the catalogue.
+
+    Attributes:
+        cost_usd: Of the requests that had a price; None where none had.
+        unpriced: Requests that had none, because the catalogue did not know the model.
+    """
 
     model: str
     requests: int
     tokens: int
-    cost_usd: Decimal
+    cost_usd: Decimal | None
+    unpriced: int
 
 
 # In one order, so that processes that tell at once wait for each other and never in a circle.
 ADD: Final = """
-    INSERT INTO "ModelUse" AS m ("model", "hour", "requests", "tokens", "costUsd")
-    SELECT u."model", date_trunc('hour', now(), 'UTC'), u."requests", u."tokens", u."costUsd"
+    INSERT INTO "ModelUse" AS m ("model", "hour", "requests", "tokens", "costUsd", "unpriced")
+    SELECT u."model", date_trunc('hour', now(), 'UTC'), u."requests", u."tokens", u."costUsd",
+           u."unpriced"
     FROM unnest(%(models)s::text[], %(requests)s::bigint[], %(tokens)s::bigint[],
-                %(costs)s::numeric[]) AS u("model", "requests", "tokens", "costUsd")
+                %(costs)s::numeric[], %(unpriced)s::bigint[])
+         AS u("model", "requests", "tokens", "costUsd", "unpriced")
     ORDER BY u."model"
     ON CONFLICT ("model", "hour") DO UPDATE
     SET "requests" = m."requests" + excluded."requests",
-        "tokens" = m."tokens" + excluded."tokens", "costUsd" = m."costUsd" + excluded."costUsd"
+        "tokens" = m."tokens" + excluded."tokens",
+        "costUsd" = coalesce(m."costUsd" + excluded."costUsd", m."costUsd", excluded."costUsd"),
+        "unpriced" = m."unpriced" + excluded."unpriced"
 """
 
 
@@ -38,13 +48,14 @@ def add(conn: Connection, uses: Sequence[ModelUse]) -> None:
         "requests": [use.requests for use in uses],
         "tokens": [use.tokens for use in uses],
         "costs": [use.cost_usd for use in uses],
+        "unpriced": [use.unpriced for use in uses],
     }
     conn.execute(ADD, values)
 
 
 SELECT_TOTALS: Final = """
     SELECT "model", sum("requests")::bigint AS "requests", sum("tokens")::bigint AS "tokens",
-           sum("costUsd") AS "costUsd"
+           sum("costUsd") AS "costUsd", sum("unpriced")::bigint AS "unpriced"
     FROM "ModelUse" GROUP BY "model" ORDER BY "model"
 """
 

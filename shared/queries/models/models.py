@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from shared.db import Connection
+
+MONEY: Final = Decimal("0.00000001")  # the last digit of NUMERIC(20, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,31 @@ SELECT_MODELS: Final = """
 def select_models(conn: Connection, slug: str | None = None) -> list[ModelRow]:
     """The catalogue, or the model of this slug."""
     return [ModelRow(*row) for row in conn.execute(SELECT_MODELS, {"slug": slug})]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs: dollars a thousand tokens read, and written."""
+
+    cost_in: Decimal
+    cost_out: Decimal
+
+    def of(self, tokens_in: int, tokens_out: int) -> Decimal:
+        """What so many tokens cost in dollars, rounded as the tables keep money."""
+        cost = (self.cost_in * tokens_in + self.cost_out * tokens_out) / 1000
+        return cost.quantize(MONEY, ROUND_HALF_UP)
+
+
+SELECT_PRICES: Final = """
+    SELECT "slug", "costPer1kIn", "costPer1kOut" FROM "AIModel"
+    WHERE "slug" = ANY(%(slugs)s::text[])
+"""
+
+
+def select_prices(conn: Connection, slugs: Sequence[str]) -> dict[str, Price]:
+    """The prices of these models, as the catalogue has them now; unknown models are left out."""
+    rows = conn.execute(SELECT_PRICES, {"slugs": list(slugs)})
+    return {slug: Price(cost_in, cost_out) for slug, cost_in, cost_out in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,9 @@ def test_dollars_and_tokens_reach_the_table_once(scrape):
         totals = {use.model: use for use in model_uses.select_totals(conn)}
     assert totals["text-embedding-3-small"].requests == 2
     assert totals["text-embedding-3-small"].cost_usd == Decimal("0.02")
+    assert (totals["use-multilingual"].cost_usd, totals["use-multilingual"].unpriced) == (None, 1)
     assert scrape("ailydian_tokens_total", model="use-multilingual") == 7
+    assert scrape("ailydian_cost_usd_total", model="use-multilingual") is None
     assert scrape("ailydian_cost_usd_total", model="text-embedding-3-small") == 0.02
 
 
@@ -257,7 +259,7 @@ def test_no_figure_reads_the_ledger_from_end_to_end(pool):
 
 
 def test_each_metric_of_the_dashboard_and_the_rules_is_in_a_scrape(web):
-    uses.note("m", 1)
+    uses.note("gpt-4.1-mini", 1)
     spending.flush()
     with db.transaction(None, role=Role.RELAY) as conn:
         workers.upsert_process(conn, Process("w", "here", 1, "worker", QUEUES, 4), {})
