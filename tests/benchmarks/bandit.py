@@ -96,7 +96,7 @@ def _moment(environment: Environment, shifts: int) -> Moment:
             [
                 routing.score(
                     routing.terms(
-                        Candidate("", cost_in=float(usd), latency_ms=latency), float(chance)
+                        Candidate("", cost_in=Decimal(usd), latency_ms=latency), float(chance)
                     )
                 )
                 for usd, latency, chance in models

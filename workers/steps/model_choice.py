@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -102,8 +103,8 @@ def candidate_of(found: model_routes.Candidate) -> Candidate:
     return Candidate(
         slug=found.slug,
         arm=Arm(max(found.alpha, _ARM_MIN), max(found.beta, _ARM_MIN)),
-        cost_in=float(found.cost_in),
-        cost_out=float(found.cost_out),
+        cost_in=found.cost_in,
+        cost_out=found.cost_out,
         context_window=found.context_window,
         latency_ms=found.latency_ms,
         success=found.success,
@@ -129,7 +130,7 @@ def _request(given: CompleteWith, tokens_max: int, score: float) -> Request:
     return Request(
         tokens_in=tokens.count(given.prompt) + int(context * _CONTEXT_TOKENS_A_CHAR),
         tokens_out=tokens_max,
-        cost_usd_max=given.cost_usd_max,
+        cost_usd_max=None if given.cost_usd_max is None else Decimal(str(given.cost_usd_max)),
         latency_ms_max=given.latency_ms_max,
         trust=score,
     )

@@ -24,8 +24,8 @@ def refresh_routing(job: RefreshRouting, lease: Lease) -> None:  # noqa: ARG001 
             candidate = Candidate(
                 slug=arm.model_id,
                 arm=Arm(arm.alpha, arm.beta),
-                cost_in=float(arm.cost_in),
-                cost_out=float(arm.cost_out),
+                cost_in=arm.cost_in,
+                cost_out=arm.cost_out,
                 latency_ms=arm.latency_ms,
                 success=arm.success,
             )

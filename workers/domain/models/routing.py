@@ -14,6 +14,7 @@ constant. The blend is ours.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -35,8 +36,8 @@ class Candidate:
 
     slug: str
     arm: Arm = field(default_factory=Arm)
-    cost_in: float = 0.0
-    cost_out: float = 0.0
+    cost_in: Decimal = Decimal(0)
+    cost_out: Decimal = Decimal(0)
     context_window: int = 8_192
     latency_ms: float | None = None
     success: float | None = None
@@ -48,7 +49,7 @@ class Request:
 
     tokens_in: int
     tokens_out: int
-    cost_usd_max: float | None = None
+    cost_usd_max: Decimal | None = None
     latency_ms_max: int | None = None
     trust: float = 0.5
 
@@ -68,7 +69,7 @@ def terms(candidate: Candidate, quality: float | None = None) -> dict[str, float
         candidate: The model.
         quality: A draw in place of the bandit's mean.
     """
-    cost = candidate.cost_in + candidate.cost_out
+    cost = float(candidate.cost_in + candidate.cost_out)  # a term of a score is no money
     latency = candidate.latency_ms
     return {
         "quality": candidate.arm.mean if quality is None else quality,
