@@ -1,8 +1,9 @@
 """The catalogue: providers and models, their statistics, and whether a provider answers."""
 
+import decimal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Final
 
 from shared.db import Connection
@@ -185,7 +186,7 @@ class Price:
     def of(self, tokens_in: int, tokens_out: int) -> Decimal:
         """What so many tokens cost in dollars, rounded as the tables keep money."""
         cost = (self.cost_in * tokens_in + self.cost_out * tokens_out) / 1000
-        return cost.quantize(MONEY, ROUND_HALF_UP)
+        return cost.quantize(MONEY, decimal.ROUND_HALF_UP)
 
 
 SELECT_PRICES: Final = """
