@@ -8,6 +8,13 @@ as in the book (tests/oracles/bandit.py) and UCB1.
 Two regrets: of quality, what the answers missed beside the model with the best ones; and of the
 blend, what they missed by production's own measure, in which a cheap and quick model may beat a
 better one. Environments are synthetic: what real models earn is not known here.
+
+Measured with 3,000 pulls and 20 seeds, regret of quality, production beside the textbook: same
+price and speed 35.0 and 34.2; the better the dearer 286.8 and 34.2; the better the slower 112.4 and
+34.2; the best changes every 50 days 165.9 and 227.3; estimates, one in five rated 121.5 and 34.2;
+newcomers 24.9 where others agree, 42.0 where they differ, and 34.2. Preferring what is cheap and
+quick is what the blend is for; where it nearly ties (the dearest model wins by 0.005) it is also
+slow to learn by its own measure: 20.5, the textbook 6.5.
 """
 
 from collections.abc import Sequence
