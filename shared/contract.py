@@ -1,12 +1,26 @@
-"""What a job is on the wire: the base of every contract, and the types their fields share."""
+"""The base of every contract, the types that their fields share, and the registry of contracts.
+
+The contracts themselves stand in `shared.contracts`; import the registry from there, so that it is
+filled. A new family of jobs touches at most five places:
+
+1. `shared/contracts.py`: its contract, `class ChargeCard(Contract, queue="maintenance")`.
+2. `workers/actors/QUEUE.py`: its actor, `@actor(ChargeCard) def charge_card(...)`.
+3. A module of queries: its statements, each with a typed function.
+4. `shared/schema`: its tables, where it has any, and their names in `platform.OWN_TABLES`.
+5. Its test.
+
+Nothing else lists jobs: `ailydian migrate` tells the database of them, and
+`ailydian publish --list` prints them.
+"""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.errors import PayloadRefused
+from shared.errors import PayloadRefused, UnknownJob
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
@@ -19,17 +33,17 @@ QUEUES: tuple[str, ...] = (
     "scoring",
     "audit",
     "workflow",
-    "governance",
     "maintenance",
 )
 
 
 class Contract(BaseModel):
-    """One kind of job.
+    """One kind of job. A subclass that names its `queue` is registered by being defined.
 
     Class attributes:
-        actor_name: Name on the wire; the actor's function has it too.
-        queue_name: Which workers take it.
+        actor_name: Name on the wire; the class's own name in snake case unless it is given. The
+            actor's function has it too.
+        queue_name: Which workers take it: the `queue` of the class statement.
         schema_version: Version of the fields below.
         time_limit_s: After this the attempt is stopped and counted as failed.
         attempts_max: Attempts before the job becomes a dead letter.
@@ -48,6 +62,15 @@ class Contract(BaseModel):
     backoff_s_max: ClassVar[float] = 1_200.0
     batch_max: ClassVar[int] = 1
     upcasts: ClassVar[Mapping[int, Upcast]] = {}
+
+    def __init_subclass__(cls, *, queue: str | None = None, **config: Any) -> None:  # noqa: ANN401 - pydantic's own
+        """Name and register a contract; without `queue` it is a base that contracts share."""
+        super().__init_subclass__(**config)
+        if queue is not None:
+            cls.queue_name = queue
+            if "actor_name" not in cls.__dict__:
+                cls.actor_name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+            register(cls)
 
     def key(self) -> str:
         """The idempotency key: a hash of the fields, the same for the same fact."""
@@ -90,3 +113,34 @@ class Daily(Contract):
     """Work that is done once for each `day`, or for whatever else its asker puts there."""
 
     day: Text
+
+
+CONTRACTS: dict[str, type[Contract]] = {}
+Kind = TypeVar("Kind", bound=type[Contract])
+
+
+def register(contract: Kind) -> Kind:
+    """Add a contract to those that are known; a class that names its `queue` needs no call.
+
+    A decorator for a class that sets `actor_name` and `queue_name` itself.
+    """
+    name = contract.actor_name
+    assert contract.queue_name in QUEUES, f"{name}: no queue {contract.queue_name}"
+    known = CONTRACTS.setdefault(name, contract)
+    same = (known.__module__, known.__qualname__) == (contract.__module__, contract.__qualname__)
+    assert same, (
+        f"{name}: both {known.__module__} and {contract.__module__} have a job of this name"
+    )
+    CONTRACTS[name] = contract
+    return contract
+
+
+def contract_named(name: str) -> type[Contract]:
+    """The contract of this name.
+
+    Raises:
+        UnknownJob: There is none; the message lists those that exist.
+    """
+    if name not in CONTRACTS:
+        raise UnknownJob(f"No job is named {name!r}; there are: {', '.join(sorted(CONTRACTS))}.")
+    return CONTRACTS[name]

@@ -1,27 +1,35 @@
 """Every job that crosses the wire, on one page.
 
-A contract is the whole promise between who publishes and who works: name, queue, fields, limits.
-Its fields name the fact that caused the job, so they make the idempotency key. To change one in a
-way old rows do not fit, raise `schema_version` and give `upcasts` the step from the version before.
+A contract is the whole promise between publisher and worker: name, queue, fields, limits. Defining
+the class registers it, under its own name in snake case. Its fields name the fact that caused the
+job, so they make the idempotency key. To change one in a way old rows do not fit, raise
+`schema_version` and give `upcasts` the step from the version before.
 """
 
 import hashlib
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from shared.contract import QUEUES, Contract, Daily, Sha256, Text, Upcast
-from shared.errors import UnknownJob
+from shared.contract import (
+    CONTRACTS,
+    QUEUES,
+    Contract,
+    Daily,
+    Sha256,
+    Text,
+    Upcast,
+    contract_named,
+    register,
+)
 from shared.ids import ChunkId, DocumentId, MessageId, RunId, UserId
 
 __all__ = ["CONTRACTS", "QUEUES", "Contract", "Upcast", "contract_named", "register"]
 
 
-class IngestDocument(Contract):
+class IngestDocument(Contract, queue="ingest"):
     """Turn an upload, or a row the platform wrote, into a document with its chunks."""
 
-    actor_name: ClassVar[str] = "ingest_document"
-    queue_name: ClassVar[str] = "ingest"
     time_limit_s: ClassVar[int] = 120
     content_sha256: Sha256
     source: Text | None = None
@@ -43,11 +51,9 @@ class IngestDocument(Contract):
         return f"sha256:{content_sha256}" if source is None else f"source:{source}"
 
 
-class EmbedChunks(Contract):
+class EmbedChunks(Contract, queue="embedding"):
     """Give chunks that lack a vector of a model their vector: the work of several jobs at once."""
 
-    actor_name: ClassVar[str] = "embed_chunks"
-    queue_name: ClassVar[str] = "embedding"
     time_limit_s: ClassVar[int] = 300
     batch_max: ClassVar[int] = 16
     document_id: DocumentId
@@ -55,11 +61,9 @@ class EmbedChunks(Contract):
     model: Text
 
 
-class EmbedMessages(Contract):
+class EmbedMessages(Contract, queue="embedding"):
     """Give messages that the platform recorded their vector."""
 
-    actor_name: ClassVar[str] = "embed_messages"
-    queue_name: ClassVar[str] = "embedding"
     time_limit_s: ClassVar[int] = 300
     batch_max: ClassVar[int] = 16
     message_ids: Annotated[list[MessageId], Field(min_length=1, max_length=64)]
@@ -78,7 +82,7 @@ class Citation(BaseModel):
     end: Annotated[int, Field(ge=0)]
 
 
-class RecordMessage(Contract):
+class RecordMessage(Contract, queue="scoring"):
     """Record a message, and for an answer the question before it, with what it rests on.
 
     Without `conversation_id` a conversation begins: of `user_id`, or of the tenant's first user.
@@ -86,8 +90,6 @@ class RecordMessage(Contract):
     `external_id` names the message where equal words may be said twice.
     """
 
-    actor_name: ClassVar[str] = "record_message"
-    queue_name: ClassVar[str] = "scoring"
     batch_max: ClassVar[int] = 50
     content: Annotated[str, Field(min_length=1, max_length=50_000)]
     role: Literal["USER", "ASSISTANT", "SYSTEM", "TOOL"] = "ASSISTANT"
@@ -123,11 +125,9 @@ class RecordMessage(Contract):
         return self.weight
 
 
-class ModerateContent(Contract):
+class ModerateContent(Contract, queue="moderation"):
     """Judge a document, a message or a comment: what it holds that should not pass."""
 
-    actor_name: ClassVar[str] = "moderate_content"
-    queue_name: ClassVar[str] = "moderation"
     batch_max: ClassVar[int] = 32
     content_type: Literal["document", "message", "feedback"]
     content_id: Text
@@ -136,20 +136,16 @@ class ModerateContent(Contract):
     changed_at: str = ""
 
 
-class RemoderateContent(Contract):
+class RemoderateContent(Contract, queue="moderation"):
     """Ask for all that was judged by an older policy to be judged again, page after page."""
 
-    actor_name: ClassVar[str] = "remoderate_content"
-    queue_name: ClassVar[str] = "moderation"
     policy_version: Annotated[int, Field(ge=1)]
     after: str = ""
 
 
-class ScoreQuality(Contract):
+class ScoreQuality(Contract, queue="scoring"):
     """Estimate how good a recorded answer is."""
 
-    actor_name: ClassVar[str] = "score_quality"
-    queue_name: ClassVar[str] = "scoring"
     batch_max: ClassVar[int] = 16
     message_id: MessageId
     question: Annotated[str, Field(max_length=50_000)] = ""
@@ -157,39 +153,30 @@ class ScoreQuality(Contract):
     changed_at: str = ""
 
 
-class CalibrateQuality(Daily):
+class CalibrateQuality(Daily, queue="scoring"):
     """Learn from ratings how estimates of quality are to be read."""
 
-    actor_name: ClassVar[str] = "calibrate_quality"
-    queue_name: ClassVar[str] = "scoring"
 
-
-class ApplyFeedback(Contract):
+class ApplyFeedback(Contract, queue="scoring"):
     """Carry the ratings of a message to its score, its model, its author's trust, and training."""
 
-    actor_name: ClassVar[str] = "apply_feedback"
-    queue_name: ClassVar[str] = "scoring"
     message_id: MessageId
     feedback_id: str
     changed_at: Text
 
 
-class AnalyseConversation(Contract):
+class AnalyseConversation(Contract, queue="scoring"):
     """Find a conversation's sentiment, topic and tags; many messages ask for one analysis."""
 
-    actor_name: ClassVar[str] = "analyse_conversation"
-    queue_name: ClassVar[str] = "scoring"
     batch_max: ClassVar[int] = 16
     delay_s: ClassVar[float] = 20.0  # after the first of the messages that ask for it
     conversation_id: Text
     analysis: Annotated[int, Field(ge=0)] = 0
 
 
-class UpdateTrust(Contract):
+class UpdateTrust(Contract, queue="scoring"):
     """Note what speaks for or against a person; a later word about the same source replaces it."""
 
-    actor_name: ClassVar[str] = "update_trust"
-    queue_name: ClassVar[str] = "scoring"
     batch_max: ClassVar[int] = 64
     user_id: UserId
     kind: Literal["moderation", "feedback", "appeal", "session", "payment"]
@@ -200,36 +187,27 @@ class UpdateTrust(Contract):
     withdrawn: bool = False
 
 
-class RefreshTrust(Daily):
+class RefreshTrust(Daily, queue="scoring"):
     """Compute the trust of everybody anew: time alone changes it."""
 
-    actor_name: ClassVar[str] = "refresh_trust"
-    queue_name: ClassVar[str] = "scoring"
     after: str = ""
 
 
-class RefreshRouting(Daily):
+class RefreshRouting(Daily, queue="scoring"):
     """Compute how well each model serves each intent."""
 
-    actor_name: ClassVar[str] = "refresh_routing"
-    queue_name: ClassVar[str] = "scoring"
 
-
-class ExplainScore(Contract):
+class ExplainScore(Contract, queue="scoring"):
     """Attribute a score to what it was made of."""
 
-    actor_name: ClassVar[str] = "explain_score"
-    queue_name: ClassVar[str] = "scoring"
     subject: Literal["quality", "moderation", "trust", "routing"]
     subject_id: Text
     revision: Text = "1"  # names why it is explained again
 
 
-class AppendAudit(Contract):
+class AppendAudit(Contract, queue="audit"):
     """Write an entry of the audit log, for who has no transaction of their own to do it in."""
 
-    actor_name: ClassVar[str] = "append_audit"
-    queue_name: ClassVar[str] = "audit"
     action: Text
     resource: Text
     actor: Text
@@ -240,37 +218,27 @@ class AppendAudit(Contract):
     entry_id: Text  # names the act: two equal acts are two entries
 
 
-class PruneCache(Daily):
+class PruneCache(Daily, queue="maintenance"):
     """Remove answers from the cache that have expired, or that nobody asked for longest."""
 
-    actor_name: ClassVar[str] = "prune_cache"
-    queue_name: ClassVar[str] = "maintenance"
 
-
-class EmbedMissing(Daily):
+class EmbedMissing(Daily, queue="embedding"):
     """Ask for the vectors that chunks of the tenant lack of the live model."""
 
-    actor_name: ClassVar[str] = "embed_missing"
-    queue_name: ClassVar[str] = "embedding"
 
-
-class PlanReindex(Contract):
+class PlanReindex(Contract, queue="embedding"):
     """List the chunks that lack a vector of a model, in batches for `embed_chunks`."""
 
-    actor_name: ClassVar[str] = "plan_reindex"
-    queue_name: ClassVar[str] = "embedding"
     model: Text
 
 
-class VerifyReindex(Contract):
+class VerifyReindex(Contract, queue="embedding"):
     """Check that every chunk has its vector of a model, and that search finds by it.
 
     `found_loss_max` is how much smaller the share of sampled chunks that their own words find may
     be than by the model `against`; without that, than 1.
     """
 
-    actor_name: ClassVar[str] = "verify_reindex"
-    queue_name: ClassVar[str] = "embedding"
     time_limit_s: ClassVar[int] = 600
     model: Text
     recall_min: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
@@ -278,127 +246,55 @@ class VerifyReindex(Contract):
     found_loss_max: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
 
 
-class FlipModel(Contract):
+class FlipModel(Contract, queue="embedding"):
     """Let a tenant's search read another model's vectors; ask for those that came meanwhile."""
 
-    actor_name: ClassVar[str] = "flip_model"
-    queue_name: ClassVar[str] = "embedding"
     model: Text
 
 
-class FollowModel(Contract):
+class FollowModel(Contract, queue="embedding"):
     """Carry the vectors of the live model over to the platform's table, batch after batch."""
 
-    actor_name: ClassVar[str] = "follow_model"
-    queue_name: ClassVar[str] = "embedding"
     model: Text
     batch: Annotated[int, Field(ge=0)] = 0
 
 
-class PruneUploads(Daily):
+class PruneUploads(Daily, queue="ingest"):
     """Remove uploads that no job has taken within a week."""
 
-    actor_name: ClassVar[str] = "prune_uploads"
-    queue_name: ClassVar[str] = "ingest"
 
-
-class DeleteDocument(Contract):
+class DeleteDocument(Contract, queue="ingest"):
     """Remove a document and all that was made of it."""
 
-    actor_name: ClassVar[str] = "delete_document"
-    queue_name: ClassVar[str] = "ingest"
     document_id: DocumentId
 
 
-class RunStep(Contract):
+class RunStep(Contract, queue="workflow"):
     """Walk along a workflow's run: do the step its row names, and what that makes ready."""
 
-    actor_name: ClassVar[str] = "run_step"
-    queue_name: ClassVar[str] = "workflow"
     time_limit_s: ClassVar[int] = 300
     run_id: RunId
 
 
-class StartWorkflow(Contract):
+class StartWorkflow(Contract, queue="workflow"):
     """Start a run of a workflow, for schedules and for whoever publishes in SQL."""
 
-    actor_name: ClassVar[str] = "start_workflow"
-    queue_name: ClassVar[str] = "workflow"
     name: Text
     input: dict[str, Any] = Field(default_factory=dict)
     run_key: Annotated[str, Field(max_length=255)] | None = None
 
 
-class Probe(Contract):
+class Probe(Contract, queue="maintenance"):
     """Do nothing, visibly: for health checks and benchmarks."""
 
-    actor_name: ClassVar[str] = "probe"
-    queue_name: ClassVar[str] = "maintenance"
     n: int = 0
     mode: Literal["group", "receipt", "statement"] = "group"
     note: Annotated[str, Field(max_length=10_000)] = ""
 
 
-class ProbeBatch(Contract):
+class ProbeBatch(Contract, queue="maintenance"):
     """Do nothing, fifty at a time: what a batch actor costs."""
 
-    actor_name: ClassVar[str] = "probe_batch"
-    queue_name: ClassVar[str] = "maintenance"
     batch_max: ClassVar[int] = 50
     n: int = 0
     bad: bool = False
-
-
-CONTRACTS: dict[str, type[Contract]] = {
-    contract.actor_name: contract
-    for contract in (
-        IngestDocument,
-        EmbedChunks,
-        EmbedMessages,
-        RecordMessage,
-        ModerateContent,
-        RemoderateContent,
-        ScoreQuality,
-        CalibrateQuality,
-        ApplyFeedback,
-        AnalyseConversation,
-        UpdateTrust,
-        RefreshTrust,
-        RefreshRouting,
-        ExplainScore,
-        AppendAudit,
-        PruneCache,
-        EmbedMissing,
-        PlanReindex,
-        VerifyReindex,
-        FlipModel,
-        FollowModel,
-        PruneUploads,
-        DeleteDocument,
-        RunStep,
-        StartWorkflow,
-        Probe,
-        ProbeBatch,
-    )
-}
-
-
-Kind = TypeVar("Kind", bound=type[Contract])
-
-
-def register(contract: Kind) -> Kind:
-    """Add a contract of your own; its module is named in AILYDIAN_PLUGINS, beside its actor's."""
-    assert contract.queue_name in QUEUES, f"{contract.actor_name}: no queue {contract.queue_name}"
-    CONTRACTS[contract.actor_name] = contract
-    return contract
-
-
-def contract_named(name: str) -> type[Contract]:
-    """The contract of this name.
-
-    Raises:
-        UnknownJob: There is none; the message lists those that exist.
-    """
-    if name not in CONTRACTS:
-        raise UnknownJob(f"No job is named {name!r}; there are: {', '.join(sorted(CONTRACTS))}.")
-    return CONTRACTS[name]

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import ClassVar
 
-from shared.contracts import Contract, register
+from shared.contracts import Contract
 from shared.ledger.outbox import Lease, effect
 from workers.process.broker import actor
 from workers.queries.operations import probes
@@ -14,12 +14,9 @@ from workers.queries.operations import probes
 hoard: list[bytes] = []
 
 
-@register
-class Chore(Contract):
+class Chore(Contract, queue="audit"):
     """Takes `takes_s`, writes one row, and leaves its process as `how` says."""
 
-    actor_name: ClassVar[str] = "chore"
-    queue_name: ClassVar[str] = "audit"
     time_limit_s: ClassVar[int] = 60
     how: str = "well"
     takes_s: float = 0.0

@@ -8,7 +8,7 @@ import structlog
 from pydantic import BaseModel
 
 from shared import db
-from shared.contracts import Contract, register
+from shared.contracts import Contract
 from shared.db import Role
 from shared.errors import PermanentError
 from shared.ledger.outbox import Lease, effect, publish
@@ -17,12 +17,9 @@ from workers.process.broker import actor
 log = structlog.get_logger()
 
 
-@register
-class Leak(Contract):
+class Leak(Contract, queue="audit"):
     """Fails as `how` says, with a secret in what it raises or logs."""
 
-    actor_name: ClassVar[str] = "leak"
-    queue_name: ClassVar[str] = "audit"
     attempts_max: ClassVar[int] = 1
     how: str
     secret: str = ""

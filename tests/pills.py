@@ -6,19 +6,16 @@ import signal
 import time
 from typing import ClassVar
 
-from shared.contracts import Contract, register
+from shared.contracts import Contract
 from shared.errors import PermanentError
 from shared.ledger.outbox import Lease, effect
 from workers.process.broker import actor
 from workers.queries.operations import probes
 
 
-@register
-class Pill(Contract):
+class Pill(Contract, queue="audit"):
     """Does to its worker what `how` says."""
 
-    actor_name: ClassVar[str] = "pill"
-    queue_name: ClassVar[str] = "audit"
     time_limit_s: ClassVar[int] = 1
     how: str
     n: int = 0
@@ -42,12 +39,9 @@ def pill(job: Pill, lease: Lease) -> None:
                 probes.insert_entry(conn, lease.job_id, job.n)
 
 
-@register
-class Keyed(Contract):
+class Keyed(Contract, queue="maintenance"):
     """Does nothing, for a customer, at a price."""
 
-    actor_name: ClassVar[str] = "keyed"
-    queue_name: ClassVar[str] = "maintenance"
     customer: str = ""
     weight: int = 1
     n: int = 0
@@ -68,12 +62,9 @@ def keyed(job: Keyed, lease: Lease) -> None:
         probes.insert_entry(conn, lease.job_id, job.n)
 
 
-@register
-class Nap(Contract):
+class Nap(Contract, queue="maintenance"):
     """Takes its time, then writes its one row."""
 
-    actor_name: ClassVar[str] = "nap"
-    queue_name: ClassVar[str] = "maintenance"
     ms: int = 20
     n: int = 0
 

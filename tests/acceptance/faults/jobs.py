@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from dramatiq.worker import _WorkerThread
 
-from shared.contracts import Contract, register
+from shared.contracts import Contract
 from shared.errors import PermanentError
 from shared.ledger.outbox import Lease, effect, publish
 from tests.acceptance.faults import clock, killpoints, sqlerrors
@@ -24,12 +24,9 @@ from workers.queries.operations import probes
 How = Literal["write", "plain", "refuse", "follow", "crash", "lose_thread"]
 
 
-@register
-class Task(Contract):
+class Task(Contract, queue="audit"):
     """Takes a while, then does what `how` says."""
 
-    actor_name: ClassVar[str] = "task"
-    queue_name: ClassVar[str] = "audit"
     time_limit_s: ClassVar[int] = 20
     attempts_max: ClassVar[int] = 20  # the faults are not its fault: it shall outlive them
     backoff_s_max: ClassVar[float] = 1.0
@@ -39,22 +36,16 @@ class Task(Contract):
     canary: str = ""
 
 
-@register
-class Hungry(Contract):
+class Hungry(Contract, queue="audit"):
     """Has one attempt, in which it eats all the memory that it may."""
 
-    actor_name: ClassVar[str] = "hungry"
-    queue_name: ClassVar[str] = "audit"
     attempts_max: ClassVar[int] = 1
     n: int = 0
 
 
-@register
-class Endless(Contract):
+class Endless(Contract, queue="audit"):
     """Has one attempt, one long call in C that holds the interpreter's lock."""
 
-    actor_name: ClassVar[str] = "endless"
-    queue_name: ClassVar[str] = "audit"
     time_limit_s: ClassVar[int] = 1
     attempts_max: ClassVar[int] = 1
     n: int = 0

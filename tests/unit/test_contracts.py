@@ -1,0 +1,77 @@
+"""Contracts register themselves, under the name that their class gives them."""
+
+from typing import ClassVar
+
+import pytest
+
+from shared import contract
+from shared.contracts import CONTRACTS, Contract, contract_named, register
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(contract, "CONTRACTS", dict(CONTRACTS))
+    return contract.CONTRACTS
+
+
+def test_a_class_that_names_its_queue_is_a_job_in_snake_case():
+    class ChargeCardTwice(Contract, queue="maintenance"):
+        """Charge a card."""
+
+        invoice_id: str
+
+    assert contract_named("charge_card_twice") is ChargeCardTwice
+    assert ChargeCardTwice.queue_name == "maintenance"
+    assert ChargeCardTwice.model_fields.keys() == {"invoice_id"}
+
+
+def test_a_name_of_its_own_is_kept():
+    class Refund(Contract, queue="audit"):
+        """Refund a charge."""
+
+        actor_name: ClassVar[str] = "refund_v2"
+
+    assert contract_named("refund_v2") is Refund
+
+
+def test_a_base_without_a_queue_is_no_job_and_its_children_are(registry):
+    before = set(registry)
+
+    class Hourly(Contract):
+        """What contracts share."""
+
+        hour: str
+
+    class CountVisits(Hourly, queue="scoring"):
+        """Count."""
+
+    assert set(registry) - before == {"count_visits"}
+    assert CountVisits(hour="9").queue_name == "scoring"
+
+
+def test_a_decorated_class_may_say_everything_itself():
+    @register
+    class Visit(Contract):
+        """A visit."""
+
+        actor_name: ClassVar[str] = "note_visit"
+        queue_name: ClassVar[str] = "audit"
+
+    assert contract_named("note_visit") is Visit
+
+
+def test_an_unknown_queue_is_refused_where_the_contract_is_defined():
+    with pytest.raises(AssertionError, match="stray: no queue nowhere"):
+
+        class Stray(Contract, queue="nowhere"):
+            """Lost."""
+
+
+def test_two_contracts_of_one_name_are_refused():
+    with pytest.raises(AssertionError, match=r"probe: both shared\.contracts and .*test_contracts"):
+
+        class Probe(Contract, queue="audit"):
+            """Not the one that is known."""
+
+    assert contract_named("probe").__module__ == "shared.contracts"
