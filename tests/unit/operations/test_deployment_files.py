@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from producers.cli import main
-from shared.contracts import QUEUES
+from shared.contracts import CONTRACTS, QUEUES
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -65,6 +65,7 @@ def test_every_queue_is_served_exactly_once_beside_one_of_each_other_role(
     others = sorted(command[1] for command in commands if command[1] not in {"work", "migrate"})
 
     assert sorted(served) == sorted(QUEUES)
+    assert {contract.queue_name for contract in CONTRACTS.values()} == set(QUEUES)
     assert others == ["relay", "scheduler", "web"]
 
 
