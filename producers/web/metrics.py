@@ -303,7 +303,7 @@ def _of_processes(processes: Sequence[ProcessRow]) -> Iterator[Metric]:
 
 def _of_roles(ledger: Ledger) -> Iterator[Metric]:
     for name, ago_s in (("relay", ledger.seen.relay_s), ("scheduler", ledger.seen.scheduler_s)):
-        never = math.inf if ago_s is None else max(ago_s, 0.0)
+        never = math.inf if ago_s is None else ago_s
         told = f"Since the {name} was heard of; +Inf is never."
         yield _gauge(f"{name}_seen_seconds", told, [], [((), never)])
     held, overdue = ledger.leases

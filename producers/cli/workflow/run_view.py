@@ -63,7 +63,7 @@ class View:
     @property
     def ends_at(self) -> datetime:
         """When the run ended, or now."""
-        return self.run.completed_at or self.run.now
+        return self.run.completed_at or max(self.run.now, self.run.started_at)
 
     def items(self, position: int) -> dict[str, int]:
         """State -> number of the items of a mapped step."""

@@ -107,7 +107,8 @@ SELECT_FIGURES: Final = """
            coalesce(f."running", 0) AS "running",
            (SELECT count(*) FROM (SELECT FROM "DeadLetter" d WHERE d."queue" = w."queue"
                                   LIMIT %(dead_max)s) d) AS "dead",
-           extract(epoch FROM now() - least(h."oldest", f."oldest"))::float8 AS "oldestSeconds",
+           extract(epoch FROM greatest(now(), least(h."oldest", f."oldest"))
+                              - least(h."oldest", f."oldest"))::float8 AS "oldestSeconds",
            coalesce(r."rate", 0)::float8 AS "donePerSecond", coalesce(s."workers", 0) AS "workers",
            EXISTS (
                SELECT FROM "JobHold" h
@@ -222,7 +223,7 @@ class ProcessRow:
 
 SELECT_PROCESSES: Final = """
     SELECT "id", "host", "pid", "queues", "threads", "startedAt", "seenAt",
-           extract(epoch FROM now() - "seenAt")::float8 AS "silentS", "figures"
+           extract(epoch FROM greatest(now(), "seenAt") - "seenAt")::float8 AS "silentS", "figures"
     FROM "WorkerProcess"
     WHERE "role" = %(role)s AND "seenAt" > now() - %(silent_s)s::float8 * interval '1 second'
     ORDER BY "startedAt", "id"
@@ -238,14 +239,21 @@ def select_processes(
 
 
 # What a process leaves behind by its work speaks for it too: the relay counts, the scheduler runs.
+# now() is when our transaction began: what was written since then is 0 s old, not less.
 SELECT_SEEN: Final = """
-    SELECT extract(epoch FROM now() - greatest(
-               (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'relay'),
-               (SELECT max(q."measuredAt") FROM "QueueState" q)))::float8 AS "relayS",
-           extract(epoch FROM now() - greatest(
-               (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'scheduler'),
-               (SELECT max(s."ranAt") FROM "Schedule" s WHERE s."tenantId" IS NULL)))::float8
+    WITH seen AS (
+        SELECT greatest(
+                   (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'relay'),
+                   (SELECT max(q."measuredAt") FROM "QueueState" q)) AS "relay",
+               greatest(
+                   (SELECT max(p."seenAt") FROM "WorkerProcess" p WHERE p."role" = 'scheduler'),
+                   (SELECT max(s."ranAt") FROM "Schedule" s WHERE s."tenantId" IS NULL)
+               ) AS "scheduler"
+    )
+    SELECT extract(epoch FROM greatest(now(), s."relay") - s."relay")::float8 AS "relayS",
+           extract(epoch FROM greatest(now(), s."scheduler") - s."scheduler")::float8
                AS "schedulerS"
+    FROM seen s
 """
 
 

@@ -55,7 +55,8 @@ def select_quarantine_spikes(conn: Connection) -> list[Spike]:
 
 # In flight and not begun: woken up in Redis, and no worker has taken it.
 SELECT_UNTAKEN: Final = """
-    SELECT f."queue", extract(epoch FROM now() - min(j."dueAt"))::float8 AS "seconds"
+    SELECT f."queue", extract(epoch FROM greatest(now(), min(j."dueAt"))
+                                         - min(j."dueAt"))::float8 AS "seconds"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
     WHERE j."state" = 'PENDING' AND NOT EXISTS (
         SELECT FROM "JobHold" h WHERE coalesce(h."queue", f."queue") = f."queue"

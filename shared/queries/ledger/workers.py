@@ -128,8 +128,8 @@ SELECT_LOADS: Final = """
     )
     SELECT q."queue", (coalesce(w."ready", 0) + coalesce(f."queued", 0))::bigint AS "ready",
            coalesce(f."running", 0) AS "running",
-           coalesce(extract(epoch FROM now() - least(w."oldest", f."oldest")), 0)::float8
-               AS "oldestS",
+           coalesce(extract(epoch FROM greatest(now(), least(w."oldest", f."oldest"))
+                                       - least(w."oldest", f."oldest")), 0)::float8 AS "oldestS",
            coalesce(s."processes", 0) AS "processes", coalesce(s."threads", 0) AS "threads"
     FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q("queue", "place")
     LEFT JOIN waiting w USING ("queue") LEFT JOIN flying f USING ("queue")

@@ -8,6 +8,8 @@ import urllib.request
 import pytest
 
 from producers.ledger import scheduler
+from producers.queries.ledger import queue_figures as figures
+from producers.queries.operations import incidents
 from producers.web import health
 from producers.web.server import Web, serve
 from shared import db
@@ -18,7 +20,7 @@ from shared.ledger.wakeups import Wire
 from shared.queries.ledger import workers
 from shared.queries.ledger.workers import Process
 from tests import factories
-from tests.factories import rows
+from tests.factories import make_tenant, publish_probe, rows, wake
 
 
 @pytest.fixture
@@ -87,6 +89,42 @@ def test_ready_says_yes_when_everything_is_there(address, all_well):
 
 def test_an_empty_installation_names_all_that_is_missing(address):
     assert failed(address) == ["relay", "scheduler", "workers"]
+
+
+def test_what_was_heard_of_after_the_look_began_was_heard_of_now(all_well):
+    silence("relay", -7)
+    silence("scheduler", -7)
+    silence("worker", -7)
+
+    with db.transaction(None, role=Role.RELAY) as conn:
+        seen = figures.select_seen(conn)
+        [worker] = figures.select_processes(conn)
+
+    assert (seen.relay_s, seen.scheduler_s, worker.silent_s) == (0, 0, 0)
+
+
+def test_what_was_never_heard_of_has_no_age(pool):
+    with db.transaction(None, role=Role.RELAY) as conn:
+        seen = figures.select_seen(conn)
+
+    assert (seen.relay_s, seen.scheduler_s) == (None, None)
+
+
+def test_a_job_that_is_due_after_the_look_began_is_not_late(pool):
+    job_id = publish_probe(make_tenant())
+    with db.transaction(None, role=Role.RELAY) as conn:
+        wake(conn)
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute(
+            """UPDATE "Job" SET "dueAt" = now() + interval '7 s' WHERE "id" = %s""", [job_id]
+        )
+
+    with db.transaction(None, role=Role.RELAY) as conn:
+        [row] = figures.select_figures(conn, ["maintenance"], rate_s=1.0)
+        [load] = workers.select_loads(conn, ["maintenance"])
+        untaken = incidents.select_untaken(conn)
+
+    assert (row.oldest_seconds, load.oldest_s, untaken) == (0, 0, {"maintenance": 0})
 
 
 def test_a_silent_relay_is_named(address, all_well):
