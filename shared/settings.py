@@ -1,6 +1,7 @@
 """Every setting, read from the environment once and frozen. Nobody else reads os.environ."""
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -116,6 +117,15 @@ def read(environment: dict[str, str]) -> Settings:
 def settings() -> Settings:
     """The settings of this process, read at the first call."""
     return read(dict(os.environ))
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours in a process of its own.
+
+    Not with the working directory as the first place to import from (-P): a project that uses us
+    may have a package of its own there that is called `shared`.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def child_environment(**changes: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import IO
 
 from shared.ids import JobId
 from shared.ledger.lapsed_leases import Exit
-from shared.settings import child_environment
+from shared.settings import child_command, child_environment
 from workers.process.leases import SLOTS_BYTES, Slots
 
 _PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the system counts its peak
@@ -91,11 +91,11 @@ def start(queues: Sequence[str], threads: int) -> Child:
         file.truncate(SLOTS_BYTES)
         slots = Slots(mmap.mmap(file.fileno(), SLOTS_BYTES))
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [
-                *(sys.executable, "-m", "workers.process.main", "--worker-id", worker_id),
+            child_command(
+                *("workers.process.main", "--worker-id", worker_id),
                 *("--queues", ",".join(queues), "--threads", str(threads)),
                 *("--slots-fd", str(file.fileno()), "--pulse-fd", str(theirs)),
-            ],
+            ),
             pass_fds=(file.fileno(), theirs),
             # Threads are ours to count: BLAS starting more of them only burns the cores.
             env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),

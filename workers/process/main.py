@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 import dramatiq
 import structlog
@@ -133,7 +134,11 @@ def _import_actors(queues: Sequence[str]) -> None:
     for name in queues:
         if name in served:
             importlib.import_module(f"workers.actors.{name}")
-    for name in filter(None, settings().plugins.split(",")):
+    plugins = [name for name in settings().plugins.split(",") if name]
+    here = str(Path.cwd())
+    if plugins and here not in sys.path:  # last: what lies there hides nothing of ours
+        sys.path.append(here)
+    for name in plugins:
         importlib.import_module(name)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import structlog
 
 from producers.cli.roles import processes
 from producers.cli.terminal import session
+from producers.cli.terminal.output import announce, json_option
 from producers.cli.terminal.values import QUEUE, seconds
 from producers.ledger import scaling
 from producers.ledger.scaling import Bounds, Load, Need
@@ -22,7 +22,7 @@ from shared.contracts import QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.queries.ledger import workers
-from shared.settings import settings
+from shared.settings import child_command, settings
 
 log = structlog.get_logger()
 
@@ -69,11 +69,11 @@ class Crew:
     def _start(self, count: int) -> None:
         theirs, self.control_fd = os.pipe()
         self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [
-                *(sys.executable, "-m", "workers.process.supervisor", "--queue", self.queue),
+            child_command(
+                *("workers.process.supervisor", "--queue", self.queue),
                 *("--processes", str(count), "--threads", str(self.threads)),
                 *("--control-fd", str(theirs)),
-            ],
+            ),
             pass_fds=(theirs,),
             stdin=subprocess.DEVNULL,
             stdout=2,
@@ -90,9 +90,10 @@ class Crew:
 @click.option("--target-lag", default="5s", help="How long a due job may wait.")
 @click.option("--calm", default=f"{CALM_S:.0f}s", help="Before an idle process is given up.")
 @click.option("--threads", type=click.IntRange(1, 256), help="A process; AILYDIAN_THREADS.")
+@json_option
 @processes.parent_option
 def autoscale(
-    queues: tuple[str, ...], most: int | None, least: int, **more: str | int | None
+    queues: tuple[str, ...], most: int | None, least: int, as_json: bool, **more: str | int | None
 ) -> None:
     """Run workers: as many processes a queue as its lag asks for.
 
@@ -113,6 +114,8 @@ def autoscale(
     threads = int(more["threads"] or settings().threads)
     stop = processes.stop_on_signals()
     with session.opened(role_of_its_own=True, migrated=more["parent"] is None):
+        if as_json:
+            announce({"role": "autoscale", "pid": os.getpid()})
         crews = [Crew(name, threads, need=Need(least)) for name in names]
         try:
             _keep(crews, bounds, stop)

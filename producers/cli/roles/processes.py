@@ -4,13 +4,13 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 
 import click
 
 from producers.cli.terminal.output import Command
+from shared.settings import child_command
 
 Process = subprocess.Popen[bytes]
 TimeoutExpired = subprocess.TimeoutExpired
@@ -26,7 +26,7 @@ def start(role: Sequence[str], output: int | None = None) -> Process:
             belongs to the answer.
     """
     target = 2 if output is None else output
-    command = [sys.executable, "-m", "producers.cli", *role, "--parent", str(os.getpid())]
+    command = child_command("producers.cli", *role, "--parent", str(os.getpid()))
     # Our own interpreter and our own names, no shell.
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=target, stderr=target)  # noqa: S603
 

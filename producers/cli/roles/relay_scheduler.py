@@ -1,11 +1,13 @@
 """`relay`, `scheduler`: long-running roles, one process each, as in the Procfile."""
 
+import os
 import threading
 
 import click
 
 from producers.cli.roles import processes
 from producers.cli.terminal import session
+from producers.cli.terminal.output import announce, json_option
 from producers.ledger import scheduler as clock
 from producers.ledger.redis_ingress import Door
 from producers.ledger.relay import Relay
@@ -15,8 +17,9 @@ from shared.settings import settings
 
 
 @click.command()
+@json_option
 @processes.parent_option
-def relay(parent: int | None) -> None:
+def relay(parent: int | None, as_json: bool) -> None:
     """Run the relay: due jobs to Redis, lapsed ones back, and the Redis door beside it.
 
     Several at once share the work. SIGTERM ends it.
@@ -29,6 +32,8 @@ def relay(parent: int | None) -> None:
         broken: list[Exception] = []
         thread = threading.Thread(target=_keep_open, args=(door, stop, broken), name="door")
         thread.start()
+        if as_json:
+            announce({"role": "relay", "pid": os.getpid()})
         listen_url = config.database_listen_url
         try:
             Relay(config, connect(servers.redis_url), wire).run(
@@ -50,12 +55,15 @@ def _keep_open(door: Door, stop: threading.Event, broken: list[Exception]) -> No
 
 
 @click.command()
+@json_option
 @processes.parent_option
-def scheduler(parent: int | None) -> None:
+def scheduler(parent: int | None, as_json: bool) -> None:
     """Run the scheduler: what is due by the clock, and what the platform wrote.
 
     Several at once share the work. SIGTERM ends it.
     """
     stop = processes.stop_on_signals()
     with session.opened(role_of_its_own=True, migrated=parent is None):
+        if as_json:
+            announce({"role": "scheduler", "pid": os.getpid()})
         clock.run(stop)

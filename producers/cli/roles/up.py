@@ -1,6 +1,5 @@
 """`ailydian up`: every role in one process tree."""
 
-import json
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ import structlog
 from producers.cli.roles.processes import Process, TimeoutExpired, start, stop_on_signals
 from producers.cli.terminal import session, values
 from producers.cli.terminal.failures import RoleKeepsEnding
+from producers.cli.terminal.output import announce, json_option
 from producers.queries.ledger import queue_figures
 from shared import db
 from shared.contracts import QUEUES
@@ -49,7 +49,8 @@ class Running:
     help="Worker processes of each supervisor; default 2 over all queues, 1 with --per-queue.",
 )
 @click.option("--web", "port", type=click.IntRange(1, 65_535), help="Serve the pages, here.")
-def up(per_queue: bool, processes: int | None, port: int | None) -> None:
+@json_option
+def up(per_queue: bool, processes: int | None, port: int | None, as_json: bool) -> None:  # noqa: ARG001 - it is JSON in any case
     """Run everything: relay, scheduler and workers over all queues.
 
     The first line on stdout is JSON and says that workers are there. SIGTERM and Ctrl-C drain:
@@ -92,7 +93,7 @@ def _keep(
                 "redis": values.without_password(servers.redis_url),
             }
             web = None if port is None else f"http://127.0.0.1:{port}"
-            click.echo(json.dumps({"ready": True, **places, "web": web}))
+            announce({"ready": True, **places, "web": web})
 
 
 def _answers(port: int | None) -> bool:

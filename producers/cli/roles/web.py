@@ -1,10 +1,12 @@
 """`web`: the HTTP server, a long-running role."""
 
+import os
+
 import click
 
 from producers.cli.roles import processes
 from producers.cli.terminal import session
-from producers.cli.terminal.output import say
+from producers.cli.terminal.output import announce, json_option, say
 from producers.web.server import Web, serve
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
@@ -16,8 +18,9 @@ REDIS_TIMEOUT_S = 3.0
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", help="0.0.0.0 answers other machines too.")
+@json_option
 @processes.parent_option
-def web(port: int, host: str, parent: int | None) -> None:
+def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
     """Serve /metrics, /health and /ready over HTTP.
 
     It carries no password: keep it inside your network. SIGTERM ends it.
@@ -33,8 +36,11 @@ def web(port: int, host: str, parent: int | None) -> None:
             except OSError as error:
                 pages.close()
                 raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None
-            address = server.server_address
-            say(f"Listening on http://{host}:{address[1]}")
+            url = f"http://{host}:{server.server_address[1]}"
+            if as_json:
+                announce({"role": "web", "pid": os.getpid(), "url": url})
+            else:
+                say(f"Listening on {url}")
             stop.wait()
             server.shutdown()
             thread.join()

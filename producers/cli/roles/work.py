@@ -1,12 +1,13 @@
 """`work`: becomes `workers.process.supervisor`, a room that producers never import."""
 
 import os
-import sys
 
 import click
 
 from producers.cli.roles.processes import parent_option
+from producers.cli.terminal.output import announce, json_option, print_json
 from producers.cli.terminal.values import QUEUE
+from shared.settings import child_command
 
 
 @click.command()
@@ -14,12 +15,14 @@ from producers.cli.terminal.values import QUEUE
 @click.option("--processes", type=click.IntRange(1, 256), help="Default: AILYDIAN_PROCESSES.")
 @click.option("--threads", type=click.IntRange(1, 256), help="A process; AILYDIAN_THREADS.")
 @click.option("--restart", is_flag=True, help="Restart those that run here, one by one.")
+@json_option
 @parent_option
 def work(
     queues: tuple[str, ...],
     processes: int | None,
     threads: int | None,
     restart: bool,
+    as_json: bool,
     parent: int | None,
 ) -> None:
     """Run workers: processes that take jobs of these queues, each replaced alone when it dies.
@@ -30,28 +33,33 @@ def work(
     AILYDIAN_WORKER_JOBS_MAX jobs is replaced in the same way.
     """
     if restart:
-        _restart(queues)
+        _restart(queues, as_json=as_json)
         return
-    command = [sys.executable, "-m", "workers.process.supervisor"]
+    command = child_command("workers.process.supervisor")
     for queue in queues:
         command += ["--queue", queue]
     if processes is not None:
         command += ["--processes", str(processes)]
     if threads is not None:
         command += ["--threads", str(threads)]
+    role: dict[str, object] = {"role": "work", "pid": os.getpid()}  # which stays the supervisor's
     if parent is not None:  # it holds the servers and has migrated
-        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell
+        if as_json:
+            announce(role)
+        os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
     # Imported now: a child of `up` needs neither, and every worker waits for this process.
     from producers.cli.terminal import session  # noqa: PLC0415
     from shared import db  # noqa: PLC0415
 
     with session.opened(role_of_its_own=True):
         db.close_pool()
+        if as_json:
+            announce(role)
         # Inside the block: embedded servers still run when the supervisor asks for them.
-        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell
+        os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
 
 
-def _restart(queues: tuple[str, ...]) -> None:
+def _restart(queues: tuple[str, ...], *, as_json: bool) -> None:
     """Tell the supervisors on this machine that serve these queues, or any, to restart."""
     # Imported now: a worker waits for this process, and needs none of it.
     import signal  # noqa: PLC0415
@@ -82,4 +90,7 @@ def _restart(queues: tuple[str, ...]) -> None:
             raise WorkersMissing("No supervisor of these queues runs on this machine.")
         for pid in told:
             os.kill(pid, signal.SIGHUP)
-    click.echo(f"{len(told)} supervisor(s) told to restart their processes, one by one.")
+    if as_json:
+        print_json({"restarted": sorted(told)})
+    else:
+        click.echo(f"{len(told)} supervisor(s) told to restart their processes, one by one.")

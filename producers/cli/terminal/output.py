@@ -39,6 +39,12 @@ def as_document(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
     return {_camel(field.name): getattr(row, field.name) for field in dataclasses.fields(row)}
 
 
+def announce(document: dict[str, object]) -> None:
+    """Print the one document of a role, which runs on: an error after it goes to stderr alone."""
+    click.echo(json.dumps(document))
+    click.get_current_context().meta[AS_JSON] = False
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print aligned columns; long cells are cut, for `--json` has them whole."""
     cells = [[_cell(value) for value in row] for row in rows]

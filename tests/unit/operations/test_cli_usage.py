@@ -40,6 +40,45 @@ def test_every_subcommand_explains_itself():
         assert CliRunner().invoke(main, [*pair, "--help"]).exit_code == 0, pair
 
 
+def _commands(command: click.Command, path: tuple[str, ...] = ()):
+    """Every command that can be called, with its path."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from _commands(command.get_command(context, name), (*path, name))
+    else:
+        yield path, command
+
+
+def test_every_command_takes_json():
+    commands = dict(_commands(main))
+
+    assert {("up",), ("dead", "replay"), ("schedule", "put")} <= commands.keys()
+    without = {
+        path
+        for path, command in commands.items()
+        if not any("--json" in option.opts for option in command.params)
+    }
+    assert without == set()
+
+
+@pytest.mark.parametrize("role", ["up", "relay", "scheduler", "work", "autoscale", "web"])
+def test_a_role_that_cannot_start_owes_a_document_too(role, tmp_path):
+    (tmp_path / "home").write_text("a file stands here")
+    code = "import sys; from producers.cli import main; main(sys.argv[1:])"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code, role, "--json"],
+        capture_output=True,
+        text=True,
+        env={"AILYDIAN_HOME": str(tmp_path / "home")},
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert "AILYDIAN_HOME" in json.loads(ran.stdout)["error"]["message"]
+
+
 def test_help_imports_no_command():
     code = (
         "import sys; from producers.cli import main; main(['--help'], standalone_mode=False);"
