@@ -67,7 +67,7 @@ lock:
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
 	$(PYTHON) -m venv "$$tools" && \
 	"$$tools/bin/python" -m pip --disable-pip-version-check install --quiet uv && \
-	"$$tools/bin/uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	"$$tools/bin/uv" pip compile pyproject.toml --extra dev --extra embedded --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --system-certs --quiet --output-file requirements.lock
 

@@ -25,6 +25,7 @@ FUNCTION_LINES_MAX = 60
 PARAMETERS_MAX = 6
 
 TOP_LEVEL = {
+    "CHANGELOG.md",
     "LICENSE",
     "Makefile",
     "Procfile",
@@ -323,7 +324,8 @@ def test_the_lock_pins_by_hash_and_names_no_registry():
 
 def test_the_lock_holds_what_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    asked = project["dependencies"] + extras["embedded"] + extras["dev"]
     lock = (ROOT / "requirements.lock").read_text()
 
     bare = (re.sub(r"\[.*?\]|\s*;.*", "", requirement) for requirement in asked)

