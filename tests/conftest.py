@@ -20,6 +20,7 @@ from shared import db
 from shared.servers import embedded, embedded_postgres, embedded_valkey
 from shared.servers.embedded import Servers
 from shared.settings import Settings
+from tests.support.signals import let_children_hear
 
 HOMES = "ailydian-tests-"
 REDIS_DATABASES = 16
@@ -30,6 +31,7 @@ for name in list(os.environ):
         del os.environ[name]
 # One that is given: none is made in the working directory.
 os.environ["AILYDIAN_SIGNING_KEY"] = "a key for tests, which is long enough to be one"
+let_children_hear()
 
 
 @pytest.fixture(scope="session")

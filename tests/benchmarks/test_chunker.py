@@ -9,7 +9,7 @@ import pytest
 from shared import tokens
 from workers.domain.documents.chunking import chunk
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1_800)]
 
 TURKISH = (
     "Kuyruğa alınan her iş önce veri tabanına yazılır ve ancak işlem tamamlandığında aktarılır.",

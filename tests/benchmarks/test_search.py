@@ -18,7 +18,7 @@ from shared.queries.documents.retrieval import Question
 from tests.retrieval import evaluate
 from tests.retrieval.passages import Passage, demo_passages
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1_800)]
 
 ACME = TenantId("acme")
 MODEL = "m@1"

@@ -220,6 +220,7 @@ def test_no_statement_reads_more_of_the_ledger_than_it_asks_for(pool, database_u
 
 
 @pytest.mark.benchmark
+@pytest.mark.timeout(1_800)
 def test_no_statement_reads_more_of_a_million_jobs(pool, database_url):
     wrong = read_all(database_url, SIZE_LARGE)
 
