@@ -6,7 +6,7 @@ filled. A new family of jobs touches at most five places:
 1. `shared/contracts.py`: its contract, `class ChargeCard(Contract, queue="maintenance")`.
 2. `workers/actors/QUEUE.py`: its actor, `@actor(ChargeCard) def charge_card(...)`.
 3. A module of queries: its statements, each with a typed function.
-4. `shared/schema`: its tables, where it has any, and their names in `platform.OWN_TABLES`.
+4. `shared/schema`: its tables, where it has any; `make schema` then writes schema.sql.
 5. Its test.
 
 Nothing else lists jobs: `ailydian migrate` tells the database of them, and

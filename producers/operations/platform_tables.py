@@ -35,19 +35,6 @@ _POSTGRES_TYPES: Final = {
     "vector(1536)": "vector(1536)",
 }
 
-# Our own tables; each chapter of schema.sql adds its own.
-OWN_TABLES: Final[tuple[str, ...]] = (
-    *("ChunkVector", "ChunkText", "PlatformChange"),
-    *("SchemaMigration", "JobKind", "QueueState", "Job", "JobOutbox", "JobFlight", "JobAttempt"),
-    *("DeadLetter", "Quarantine", "WorkerProcess", "Upload", "ProbeEntry"),
-    *("JobHold", "JobLimit", "JobLimitUse", "JobEvent", "EventCursor", "JobStat", "ModelUse"),
-    *("JobBatch", "Schedule"),
-    *("WorkflowVersion", "WorkflowNode", "WorkflowWait", "WorkflowSignal", "WorkflowSlot"),
-    *("WorkflowOutput", "LiveModel"),
-    *("ModerationPolicy", "ModerationAppeal", "TrustEvent", "QualityCalibration", "TenantArm"),
-    *("ArmReward", "ProviderHealth", "CacheSource", "IncidentNotice"),
-)
-
 # Tables that every tenant may read whole, with the reason.
 GLOBAL: Final[dict[str, str]] = {
     "AIProvider": "one catalogue serves every tenant",

@@ -1,5 +1,6 @@
 """Is this database what it should be? What `ailydian verify` prints."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,7 @@ import psycopg
 from producers.operations import platform_tables
 from producers.operations.platform_tables import Column, Table
 from producers.queries.operations import schema_facts
+from shared import schema
 from shared.db import Connection, Pool, Role
 from shared.errors import AilydianError
 
@@ -84,13 +86,18 @@ def _roles(conn: Connection) -> Faults:
 
 def _tables(conn: Connection) -> Faults:
     found = schema_facts.select_tables(conn)
-    for name in (*platform_tables.TABLES, *platform_tables.OWN_TABLES):
+    for name in _expected_tables():
         if name not in found:
             yield f"{name} is missing"
         elif found[name].owner != Role.OWNER:
             yield f"{name} is owned by {found[name].owner}"
         elif not found[name].comment:
             yield f"{name} has no comment"
+
+
+def _expected_tables() -> list[str]:
+    """The platform's tables and ours: what the files of the schema create."""
+    return re.findall(r'^CREATE TABLE IF NOT EXISTS "(\w+)"', schema.text(), re.MULTILINE)
 
 
 def _columns(conn: Connection) -> Faults:

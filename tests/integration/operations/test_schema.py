@@ -243,6 +243,7 @@ def test_a_fresh_database_passes_its_verification(database_url):
     ("damage", "named", "detail"),
     [
         ('DROP TABLE "BanditArm"', "tables", "BanditArm is missing"),
+        ('DROP TABLE "IncidentNotice"', "tables", "IncidentNotice is missing"),
         ('ALTER TABLE "Budget" ALTER "limitUsd" TYPE float8', "columns", "Budget.limitUsd: type"),
         ('ALTER TABLE "Message" DROP "latencyMs"', "columns", "Message.latencyMs is missing"),
         ('ALTER TABLE "User" ALTER "role" DROP DEFAULT', "columns", "User.role: no default"),
