@@ -77,12 +77,24 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+# Modules of the standard library that reach out of the process, or read clock and chance.
+NOT_PURE = "asyncio http logging secrets socket ssl subprocess time urllib uuid"
+
 # A file belongs to the first room that holds it. `workers.parsers` stands in for the parser
 # libraries with actors: they see its values, and `workers.sandbox` runs it.
 ROOMS = [
+    # Any room may use it, so it knows none of them.
+    Room(
+        "shared/text",
+        _set("shared.text shared.errors"),
+        # fasttext holds the language model of a pinned wheel; the others count tokens and check
+        # identifiers
+        _set("fasttext splintr stdnum tiktoken"),
+        _set(NOT_PURE),
+    ),
     Room(
         "shared/models/providers",
-        _set("shared.models shared.settings shared.errors shared.tokens"),
+        _set("shared.models shared.settings shared.errors shared.text"),
         never=_set("psycopg psycopg_pool"),
     ),
     *(
@@ -98,11 +110,10 @@ ROOMS = [
     Room("producers", _set("shared producers")),
     Room(
         "workers/domain",
-        _set("workers.domain shared.errors shared.ids"),
-        # regex knows grapheme clusters; fasttext holds the language model of a pinned wheel;
-        # sklearn fits calibrations
-        _set("numpy regex fasttext sklearn"),
-        _set("asyncio http logging secrets socket ssl subprocess time urllib uuid"),
+        _set("workers.domain shared.errors shared.ids shared.text"),
+        # regex knows grapheme clusters; sklearn fits calibrations
+        _set("numpy regex sklearn"),
+        _set(NOT_PURE),
     ),
     Room(
         "workers/parsers",
@@ -148,7 +159,7 @@ def test_imports_are_absolute():
 
 def test_decisions_take_time_and_chance_as_arguments():
     broken = []
-    for path in reading.files("workers/domain"):
+    for path in reading.files("workers/domain", "shared/text"):
         for node in ast.walk(reading.tree(path)):
             text = ast.unparse(node) if isinstance(node, ast.Call | ast.Attribute) else ""
             clock = re.search(r"\.(now|today|utcnow)\(", text)

@@ -15,12 +15,12 @@ from shared.db import Connection
 from shared.documents import fusion, quantization
 from shared.errors import UsageError
 from shared.ids import ChunkId, DocumentId, TenantId
-from shared.language import Language, detect
 from shared.models import providers
 from shared.models.embedding_model import live_model
 from shared.models.providers.shaping import cleaned
 from shared.queries.documents import retrieval
 from shared.queries.documents.retrieval import Question
+from shared.text.language import Language, detect
 
 Mode = Literal["hybrid", "vector", "text"]
 

@@ -9,8 +9,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.language import detect
-from shared.models.providers.sentences import sentences
+from shared.text.language import detect
+from shared.text.sentences import sentences
 from workers.domain.judgement import quality
 from workers.domain.judgement.calibration import Calibration, calibrated, calibration_error, learnt
 from workers.domain.judgement.quality import Answer

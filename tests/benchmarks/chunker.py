@@ -3,7 +3,7 @@
 import time
 from statistics import median
 
-from shared import tokens
+from shared.text import tokens
 from tests.benchmarks import corpus, harness
 from tests.benchmarks.harness import Figure
 from workers.domain.documents import chunking

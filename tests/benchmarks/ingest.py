@@ -17,11 +17,12 @@ from pgvector import Vector
 from pgvector.psycopg import register_vector
 
 from producers.documents.submission import submit_document
-from shared import db, tokens
+from shared import db
 from shared.ids import TenantId
 from shared.models.providers.openai import OpenAIEmbedder
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
+from shared.text import tokens
 from tests.benchmarks import corpus, harness
 from tests.benchmarks.harness import Figure, World
 from workers.domain.documents import chunking

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from selectolax.lexbor import LexborHTMLParser
 
-from shared import language as languages
+from shared.text import language as languages
 from tests import moderation_sets
 from tests.retrieval import corpora
 from workers.domain.judgement.moderation import judge_many

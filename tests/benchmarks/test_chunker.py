@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from shared import tokens
+from shared.text import tokens
 from workers.domain.documents.chunking import chunk
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1_800)]

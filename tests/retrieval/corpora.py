@@ -15,7 +15,7 @@ from typing import Final
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from shared import language as languages
+from shared.text import language as languages
 
 PASSAGE_CHARS_MAX: Final = 1_500  # about one chunk of 512 tokens
 PASSAGE_CHARS_MIN: Final = 120

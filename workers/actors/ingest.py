@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from shared import db, language, tokens
+from shared import db
 from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument, PruneUploads
 from shared.db import Connection
 from shared.errors import DocumentNotFound
@@ -19,6 +19,7 @@ from shared.queries.documents import documents
 from shared.queries.documents.documents import ChunkRow, Version
 from shared.queries.ledger import outbox
 from shared.settings import settings
+from shared.text import language, tokens
 from workers import sandbox
 from workers.domain.documents import chunking
 from workers.parsers import KindName, Parsed

@@ -11,12 +11,12 @@ from shared.errors import (
     ProviderContractBroken,
     ProviderUnavailable,
 )
-from shared.language import detect
 from shared.models import providers
 from shared.models.embedding_model import live_model
 from shared.models.providers.completions import Completion, Passage, Question
 from shared.queries.messages.semantic_entries import Source
 from shared.queries.models.models import Call, Price
+from shared.text.language import detect
 from shared.workflow.kinds import CompleteWith
 from workers.cache import semantic_cache
 from workers.cache.semantic_cache import Answer, Ask, Found

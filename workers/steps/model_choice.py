@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from shared import db, tokens
+from shared import db
 from shared.errors import NoModelFits
 from shared.ids import TenantId, UserId
 from shared.judgement import intents, trust
@@ -18,6 +18,7 @@ from shared.queries.judgement import trust_scores
 from shared.queries.models import model_routes, models
 from shared.queries.models.models import Call, Price
 from shared.settings import settings
+from shared.text import tokens
 from shared.workflow.kinds import CompleteWith
 from workers.domain.models import routing
 from workers.domain.models.bandit import Arm

@@ -5,7 +5,6 @@ import json
 import re
 from typing import Any, Final, cast
 
-from shared import tokens
 from shared.errors import ProviderContractBroken, ProviderRefused
 from shared.models.providers import uses
 from shared.models.providers.api import Api
@@ -13,6 +12,7 @@ from shared.models.providers.completions import Citation, Completion, Passage, Q
 from shared.models.providers.shaping import cleaned
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import Settings
+from shared.text import tokens
 
 _SYSTEM: Final = "Answer briefly and only what you can support; say so if you cannot."
 _PASSAGES: Final = (

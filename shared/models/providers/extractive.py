@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import tokens
 from shared.errors import ProviderRefused
 from shared.models.providers import LOCAL_COMPLETER as MODEL
 from shared.models.providers import Embedder, uses
 from shared.models.providers.completions import Citation, Completion, Passage, Question
-from shared.models.providers.sentences import Sentence, sentences, stems
+from shared.text import tokens
+from shared.text.sentences import Sentence, sentences, stems
 
 SENTENCES_MAX: Final = 5
 _RANKED_MAX: Final = 400

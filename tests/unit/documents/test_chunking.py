@@ -11,7 +11,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import tokens
+from shared.text import tokens
 from workers.domain.documents.chunking import chunk
 
 CLUSTERS = regex.compile(r"\X")

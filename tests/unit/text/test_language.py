@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.language import casefold_tr, detect, fold
+from shared.text.language import casefold_tr, detect, fold
 
 TURKISH = [
     "Bütün insanlar hür, haysiyet ve haklar bakımından eşit doğarlar.",

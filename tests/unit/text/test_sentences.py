@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.models.providers.sentences import sentences, stems
+from shared.text.sentences import sentences, stems
 
 
 @pytest.mark.parametrize(

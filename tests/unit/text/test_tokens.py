@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import tokens
+from shared.text import tokens
 
 REFERENCE = tokens.tiktoken_encoding()
 SLOW = tokens.tiktoken_counter_of(REFERENCE)
@@ -84,8 +84,8 @@ def test_a_tokenizer_that_differs_in_one_id_has_another_digest():
 
 def test_importing_the_module_loads_no_tokenizer():
     code = (
-        "import sys, shared.tokens; assert not {'tiktoken', 'splintr'} & set(sys.modules);"
-        "shared.tokens.count('a'); assert 'tiktoken' not in sys.modules"
+        "import sys, shared.text.tokens; assert not {'tiktoken', 'splintr'} & set(sys.modules);"
+        "shared.text.tokens.count('a'); assert 'tiktoken' not in sys.modules"
     )
 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

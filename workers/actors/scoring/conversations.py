@@ -6,12 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from shared import db, language
+from shared import db
 from shared.contracts import AnalyseConversation
 from shared.db import Connection
 from shared.judgement import intents
 from shared.ledger.outbox import Lease, effects, publish_many
 from shared.queries.ledger import outbox
+from shared.text import language
 from workers.domain.messages import conversations, sentiment
 from workers.judgement import topics
 from workers.judgement.english_sentiment import english

@@ -13,10 +13,10 @@ from shared import db
 from shared.contracts import ExplainScore
 from shared.errors import NothingToExplain
 from shared.ledger.outbox import Lease, effect
-from shared.models.providers.sentences import sentences
 from shared.queries.judgement import explanations
 from shared.queries.judgement.explanations import NewExplanation, Rested, Subject
 from shared.queries.ledger import outbox
+from shared.text.sentences import sentences
 from workers.domain.judgement import calibration, moderation, quality, trust
 from workers.domain.judgement import shapley as explaining
 from workers.domain.judgement.quality import Answer

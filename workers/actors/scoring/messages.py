@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from shared import tokens
 from shared.contract import Contract
 from shared.contracts import (
     AnalyseConversation,
@@ -23,6 +22,7 @@ from shared.judgement.provenance import Sealed
 from shared.ledger.outbox import Lease, effects, publish_many
 from shared.models.embedding_model import live_model
 from shared.queries.ledger import outbox
+from shared.text import tokens
 from workers.process.broker import actor, signing_key
 from workers.queries.messages import messages
 from workers.queries.messages.messages import Ask, NewMessage, NewProvenance, Opened, Recorded

@@ -12,12 +12,12 @@ from shared.contracts import ApplyFeedback, CalibrateQuality, ScoreQuality
 from shared.errors import MessageGone
 from shared.ids import ChunkId, MessageId
 from shared.judgement import intents, label_classifier
-from shared.language import detect
 from shared.ledger.outbox import Lease, effect, effects, publish_many
-from shared.models.providers.sentences import sentences
 from shared.queries.ledger import outbox
 from shared.queries.models import model_routes
 from shared.queries.models.model_routes import Reward
+from shared.text.language import detect
+from shared.text.sentences import sentences
 from workers.domain.judgement import calibration, quality
 from workers.domain.judgement.quality import WEIGHTS, Answer, Pair
 from workers.process.broker import actor

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.text.stop_words import STOP_WORDS
 from workers.domain.messages.sentiment import plain
-from workers.domain.messages.stop_words import STOP_WORDS
 
 # A message counts half as much as the one five later: how it ends is how it is remembered.
 HALVED_AFTER: Final = 5
