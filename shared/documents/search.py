@@ -20,7 +20,8 @@ from shared.models.embedding_model import live_model
 from shared.models.providers.shaping import cleaned
 from shared.queries.documents import retrieval
 from shared.queries.documents.retrieval import Question
-from shared.text.language import Language, detect
+from shared.text import Language
+from shared.text.language import detect
 
 Mode = Literal["hybrid", "vector", "text"]
 

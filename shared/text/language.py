@@ -1,12 +1,14 @@
-"""Turkish or English, and letters folded by the rules of either."""
+"""Whether a text is Turkish or English."""
 
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-Language = Literal["tr", "en"]
+from shared.text import Language
+from shared.text.letters import fold
+
 Predict = Callable[[str, int, float], tuple[tuple[str, ...], list[float]]]
 
 # Three places of a document, because licences and abstracts often open one in another language.
@@ -17,9 +19,6 @@ _TURKIC: Final = frozenset({"__label__tr", "__label__az", "__label__tk"})
 _ENGLISH: Final = "__label__en"
 _TURKISH_PROBABILITY_MIN: Final = 0.15
 _TURKISH_CAPITALS: Final = frozenset("İĞŞ")
-
-_TO_LOWER_TR: Final = str.maketrans({"I": "ı", "İ": "i"})
-_TO_LOWER_EN: Final = str.maketrans({"İ": "i"})
 
 
 def detect(text: str) -> Language:
@@ -40,31 +39,6 @@ def detect(text: str) -> Language:
     turkish = sum(by_label.get(label, 0.0) for label in _TURKIC)
     likely = turkish >= _TURKISH_PROBABILITY_MIN and turkish > by_label.get(_ENGLISH, 0.0)
     return "tr" if likely else "en"
-
-
-def casefold_tr(text: str) -> str:
-    """Lower a text by Turkish rules: `I` to `ı`, `İ` to `i`.
-
-    Returns:
-        As many code points as the text has, so offsets hold in both.
-    """
-    # A decomposed İ is an I with a dot above: its I must not lose the dot.
-    return _lowered(text.replace("I\u0307", "i\u0307").translate(_TO_LOWER_TR))
-
-
-def fold(text: str, language: Language) -> str:
-    """Lower a text by the rules of its language, one code point for each.
-
-    Returns:
-        As many code points as the text has, so offsets hold in both.
-    """
-    return casefold_tr(text) if language == "tr" else _lowered(text.translate(_TO_LOWER_EN))
-
-
-def _lowered(text: str) -> str:
-    # İ is the one letter that lower() makes longer, and it is gone by now. A final sigma is
-    # written in two ways and means one letter.
-    return text.lower().replace("ς", "σ")
 
 
 def _sample(text: str) -> str:

@@ -1,9 +1,10 @@
 """Sentences of Turkish and English text, with their offsets, and the stems they are compared by."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Final, NamedTuple
+
+from shared.text.letters import bare, fold
 
 
 class Sentence(NamedTuple):
@@ -22,11 +23,9 @@ _SHORT_FORMS: Final = """
     dr prof doç yrd av sn bkz örn vb vs no md mad fık cad sok mah apt tel alm ing fr çev yay
     mr mrs ms st jr sr eg ie etc cf fig approx inc ltd co corp dept est vol pp al
 """
-_ABBREVIATIONS: Final = frozenset(_SHORT_FORMS.split())
 _LONG_NUMBER: Final = 4  # 1998. ends a sentence; 19. yüzyıl, 5. Cadde do not
 _STEM_CHARS: Final = 5
 _WORD: Final = re.compile(r"[^\W_]+")
-_SAME: Final = str.maketrans({"ı": "i", "İ": "i", "I": "i"})
 _COMMON: Final = """
     ve veya ile bir bu su o da de ki mi mu icin gibi olan olarak en cok daha ne nasil neden hangi
     kac kim nedir nerede var yok her ama fakat eger ise
@@ -52,9 +51,7 @@ def stems(text: str) -> list[str]:
     Source: Can et al. 2008, Information retrieval on Turkish texts: the first five letters of a
     word find as much as a full analysis of it does.
     """
-    folded = unicodedata.normalize("NFKD", text.translate(_SAME)).casefold()
-    plain = "".join(each for each in folded if not unicodedata.combining(each))
-    return [word[:_STEM_CHARS] for word in _WORD.findall(plain) if word not in _STOP]
+    return [word[:_STEM_CHARS] for word in _WORD.findall(bare(text)) if word not in _STOP]
 
 
 def _in_paragraph(text: str, start: int, end: int) -> Iterator[Sentence]:
@@ -74,11 +71,16 @@ def _ends(text: str, start: int, mark: re.Match[str]) -> bool:
     last = _LAST_WORD.search(text, start, mark.end())
     if last is None or mark[0].count(".") != 1:
         return True
-    word = last[1].translate(_SAME).lower()
+    word = _one_i(last[1])
     if word.isdecimal():
         return len(word) >= _LONG_NUMBER
     is_initial = len(word) == 1 and last[1].isupper()
     return not is_initial and word not in _ABBREVIATIONS
+
+
+def _one_i(word: str) -> str:
+    """Lower case for either language: in capitals nobody can tell `ı` from `i`."""
+    return fold(word, "en").replace("ı", "i")
 
 
 def _stripped(text: str, start: int, end: int) -> Iterator[Sentence]:
@@ -87,3 +89,6 @@ def _stripped(text: str, start: int, end: int) -> Iterator[Sentence]:
     inner = inner.strip()
     if inner:
         yield Sentence(start + left, start + left + len(inner), inner)
+
+
+_ABBREVIATIONS: Final = frozenset(map(_one_i, _SHORT_FORMS.split()))

@@ -1,4 +1,4 @@
-"""Words that tell no subject, in Turkish and English, as `sentiment.plain` writes them: our own."""
+"""Words that tell no subject, in Turkish and English, as `letters.plain` writes them: our own."""
 
 from typing import Final
 

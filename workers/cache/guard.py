@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from shared.text.language import Language, casefold_tr, detect, fold
+from shared.text import Language
+from shared.text.language import detect
+from shared.text.letters import casefold_tr, fold
 from workers.cache import guard_words
 
 VERSION: Final = 1  # of the signature; stored ones of another are not found

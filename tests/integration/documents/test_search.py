@@ -15,6 +15,7 @@ from shared.ids import TenantId
 from shared.models import providers
 from shared.queries.documents import retrieval
 from shared.queries.documents.retrieval import Question
+from shared.text import letters
 from tests.retrieval import evaluate
 from tests.retrieval.passages import Passage, regression_sets
 
@@ -292,3 +293,29 @@ def clustered(count, width):
     picked = RNG.integers(0, len(centres), count)
     rows[:, :width] = centres[picked] + 0.6 * RNG.standard_normal((count, width))
     return unit(rows)
+
+
+def test_postgres_and_letters_agree_on_capitals(conn):
+    alphabets = {"tr": "abcçdefgğhıijklmnoöprsştuüvyz", "en": "abcdefghijklmnopqrstuvwxyz"}
+    capitals = str.maketrans({"i": "İ", "ı": "I"})
+    rng = np.random.Generator(np.random.PCG64(5))
+    for language, alphabet in alphabets.items():
+        words = ["".join(rng.choice(list(alphabet), size=7)) for _ in range(300)]
+        # In English text both capitals are read as an i.
+        typed = [word.translate(capitals).upper() for word in words]
+        if language == "en":
+            typed += [word.upper() for word in words]
+
+        rows = conn.execute(
+            """SELECT ailydian_lexemes(%(language)s, "word")::text,
+                      ailydian_lexemes(%(language)s, "folded")::text
+               FROM unnest(%(words)s::text[], %(folded)s::text[]) AS typed ("word", "folded")""",
+            {
+                "language": language,
+                "words": typed,
+                "folded": [letters.fold(word, language) for word in typed],
+            },
+        ).fetchall()
+
+        assert [(one, other) for one, other in rows if one != other] == []
+        assert [letters.fold(word, language) for word in typed[: len(words)]] == words

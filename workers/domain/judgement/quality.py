@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from shared.text.letters import plain
+
 WEIGHTS: Final = {
     "groundedness": 0.45,
     "relevance": 0.25,
@@ -44,7 +46,6 @@ SENTENCES_MAX: Final = 12
 _COMPARED: Final = 2
 _WORD: Final = re.compile(r"\w{3,}")
 _STEM_CHARS: Final = 6
-_FOLD: Final = str.maketrans("İIıçğöşü’", "iiicgosu'")
 _REFUSALS: Final = re.compile(
     r"\b(i cannot|i can't|i am unable|i'm unable|i'm not able|as an ai|no answer to this)\b"
     r"|yanit yok|cevap veremem|yanit veremem|yardimci olamam|yapay zeka (modeli )?olarak"
@@ -184,6 +185,4 @@ def _words(text: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    if text.isascii():
-        return text.lower()
-    return text.translate(_FOLD).lower().translate(_FOLD)
+    return plain(text).replace("’", "'")

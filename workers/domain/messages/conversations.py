@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.text import Language
+from shared.text.letters import fold, plain
 from shared.text.stop_words import STOP_WORDS
-from workers.domain.messages.sentiment import plain
 
 # A message counts half as much as the one five later: how it ends is how it is remembered.
 HALVED_AFTER: Final = 5
@@ -20,7 +21,6 @@ _WORD: Final = re.compile(r"[^\W\d_]{3,30}")
 _STEM_CHARS: Final = 5
 _KEPT_CHARS_MIN: Final = 4
 
-_LOWER_TR: Final = str.maketrans({"I": "ı", "İ": "i"})
 # Endings that no Turkish noun has by itself: plural, cases, and possessives together with a case.
 _ENDINGS: Final = re.compile(
     r"(?:l[ae]r(?:[ıi](?:m[ıi]z|n[ıi]z)?|[ıi]n|[ıi]m)?)?"
@@ -53,7 +53,7 @@ def sentiment(scores: Sequence[float]) -> float | None:
     return float(np.average(np.asarray(scores, dtype=np.float64), weights=weights(len(scores))))
 
 
-def keywords(said: Sequence[tuple[str, float]], *, language: str) -> list[str]:
+def keywords(said: Sequence[tuple[str, float]], *, language: Language) -> list[str]:
     """The words that are said most, at most `KEYWORDS_MAX`, the most frequent first.
 
     Words of one stem count as one and are shown as the shortest of their forms that was said,
@@ -69,7 +69,7 @@ def keywords(said: Sequence[tuple[str, float]], *, language: str) -> list[str]:
     counts: Counter[str] = Counter()
     shown: dict[str, str] = {}
     for text, weight in said:
-        for word in _WORD.findall(_lowered(text, language)):
+        for word in _WORD.findall(fold(text, language)):
             folded = plain(word)
             if folded in STOP_WORDS:
                 continue
@@ -94,10 +94,6 @@ def tags(words: Sequence[str], *, language: str, intents: Sequence[str | None]) 
     told = Counter(intent for intent in intents if intent and intent != "unknown")
     wanted = [f"intent:{told.most_common(1)[0][0]}"] if told else []
     return [*words, f"language:{language}", *wanted]
-
-
-def _lowered(text: str, language: str) -> str:
-    return (text.translate(_LOWER_TR) if language == "tr" else text).lower()
 
 
 def _bare(word: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from shared.text.letters import plain
 from workers.domain.messages.sentiment_words import (
     BUT,
     NOMINALS,
@@ -40,8 +41,6 @@ _AFTER_BUT: Final = 1.5
 _REACH: Final = 3
 _NEUTRAL: Final = 0.05
 
-_PLAIN: Final = str.maketrans("çğıöşüâîû", "cgiosuaiu")
-_LOWER: Final = str.maketrans({"I": "ı", "İ": "i"})
 _TOKEN: Final = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _CLAUSE: Final = re.compile(r"[.!?;,:\n]+|\b(?=(?:" + "|".join(sorted(BUT)) + r")\b)")
 _SENTENCE: Final = re.compile(r"(?<=[.!?…])\s+|\n+")
@@ -98,12 +97,6 @@ def mean(scores: list[float]) -> float:
     """The mean of those that are not neutral; 0 where none is. VADER's bound of neutral is 0.05."""
     telling = [score for score in scores if abs(score) >= _NEUTRAL]
     return sum(telling) / len(telling) if telling else 0.0
-
-
-def plain(text: str) -> str:
-    """A text in lower case and ASCII letters, as far as Turkish is concerned."""
-    lowered = text.translate(_LOWER).lower().replace("i\u0307", "i")
-    return lowered.translate(_PLAIN)
 
 
 def _sentence(text: str) -> float:

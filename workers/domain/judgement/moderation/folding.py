@@ -8,19 +8,19 @@ import re
 import unicodedata
 from typing import Final, NamedTuple
 
+from shared.text.letters import casefold_tr, unmarked
+
 WORD_CHARS_MAX: Final = 40
 
 # Marks on the letter before, and characters without width: they hide nothing from the rules.
 _UNSEEN: Final = re.compile(
     "[\u0300-\u036f\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe0f\ufeff]"
 )
-_LOWER: Final = str.maketrans({"I": "ı", "İ": "i"})
 # Source: the pairs of Unicode's confusables.txt that read as Latin letters in running text.
 _LIKE: Final = str.maketrans(
     "аеорсухіјѕкмтвнԁһӏԛԝпגαορικντυεβχγωηøłđ",
     "aeopcyxijskmtbhdhlqwnlaopikvtuebxywnold",
 )
-_ASCII: Final = str.maketrans("ıçğöşüâîû", "icgosuaiu")
 _SWAPPED: Final = str.maketrans("013457@$€!", "oieasta" + "sei")
 _WORD: Final = re.compile(r"[^\W_]+(?:[@$€*!]+[^\W_]+)*")
 _HELD: Final = re.compile(r"(.)\1{2,}")
@@ -65,7 +65,7 @@ def marked(text: str) -> str:
     Returns:
         As many characters as the text has.
     """
-    return text.translate(_LOWER).lower().translate(_WIDE)
+    return casefold_tr(text).translate(_WIDE)
 
 
 def folded(text: str) -> str:
@@ -74,7 +74,7 @@ def folded(text: str) -> str:
     Returns:
         As many characters as the text has, so that places stay what they are.
     """
-    return text.lower() if text.isascii() else marked(text).translate(_ASCII)
+    return text.lower() if text.isascii() else unmarked(marked(text))
 
 
 def words(plain: str) -> list[Word]:
