@@ -1,10 +1,10 @@
-"""Sentences of Turkish and English text, with their offsets, and the stems they are compared by."""
+"""Sentences of Turkish and English text, with their offsets."""
 
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from shared.text.letters import bare, fold
+from shared.text.letters import fold
 
 
 class Sentence(NamedTuple):
@@ -24,16 +24,6 @@ _SHORT_FORMS: Final = """
     mr mrs ms st jr sr eg ie etc cf fig approx inc ltd co corp dept est vol pp al
 """
 _LONG_NUMBER: Final = 4  # 1998. ends a sentence; 19. yüzyıl, 5. Cadde do not
-_STEM_CHARS: Final = 5
-_WORD: Final = re.compile(r"[^\W_]+")
-_COMMON: Final = """
-    ve veya ile bir bu su o da de ki mi mu icin gibi olan olarak en cok daha ne nasil neden hangi
-    kac kim nedir nerede var yok her ama fakat eger ise
-    the a an and or of to in on at by for is are was were be been it its this that these those with
-    as from what which who how why when where does do did can could should would will not no has
-    have had about into than then
-"""
-_STOP: Final = frozenset(_COMMON.split())
 
 
 def sentences(text: str) -> Iterator[Sentence]:
@@ -43,15 +33,6 @@ def sentences(text: str) -> Iterator[Sentence]:
         yield from _in_paragraph(text, at, part.start())
         at = part.end()
     yield from _in_paragraph(text, at, len(text))
-
-
-def stems(text: str) -> list[str]:
-    """The words that carry meaning, in order, cut to what Turkish suffixes leave alone.
-
-    Source: Can et al. 2008, Information retrieval on Turkish texts: the first five letters of a
-    word find as much as a full analysis of it does.
-    """
-    return [word[:_STEM_CHARS] for word in _WORD.findall(bare(text)) if word not in _STOP]
 
 
 def _in_paragraph(text: str, start: int, end: int) -> Iterator[Sentence]:

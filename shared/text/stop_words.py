@@ -1,33 +1,69 @@
-"""Words that tell no subject, in Turkish and English, as `letters.plain` writes them: our own."""
+"""Words that tell no subject, Turkish and English, in groups that each reader of texts combines.
+
+Turkish words are written here with their letters; `GRAMMAR` and `STOP_WORDS` hold them as
+`letters.plain` writes them, for texts that were typed without. Our own lists.
+"""
 
 from typing import Final
 
-_TURKISH: Final = (
-    "acaba ama ancak artik asla aslinda ayni bana baska bazi belki ben benden beni benim beri "
-    "bey bile bir biraz bircok biri birkac birsey biz bize bizi bizim boyle bugun bunda bundan "
-    "bunlar bunlari bunu bunun burada buradan buraya cok cunku daha dahi degil diger diye "
-    "dolayi dun eder ederim ediyor eger elbette en etmek etti evet fakat falan fazla felan gene "
-    "gerek gibi gore gun hala halen hangi hani hanim hatta hayir hem henuz hep hepsi her herkes "
-    "hic hicbir icin icinde iki ile ise iste istedim istiyorum itibaren iyi kadar kaldi kendi "
-    "kez kim kime kimi kimse lazim lutfen madem merhaba mesela mi midir misin misiniz mu mudur "
-    "musunuz nasil ne neden nedeniyle nerede nereden nereye nicin niye o olabilir olan olarak "
-    "oldu oldugu oldugunu olmak olmaz olsa olsun olur ona once ondan onlar onlari onun orada "
-    "oyle oysa rica saat sadece sana sanki selam sen senden seni senin sey seyi seyler simdi "
-    "siz size sizi sizin sonra soyle su suna sunu surekli tabii tam tamam tek tesekkur "
-    "tesekkurler tum tumu uzere uzerinde var vardi ve verdi verir veya ya yani yapar yapiyor "
-    "yapmak yaptim yarin yerine yine yok yoksa yuzden zaman zaten "
+from shared.text.letters import plain
+
+
+def listed(words: str) -> frozenset[str]:
+    """The words of a list that is written as prose."""
+    return frozenset(words.split())
+
+
+# Empty for every reader.
+FUNCTION_TR: Final = listed(
+    "bir bu şu o da de ki ve ile için gibi olan olarak var ne nedir hangi mı mi mu mü"
 )
-_ENGLISH: Final = (
-    "about above after again against all also always and any are aren back because been before "
-    "being below between both but can cannot could day dear did didn does doesn doing don down "
-    "during each even ever every few for from further get gets getting give got had has hasn "
-    "have haven having hello help her here hers hey him his how however into isn its itself "
-    "just know let like made make many may maybe might more most much must need never new not "
-    "now off once one only other our ours out over own please put really said same say see she "
-    "should since some still such sure take tell than thank thanks that the their them then "
-    "there these they thing things this those through today tomorrow too two under until upon "
-    "use used using very want wants was wasn way well were what when where which while who whom "
-    "why will with without won work would yes yesterday yet you your yours "
+FUNCTION_EN: Final = listed(
+    "a an the and of to in on at as for about than then it its this that these those is are was "
+    "were be been can could do does did has have had would how what which"
+)
+# Of people who ask, and whom they ask: empty as well, unless a sentence is about them.
+ASKING_TR: Final = listed(
+    "acaba ben bana benim biz bize bizim sen sana siz ederim kadar lütfen olur üzerinde zaman "
+    "mıdır midir mudur müdür mısın misin"
+)
+ASKING_EN: Final = listed(
+    "being give here know let many may might much please say tell there use used way you"
+)
+# They name no subject, but they change what a sentence says.
+_TURNING_TR: Final = listed(
+    "ama fakat veya çok daha en her ise eğer kaç kim nasıl neden nerede yok"
+)
+_TURNING_EN: Final = listed("no not or by from with into should will when where who why")
+# What people say in conversations beside their subject.
+_SMALL_TALK_TR: Final = listed(
+    "ancak artık asla aslında aynı başka bazı belki benden beni beri bey bile biraz birçok biri "
+    "birkaç birşey bizi böyle bugün bunda bundan bunlar bunları bunu bunun burada buradan buraya "
+    "çünkü dahi değil diğer diye dolayı dün eder ediyor elbette etmek etti evet falan fazla felan "
+    "gene gerek göre gün hala halen hani hanım hatta hayır hem henüz hep hepsi herkes hiç hiçbir "
+    "içinde iki işte istedim istiyorum itibaren iyi kaldı kendi kez kime kimi kimse lazım madem "
+    "merhaba mesela mısınız misiniz musunuz nedeniyle nereden nereye niçin niye olabilir oldu "
+    "olduğu olduğunu olmak olmaz olsa olsun ona önce ondan onlar onları onun orada öyle oysa rica "
+    "saat sadece sanki selam senden seni senin şey şeyi şeyler şimdi size sizi sizin sonra söyle "
+    "şuna şunu sürekli tabii tam tamam tek teşekkür teşekkürler tüm tümü üzere vardı verdi verir "
+    "ya yani yapar yapıyor yapmak yaptım yarın yerine yine yoksa yüzden zaten"
+)
+_SMALL_TALK_EN: Final = listed(
+    "above after again against all also always any aren back because before below between both "
+    "but cannot day dear didn doesn doing don down during each even ever every few further get "
+    "gets getting got hasn haven having hello help her hers hey him his however isn itself just "
+    "like made make maybe more most must need never new now off once one only other our ours out "
+    "over own put really said same see she since some still such sure take thank thanks their "
+    "them they thing things through today tomorrow too two under until upon using very want "
+    "wants wasn well while whom without won work yes yesterday yet your yours"
 )
 
-STOP_WORDS: Final = frozenset((_TURKISH + _ENGLISH).split())
+
+def _plain(*groups: frozenset[str]) -> frozenset[str]:
+    return frozenset(plain(word) for group in groups for word in group)
+
+
+# What a sentence is not compared by.
+GRAMMAR: Final = _plain(FUNCTION_TR, FUNCTION_EN, _TURNING_TR, _TURNING_EN)
+# What no conversation is about.
+STOP_WORDS: Final = GRAMMAR | _plain(ASKING_TR, ASKING_EN, _SMALL_TALK_TR, _SMALL_TALK_EN)

@@ -17,6 +17,7 @@ from typing import Final
 from shared.text import Language
 from shared.text.language import detect
 from shared.text.letters import casefold_tr, fold
+from shared.text.stems import english_stem
 from workers.cache import guard_words
 
 VERSION: Final = 1  # of the signature; stored ones of another are not found
@@ -56,8 +57,6 @@ _TURKISH_PAST: Final = re.compile(r"(?:[dt][ıiuü](?:m|n|k|n[ıi]z|l[ae]r)?|m[�
 _ABLATIVE: Final = re.compile(r"^[dt][ae]n")
 _DIRECTION: Final = re.compile(r"\b(?:to|into|from|than|vs|versus|over|for|by)\b")
 _TURNED_MIN: Final = 3  # words; of two, turned around, one is the other's opposite too often
-_STEM_MIN: Final = 3
-_ENDING: Final = re.compile(r"(?<=\w{3})(?:ings?|ed|es|s|ly)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +182,7 @@ def _read_word(
         ordered.append(measure)
     elif is_name:
         words.append(Word(stem, folded, is_name=True, has_endings=False))
-    elif stem not in _empty() and not _is_mark(stem):
+    elif stem not in guard_words.EMPTY and not _is_mark(stem):
         words.append(Word(_concept(stem, language), folded, False, language == "tr"))
 
 
@@ -264,18 +263,8 @@ def _concept(stem: str, language: Language) -> str:
         return alike
     if language == "tr":
         return stem
-    bare = _english_stem(stem)
+    bare = english_stem(stem)
     return _lookup(_alike(), bare) or bare
-
-
-def _english_stem(word: str) -> str:
-    """A word without its ending; not a word, but the same for all of its forms.
-
-    Source: the first steps of Porter's stemmer (1980).
-    """
-    bare = _ENDING.sub("", word)
-    bare = bare[:-1] if len(bare) > _STEM_MIN and bare[-1] in "ey" + bare[-2] else bare
-    return bare[:-1] if len(bare) > _STEM_MIN and bare[-1] == "i" else bare
 
 
 Words = tuple[dict[str, str], dict[str, str]]  # whole words, and beginnings of words
@@ -325,13 +314,8 @@ def _measures() -> Words:
 @cache
 def _alike() -> Words:
     whole, beginnings = _table((words.split()[0].rstrip("~"), words) for words in guard_words.ALIKE)
-    stems = {_english_stem(word): name for word, name in whole.items() if word.isascii()}
+    stems = {english_stem(word): name for word, name in whole.items() if word.isascii()}
     return stems | whole, beginnings
-
-
-@cache
-def _empty() -> frozenset[str]:
-    return frozenset(guard_words.EMPTY.split())
 
 
 @cache

@@ -6,6 +6,8 @@ Words are folded to lower case. A `~` at the end stands for any ending, which Tu
 from collections.abc import Mapping
 from typing import Final
 
+from shared.text import stop_words
+
 # What a question is after. A question with none of these is after "what", or yes and no.
 ASKS: Final[Mapping[str, str]] = {
     "who": "who whom whose kim kime kimin kimi kimler~ kimse~ kimdir kiminle kimden",
@@ -185,16 +187,15 @@ ALIKE: Final[tuple[str, ...]] = (
 
 # Words that add nothing to what is asked.
 EMPTY: Final = (
-    # English
-    "a an the is are was were be been being am do does did done have has had can could would shall "
-    "may might i we you it its me us this that these those there here of for in "
-    "on at to as and if so then than please kindly tell give explain say know about what "
-    "which how much many possible able way ways there's what's it's i'm let used "
-    "use "
-    # Turkish
-    "mı mi mu mü mıyım miyim muyum müyüm mısın misin musun müsün mıdır midir mudur müdür bir bu "
-    "şu o ve ile için da de ki ben biz sen siz bana bize sana benim bizim ne nedir neler nelerdir "
-    "neleri neye hangi hangisi hangileri kadar olarak olan olur lütfen var bulunuyor "
-    "mümkün mümkündür acaba işe yarar zaman kadardı nelerdi neydi kimdir gibi üzerinde karşı "
-    "ederim edebilirim"
+    stop_words.FUNCTION_TR
+    | stop_words.FUNCTION_EN
+    | stop_words.ASKING_TR
+    | stop_words.ASKING_EN
+    | stop_words.listed(
+        # English
+        "am done shall i we us me i'm it's there's what's so if able possible ways explain kindly "
+        # Turkish
+        "mıyım miyim muyum müyüm musun müsün neler nelerdir neleri neye hangisi hangileri kimdir "
+        "nelerdi neydi kadardı bulunuyor mümkün mümkündür işe yarar karşı edebilirim"
+    )
 )

@@ -7,7 +7,8 @@ from shared.documents.search import search_many
 from shared.errors import DocumentNotFound, PermanentError, TransientError
 from shared.ids import DocumentId
 from shared.models.embedding_model import live_model
-from shared.text.sentences import sentences, stems
+from shared.text.sentences import sentences
+from shared.text.stems import stems
 from shared.workflow.kinds import CheckIndexWith
 from workers.queries.documents import chunk_indexes
 from workers.queries.documents.chunk_indexes import Indexed

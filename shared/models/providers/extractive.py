@@ -18,7 +18,8 @@ from shared.models.providers import LOCAL_COMPLETER as MODEL
 from shared.models.providers import Embedder, uses
 from shared.models.providers.completions import Citation, Completion, Passage, Question
 from shared.text import tokens
-from shared.text.sentences import Sentence, sentences, stems
+from shared.text.sentences import Sentence, sentences
+from shared.text.stems import stems
 
 SENTENCES_MAX: Final = 5
 _RANKED_MAX: Final = 400

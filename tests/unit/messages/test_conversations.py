@@ -190,6 +190,12 @@ def test_tags_name_the_language_and_the_commonest_intent():
     assert conversations.tags([], language="en", intents=["unknown"]) == ["language:en"]
 
 
+def test_a_dotted_capital_in_an_english_text_stays_one_word():
+    found = conversations.keywords([("İstanbul is far from İstanbul", 1.0)], language="en")
+
+    assert found == ["istanbul", "far"]
+
+
 def test_greetings_are_the_topic_only_where_nothing_else_is():
     asked = ["Merhaba, nasılsın?", "Kargom nerede, ne zaman teslim edilecek?", "Teşekkürler!"]
     weights = conversations.weights(3).astype(np.float32)

@@ -29,6 +29,7 @@ from functools import lru_cache
 from typing import Final
 
 from shared.text.letters import plain
+from shared.text.stems import stem
 
 WEIGHTS: Final = {
     "groundedness": 0.45,
@@ -45,7 +46,7 @@ HELD_AT: Final = 0.95
 SENTENCES_MAX: Final = 12
 _COMPARED: Final = 2
 _WORD: Final = re.compile(r"\w{3,}")
-_STEM_CHARS: Final = 6
+_STEM_CHARS: Final = 6  # one more than elsewhere: a neighbour of a word is no support for it
 _REFUSALS: Final = re.compile(
     r"\b(i cannot|i can't|i am unable|i'm unable|i'm not able|as an ai|no answer to this)\b"
     r"|yanit yok|cevap veremem|yanit veremem|yardimci olamam|yapay zeka (modeli )?olarak"
@@ -181,7 +182,7 @@ def _word_set(text: str) -> frozenset[str]:
 
 
 def _words(text: str) -> list[str]:
-    return [word[:_STEM_CHARS] for word in _WORD.findall(_plain(text))]
+    return [stem(word, _STEM_CHARS) for word in _WORD.findall(_plain(text))]
 
 
 def _plain(text: str) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shared.text import Language
 from shared.text.letters import fold, plain
+from shared.text.stems import stem
 from shared.text.stop_words import STOP_WORDS
 
 # A message counts half as much as the one five later: how it ends is how it is remembered.
@@ -18,7 +19,6 @@ KEYWORDS_MAX: Final = 5
 # Words of an answer count half: they repeat those of its sources.
 ANSWER_WEIGHT: Final = 0.5
 _WORD: Final = re.compile(r"[^\W\d_]{3,30}")
-_STEM_CHARS: Final = 5
 _KEPT_CHARS_MIN: Final = 4
 
 # Endings that no Turkish noun has by itself: plural, cases, and possessives together with a case.
@@ -62,9 +62,6 @@ def keywords(said: Sequence[tuple[str, float]], *, language: Language) -> list[s
     Args:
         said: Texts in their order, and what a word of each counts.
         language: `tr` or `en`, by whose rules letters are lowered and endings go.
-
-    Source: Can et al. 2008, "Information retrieval on Turkish texts": the first five letters find
-    as much as a full analysis does.
     """
     counts: Counter[str] = Counter()
     shown: dict[str, str] = {}
@@ -73,14 +70,14 @@ def keywords(said: Sequence[tuple[str, float]], *, language: Language) -> list[s
             folded = plain(word)
             if folded in STOP_WORDS:
                 continue
-            stem = folded[:_STEM_CHARS]
-            counts[stem] += weight  # type: ignore[assignment]  # a Counter counts halves as well
+            root = stem(folded)
+            counts[root] += weight  # type: ignore[assignment]  # a Counter counts halves as well
             form = _bare(word) if language == "tr" else word
-            if len(form) < len(shown.get(stem, form + "x")):
-                shown[stem] = form
+            if len(form) < len(shown.get(root, form + "x")):
+                shown[root] = form
     # The sort is stable: of equal ones the first that was said comes first.
-    ordered = sorted(counts, key=lambda stem: -counts[stem])
-    return [shown[stem] for stem in ordered[:KEYWORDS_MAX]]
+    ordered = sorted(counts, key=lambda root: -counts[root])
+    return [shown[root] for root in ordered[:KEYWORDS_MAX]]
 
 
 def tags(words: Sequence[str], *, language: str, intents: Sequence[str | None]) -> list[str]:
