@@ -17,8 +17,12 @@ class Sentence(NamedTuple):
 
 # A blank line, or a line that begins a heading or an item of a list, ends a sentence as well.
 _BREAK: Final = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•#|>]|\d{1,3}[.)])\s)|(?<=:)\n")
-_END: Final = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+")
-_LAST_WORD: Final = re.compile(r"(\w+)[.]+[\"'”’»)\]]*\s+$")
+_LINE: Final = re.compile(r"\n+")
+_CLOSING: Final = "\"'”’»)\\]"
+_END: Final = re.compile(rf"(?<![.!?…])[.!?…]+[{_CLOSING}]*\s+")
+_FULL_STOP: Final = re.compile(rf"[.][{_CLOSING}]*\s+")
+_LAST_WORD: Final = re.compile(r"\w+$")
+_LAST_WORD_CHARS: Final = 12  # more than any short form has
 _SHORT_FORMS: Final = """
     dr prof doç yrd av sn bkz örn vb vs no md mad fık cad sok mah apt tel alm ing fr çev yay
     mr mrs ms st jr sr eg ie etc cf fig approx inc ltd co corp dept est vol pp al
@@ -26,19 +30,26 @@ _SHORT_FORMS: Final = """
 _LONG_NUMBER: Final = 4  # 1998. ends a sentence; 19. yüzyıl, 5. Cadde do not
 
 
-def sentences(text: str) -> Iterator[Sentence]:
-    """The sentences of a text in order; white space around them belongs to none."""
+def sentences(text: str, *, informal: bool = False) -> Iterator[Sentence]:
+    """The sentences of a text in order; white space around them belongs to none.
+
+    Args:
+        text: Any Unicode.
+        informal: Whether it was typed as messages are: each line ends a sentence, and one may
+            begin with a small letter.
+    """
     at = 0
-    for part in _BREAK.finditer(text):
-        yield from _in_paragraph(text, at, part.start())
+    for part in (_LINE if informal else _BREAK).finditer(text):
+        yield from _in_paragraph(text, at, part.start(), informal)
         at = part.end()
-    yield from _in_paragraph(text, at, len(text))
+    yield from _in_paragraph(text, at, len(text), informal)
 
 
-def _in_paragraph(text: str, start: int, end: int) -> Iterator[Sentence]:
+def _in_paragraph(text: str, start: int, end: int, informal: bool) -> Iterator[Sentence]:
     at = start
     for mark in _END.finditer(text, start, end):
-        if mark.end() < end and _ends(text, at, mark):
+        small = mark.end() < end and text[mark.end()].islower() and not informal
+        if mark.end() < end and not small and _ends(text, at, mark):
             yield from _stripped(text, at, mark.end())
             at = mark.end()
     yield from _stripped(text, at, end)
@@ -46,16 +57,14 @@ def _in_paragraph(text: str, start: int, end: int) -> Iterator[Sentence]:
 
 def _ends(text: str, start: int, mark: re.Match[str]) -> bool:
     """Whether a sentence ends here, or a short form or an ordinal number does."""
-    after = text[mark.end()]
-    if after.islower():
-        return False
-    last = _LAST_WORD.search(text, start, mark.end())
-    if last is None or mark[0].count(".") != 1:
+    before = text[max(start, mark.start() - _LAST_WORD_CHARS) : mark.start()]
+    last = _LAST_WORD.search(before)
+    if last is None or not _FULL_STOP.fullmatch(mark[0]):
         return True
-    word = _one_i(last[1])
+    word = _one_i(last[0])
     if word.isdecimal():
         return len(word) >= _LONG_NUMBER
-    is_initial = len(word) == 1 and last[1].isupper()
+    is_initial = len(word) == 1 and last[0].isupper()
     return not is_initial and word not in _ABBREVIATIONS
 
 
