@@ -1,4 +1,8 @@
-"""Sentences of Turkish and English text, with their offsets."""
+"""Where sentences end: the sentences of Turkish and English text, and places to cut any text.
+
+`sentences` reads words to tell an end from a short form. `STOPS` looks at a few letters alone, so
+that an edit moves no far-off place, and also knows the stops of other scripts.
+"""
 
 import re
 from collections.abc import Iterator
@@ -19,6 +23,14 @@ class Sentence(NamedTuple):
 _BREAK: Final = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•#|>]|\d{1,3}[.)])\s)|(?<=:)\n")
 _LINE: Final = re.compile(r"\n+")
 _CLOSING: Final = "\"'”’»)\\]"
+_BREAKS: Final = r"\n(?:[^\S\n]*+\n)*+"
+LINE_BREAKS: Final = re.compile(_BREAKS)
+# Not a sentence's end: "1. item", "15. yüzyıl", "A. Bak". Western stops count before a blank, which
+# opens the next piece (as in cl100k, so that the parts' counts add up); CJK stops count anywhere.
+STOPS: Final = re.compile(
+    rf"(?P<stop>(?<!\b\w)(?<!\b\d\d)[.!?…؟۔][{_CLOSING}*_]*+"
+    rf"(?:[^\S\n]*+{_BREAKS}|(?=[^\S\n]))|[。！？]++)|{_BREAKS}"
+)
 _END: Final = re.compile(rf"(?<![.!?…])[.!?…]+[{_CLOSING}]*\s+")
 _FULL_STOP: Final = re.compile(rf"[.][{_CLOSING}]*\s+")
 _LAST_WORD: Final = re.compile(r"\w+$")

@@ -13,18 +13,11 @@ from typing import Final
 
 import regex  # type: ignore[import-untyped]
 
+from shared.text.sentences import LINE_BREAKS, STOPS
+
 # How much a reader minds a cut, weakest place first; chunking merges over weak places first.
 WORD, LINE, SENTENCE, ITEM = 1, 2, 3, 4
 
-_ENDS: Final = "\"'”’»)\\]*_"
-_BREAK: Final = r"\n(?:[^\S\n]*+\n)*+"
-# Not a sentence's end: "1. item", "15. yüzyıl", "A. Bak". Western stops count before a blank, which
-# opens the next piece (as in cl100k, so that the parts' counts add up); CJK stops count anywhere.
-_SENTENCES: Final = re.compile(
-    rf"(?P<stop>(?<!\b\w)(?<!\b\d\d)[.!?…؟۔][{_ENDS}]*+(?:[^\S\n]*+{_BREAK}|(?=[^\S\n]))|[。！？]++)"
-    rf"|{_BREAK}"
-)
-_LINES: Final = re.compile(_BREAK)
 _ITEM: Final = re.compile(r"[^\S\n]*+(?:[-*+]|\d{1,9}+[.)])[^\S\n]")
 _WORDS: Final = re.compile(r"\s++")
 _CLUSTERS: Final = regex.compile(r"\X")
@@ -47,7 +40,7 @@ def soft_cuts(text: str, start: int, end: int, *, rows: bool) -> list[Cut]:
         rows: Whether its lines are its parts (table, list, code), not its sentences.
     """
     found: list[Cut] = []
-    for match in (_LINES if rows else _SENTENCES).finditer(text, start, end):
+    for match in (LINE_BREAKS if rows else STOPS).finditer(text, start, end):
         offset = match.end()
         # A line break ends a cluster whatever follows; a CJK stop does not.
         if offset >= end or (text[offset - 1] != "\n" and joins_left(text, offset)):

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Final
 
 from shared.text.letters import plain
+from shared.text.sentences import sentences as split
 from workers.domain.messages.sentiment_words import (
     BUT,
     NOMINALS,
@@ -43,7 +44,6 @@ _NEUTRAL: Final = 0.05
 
 _TOKEN: Final = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _CLAUSE: Final = re.compile(r"[.!?;,:\n]+|\b(?=(?:" + "|".join(sorted(BUT)) + r")\b)")
-_SENTENCE: Final = re.compile(r"(?<=[.!?…])\s+|\n+")
 
 # What may follow a noun: plural, possessive, case, copula, and the derivations that keep the mood.
 _NOMINAL_REST: Final = re.compile(
@@ -90,7 +90,7 @@ def turkish(text: str) -> float:
 
 def sentences(text: str) -> list[str]:
     """The sentences of as much of a text as is read."""
-    return [part for part in _SENTENCE.split(text[:TEXT_CHARS_MAX]) if part.strip()]
+    return [one.text for one in split(text[:TEXT_CHARS_MAX], informal=True)]
 
 
 def mean(scores: list[float]) -> float:
