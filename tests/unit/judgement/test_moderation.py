@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.judgement.moderation_policy import CATEGORIES
 from tests import moderation_sets
-from workers.domain.judgement.moderation import BLIND, CATEGORIES, ENGINE, judge_many
+from workers.domain.judgement.moderation import BLIND, ENGINE, judge_many, phrases, stems
 from workers.domain.judgement.moderation.folding import folded, visible, words
 from workers.judgement.toxicity import probabilities
 
@@ -249,7 +250,16 @@ def test_the_result_names_its_engine_and_what_it_cannot_see():
     found = judged("Seni öldüreceğim")
 
     assert (found.engine, found.blind) == (ENGINE, BLIND)
-    assert set(found.scores) <= set(CATEGORIES)
+
+
+def test_every_category_of_the_rules_may_stand_in_a_policy():
+    found = {name for rule in phrases._COMPILED for name, _ in rule.scores}
+    found |= {stem.category for some in stems._BY_PREFIX.values() for stem in some}
+    texts = [one.text for part in ("tuned", "held") for one in moderation_sets.labelled(part)]
+    found |= {name for one in judge_many(texts, english=unclassified) for name in one.scores}
+
+    assert set(CATEGORIES) - found == set()
+    assert found - set(CATEGORIES) == set()
 
 
 @given(st.text())

@@ -7,15 +7,10 @@ from hypothesis import strategies as st
 from shared.errors import PolicyRefused
 from shared.judgement import moderation_policy, trust
 from shared.judgement.moderation_policy import CATEGORIES, DEFAULT, Policy, Thresholds, decide
-from workers.domain.judgement import moderation
 from workers.domain.judgement.moderation.secrets import ISSUED
 
 scores = st.dictionaries(st.sampled_from(CATEGORIES), st.floats(0, 1))
 ORDER = ("allow", "flag", "block")
-
-
-def test_the_policys_categories_are_the_engines():
-    assert CATEGORIES == moderation.CATEGORIES
 
 
 def test_the_worst_category_decides_and_personal_data_never_blocks_by_default():

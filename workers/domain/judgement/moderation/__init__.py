@@ -29,24 +29,6 @@ BLIND: Final = (
     "meaning and irony, images and sound, languages other than Turkish and English,"
     " abuse without listed words or phrases, who is quoted and who speaks"
 )
-CATEGORIES: Final = (
-    "harassment",
-    "harassment/threatening",
-    "hate",
-    "hate/threatening",
-    "illicit",
-    "illicit/violent",
-    "pii",
-    "prompt-injection",
-    "secret",
-    "self-harm",
-    "self-harm/instructions",
-    "self-harm/intent",
-    "sexual",
-    "sexual/minors",
-    "violence",
-    "violence/graphic",
-)
 WINDOW_CHARS: Final = 20_000
 WINDOW_OVERLAP: Final = 400
 CLASSIFIED_WORDS: Final = 100  # a window of the classifier; four fifths on, the next begins
