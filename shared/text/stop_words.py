@@ -1,6 +1,6 @@
 """Words that tell no subject, Turkish and English, in groups that each reader of texts combines.
 
-Turkish words are written here with their letters; `GRAMMAR` and `STOP_WORDS` hold them as
+Turkish words are written here with their letters; the sets at the end hold them as
 `letters.plain` writes them, for texts that were typed without. Our own lists.
 """
 
@@ -66,4 +66,6 @@ def _plain(*groups: frozenset[str]) -> frozenset[str]:
 # What a sentence is not compared by.
 GRAMMAR: Final = _plain(FUNCTION_TR, FUNCTION_EN, _TURNING_TR, _TURNING_EN)
 # What no conversation is about.
-STOP_WORDS: Final = GRAMMAR | _plain(ASKING_TR, ASKING_EN, _SMALL_TALK_TR, _SMALL_TALK_EN)
+TURKISH: Final = _plain(FUNCTION_TR, ASKING_TR, _TURNING_TR, _SMALL_TALK_TR)
+ENGLISH: Final = _plain(FUNCTION_EN, ASKING_EN, _TURNING_EN, _SMALL_TALK_EN)
+STOP_WORDS: Final = TURKISH | ENGLISH

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared.text.language import detect
+from shared.text.language import detect, reads_turkish
+from shared.text.letters import plain
 
 TURKISH = [
     "Bütün insanlar hür, haysiyet ve haklar bakımından eşit doğarlar.",
@@ -45,3 +46,17 @@ def test_a_foreign_licence_on_top_does_not_hide_the_language():
 
 def test_megabytes_are_judged_by_a_sample():
     assert detect("Sistem nasıl kurulur?\n" * 500_000) == "tr"
+
+
+@pytest.mark.parametrize("text", TURKISH)
+def test_small_words_and_letters_tell_turkish(text):
+    assert reads_turkish(set(plain(text).split()), text)
+
+
+@pytest.mark.parametrize("text", [*ENGLISH, "", "naïve Özil scored, as he often does for them"])
+def test_small_words_tell_english(text):
+    assert not reads_turkish(set(plain(text).split()), text)
+
+
+def test_what_was_typed_without_turkish_letters_is_told_by_its_words():
+    assert reads_turkish({"ben", "bunu", "hic", "sevmedim"}, "ben bunu hic sevmedim")
