@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from shared.text import Language
+from shared.text import Language, suffixes
 from shared.text.language import detect
 from shared.text.letters import casefold_tr, fold
 from shared.text.stems import english_stem
@@ -22,18 +22,6 @@ from workers.cache import guard_words
 
 VERSION: Final = 1  # of the signature; stored ones of another are not found
 _PREFIX_MIN: Final = 4  # letters that two forms of one Turkish word share
-# What may follow them: endings of nouns and verbs, which leave a word what it is.
-_NOUN_ENDING: Final = re.compile(
-    r"(?:l[ae]r)?(?:Im(?:Iz)?|In(?:Iz)?|s?I|m|n|l[ae]r[ıi])?"
-    r"(?:n?In|y?I|nI|[yn]?[ae]|n?[dt][ae]n?|y?l[ae])?(?:ki(?:ler)?)?(?:dIr)?".replace("I", "[ıiuü]")
-)
-_VERB_ENDING: Final = re.compile(
-    r"(?:n|I?[ln])?(?:y?[ae]bil)?"
-    r"(?:[ıiuüae]?r|I?yor|m[ae]kt[ae]|[dt]I|mIş|y?[ae]c[ae][kğ]|m[ae]l[ıi]|y?[ae]n|[dt]I[kğ]"
-    r"|m[ae]k?|y?Ip|s[ae])?"
-    r"(?:I?m|sIn|Iz|yIm|yIz|k|n|l[ae]r|InIz|I|sI|ImIz|l[ae]r[ıi])?"
-    r"(?:n?[dt][ae]n?|n?In|[yn]?[ae])?(?:dIr|dI)?".replace("I", "[ıiuü]")
-)
 
 _TOKEN: Final = re.compile(
     r"""(?P<quoted>"[^"]{1,200}"|“[^”]{1,200}”|`[^`]{1,200}`)
@@ -254,7 +242,7 @@ def _match(one: Word, other: Word) -> bool:
 
 
 def _is_ending(rest: str) -> bool:
-    return (_NOUN_ENDING.fullmatch(rest) or _VERB_ENDING.fullmatch(rest)) is not None
+    return (suffixes.NOUN.fullmatch(rest) or suffixes.VERB.fullmatch(rest)) is not None
 
 
 def _concept(stem: str, language: Language) -> str:

@@ -12,6 +12,7 @@ from shared.text import Language
 from shared.text.letters import fold, plain
 from shared.text.stems import stem
 from shared.text.stop_words import STOP_WORDS
+from shared.text.suffixes import without_endings
 
 # A message counts half as much as the one five later: how it ends is how it is remembered.
 HALVED_AFTER: Final = 5
@@ -19,14 +20,6 @@ KEYWORDS_MAX: Final = 5
 # Words of an answer count half: they repeat those of its sources.
 ANSWER_WEIGHT: Final = 0.5
 _WORD: Final = re.compile(r"[^\W\d_]{3,30}")
-_KEPT_CHARS_MIN: Final = 4
-
-# Endings that no Turkish noun has by itself: plural, cases, and possessives together with a case.
-_ENDINGS: Final = re.compile(
-    r"(?:l[ae]r(?:[ıi](?:m[ıi]z|n[ıi]z)?|[ıi]n|[ıi]m)?)?"
-    r"(?:[ıiuü]?m[ıiuü]z?|[ıiuü]n[ıiuü]z|s[ıiuü](?=n))?"
-    r"(?:n?[dt][ae]n?|n?[ıiuü]n|y[ıiuü]|n[ıiuü]|y?l[ae]|y[ae]|m[ıiuü])?$"
-)
 
 
 def weights(count: int) -> NDArray[np.float64]:
@@ -72,7 +65,7 @@ def keywords(said: Sequence[tuple[str, float]], *, language: Language) -> list[s
                 continue
             root = stem(folded)
             counts[root] += weight  # type: ignore[assignment]  # a Counter counts halves as well
-            form = _bare(word) if language == "tr" else word
+            form = without_endings(word) if language == "tr" else word
             if len(form) < len(shown.get(root, form + "x")):
                 shown[root] = form
     # The sort is stable: of equal ones the first that was said comes first.
@@ -91,10 +84,3 @@ def tags(words: Sequence[str], *, language: str, intents: Sequence[str | None]) 
     told = Counter(intent for intent in intents if intent and intent != "unknown")
     wanted = [f"intent:{told.most_common(1)[0][0]}"] if told else []
     return [*words, f"language:{language}", *wanted]
-
-
-def _bare(word: str) -> str:
-    """A Turkish word without its endings, if enough of it is left."""
-    found = _ENDINGS.search(word)
-    cut = word[: found.start()] if found else word
-    return cut if len(cut) >= _KEPT_CHARS_MIN else word

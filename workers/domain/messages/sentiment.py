@@ -18,6 +18,7 @@ from typing import Final
 
 from shared.text.letters import plain
 from shared.text.sentences import sentences as split
+from shared.text.suffixes import NEGATED, NOUN_CHAIN, VERB_CHAIN, pattern
 from workers.domain.messages.sentiment_words import (
     BUT,
     NOMINALS,
@@ -45,28 +46,10 @@ _NEUTRAL: Final = 0.05
 _TOKEN: Final = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _CLAUSE: Final = re.compile(r"[.!?;,:\n]+|\b(?=(?:" + "|".join(sorted(BUT)) + r")\b)")
 
-# What may follow a noun: plural, possessive, case, copula, and the derivations that keep the mood.
-_NOMINAL_REST: Final = re.compile(
-    r"(?:l[ae]r|l[iu]k|l[iu]g|l[iu]|c[ae]|iyet|s[iu]z|[iu]m[iu]z|[iu]n[iu]z|[iu]m|[iu]n|s[iu]n[iu]z"
-    r"|s[iu]n|s[iu]|y[iu]m|y[iu]z|y[iu]|n[iu]n|n[iu]|[iu]|y[ae]|n[ae]|[ae]|n?d[ae]n?|t[ae]n?|yl[ae]"
-    r"|l[ae]|d[iu]r|t[iu]r|yd[iu]|d[iu]|t[iu]|ym[iu]s|m[iu]s|ys[ae]|s[ae]|ken|yken|k[iu]|m|n|z|k){0,5}"
-)
-_VERB_REST: Final = re.compile(
-    r"(?:y?[ae]bil|[iu]l|[iu]n|d[iu]r|t[iu]r|t|n|l|[iu]yor|yor|d[iu]|t[iu]|m[iu]s|[iuae]r|r|y?[ae]c[ae][kg]"
-    r"|y?[ae]n|[dt][iu][kg]|y?[iu]nc[ae]|y?[iu]p|y?[ae]r[ae]k|s[ae]|m[ae]l[iu]|m[ae]k|m[ae]|g[iu]|[iu]c[iu]"
-    r"|m|n|k|z|[iu]m|[iu]z|s[iu]n[iu]z|s[iu]n|n[iu]z|l[ae]r|s[iu]|[iu]|[ae]|d[ae]n?|yl[ae]|l[ae]|yd[iu]"
-    r"|n[iu]n|n[iu]|y[iu]|[iu]s|l[iu]m){0,6}"
-)
-# Negation within a verb: `-mi-yor`, `-me-di`, `-me-z`, `-me-miş`, `-me-yecek`, `-me-den` and so on.
-_NEGATED: Final = re.compile(
-    r"(?:[iu]l|[iu]n|n|l|t|d[iu]r|t[iu]r)?(?:y?[ae])?m(?:[iu]yor|[ae]d[iu]|[ae]z|[ae]m[iu]s|[ae]yec[ae]|"
-    r"[ae]yac|[ae]y[ae]n|[ae]d[ae]n|[ae]m[ae]k|[ae]m[ae]l|[ae]m$|[ae]y[iu]z|[ae]ks[iu]z|[ae]s[ae](?:m|n|k|"
-    r"l[ae]r|yd[iu])?$)"
-)
-_ANY_NEGATED: Final = re.compile(r"[a-z]{1,}?" + _NEGATED.pattern)
-_WITHOUT: Final = re.compile(r"(?:iyet|l[iu])?s[iu]z")
-# Whoever cannot do something is not pleased: `giriş yapamıyorum`.
-_UNABLE: Final = re.compile(r"[a-z]+[ae]m[iu]yor")
+_ANY_NEGATED: Final = re.compile(r"[a-z]{1,}?" + NEGATED.pattern)
+_WITHOUT: Final = pattern("(?:iyet|lI)?sIz")
+# People who cannot do something are not pleased: `giriş yapamıyorum`.
+_UNABLE: Final = pattern("[a-z]+AmIyor")
 _UNABLE_VALUE: Final = -1.0
 _STEM_CHARS_MIN: Final = 2
 
@@ -167,11 +150,11 @@ def _value(token: str) -> float:
             continue
         if stem in VERBS and rest:
             stands, negated = VERBS[stem]
-            if _NEGATED.match(rest):
+            if NEGATED.match(rest):
                 return negated
-            if _VERB_REST.fullmatch(rest):
+            if VERB_CHAIN.fullmatch(rest):
                 return stands
-        if stem in NOMINALS and _NOMINAL_REST.fullmatch(rest):
+        if stem in NOMINALS and NOUN_CHAIN.fullmatch(rest):
             value = NOMINALS[stem]
             return value * _TURNED if _WITHOUT.match(rest) else value
     return _UNABLE_VALUE if _UNABLE.match(word) else 0.0

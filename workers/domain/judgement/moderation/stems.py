@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from shared.text.suffixes import CALLED
 from workers.domain.judgement.moderation.folding import Word, folded, marked, other_reading
 
 _PREFIX: Final = 3
@@ -42,20 +43,6 @@ hate 0.85: nigger nigga faggot kike wetback raghead towelhead gook tranny shemal
 sexual 0.6: porn pornographic blowjob handjob cumshot gangbang creampie milf deepthroat hentai
 """
 
-# After -lık, -ca, -cık, -lı or -sız: number, whose, case, and what makes it a sentence. `{a}`
-# is a after a back vowel and e after a front one; ı, i, u and ü are i and u once folded.
-_TURKISH_SUFFIXES: Final = (
-    r"(?:l[iu][kg]|c{a}|c[iu][kg]|l[iu]|s[iu]z)?"
-    r"(?:l{a}r)?"
-    r"(?:[iu]?m(?:[iu]z)?|[iu]?n(?:[iu]z)?|s?[iu]|l{a}r[iu])?"
-    r"(?:y?[iu]|n[iu]|[yn]?{a}|n?d{a}n?|t{a}n?|n?[iu]n|y?l{a})?"
-    r"(?:y?[iu]m|s[iu]n|s[iu]n[iu]z|y?[iu]z|[dt][iu]r|l{a}r|y?m[iu]s|y?[dt][iu][mnk]?|y?s{a}|m[iu])?"
-    r"(?:s[iu]n(?:[iu]z)?|l{a}r|[dt][iu]r)?"
-)
-_HARMONY: Final = {
-    back: re.compile(_TURKISH_SUFFIXES.replace("{a}", "a" if back else "e"))
-    for back in (True, False)
-}
 _ENGLISH_SUFFIXES: Final = re.compile(r"(?:s|es|ed|er|ers|ing|in|y|ies|ish)?")
 
 
@@ -163,7 +150,7 @@ def _forms(written: str, how: str, category: str, score: float, turkish: bool) -
         yield Stem(plain, written, how, category, score, _ENGLISH_SUFFIXES)
         return
     vowels = [letter for letter in written if letter in "aeıioöuü"]
-    suffixes = _HARMONY[not vowels or vowels[-1] in _BACK]
+    suffixes = CALLED["a" if not vowels or vowels[-1] in _BACK else "e"]
     yield Stem(plain, written, how, category, score, suffixes)
     if plain.endswith("k"):  # salak, salağı
         yield Stem(f"{plain[:-1]}g", f"{written[:-1]}ğ", how, category, score, suffixes)
