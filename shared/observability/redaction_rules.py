@@ -2,12 +2,14 @@ r"""The shapes of what may be neither logged nor stored: patterns, checksums, an
 
 Every pattern is linear on hostile text: it begins with a literal, and its parts are bounded or
 possessive. IP addresses stay: ours are what an operator looks for, and a client's goes by its
-name. Turkish phone numbers are known by their 0 or +90, as ten bare digits are any number.
+name. What is personal has its shapes in `shared.text.identifiers`.
 """
 
 import re
 from collections.abc import Callable
 from typing import Final
+
+from shared.text import identifiers
 
 MASK: Final = "[redacted]"
 _IDENTITY_DIGITS: Final = 11
@@ -78,104 +80,12 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-_EMAIL: Final = re.compile(
-    r"(?<![\w.%+-])[\w.%+-]++@(?:[\w-]{1,63}\.){1,8}[^\W\d_][\w-]{1,23}(?![\w-])"
-)
-_PHONE: Final = re.compile(
-    rf"""{_START}(?<!\d\.)(?:
-      (?:\+90|0090|0)[ .-]?\(?[2-5]\d{{2}}\)?[ .-]?\d{{3}}[ .-]?\d{{2}}[ .-]?\d{{2}}
-    | \+[1-9](?:[ .()-]{{0,2}}\d){{8,14}}){_END}""",
-    re.VERBOSE,
-)
+_EMAIL: Final = re.compile(rf"(?<![\w.%+-]){identifiers.EMAIL}")
+_PHONE: Final = re.compile(rf"{_START}(?<!\d\.){identifiers.PHONE}{_END}")
 _DIGITS: Final = re.compile(
-    rf"{_START}(?<!\d\.)(?:\d{{13,19}}|\d{{4}}([ -])\d{{4}}\1\d{{4}}\1\d{{4}}(?:\1\d{{1,3}})?"
-    rf"|3\d{{3}}([ -])\d{{6}}\2\d{{5}}|[1-9]\d{{10}}){_END}(?!\.\d)"
+    rf"{_START}(?<!\d\.)(?:{identifiers.CARD}|{identifiers.TURKISH_IDENTITY}){_END}(?!\.\d)"
 )
-_IBAN: Final = re.compile(rf"{_START}([A-Z]{{2}})\d{{2}}(?:[ ]?[A-Z0-9]){{11,30}}")
-# How many characters a country's IBAN has.
-_IBAN_CHARS: Final = {
-    text[:2]: int(text[2:])
-    for text in [
-        "AD24",
-        "AE23",
-        "AL28",
-        "AT20",
-        "AZ28",
-        "BA20",
-        "BE16",
-        "BG22",
-        "BH22",
-        "BR29",
-        "BY28",
-        "CH21",
-        "CR22",
-        "CY28",
-        "CZ24",
-        "DE22",
-        "DK18",
-        "DO28",
-        "EE20",
-        "EG29",
-        "ES24",
-        "FI18",
-        "FO18",
-        "FR27",
-        "GB22",
-        "GE22",
-        "GI23",
-        "GL18",
-        "GR27",
-        "GT28",
-        "HR21",
-        "HU28",
-        "IE22",
-        "IL23",
-        "IQ23",
-        "IS26",
-        "IT27",
-        "JO30",
-        "KW30",
-        "KZ20",
-        "LB28",
-        "LC32",
-        "LI21",
-        "LT20",
-        "LU20",
-        "LV21",
-        "LY25",
-        "MC27",
-        "MD24",
-        "ME22",
-        "MK19",
-        "MR27",
-        "MT31",
-        "MU30",
-        "NL18",
-        "NO15",
-        "PK24",
-        "PL28",
-        "PS29",
-        "PT25",
-        "QA29",
-        "RO24",
-        "RS22",
-        "SA24",
-        "SC31",
-        "SE24",
-        "SI19",
-        "SK24",
-        "SM27",
-        "ST25",
-        "SV28",
-        "TL23",
-        "TN24",
-        "TR26",
-        "UA29",
-        "VA22",
-        "VG24",
-        "XK20",
-    ]
-}
+_IBAN_START: Final = re.compile(_START + identifiers.IBAN_START)
 
 # The digit comes first, which is quickly looked for; what may stand before it is asked afterwards.
 _NUMBERS_GATE: Final = re.compile(
@@ -209,7 +119,7 @@ def applied(text: str, rules: frozenset[int]) -> str:
             for known in Known.texts:
                 text = text.replace(known, MASK)
         elif rule == _NUMBERS:
-            text = _IBAN.sub(_checked_iban, text)
+            text = _without_ibans(text)
             text = _DIGITS.sub(_checked_digits, _PHONE.sub(MASK, text))
         else:
             pattern, by = _RULES[rule]
@@ -223,36 +133,23 @@ def _without_value(match: re.Match[str]) -> str:
 
 
 def _checked_digits(match: re.Match[str]) -> str:
-    digits = [int(digit) for digit in match[0] if digit.isdigit()]
+    digits = identifiers.digits_of(match[0])
     if len(digits) == _IDENTITY_DIGITS:
-        return MASK if _is_identity_number(digits) else match[0]
-    return MASK if digits[0] in _CARD_FIRST and _is_luhn(digits) else match[0]
+        return MASK if identifiers.is_turkish_identity(digits) else match[0]
+    chars = identifiers.card_chars(match[0], _may_be_card)
+    return MASK + match[0][chars:] if chars else match[0]
 
 
-def _is_luhn(digits: list[int]) -> bool:
-    """Source: ISO/IEC 7812-1, annex B: every second digit from the right counts double."""
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+def _may_be_card(digits: str) -> bool:
+    return int(digits[0]) in _CARD_FIRST and identifiers.is_card(digits)
 
 
-def _is_identity_number(digits: list[int]) -> bool:
-    """Source: Turkish law 5490's number: digit 10 from odd and even places, digit 11 their sum."""
-    tenth = (7 * sum(digits[0:9:2]) - sum(digits[1:8:2])) % 10
-    return digits[9] == tenth and digits[10] == sum(digits[:10]) % 10
-
-
-def _checked_iban(match: re.Match[str]) -> str:
-    """Source: ISO 13616: letters count from 10, the country and check digits go last, mod 97."""
-    size = _IBAN_CHARS.get(match[1], 0)
-    compact = match[0].replace(" ", "")
-    if not size or len(compact) < size:
-        return match[0]
-    number = "".join(str(int(char, 36)) for char in compact[4:size] + compact[:4])
-    if int(number) % 97 != 1:
-        return match[0]
-    # What was taken beyond it, such as a word in capitals, stands as it was.
-    end = [at for at, char in enumerate(match[0]) if char != " "][size - 1] + 1
-    return MASK + match[0][end:]
+def _without_ibans(text: str) -> str:
+    parts, at = [], 0
+    for start, end in identifiers.ibans(text, _IBAN_START):
+        parts += [text[at:start], MASK]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
 _Rule = tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]]

@@ -25,7 +25,7 @@ from workers.domain.judgement.moderation.phrases import phrases_in
 from workers.domain.judgement.moderation.secrets import secrets_in
 from workers.domain.judgement.moderation.stems import abuses
 
-ENGINE: Final = "local-rules-2+alt-profanity-check"
+ENGINE: Final = "local-rules-3+alt-profanity-check"
 BLIND: Final = (
     "meaning and irony, images and sound, languages other than Turkish and English,"
     " abuse without listed words or phrases, who is quoted and who speaks"

@@ -43,6 +43,8 @@ hate 0.85: nigger nigga faggot kike wetback raghead towelhead gook tranny shemal
 sexual 0.6: porn pornographic blowjob handjob cumshot gangbang creampie milf deepthroat hentai
 """
 
+# A stem and its suffix by their letters alone: the number of the Greek social security.
+_CLEAN: Final = frozenset({"amka"})
 _ENGLISH_SUFFIXES: Final = re.compile(r"(?:s|es|ed|er|ers|ing|in|y|ies|ish)?")
 
 
@@ -92,7 +94,11 @@ def _first(candidates: "tuple[Stem, ...] | list[Stem]", word: Word, text: str) -
         if word.plain.startswith(stem.plain):
             rest = word.plain[len(stem.plain) :]
             fits = len(rest) <= _SUFFIX_CHARS_MAX and stem.suffixes.fullmatch(rest)
-            if fits and (not stem.how or _is_written(stem, text[word.start : word.end])):
+            if (
+                fits
+                and word.plain not in _CLEAN
+                and (not stem.how or _is_written(stem, text[word.start : word.end]))
+            ):
                 return stem
     return None
 
