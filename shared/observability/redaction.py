@@ -16,7 +16,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import Final
 
-from shared.observability.redaction_rules import MASK, NAMES, PEM_TAIL, Known, applied, suspicions
+from shared.observability.redaction_rules import MASK, PEM_TAIL, Known, applied, suspicions
+from shared.text.secrets import NAMES
 
 TEXT_CHARS_MAX: Final = 20_000
 DEPTH_MAX: Final = 8

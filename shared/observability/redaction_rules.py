@@ -2,28 +2,19 @@ r"""The shapes of what may be neither logged nor stored: patterns, checksums, an
 
 Every pattern is linear on hostile text: it begins with a literal, and its parts are bounded or
 possessive. IP addresses stay: ours are what an operator looks for, and a client's goes by its
-name. What is personal has its shapes in `shared.text.identifiers`.
+name. Shapes that others know as well stand in `shared.text.identifiers` and `shared.text.secrets`.
 """
 
 import re
 from collections.abc import Callable
 from typing import Final
 
-from shared.text import identifiers
+from shared.text import identifiers, secrets
 
 MASK: Final = "[redacted]"
 _IDENTITY_DIGITS: Final = 11
 # What cards begin with; times since 1970 in milliseconds or finer begin with 1.
 _CARD_FIRST: Final = range(2, 7)
-
-# Names whose values are secrets, in a text and as a key; lowered.
-NAMES: Final = (
-    r"password|passwd|passphrase|passcode|(?<![a-z])pwd|parola|şifre|sifre|secret"
-    r"|(?:access|refresh|auth|api|session|bearer)[_-]?tokens"
-    r"|(?<!tik)token(?!s|iz|is|[_-]?(?:count|limit|max|min|type|budget|usage|per))"
-    r"|(?:api|private|access|signing|secret|encryption|master|account|shared)[_-]?key"
-    r"|authorization|(?<![a-z])cookie|credential|connection[_-]?string|(?<![a-z])dsn(?![a-z])"
-)
 
 # Where a token may begin: not inside a word, but right after an escape such as \n or %3D.
 _START: Final = (
@@ -36,18 +27,15 @@ _VALUE: Final = r"""(?:[bru]{0,2}"(?:[^"\\]|\\.){0,4096}+" | [bru]{0,2}'(?:[^'\\
     | \[redacted\] | [\[({][^\])}]{0,4096}+[\])}]?
     | (?:(?:bearer|basic|digest|token|apikey|negotiate)\s{1,4})?[^\s"']{1,4096}+)"""
 _KEYED: Final = re.compile(
-    rf"""(?P<name>(?P<line>(?:proxy-)?authorization|(?:set-)?cookie)|{NAMES})
+    rf"""(?P<name>(?P<line>(?:proxy-)?authorization|(?:set-)?cookie)|{secrets.NAMES})
     (?:s|keys?|value|hash|text|[_-][\w-]{{0,32}})?
     \\{{0,8}}["']?\]?(?:\s{{0,4}}(?:=>|:=|[:=])\s{{0,4}}|(?<=["']),\s{{0,4}})
     (?!(?:none|null|true|false)\b)
     (?P<value>(?(line)(?!\\|[bru]{{0,2}}["'\[({{])[^\r\n"']{{1,4096}}+|(?!)) | {_VALUE})""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-_PEM: Final = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", re.DOTALL
-)
-# The rest of a block whose beginning was cut off.
-PEM_TAIL: Final = re.compile(r"\A(?:(?!-----BEGIN ).)*?-----END [A-Z0-9 ]{1,40}-----", re.DOTALL)
+_PEM: Final = re.compile(secrets.PEM_BLOCK, re.DOTALL)
+PEM_TAIL: Final = re.compile(secrets.PEM_TAIL, re.DOTALL)
 _INPUT_VALUE: Final = re.compile(r"(input_value=)[^\n]{0,2000}(, input_type=)")
 _DETAIL: Final = re.compile(
     r"((?:DETAIL|CONTEXT|QUERY):  ).*?"
@@ -70,15 +58,8 @@ _URL_PASSWORD: Final = re.compile(
     re.VERBOSE,
 )
 _TOKEN: Final = re.compile(
-    rf"""{_START}(?:
-      (?:sk|rk|pk)[-_][A-Za-z0-9_-]{{12,}}
-    | aly_[A-Za-z0-9]{{1,16}}_[A-Za-z0-9_]{{8,}}
-    | (?:gh[pousr]_|github_pat_|glpat-|hf_|npm_|xox[abeprs]-|AIza|ya29\.)[A-Za-z0-9_.-]{{16,}}
-    | (?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{{12,}}
-    | eyJ[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]+)*
-    | [Bb][Ee][Aa][Rr][Ee][Rr]\s{{1,8}}(?=[^\s"']{{0,24}}?(?:\d|[^\s"']{{24}}))[^\s"',]{{8,}}
-    )""",
-    re.VERBOSE,
+    rf"{_START}(?:{secrets.SUSPECTED}|[Bb][Ee][Aa][Rr][Ee][Rr]\s{{1,8}}"
+    rf"(?=[^\s\"']{{0,24}}?(?:\d|[^\s\"']{{24}}))[^\s\"',]{{8,}})"
 )
 _EMAIL: Final = re.compile(rf"(?<![\w.%+-]){identifiers.EMAIL}")
 _PHONE: Final = re.compile(rf"{_START}(?<!\d\.){identifiers.PHONE}{_END}")
@@ -168,13 +149,7 @@ _GATED: Final[tuple[_Rule, ...]] = (
         _KEYED,
         _without_value,
     ),
-    (
-        ("sk-", "sk_", "rk_", "rk-", "pk_", "pk-", "aly_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_",
-         "github_pat_", "glpat-", "hf_", "npm_", "xox", "aiza", "ya29.", "akia", "asia", "aroa",
-         "aida", "agpa", "eyj", "bearer"),
-        _TOKEN,
-        MASK,
-    ),
+    ((*secrets.GATES, "bearer"), _TOKEN, MASK),
     (("@",), _EMAIL, MASK),
 )  # fmt: skip
 _RULES: Final = tuple((pattern, by) for _, pattern, by in _GATED)
