@@ -60,7 +60,7 @@ bench: $(STAMP)
 	@$(BIN)/ailydian bench all
 
 soak: $(STAMP)
-	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.acceptance.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # No addresses, no comments: where packages come from is pip's configuration, not the lock's.
 lock:

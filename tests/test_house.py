@@ -15,10 +15,10 @@ from producers.queries.operations import schema_facts
 from shared.contracts import CONTRACTS
 from shared.ledger.outbox import Lease
 from shared.queries.ledger import dispatches, outbox
-from tests import reading
-from tests.reading import ROOT
-from tests.row_reader import Reader
-from tests.rows import Server, differences, fields
+from tests.support import source_code
+from tests.support.row_reader import Reader
+from tests.support.rows import Server, differences, fields
+from tests.support.source_code import ROOT
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
@@ -136,9 +136,9 @@ ROOMS = [
 
 def test_every_room_imports_only_what_it_may():
     broken = []
-    for path in reading.files("shared", "producers", "workers"):
+    for path in source_code.files("shared", "producers", "workers"):
         room = next(room for room in ROOMS if f"{path}/".startswith(f"{room.folder}/"))
-        for line, name in reading.imports(path):
+        for line, name in source_code.imports(path):
             if not _may(room, path, name):
                 ours = ", ".join(sorted(room.ours))
                 broken.append(f"{path}:{line} imports {name}; of ours {room.folder} sees: {ours}")
@@ -149,8 +149,8 @@ def test_every_room_imports_only_what_it_may():
 def test_imports_are_absolute():
     broken = [
         f"{path}:{node.lineno}"
-        for path in reading.files("shared", "producers", "workers", "tests")
-        for node in ast.walk(reading.tree(path))
+        for path in source_code.files("shared", "producers", "workers", "tests")
+        for node in ast.walk(source_code.tree(path))
         if isinstance(node, ast.ImportFrom) and node.level > 0
     ]
 
@@ -159,8 +159,8 @@ def test_imports_are_absolute():
 
 def test_decisions_take_time_and_chance_as_arguments():
     broken = []
-    for path in reading.files("workers/domain", "shared/text"):
-        for node in ast.walk(reading.tree(path)):
+    for path in source_code.files("workers/domain", "shared/text"):
+        for node in ast.walk(source_code.tree(path)):
             text = ast.unparse(node) if isinstance(node, ast.Call | ast.Attribute) else ""
             clock = re.search(r"\.(now|today|utcnow)\(", text)
             unseeded = re.search(r"\b(Random|default_rng)\(\)", text)
@@ -177,8 +177,8 @@ def test_decisions_take_time_and_chance_as_arguments():
 def test_sql_stands_on_its_shelf():
     found = {
         path: lines
-        for path in reading.files("shared", "producers", "workers")
-        if "/queries/" not in path and (lines := reading.sql_lines(path))
+        for path in source_code.files("shared", "producers", "workers")
+        if "/queries/" not in path and (lines := source_code.sql_lines(path))
     }
 
     broken = [f"{path}:{lines}" for path, lines in found.items() if path not in SQL_ELSEWHERE]
@@ -188,7 +188,7 @@ def test_sql_stands_on_its_shelf():
 
 def test_every_statement_prepares_against_the_schema(database_url: str):
     broken = []
-    statements = dict(reading.statements())
+    statements = dict(source_code.statements())
     with psycopg.connect(database_url, autocommit=True) as conn:
         server = Server(conn)
         for name, statement in statements.items():
@@ -197,19 +197,19 @@ def test_every_statement_prepares_against_the_schema(database_url: str):
                 broken.append(f"{name}: {error}")
 
     assert statements, "no statement found: the test looks in the wrong place"
-    assert len(statements) == len(list(reading.statements())), "two modules share name and NAME"
+    assert len(statements) == len(list(source_code.statements())), "two modules share name and NAME"
     assert statements.keys() >= NOT_PREPARED.keys(), "an exception of NOT_PREPARED is gone"
     _assert_none(broken, "A type that cannot be found needs a cast: %(ids)s::text[].")
 
 
 def test_every_row_goes_into_fields_of_its_names_and_types(database_url: str):
-    statements = {name: it for name, it in reading.statements() if name not in NOT_PREPARED}
+    statements = {name: it for name, it in source_code.statements() if name not in NOT_PREPARED}
     with psycopg.connect(database_url, autocommit=True) as conn:
         server = Server(conn)
         rows = {name: server.described(name, it) for name, it in statements.items()}
 
     elsewhere = {name: made for name, it in statements.items() if (made := TAKEN_ELSEWHERE.get(it))}
-    readers = [Reader(path, it, rows, elsewhere).read() for path, it in reading.shelf()]
+    readers = [Reader(path, it, rows, elsewhere).read() for path, it in source_code.shelf()]
     broken = [line for reader in readers for line in reader.broken]
     for name, made in elsewhere.items():
         wanted = dict(list(fields(made).items())[: len(rows[name].cells)])
@@ -232,15 +232,15 @@ def test_placeholders_become_numbers_and_keep_their_casts():
     named = "SELECT %(b)s::int, %(a)b::text[], %(b)t, '100%%'"
     positional = "VALUES (%s, %b::text)"
 
-    assert reading.numbered(named) == "SELECT $1::int, $2::text[], $1, '100%'"
-    assert reading.numbered(positional) == "VALUES ($1, $2::text)"
+    assert source_code.numbered(named) == "SELECT $1::int, $2::text[], $1, '100%'"
+    assert source_code.numbered(positional) == "VALUES ($1, $2::text)"
 
 
 def test_every_contract_has_exactly_one_actor():
     actors = Counter()
     broken = []
-    for path in reading.files("workers/actors"):
-        for function, contract in reading.actors(path):
+    for path in source_code.files("workers/actors"):
+        for function, contract in source_code.actors(path):
             actors[contract] += 1
             kind = next((kind for kind in CONTRACTS.values() if kind.__name__ == contract), None)
             if kind is None:
@@ -261,9 +261,9 @@ def test_every_contract_has_exactly_one_actor():
 def test_only_settings_read_the_environment():
     broken = [
         f"{path}:{node.lineno}"
-        for path in reading.files("shared", "producers", "workers")
+        for path in source_code.files("shared", "producers", "workers")
         if path != "shared/settings.py"
-        for node in ast.walk(reading.tree(path))
+        for node in ast.walk(source_code.tree(path))
         if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
         or (isinstance(node, ast.alias) and node.name in {"environ", "environb", "getenv"})
     ]
@@ -274,7 +274,7 @@ def test_only_settings_read_the_environment():
 def test_files_are_short():
     broken = [
         f"{path} has {lines} lines, at most {FILE_LINES_MAX}"
-        for path in reading.files("shared", "producers", "workers", "tests")
+        for path in source_code.files("shared", "producers", "workers", "tests")
         if (lines := len((ROOT / path).read_text().splitlines())) > FILE_LINES_MAX
     ]
 
@@ -283,10 +283,10 @@ def test_files_are_short():
 
 def test_functions_are_short_and_take_few_parameters():
     broken = []
-    for path, function in reading.functions():
+    for path, function in source_code.functions():
         lines = function.end_lineno - function.lineno + 1
         names = [
-            it.arg for it in reading.parameters(function.args) if it.arg not in {"self", "cls"}
+            it.arg for it in source_code.parameters(function.args) if it.arg not in {"self", "cls"}
         ]
         where = f"{path}:{function.lineno} {function.name}"
         if lines > FUNCTION_LINES_MAX:
@@ -312,14 +312,16 @@ def test_the_top_level_holds_what_the_style_fixed():
 
 def test_no_test_is_skipped_sleeps_or_mocks():
     broken = []
-    for path in (path for path in reading.files("tests") if "/test_" in path):
-        for node in ast.walk(reading.tree(path)):
+    for path in (path for path in source_code.files("tests") if "/test_" in path):
+        for node in ast.walk(source_code.tree(path)):
             text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             if re.fullmatch(r"(pytest|mark|pytest\.mark)\.(skip|skipif|xfail|importorskip)", text):
                 broken.append(f"{path}:{node.lineno} {text}")
             if text in {"time.sleep", "asyncio.sleep"}:
                 broken.append(f"{path}:{node.lineno} {text}: wait for the fact itself")
-        broken += [f"{path}:{at} {it}" for at, it in reading.imports(path) if it == "unittest.mock"]
+        broken += [
+            f"{path}:{at} {it}" for at, it in source_code.imports(path) if it == "unittest.mock"
+        ]
 
     _assert_none(broken, "A test that does not run, waits blindly or mocks us proves nothing.")
 

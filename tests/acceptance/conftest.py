@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests import factories, pills
-from tests.factories import rows
+from tests.support import factories, misbehaving_jobs
+from tests.support.factories import rows
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 60.0
@@ -46,7 +46,7 @@ class Plant:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "AILYDIAN_SIGNING_KEY": factories.KEY.decode(),
-            "AILYDIAN_PLUGINS": pills.__name__,
+            "AILYDIAN_PLUGINS": misbehaving_jobs.__name__,
             "AILYDIAN_LOG_LEVEL": "error",
             "AILYDIAN_LEASE_S": "3",
             "PATH": os.environ["PATH"],

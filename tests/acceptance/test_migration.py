@@ -12,7 +12,7 @@ from producers.operations.migration import migrate
 from shared.contracts import Probe
 from shared.schema import versions
 from tests.acceptance.conftest import all_ended, states
-from tests.factories import make_tenant, publish_jobs, rows
+from tests.support.factories import make_tenant, publish_jobs, rows
 
 ROUNDS = 6
 NAMES = re.compile(r"\b(job_ids?|job_fence|fences)\b")

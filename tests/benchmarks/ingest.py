@@ -176,7 +176,7 @@ def main() -> None:
     ) as here:
         paths = corpus.write(here.home / "corpus", chosen.documents)
         megabytes = sum(path.stat().st_size for path in paths) / 1e6
-        stub = here.start("stub", "tests.stub_openai")
+        stub = here.start("stub", "tests.support.stub_openai")
         assert stub.stdout is not None
         here.environment["OPENAI_BASE_URL"] = stub.stdout.readline().strip()
         tokens.count("warm")

@@ -23,7 +23,7 @@ from shared.models.providers import LOCAL_COMPLETER
 from shared.queries.ledger import outbox
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure
-from tests.factories import read_job, wake
+from tests.support.factories import read_job, wake
 from workers.actors import embedding, moderation, scoring
 from workers.judgement import toxicity
 

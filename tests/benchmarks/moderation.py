@@ -4,7 +4,7 @@
 
 reads the documentation below FOLDER as tests/retrieval/build_sets.py does (which names the Debian
 packages: `apt-get download` and `dpkg -x PACKAGE.deb FOLDER`); where there is none, the texts of
-the installed Python packages and the demo make up for it. Recall is that of tests/abusive.txt:
+the installed Python packages and the demo make up for it. Recall is that of tests/data/abusive.txt:
 sentences of one author, so its figures are no forecast for other people's. Speed is in CPU
 seconds of one core.
 """
@@ -20,8 +20,8 @@ from pathlib import Path
 from selectolax.lexbor import LexborHTMLParser
 
 from shared.text import language as languages
-from tests import moderation_sets
 from tests.retrieval import corpora
+from tests.support import moderation_sets
 from workers.domain.judgement.moderation import judge_many
 from workers.judgement.toxicity import probabilities
 

@@ -26,9 +26,9 @@ from shared.errors import ServerUnavailable
 from shared.ids import TenantId
 from shared.ledger.outbox import publish_many
 from shared.servers import embedded_postgres, embedded_valkey
-from tests import pills
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
+from tests.support import misbehaving_jobs
 
 QUEUE = "ailydian:queue:maintenance"
 PROCESSES = 4
@@ -37,8 +37,8 @@ PAGE = 50
 
 @contextmanager
 def plant(*, processes: int = PROCESSES) -> Iterator[World]:
-    """Servers, a relay, and workers that know the jobs of `tests.pills`."""
-    with harness.world(tenants=4, AILYDIAN_PLUGINS=pills.__name__) as here:
+    """Servers, a relay, and workers that know the jobs of `tests.support.misbehaving_jobs`."""
+    with harness.world(tenants=4, AILYDIAN_PLUGINS=misbehaving_jobs.__name__) as here:
         here.environment["AILYDIAN_LOG_LEVEL"] = "error"
         here.start("relay", "tests.benchmarks.relay_role")
         here.start(
@@ -133,7 +133,9 @@ def kills(rng: random.Random, jobs: int, faults: int) -> list[Figure]:
     killed: dict[int, float] = {}
     names: dict[int, str] = {}
     with plant() as here:
-        publisher = flow(jobs, faults * 0.5, lambda n: pills.Nap(n=n, ms=rng.randrange(40)))
+        publisher = flow(
+            jobs, faults * 0.5, lambda n: misbehaving_jobs.Nap(n=n, ms=rng.randrange(40))
+        )
         while len(killed) < faults:
             time.sleep(rng.expovariate(2.0))
             for row in here.sql('SELECT "pid", "id" FROM "WorkerProcess"'):
@@ -171,7 +173,9 @@ def wipes(rng: random.Random, jobs: int, faults: int) -> list[Figure]:
     """FLUSHALL at random moments: the relay notices, and sends again what was lost."""
     took = []
     with plant(processes=2) as here, redis.Redis.from_url(here.redis_url) as client:
-        publisher = flow(jobs, faults * 2.0, lambda n: pills.Nap(n=n, ms=rng.randrange(40)))
+        publisher = flow(
+            jobs, faults * 2.0, lambda n: misbehaving_jobs.Nap(n=n, ms=rng.randrange(40))
+        )
         for _ in range(faults):
             time.sleep(rng.uniform(0.5, 2.5))
             client.flushall()
@@ -187,7 +191,9 @@ def wipes(rng: random.Random, jobs: int, faults: int) -> list[Figure]:
 def crashes(rng: random.Random, jobs: int, faults: int) -> list[Figure]:
     """Postgres stops as by `pg_ctl stop -m immediate`, and starts again."""
     with plant(processes=2) as here:
-        publisher = flow(jobs, faults * 3.0, lambda n: pills.Nap(n=n, ms=rng.randrange(40)))
+        publisher = flow(
+            jobs, faults * 3.0, lambda n: misbehaving_jobs.Nap(n=n, ms=rng.randrange(40))
+        )
         for _ in range(faults):
             time.sleep(rng.uniform(1.0, 4.0))
             postmaster = harness.pid_in(here.home / "postgres" / "postmaster.pid")

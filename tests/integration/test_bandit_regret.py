@@ -10,8 +10,8 @@ from shared import db
 from shared.queries.models import model_routes
 from shared.queries.models.model_routes import Reward
 from tests.benchmarks.bandit import Environment, at_random, production, textbook
-from tests.factories import make_tenant, rows
 from tests.oracles.bandit import moved
+from tests.support.factories import make_tenant, rows
 from workers.domain.models.bandit import Arm
 
 pytestmark = pytest.mark.usefixtures("pool")

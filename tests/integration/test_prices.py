@@ -18,11 +18,11 @@ from shared.models import spending
 from shared.models.providers import LOCAL_COMPLETER, uses
 from shared.queries.messages import semantic_entries
 from shared.queries.models.models import NewModel, Price
-from tests import factories
-from tests.factories import environment, make_tenant, rows
-from tests.promql import Scrape
-from tests.stub_openai import StubOpenAI
-from tests.stub_site import StubSite, answer
+from tests.support import factories
+from tests.support.factories import environment, make_tenant, rows
+from tests.support.promql import Scrape
+from tests.support.stub_openai import StubOpenAI
+from tests.support.stub_site import StubSite, answer
 
 OURS = "acme-llm-7b"
 PASSAGE = {"chunkId": "c", "documentId": "d", "content": "Backups are kept for thirty days."}

@@ -25,7 +25,7 @@ from shared.ledger.outbox import Lease, effect, publish
 from shared.queries.ledger import attempts, dispatches, outbox
 from shared.queries.ledger.attempts import Ending
 from shared.queries.ledger.dispatches import BEFORE_ALL
-from tests.factories import make_tenant, rows
+from tests.support.factories import make_tenant, rows
 from workers.queries.operations import probes
 
 QUEUE = Probe.queue_name

@@ -14,10 +14,10 @@ from shared.contracts import Probe
 from shared.db import Role
 from shared.ledger.outbox import Lease
 from shared.queries.ledger import outbox
-from tests.factories import rows
 from tests.machines.ledger import Ledger
 from tests.machines.running import run
 from tests.machines.test_lease_machine import together
+from tests.support.factories import rows
 
 ANY = st.integers(0, 10_000)
 EXAMPLES = 40

@@ -23,11 +23,11 @@ from shared.db import Role
 from shared.ledger.outbox import Lease
 from shared.queries.ledger import attempts, dispatches, outbox
 from shared.queries.ledger.dispatches import BEFORE_ALL
-from tests import pills
-from tests.factories import make_tenant, publish_jobs, rows
 from tests.machines.running import run
+from tests.support import misbehaving_jobs
+from tests.support.factories import make_tenant, publish_jobs, rows
 
-QUEUE = pills.Keyed.queue_name
+QUEUE = misbehaving_jobs.Keyed.queue_name
 EXAMPLES = 100
 NOBODY = {"id": "", "tenant_id": None, "tier": None, "job": "keyed", "per_key": False}
 PLAIN = NOBODY | {"concurrency_max": None, "rate_per_s": None, "burst": 1.0, "unit": "jobs"}
@@ -87,7 +87,10 @@ class Limiter(RuleBasedStateMachine):
     )
     def publishes(self, tenant, key, priority, prices):
         first = len(self.places)
-        jobs = [pills.Keyed(customer=key, weight=one, n=first + n) for n, one in enumerate(prices)]
+        jobs = [
+            misbehaving_jobs.Keyed(customer=key, weight=one, n=first + n)
+            for n, one in enumerate(prices)
+        ]
         ids = publish_jobs(self.tenants[tenant], jobs, priority=priority)
         for job_id, price in zip(ids, prices, strict=True):
             self.places[job_id] = Place(self.tenants[tenant], key, price)

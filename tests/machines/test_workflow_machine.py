@@ -17,7 +17,7 @@ from shared.queries.workflow import workflow_steps
 from shared.workflow.trial.engine_model import LIVE, RUN_LIVE
 from tests.machines.running import run as run_machine
 from tests.machines.walks import MAKE_DUE, TIMEOUT_S, Walks
-from tests.walking import Walker, claim
+from tests.support.workflow_by_hand import Walker, claim
 
 ANY = st.integers(0, 10_000)
 EXAMPLES = 100

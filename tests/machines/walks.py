@@ -13,8 +13,8 @@ from shared import db
 from shared.db import Role
 from shared.workflow.plan import Node
 from shared.workflow.trial.engine_model import LIVE, RUN_LIVE, Graph, Run
-from tests.factories import make_tenant, rows
-from tests.walking import Walker, node, start
+from tests.support.factories import make_tenant, rows
+from tests.support.workflow_by_hand import Walker, node, start
 
 TIMEOUT_S = 3_600.0
 

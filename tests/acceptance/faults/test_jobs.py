@@ -8,8 +8,8 @@ import redis
 
 from shared.contracts import Probe
 from tests.acceptance.conftest import all_ended, states
-from tests.factories import job, make_tenant, publish_jobs, rows
-from tests.pills import Pill
+from tests.support.factories import job, make_tenant, publish_jobs, rows
+from tests.support.misbehaving_jobs import Pill
 
 
 def publish_effects(tenant, count):

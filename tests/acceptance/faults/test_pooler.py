@@ -11,9 +11,9 @@ from shared import db, schema
 from shared.contracts import Probe
 from shared.servers import embedded_postgres
 from tests.acceptance.conftest import Plant, all_ended, states
-from tests.factories import make_tenant, publish_jobs, rows
-from tests.pills import Pill
-from tests.pooler import Pooler
+from tests.support.factories import make_tenant, publish_jobs, rows
+from tests.support.misbehaving_jobs import Pill
+from tests.support.transaction_pooler import Pooler
 
 JOBS = 200
 

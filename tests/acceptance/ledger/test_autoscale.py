@@ -11,10 +11,10 @@ import pytest
 from shared import db
 from shared.db import Role
 from shared.queries.ledger import workers
-from tests import chores, factories
 from tests.acceptance.conftest import ROOT, all_ended, states
-from tests.chores import Chore
-from tests.factories import make_tenant, publish_jobs, rows
+from tests.support import factories, slow_jobs
+from tests.support.factories import make_tenant, publish_jobs, rows
+from tests.support.slow_jobs import Chore
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def autoscaling(plant, *options):
         "DATABASE_URL": plant.database_url,
         "REDIS_URL": plant.redis_url,
         "AILYDIAN_SIGNING_KEY": factories.KEY.decode(),
-        "AILYDIAN_PLUGINS": chores.__name__,
+        "AILYDIAN_PLUGINS": slow_jobs.__name__,
         "AILYDIAN_LOG_LEVEL": "error",
         "AILYDIAN_LEASE_S": "3",
         "PATH": os.environ["PATH"],

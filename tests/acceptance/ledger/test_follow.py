@@ -12,8 +12,8 @@ from shared.contracts import Probe
 from shared.db import Role
 from shared.errors import ServerUnavailable
 from tests.acceptance.conftest import Plant
-from tests.factories import make_tenant, rows
-from tests.pills import Pill
+from tests.support.factories import make_tenant, rows
+from tests.support.misbehaving_jobs import Pill
 
 JOBS = 300
 

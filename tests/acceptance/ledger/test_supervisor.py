@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
-from tests import chores
 from tests.acceptance.conftest import ROOT, all_ended, states
-from tests.chores import Chore
-from tests.factories import job, make_tenant, publish_jobs, rows
+from tests.support import slow_jobs
+from tests.support.factories import job, make_tenant, publish_jobs, rows
+from tests.support.slow_jobs import Chore
 
-PLUGINS = f"tests.pills,{chores.__name__}"
+PLUGINS = f"tests.support.misbehaving_jobs,{slow_jobs.__name__}"
 SERVING = """SELECT "pid" FROM "WorkerProcess" WHERE "role" = 'worker'"""
 MB = 1024 * 1024
 

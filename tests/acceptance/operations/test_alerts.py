@@ -19,12 +19,12 @@ from shared.ledger.wakeups import Wire
 from shared.queries.ledger import dispatches, workers
 from shared.queries.ledger.workers import Process
 from shared.servers import embedded_valkey
-from tests import factories, promql
 from tests.acceptance.conftest import Plant, all_ended
-from tests.factories import claim, make_tenant, publish_jobs, publish_probe, rows
-from tests.pills import Pill
-from tests.promql import Scrape
-from tests.reading import ROOT
+from tests.support import factories, promql
+from tests.support.factories import claim, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.misbehaving_jobs import Pill
+from tests.support.promql import Scrape
+from tests.support.source_code import ROOT
 
 RULES = {
     rule["alert"]: rule

@@ -12,10 +12,10 @@ import sys
 import pytest
 
 from shared.observability import tracing
-from tests import leaks
 from tests.acceptance.conftest import PATIENCE_S, ROOT, all_ended
-from tests.factories import KEY, job, make_tenant, publish_jobs, rows
-from tests.leaks import Leak
+from tests.support import leaking_jobs
+from tests.support.factories import KEY, job, make_tenant, publish_jobs, rows
+from tests.support.leaking_jobs import Leak
 
 SHAPED = [
     "sk-proj-canaryZx81kQpL0vTn42RwYb77",
@@ -45,7 +45,7 @@ def logged(plant, tmp_path):
         "DATABASE_URL": plant.database_url,
         "REDIS_URL": plant.redis_url,
         "AILYDIAN_SIGNING_KEY": KEY.decode(),
-        "AILYDIAN_PLUGINS": leaks.__name__,
+        "AILYDIAN_PLUGINS": leaking_jobs.__name__,
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
     }

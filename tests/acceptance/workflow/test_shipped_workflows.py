@@ -13,7 +13,7 @@ from shared.queries.documents import documents
 from shared.queries.models import embedding_models
 from shared.workflow import runs
 from shared.workflow.reading import read
-from tests import factories, walking
+from tests.support import factories, workflow_by_hand
 
 TEXT = """# Lighthouse keepers
 
@@ -35,8 +35,10 @@ def run(plant, tenant, name, given):
     with db.transaction(tenant) as conn:
         runs.put(conn, read(shipped()[name], source=name))
         run_id = runs.start(conn, name, given).id
-    plant.until(lambda: walking.run_of(tenant, run_id)[0] in ("completed", "failed", "cancelled"))
-    state, error, output = walking.run_of(tenant, run_id)
+    plant.until(
+        lambda: workflow_by_hand.run_of(tenant, run_id)[0] in ("completed", "failed", "cancelled")
+    )
+    state, error, output = workflow_by_hand.run_of(tenant, run_id)
     assert (state, error) == ("completed", None)
     return output
 
@@ -125,9 +127,9 @@ def test_a_change_that_fails_its_check_is_taken_back(plant, tenant):
         runs.put(conn, read(yaml.safe_dump(definition, sort_keys=False)))
         run_id = runs.start(conn, "reindex-model", {"model": new}).id
 
-    plant.until(lambda: walking.run_of(tenant, run_id)[0] == "failed")
+    plant.until(lambda: workflow_by_hand.run_of(tenant, run_id)[0] == "failed")
 
-    assert walking.states(tenant, run_id)["flip"] == "completed"
+    assert workflow_by_hand.states(tenant, run_id)["flip"] == "completed"
     assert live(tenant) == old
     assert models("ChunkEmbedding") == {old}
 
@@ -138,7 +140,7 @@ def test_a_model_that_nobody_has_changes_nothing(plant, tenant):
         runs.put(conn, read(shipped()["reindex-model"]))
         run_id = runs.start(conn, "reindex-model", {"model": "nobody@1"}).id
 
-    plant.until(lambda: walking.run_of(tenant, run_id)[0] == "failed")
+    plant.until(lambda: workflow_by_hand.run_of(tenant, run_id)[0] == "failed")
 
     assert live(tenant) is None
 

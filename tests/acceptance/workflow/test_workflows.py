@@ -6,7 +6,7 @@ from shared import db
 from shared.db import Role
 from shared.workflow import runs
 from shared.workflow.reading import read
-from tests import factories, walking
+from tests.support import factories, workflow_by_hand
 
 MIXED = """
 name: mixed
@@ -34,7 +34,10 @@ outputs: {all: "${{ steps.join.output }}", greet: "${{ steps.hello.output.greet 
 @pytest.fixture
 def tenant(plant):
     plant.start_relay()
-    plant.start_workers(queues=["workflow", "maintenance"], plugins="tests.pills,tests.deeds")
+    plant.start_workers(
+        queues=["workflow", "maintenance"],
+        plugins="tests.support.misbehaving_jobs,tests.support.workflow_functions",
+    )
     return factories.make_tenant()
 
 
@@ -47,8 +50,10 @@ def begin(tenant, text, given=None):
 
 def end(plant, tenant, run_id):
     """Wait for a run's end; state, error, output."""
-    plant.until(lambda: walking.run_of(tenant, run_id)[0] in ("completed", "failed", "cancelled"))
-    return walking.run_of(tenant, run_id)
+    plant.until(
+        lambda: workflow_by_hand.run_of(tenant, run_id)[0] in ("completed", "failed", "cancelled")
+    )
+    return workflow_by_hand.run_of(tenant, run_id)
 
 
 def one_step(function, **more):
@@ -71,7 +76,7 @@ def test_a_run_of_many_kinds_ends_with_its_outputs(plant, tenant):
 
     assert (state, error) == ("completed", None)
     assert output == {"all": [f"{n}:n{n}" for n in range(10)], "greet": "hi n0"}
-    states = walking.states(tenant, run_id)
+    states = workflow_by_hand.states(tenant, run_id)
     assert (states["never"], states["after"], states["join"]) == ("skipped", "skipped", "completed")
 
 
@@ -131,7 +136,7 @@ steps:
   it: {uses: python, with: {function: work_long}, timeout: 5m}
 """
     run_id = begin(tenant, text)
-    plant.until(lambda: walking.states(tenant, run_id)["it"] == "running")
+    plant.until(lambda: workflow_by_hand.states(tenant, run_id)["it"] == "running")
 
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute("SELECT ailydian_end_run(%s, 'cancelled', 'by hand', NULL, NULL)", [run_id])
@@ -139,7 +144,7 @@ steps:
     busy = """SELECT sum(("figures" ->> 'busy')::int) AS busy FROM "WorkerProcess"
               WHERE "role" = 'worker'"""
     plant.until(lambda: factories.rows(busy) == [(0,)])
-    assert walking.states(tenant, run_id)["it"] == "cancelled"
+    assert workflow_by_hand.states(tenant, run_id)["it"] == "cancelled"
 
 
 def test_an_effect_without_an_output_is_no_effect(plant, tenant):

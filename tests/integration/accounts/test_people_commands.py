@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from producers.cli import main
 from shared import db
 from shared.contracts import AppendAudit
-from tests.factories import claim, do, environment, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, make_tenant, publish_jobs, rows
 
 MODEL = ("--provider", "openai", "--context-window", "1000", "--in", "0.001", "--out", "0.002")
 

@@ -8,8 +8,8 @@ import pytest
 from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege
 
 from producers.operations import platform_tables
-from tests import platform_rows
-from tests.platform_rows import Rows, act_as
+from tests.support import platform_rows
+from tests.support.platform_rows import Rows, act_as
 
 TABLES = [*platform_tables.TABLES, "ChunkVector", "ChunkText", "PlatformChange"]
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE")

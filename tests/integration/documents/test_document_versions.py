@@ -5,7 +5,8 @@ import pytest
 from producers.documents.submission import submit_document
 from shared import db
 from shared.errors import DocumentRefused
-from tests.articles import (
+from tests.support.factories import claim, do, do_all, job, make_tenant, rows, submit, waiting
+from tests.support.sample_documents import (
     TABLES,
     article,
     chunks_of,
@@ -15,7 +16,6 @@ from tests.articles import (
     ingested,
     stubbed,
 )
-from tests.factories import claim, do, do_all, job, make_tenant, rows, submit, waiting
 from workers.process import settlement
 
 pytestmark = pytest.mark.usefixtures("pool", "stub")

@@ -5,18 +5,7 @@ import pytest
 
 from shared.contracts import EmbedChunks, IngestDocument
 from shared.errors import DocumentNotFound, DocumentRefused, LeaseLost, ProviderUnavailable
-from tests.articles import (
-    MODEL,
-    TABLES,
-    article,
-    chunks_of,
-    content_of,
-    counts,
-    delete,
-    ingested,
-    stubbed,
-)
-from tests.factories import (
+from tests.support.factories import (
     claim,
     do,
     do_all,
@@ -28,7 +17,18 @@ from tests.factories import (
     submit,
     waiting,
 )
-from tests.stub_openai import Fault
+from tests.support.sample_documents import (
+    MODEL,
+    TABLES,
+    article,
+    chunks_of,
+    content_of,
+    counts,
+    delete,
+    ingested,
+    stubbed,
+)
+from tests.support.stub_openai import Fault
 from workers.actors import embedding
 
 pytestmark = pytest.mark.usefixtures("pool", "stub")

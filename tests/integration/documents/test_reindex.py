@@ -7,8 +7,8 @@ from shared.contracts import EmbedChunks, FlipModel, FollowModel, PlanReindex, V
 from shared.documents.search import search
 from shared.errors import StepFailed, VectorsMissing
 from shared.models.embedding_model import live_model
-from tests.articles import MODEL, article, ingested, paragraph, stubbed
-from tests.factories import claim, do, do_all, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, do_all, job, make_tenant, publish_jobs, rows
+from tests.support.sample_documents import MODEL, article, ingested, paragraph, stubbed
 from workers.domain.documents import embedding
 
 pytestmark = pytest.mark.usefixtures("pool", "stub")

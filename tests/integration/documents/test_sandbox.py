@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from shared.errors import DocumentRefused
-from tests import hostile
+from tests.support import hostile_files
 from workers.parsers import Limits
 from workers.sandbox import Sandbox, SandboxUnavailable
 
@@ -49,51 +49,55 @@ def outcome(sandbox, data, name=None, *, lossy=False):
     return result
 
 
-BOMB = hostile.docx_bomb()
+BOMB = hostile_files.docx_bomb()
 REFUSED = {
     # name: (document, file name, reasons that are right)
     "empty pdf": (b"", "a.pdf", "empty_document"),
-    "blank docx": (hostile.docx_of(hostile.body(" \u200b\ufeff ")), "a.docx", "no_text"),
+    "blank docx": (
+        hostile_files.docx_of(hostile_files.body(" \u200b\ufeff ")),
+        "a.docx",
+        "no_text",
+    ),
     "elf as pdf": (b"\x7fELF\x02\x01" + b"\0" * 99, "a.pdf", "type_mismatch"),
     "text as docx": ("düz yazı".encode(), "a.docx", "type_mismatch"),
-    "truncated docx": (hostile.docx_of()[:-40], "a.docx", "corrupt_archive"),
+    "truncated docx": (hostile_files.docx_of()[:-40], "a.docx", "corrupt_archive"),
     "garbage zip": (b"PK\x03\x04" + os.urandom(400), "a.docx", "corrupt_archive"),
     "bad crc": (
-        hostile.patched_entry(hostile.docx_of(), hostile.MAIN, "crc", 7),
+        hostile_files.patched_entry(hostile_files.docx_of(), hostile_files.MAIN, "crc", 7),
         "a.docx",
         "corrupt_archive",
     ),
-    "truncated xml": (hostile.docx_of(hostile.body()[:-9]), "a.docx", "corrupt_docx"),
+    "truncated xml": (hostile_files.docx_of(hostile_files.body()[:-9]), "a.docx", "corrupt_docx"),
     "garbage pdf": (b"%PDF-1.7\n" + os.urandom(2000), "a.pdf", "corrupt_pdf"),
     "bomb": (BOMB, "a.docx", "decompression_limit"),
-    "bomb beside": (hostile.docx_bomb("word/media/x.png"), "a.docx", "decompression_limit"),
+    "bomb beside": (hostile_files.docx_bomb("word/media/x.png"), "a.docx", "decompression_limit"),
     "bomb that lies": (
-        hostile.patched_entry(BOMB, hostile.MAIN, "size", 100),
+        hostile_files.patched_entry(BOMB, hostile_files.MAIN, "size", 100),
         "a.docx",
         "decompression_limit",
     ),
-    "overlapping": (hostile.overlapping_entries(), None, "decompression_limit"),
-    "a few overlapping": (hostile.overlapping_entries(3), None, "decompression_limit"),
+    "overlapping": (hostile_files.overlapping_entries(), None, "decompression_limit"),
+    "a few overlapping": (hostile_files.overlapping_entries(3), None, "decompression_limit"),
     "many entries": (
-        hostile.docx_of(extra=[(f"x{n}", b"") for n in range(2_100)]),
+        hostile_files.docx_of(extra=[(f"x{n}", b"") for n in range(2_100)]),
         "a.docx",
         "decompression_limit",
     ),
-    "zip password": (hostile.encrypted_flagged(), "a.docx", "encrypted_document"),
-    "ole password": (hostile.ole("EncryptedPackage"), "a.docx", "encrypted_document"),
-    "old word": (hostile.ole("WordDocument"), "a.doc", "unsupported_type"),
-    "plain zip": (hostile.zip_of({"a.txt": b"merhaba"}), None, "unsupported_type"),
+    "zip password": (hostile_files.encrypted_flagged(), "a.docx", "encrypted_document"),
+    "ole password": (hostile_files.ole("EncryptedPackage"), "a.docx", "encrypted_document"),
+    "old word": (hostile_files.ole("WordDocument"), "a.doc", "unsupported_type"),
+    "plain zip": (hostile_files.zip_of({"a.txt": b"merhaba"}), None, "unsupported_type"),
     "gzip bomb": (b"\x1f\x8b" + zlib.compress(b"a" * 10**6), "a.json", "type_mismatch"),
-    "deep html": (hostile.nested("div", 120_000), None, "nesting_limit"),
-    "deep rtf": (hostile.nested_rtf(120_000), None, "nesting_limit"),
+    "deep html": (hostile_files.nested("div", 120_000), None, "nesting_limit"),
+    "deep rtf": (hostile_files.nested_rtf(120_000), None, "nesting_limit"),
     "open rtf": (b"{\\rtf1 {merhaba", None, "corrupt_rtf"),
     "too large": (b"<html>" + b"a" * 4_000_000, None, "too_large"),
-    "many pages": (hostile.pdf_many_pages(501), None, "too_many_pages"),
-    "double flate": (hostile.pdf_double_flate(9_000_000), None, "decompression_limit"),
-    "pdf without text": (hostile.pdf(content=hostile.stream(b"")), None, "no_text"),
-    "pdf with password": (hostile.pdf_with_password(), None, "encrypted_document"),
+    "many pages": (hostile_files.pdf_many_pages(501), None, "too_many_pages"),
+    "double flate": (hostile_files.pdf_double_flate(9_000_000), None, "decompression_limit"),
+    "pdf without text": (hostile_files.pdf(content=hostile_files.stream(b"")), None, "no_text"),
+    "pdf with password": (hostile_files.pdf_with_password(), None, "encrypted_document"),
     "odd encoding": (
-        hostile.docx_of(b'<?xml version="1.0" encoding="UTF-7"?>+ADw-a/+AD4-'),
+        hostile_files.docx_of(b'<?xml version="1.0" encoding="UTF-7"?>+ADw-a/+AD4-'),
         "a.docx",
         "forbidden_xml",
     ),
@@ -107,25 +111,27 @@ def test_a_hostile_document_is_refused_with_its_reason(sandbox, case):
     assert outcome(sandbox, data, name) == reason
 
 
-TWINS = [(hostile.MAIN, hostile.body("ikinci"))]
+TWINS = [(hostile_files.MAIN, hostile_files.body("ikinci"))]
 LOOP = "<</Type/Pages/Kids[2 0 R 3 0 R]/Count 2>>"
 WITHIN_LIMITS = {
     # Either a text or a refusal is right; what may not happen is a dead worker or a long wait.
-    "deep mail": hostile.nested_mail(3_000),
-    "corrupt flate": hostile.pdf(content=hostile.stream(os.urandom(50_000), "/Filter/FlateDecode")),
-    "page loop": hostile.pdf(pages=LOOP),
-    "prev loop": hostile.pdf(trailer="/Prev 9"),
-    "lying count": hostile.pdf(pages="<</Type/Pages/Kids[3 0 R]/Count 2000000000>>"),
-    "lying length": hostile.pdf(content=b"<</Length 999999999>>\nstream\nBT\nendstream"),
-    "nested arrays": hostile.pdf(more=["[" * 100_000 + "]" * 100_000]),
-    "self drawing": hostile.pdf_that_draws_itself(),
-    "deep xml": hostile.docx_of(
-        hostile.body().replace(b"<w:p>", b"<w:sdt>" * 20_000 + b"<w:p>", 1)
+    "deep mail": hostile_files.nested_mail(3_000),
+    "corrupt flate": hostile_files.pdf(
+        content=hostile_files.stream(os.urandom(50_000), "/Filter/FlateDecode")
+    ),
+    "page loop": hostile_files.pdf(pages=LOOP),
+    "prev loop": hostile_files.pdf(trailer="/Prev 9"),
+    "lying count": hostile_files.pdf(pages="<</Type/Pages/Kids[3 0 R]/Count 2000000000>>"),
+    "lying length": hostile_files.pdf(content=b"<</Length 999999999>>\nstream\nBT\nendstream"),
+    "nested arrays": hostile_files.pdf(more=["[" * 100_000 + "]" * 100_000]),
+    "self drawing": hostile_files.pdf_that_draws_itself(),
+    "deep xml": hostile_files.docx_of(
+        hostile_files.body().replace(b"<w:p>", b"<w:sdt>" * 20_000 + b"<w:p>", 1)
     ),
     "open comments": b"<html>" + b"<!--" * 200_000,
     "open scripts": b"<html><body>x" + b"<script " * 120_000,
-    "nested tables": hostile.nested("table><tr><td", 900),
-    "open bold": hostile.nested("b", 990),
+    "nested tables": hostile_files.nested("table><tr><td", 900),
+    "open bold": hostile_files.nested("b", 990),
 }
 
 
@@ -140,27 +146,29 @@ def test_a_document_of_loops_stays_within_its_limits(sandbox, case):
 
 ACCEPTED = {
     "traversal names": (
-        hostile.docx_of(extra=[("../../x.xml", b"<a/>"), ("/etc/x", b"1")]),
+        hostile_files.docx_of(extra=[("../../x.xml", b"<a/>"), ("/etc/x", b"1")]),
         "merhaba dünya",
     ),
     "nested archives": (
-        hostile.docx_of(extra=[(f"word/e/{n}.docx", hostile.docx_of()) for n in range(12)]),
+        hostile_files.docx_of(
+            extra=[(f"word/e/{n}.docx", hostile_files.docx_of()) for n in range(12)]
+        ),
         "merhaba dünya",
     ),
     "launch action": (
-        hostile.pdf(
+        hostile_files.pdf(
             catalog="<</Type/Catalog/Pages 2 0 R/OpenAction<</S/Launch/F(/bin/sh)>>"
             "/AA<</O<</S/JavaScript/JS(app.alert\\(1\\))>>>>>>"
         ),
         "merhaba pdf",
     ),
-    "many objects": (hostile.pdf(more=["<<>>"] * 20_000), "merhaba pdf"),
+    "many objects": (hostile_files.pdf(more=["<<>>"] * 20_000), "merhaba pdf"),
     "huge image": (
-        hostile.pdf(more=["<</Type/XObject/Subtype/Image/Width 90000/Height 90000>>"]),
+        hostile_files.pdf(more=["<</Type/XObject/Subtype/Image/Width 90000/Height 90000>>"]),
         "merhaba pdf",
     ),
-    "empty password": (hostile.pdf_with_empty_password(), "merhaba pdf"),
-    "polyglot": (hostile.pdf() + hostile.docx_of(), "merhaba pdf"),
+    "empty password": (hostile_files.pdf_with_empty_password(), "merhaba pdf"),
+    "polyglot": (hostile_files.pdf() + hostile_files.docx_of(), "merhaba pdf"),
     "scripts": (b"<html><script>x</script><p>a<img src=http://127.0.0.1/></p></html>", "a"),
 }
 
@@ -174,19 +182,19 @@ def test_an_odd_but_readable_document_is_read(sandbox, case):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 def test_two_parts_of_one_name_are_never_read(sandbox):
-    assert outcome(sandbox, hostile.docx_of(extra=TWINS)) == "corrupt_archive"
+    assert outcome(sandbox, hostile_files.docx_of(extra=TWINS)) == "corrupt_archive"
 
 
 def test_no_entity_is_ever_looked_up(sandbox):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/x"
-        for doctype in hostile.entity_attacks(address).values():
+        for doctype in hostile_files.entity_attacks(address).values():
             for encoding in ("utf-8", "utf-16"):
-                attack = hostile.with_doctype(doctype, encoding=encoding)
+                attack = hostile_files.with_doctype(doctype, encoding=encoding)
                 assert outcome(sandbox, attack) == "forbidden_xml"
             svg = f'<?xml version="1.0"?>{doctype}<svg>&e;</svg>'.encode()
             assert outcome(sandbox, svg) == "forbidden_xml"
-            beside = hostile.docx_of(extra=[("word/media/x.svg", svg)])
+            beside = hostile_files.docx_of(extra=[("word/media/x.svg", svg)])
             assert outcome(sandbox, beside) == "forbidden_xml"
 
         server.setblocking(False)
@@ -197,12 +205,12 @@ def test_no_entity_is_ever_looked_up(sandbox):
 def test_a_remote_template_is_not_fetched(sandbox):
     with socket.create_server(("127.0.0.1", 0)) as server:
         remote = (
-            f'<Relationship Id="r9" Type="{hostile.OFFICE}/attachedTemplate" TargetMode="External" '
-            f'Target="http://127.0.0.1:{server.getsockname()[1]}/t.dotm"/>'
+            f'<Relationship Id="r9" Type="{hostile_files.OFFICE}/attachedTemplate" '
+            f'TargetMode="External" Target="http://127.0.0.1:{server.getsockname()[1]}/t.dotm"/>'
         )
-        extra = [("word/_rels/document.xml.rels", hostile.relations(remote))]
+        extra = [("word/_rels/document.xml.rels", hostile_files.relations(remote))]
 
-        assert outcome(sandbox, hostile.docx_of(extra=extra)) == "merhaba dünya"
+        assert outcome(sandbox, hostile_files.docx_of(extra=extra)) == "merhaba dünya"
 
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -220,12 +228,12 @@ def pids():
 
 def test_a_document_that_burns_cpu_names_its_time_limit():
     with closing(Sandbox(Limits(cpu_s_max=1, nesting_max=10**9))) as sandbox:
-        assert outcome(sandbox, hostile.nested("div", 60_000)) == "time_limit"
+        assert outcome(sandbox, hostile_files.nested("div", 60_000)) == "time_limit"
 
 
 def test_a_document_that_takes_too_long_names_its_time_limit():
     with closing(Sandbox(Limits(wall_s_max=0.5, nesting_max=10**9))) as sandbox:
-        assert outcome(sandbox, hostile.nested("div", 60_000)) == "time_limit"
+        assert outcome(sandbox, hostile_files.nested("div", 60_000)) == "time_limit"
 
 
 def test_a_document_that_fills_memory_names_its_limit():
@@ -236,7 +244,7 @@ def test_a_document_that_fills_memory_names_its_limit():
 
 
 def test_a_document_that_grows_while_it_is_read_names_its_limit():
-    grown = hostile.docx_of(hostile.body("ab" * 600_000))
+    grown = hostile_files.docx_of(hostile_files.body("ab" * 600_000))
     generous = {"archive_ratio_max": 10_000, "archive_bytes_max": 10**8}
 
     with closing(Sandbox(Limits(text_bytes_max=1_000_000, **generous))) as sandbox:
@@ -254,7 +262,7 @@ def kill_when_busy(sandbox_pid, sign):
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_child_killed_amid_a_document_leaves_the_worker_alive(sign):
     before = pids()
-    slow = hostile.nested("div", 60_000)
+    slow = hostile_files.nested("div", 60_000)
 
     with closing(Sandbox(Limits(nesting_max=10**9))) as sandbox, ThreadPoolExecutor(1) as threads:
         asked = threads.submit(outcome, sandbox, slow)
@@ -279,7 +287,7 @@ def test_a_child_killed_between_documents_is_replaced_unseen():
 
 def test_a_crash_in_a_used_child_is_judged_again_by_a_fresh_one():
     before = pids()
-    page = hostile.nested("div", 20_000)
+    page = hostile_files.nested("div", 20_000)
 
     with (
         closing(Sandbox(Limits(nesting_max=10**9))) as sandbox,
@@ -335,7 +343,7 @@ def test_a_thread_stopped_amid_a_document_does_not_mix_up_answers():
         previous = signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, 0.6)
         with pytest.raises(KeyboardInterrupt):
-            sandbox.parse(hostile.nested("div", 60_000))
+            sandbox.parse(hostile_files.nested("div", 60_000))
         signal.signal(signal.SIGALRM, previous)
 
         assert sandbox.parse(GOOD).text == "iyi belge"

@@ -9,7 +9,7 @@ from shared.db import Role
 from shared.errors import AppealRefused, VerdictNotFound
 from shared.judgement import moderation_policy
 from shared.queries.judgement import training_examples, verdicts
-from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
 SECRET = "The key is sk-abcdefghijklmnopqrstuvwx, keep it."

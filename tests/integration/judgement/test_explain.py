@@ -10,8 +10,8 @@ from shared.contracts import RecordMessage, RefreshRouting, RefreshTrust, ScoreQ
 from shared.db import Role
 from shared.errors import NothingToExplain
 from shared.models.providers import LOCAL_COMPLETER
-from tests.articles import ingested, stubbed
-from tests.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.sample_documents import ingested, stubbed
 from workers.domain.judgement import moderation
 from workers.judgement import toxicity
 

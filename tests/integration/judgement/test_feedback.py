@@ -14,7 +14,7 @@ from shared.db import Role
 from shared.errors import MessageNotFound, RatingRefused
 from shared.models.providers import LOCAL_COMPLETER
 from shared.queries.judgement import training_examples
-from tests.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
 QUESTION = "How long are backups kept?"

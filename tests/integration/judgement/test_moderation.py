@@ -6,8 +6,8 @@ from shared import db
 from shared.contracts import ModerateContent, RecordMessage
 from shared.db import Role
 from shared.errors import ContentGone, LeaseLost
-from tests.articles import ingested, stubbed
-from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.sample_documents import ingested, stubbed
 from workers.domain.judgement.moderation import ENGINE
 
 pytestmark = pytest.mark.usefixtures("pool")

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from producers.cli import main
 from shared import db
 from shared.contracts import ModerateContent
-from tests.articles import ingested, stubbed
-from tests.factories import claim, do, environment, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, make_tenant, publish_jobs, rows
+from tests.support.sample_documents import ingested, stubbed
 
 SECRET = "The key is sk-abcdefghijklmnopqrstuvwx, keep it."
 MAIL = "Write to ada.lovelace@example.org about the invoice."

@@ -11,8 +11,8 @@ from shared.contracts import ModerateContent, RecordMessage
 from shared.db import Role
 from shared.judgement import moderation_policy
 from shared.queries.judgement import verdicts
-from tests.asking import Model, ask
-from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.cached_questions import Model, ask
+from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
 from workers.actors import moderation
 from workers.cache.semantic_cache import answered
 

@@ -14,7 +14,7 @@ from shared.db import Role
 from shared.errors import AppealRefused, ContentGone, VerdictNotFound
 from shared.judgement import moderation_policy
 from shared.queries.judgement import verdicts
-from tests.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
 from workers.actors.moderation import moderate_content
 
 pytestmark = pytest.mark.usefixtures("pool")

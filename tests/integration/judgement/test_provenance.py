@@ -13,8 +13,7 @@ from shared.db import Role
 from shared.errors import MessageNotFound
 from shared.models.providers import LOCAL_COMPLETER
 from shared.settings import settings
-from tests.articles import article, ingested, paragraph, stubbed
-from tests.factories import (
+from tests.support.factories import (
     claim,
     do,
     environment,
@@ -24,6 +23,7 @@ from tests.factories import (
     read_job,
     rows,
 )
+from tests.support.sample_documents import article, ingested, paragraph, stubbed
 from workers.actors.scoring import record_message
 
 pytestmark = pytest.mark.usefixtures("pool")

@@ -20,8 +20,8 @@ from shared.ids import UserId
 from shared.judgement import trust
 from shared.queries.judgement import trust_scores
 from shared.queries.judgement.trust_scores import NewEvent
-from tests.factories import claim, do, job, make_relay, make_tenant, publish_jobs, rows
 from tests.oracles.trust import KINDS, Event, trust_score
+from tests.support.factories import claim, do, job, make_relay, make_tenant, publish_jobs, rows
 from workers.actors.scoring import update_trust
 from workers.actors.scoring.trust import WEIGHTS
 from workers.domain.judgement.trust import DAY_S

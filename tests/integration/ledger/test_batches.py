@@ -19,7 +19,7 @@ from shared.errors import PayloadTooLarge, QueueFull, UnknownJob
 from shared.ledger.outbox import producer
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
-from tests.factories import claim, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, job, make_tenant, publish_jobs, rows
 
 FILL_QUEUE = """
     INSERT INTO "QueueState" ("queue", "depth", "depthMax") VALUES ('maintenance', 9, 9)

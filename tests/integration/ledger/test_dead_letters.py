@@ -20,7 +20,7 @@ from shared.contracts import IngestDocument, Probe
 from shared.db import Role
 from shared.errors import DocumentRefused, EditRefused, PayloadRefused, ReplayStopped
 from shared.queries.ledger import attempts
-from tests.factories import claim, do, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.factories import claim, do, job, make_tenant, publish_jobs, publish_probe, rows
 from workers.process import settlement
 
 ROOT = Path(__file__).parents[3]

@@ -15,8 +15,8 @@ from shared.db import Role
 from shared.ledger.outbox import Lease
 from shared.ledger.wakeups import Wire
 from shared.queries.ledger import attempts, outbox
-from tests import pills
-from tests.factories import KEY, job, make_relay, make_tenant, publish_jobs, rows
+from tests.support import misbehaving_jobs
+from tests.support.factories import KEY, job, make_relay, make_tenant, publish_jobs, rows
 
 QUEUE = "ailydian:queue:maintenance"
 WIRE = Wire("ailydian", KEY)
@@ -156,7 +156,7 @@ def test_no_more_run_at_once_than_a_tenant_may(redis_url, client):
 
 def test_each_key_has_its_own_turn(redis_url, client):
     tenant = make_tenant()
-    jobs = [pills.Keyed(customer=f"customer {n % 3}", n=n) for n in range(12)]
+    jobs = [misbehaving_jobs.Keyed(customer=f"customer {n % 3}", n=n) for n in range(12)]
     ids = publish_jobs(tenant, jobs)
     set_limit(job="keyed", per_key=True, concurrency_max=1)
 
@@ -169,7 +169,7 @@ def test_each_key_has_its_own_turn(redis_url, client):
 def test_a_rate_is_held_to_two_percent_by_two_relays(redis_url, client, unit, cost):
     rate = 400.0
     tenant = make_tenant()
-    publish_jobs(tenant, [pills.Keyed(n=n, weight=cost) for n in range(2_000)])
+    publish_jobs(tenant, [misbehaving_jobs.Keyed(n=n, weight=cost) for n in range(2_000)])
     set_limit(job="keyed", rate_per_s=rate * cost, unit=unit)
     relays = [make_relay(redis_url), make_relay(redis_url)]
 

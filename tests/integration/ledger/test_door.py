@@ -14,7 +14,7 @@ from shared import db
 from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.queries.ledger import dispatches
-from tests.factories import job, make_tenant, rows
+from tests.support.factories import job, make_tenant, rows
 
 STREAM = "ailydian:publish"
 REPLY = "ailydian:reply:"

@@ -17,7 +17,7 @@ from shared.errors import (
     TimeLimitExceeded,
 )
 from shared.queries.ledger import attempts
-from tests.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 from workers.process import settlement
 
 

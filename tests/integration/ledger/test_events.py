@@ -14,7 +14,7 @@ from shared import db
 from shared.contracts import Probe
 from shared.db import Role
 from shared.queries.ledger import attempts
-from tests.factories import claim, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, make_tenant, publish_jobs, rows
 
 
 def end_jobs(tenant, count, *, start=0):

@@ -15,7 +15,7 @@ from shared.db import Role
 from shared.ledger.outbox import current_job, producer
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
-from tests.factories import (
+from tests.support.factories import (
     claim,
     environment,
     job,

@@ -18,8 +18,8 @@ from shared.ids import TenantId
 from shared.ledger import lapsed_leases
 from shared.ledger.outbox import current_job, effect, effects, publish, publish_many
 from shared.queries.ledger import attempts, dispatches, outbox
-from tests import factories
-from tests.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support import factories
+from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 from workers.queries.operations import probes
 
 pytestmark = pytest.mark.usefixtures("pool")

@@ -15,7 +15,7 @@ from shared.errors import EditRefused, PayloadRefused
 from shared.ledger.wakeups import Wire, connect
 from shared.queries.ledger import quarantines
 from shared.queries.ledger.quarantines import BadMessage, Filters
-from tests.factories import environment, make_tenant, publish_probe, rows
+from tests.support.factories import environment, make_tenant, publish_probe, rows
 
 KEY = b"a key for tests, as long as it must be"
 WIRE = Wire("ailydian", KEY)

@@ -16,7 +16,7 @@ from shared.contracts import Probe
 from shared.db import Role
 from shared.ledger.wakeups import Wire
 from shared.queries.ledger import attempts
-from tests.factories import (
+from tests.support.factories import (
     KEY,
     claim,
     job,

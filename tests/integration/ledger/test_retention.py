@@ -19,7 +19,7 @@ from shared.queries.ledger import attempts, quarantines
 from shared.queries.ledger.attempts import Ending
 from shared.queries.ledger.quarantines import BadMessage
 from shared.settings import Settings
-from tests.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
 

@@ -11,7 +11,7 @@ from shared import db
 from shared.db import Role
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
-from tests.factories import claim, environment, make_tenant, publish_probe, rows
+from tests.support.factories import claim, environment, make_tenant, publish_probe, rows
 
 PUT = ("schedule", "put", "nightly", "--tenant", "acme", "--job", "probe", "--cron")
 

@@ -24,7 +24,7 @@ from producers.queries.ledger import schedules as queries
 from producers.queries.ledger.schedules import NewSchedule
 from shared import db
 from shared.db import Role
-from tests.factories import make_tenant, rows
+from tests.support.factories import make_tenant, rows
 
 NAMES = st.sampled_from("abc")
 CRONS = ("* * * * *", "*/5 * * * *", "2-59/5 * * * *")

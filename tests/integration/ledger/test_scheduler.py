@@ -14,7 +14,7 @@ from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
-from tests.factories import claim, environment, make_tenant, publish_probe, rows
+from tests.support.factories import claim, environment, make_tenant, publish_probe, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
 

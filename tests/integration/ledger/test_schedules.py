@@ -15,7 +15,7 @@ from shared import db
 from shared.db import Role
 from shared.errors import PayloadRefused
 from shared.queries.ledger import dispatches
-from tests.factories import make_tenant, rows
+from tests.support.factories import make_tenant, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
 

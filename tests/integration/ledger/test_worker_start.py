@@ -11,9 +11,9 @@ import pytest
 from shared import db
 from shared.db import Role
 from shared.errors import ConfigurationBroken
-from tests import factories
-from tests.factories import job, make_tenant, publish_probe, rows
-from tests.reading import ROOT
+from tests.support import factories
+from tests.support.factories import job, make_tenant, publish_probe, rows
+from tests.support.source_code import ROOT
 from workers.queries.operations import roles
 
 PROTECTED = (

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from producers.cli import main
 from shared import db
-from tests.factories import environment, make_tenant, rows
+from tests.support.factories import environment, make_tenant, rows
 from workers.cache.semantic_cache import Answer, Ask, answered
 
 

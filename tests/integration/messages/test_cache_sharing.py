@@ -6,8 +6,8 @@ import pytest
 
 from shared.errors import ProviderUnavailable
 from shared.ledger import wakeups as wire
-from tests.asking import ASKED, MODEL, REWORDED, Model, ask, look_up
-from tests.factories import make_tenant, rows
+from tests.support.cached_questions import ASKED, MODEL, REWORDED, Model, ask, look_up
+from tests.support.factories import make_tenant, rows
 from workers.cache import semantic_cache, single_flight
 from workers.cache.semantic_cache import Answer, answered
 

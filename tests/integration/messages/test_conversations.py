@@ -11,7 +11,7 @@ from shared.contracts import AnalyseConversation, EmbedMessages, RecordMessage
 from shared.db import Role
 from shared.errors import LeaseLost
 from shared.ledger.outbox import publish
-from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
 from workers.actors.scoring import analyse_conversation, record_message
 from workers.actors.scoring import conversations as actor
 from workers.judgement import topics

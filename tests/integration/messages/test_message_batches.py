@@ -10,7 +10,7 @@ from shared import db
 from shared.contracts import RecordMessage
 from shared.db import Role
 from shared.errors import LeaseLost, PermanentError
-from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
 from workers.actors.scoring import record_message
 
 pytestmark = pytest.mark.usefixtures("pool")

@@ -9,7 +9,7 @@ from producers.cli import main
 from shared import db
 from shared.db import Role
 from shared.queries.accounts import accounts
-from tests.factories import claim, do, environment, make_tenant, rows
+from tests.support.factories import claim, do, environment, make_tenant, rows
 
 ACME = ("--tenant", "acme")
 

@@ -9,8 +9,8 @@ from shared.contracts import CONTRACTS, RecordMessage, ScoreQuality
 from shared.db import Role
 from shared.errors import LeaseLost, PayloadRefused, PermanentError
 from shared.judgement import provenance
-from tests.articles import article, ingested, paragraph, stubbed
-from tests.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.sample_documents import article, ingested, paragraph, stubbed
 
 pytestmark = pytest.mark.usefixtures("pool")
 MODEL = "local-extractive"

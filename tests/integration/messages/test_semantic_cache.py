@@ -12,9 +12,9 @@ from shared.db import Role
 from shared.ledger import wakeups as wire
 from shared.queries.messages import semantic_entries
 from shared.queries.messages.semantic_entries import Source
-from tests import factories
-from tests.asking import ASKED, REWORDED, Model, ask, look_up
-from tests.factories import environment, make_tenant, rows
+from tests.support import factories
+from tests.support.cached_questions import ASKED, REWORDED, Model, ask, look_up
+from tests.support.factories import environment, make_tenant, rows
 from workers.cache import semantic_cache
 from workers.cache.semantic_cache import answered
 

@@ -16,8 +16,8 @@ from shared.errors import (
 from shared.models import providers
 from shared.models.providers import uses
 from shared.models.providers.completions import Passage, Question
-from tests.factories import environment
-from tests.stub_site import StubSite, answer
+from tests.support.factories import environment
+from tests.support.stub_site import StubSite, answer
 
 KEY = "sk-canary-of-the-key"
 MODEL = "gpt-4.1-mini"

@@ -12,7 +12,7 @@ from shared.models.providers import live_model, local
 from shared.models.providers.openai import OpenAIEmbedder
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
-from tests.stub_openai import StubOpenAI
+from tests.support.stub_openai import StubOpenAI
 
 MODEL = "text-embedding-3-small"
 

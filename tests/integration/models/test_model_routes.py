@@ -10,7 +10,7 @@ from shared.db import Role
 from shared.ids import MessageId
 from shared.queries.models import model_routes
 from shared.queries.models.model_routes import PRIOR_PULLS, Reward
-from tests.factories import make_tenant, rows
+from tests.support.factories import make_tenant, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
 

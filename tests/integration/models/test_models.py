@@ -16,7 +16,7 @@ from shared.queries.accounts.preferences import Preference
 from shared.queries.models import model_routes, models
 from shared.queries.models.models import FAILURES_MAX, Call, NewProvider
 from shared.workflow.kinds import CompleteWith
-from tests.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
 from workers.steps import model_choice
 
 pytestmark = pytest.mark.usefixtures("pool")

@@ -9,7 +9,7 @@ from producers.cli import main
 from shared import db
 from shared.contracts import RefreshRouting
 from shared.models.providers import LOCAL_COMPLETER
-from tests.factories import claim, do, environment, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, make_tenant, publish_jobs, rows
 
 NEW = ("--provider", "openai", "--context-window", "1000", "--in", "0.0001", "--out", "0.0002")
 

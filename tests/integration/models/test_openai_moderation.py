@@ -15,8 +15,8 @@ from shared.models import providers
 from shared.models.providers.openai_moderation import INPUTS_MAX, WINDOW_CHARS, OpenAIModerator
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
-from tests.factories import environment
-from tests.stub_openai import REFUSED_TEXT, VIOLENT_TEXT, Fault, StubOpenAI
+from tests.support.factories import environment
+from tests.support.stub_openai import REFUSED_TEXT, VIOLENT_TEXT, Fault, StubOpenAI
 
 MODEL = "omni-moderation-latest"
 KEY = "sk-canary-of-the-key"

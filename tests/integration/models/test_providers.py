@@ -20,7 +20,7 @@ from shared.errors import (
 from shared.models.providers.openai import OpenAIEmbedder
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
-from tests.stub_openai import REFUSED_TEXT, Fault, StubOpenAI, vector
+from tests.support.stub_openai import REFUSED_TEXT, Fault, StubOpenAI, vector
 
 MODEL = "text-embedding-3-small"
 KEY = "sk-canary-of-the-key"

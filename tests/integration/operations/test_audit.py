@@ -7,7 +7,7 @@ from shared import db
 from shared.db import Role
 from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import Act
-from tests.factories import make_tenant
+from tests.support.factories import make_tenant
 
 
 def note(tenant_id, *actions, role=Role.RELAY):

@@ -19,8 +19,8 @@ from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
 from shared.queries.ledger import workers
 from shared.queries.ledger.workers import Process
-from tests import factories
-from tests.factories import make_tenant, publish_probe, rows, wake
+from tests.support import factories
+from tests.support.factories import make_tenant, publish_probe, rows, wake
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from producers.queries.operations import incidents
 from producers.queries.operations.incidents import NewIncident
 from shared import db
 from shared.db import Role
-from tests.factories import environment, make_tenant, rows
+from tests.support.factories import environment, make_tenant, rows
 
 
 @pytest.fixture

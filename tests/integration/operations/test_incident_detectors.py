@@ -9,7 +9,7 @@ from producers.operations import incident_sweep
 from producers.queries.operations import incidents
 from shared import db
 from shared.db import Role
-from tests.factories import claim, make_tenant, publish_probe, rows
+from tests.support.factories import claim, make_tenant, publish_probe, rows
 
 pytestmark = pytest.mark.usefixtures("pool")
 

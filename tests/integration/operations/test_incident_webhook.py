@@ -16,8 +16,8 @@ from shared import db
 from shared.db import Role
 from shared.errors import ConfigurationBroken
 from shared.settings import Settings
-from tests.factories import rows
-from tests.stub_site import StubSite, answer
+from tests.support.factories import rows
+from tests.support.stub_site import StubSite, answer
 
 pytestmark = pytest.mark.usefixtures("pool")
 SECRET = "a secret of two"

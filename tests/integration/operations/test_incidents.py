@@ -11,8 +11,8 @@ from producers.queries.operations.incidents import NewIncident
 from producers.workflow import run_sweep
 from shared import db
 from shared.db import Role
-from tests.factories import make_tenant, rows
-from tests.walking import chain, start
+from tests.support.factories import make_tenant, rows
+from tests.support.workflow_by_hand import chain, start
 
 pytestmark = pytest.mark.usefixtures("pool")
 

@@ -26,10 +26,10 @@ from shared.models.providers import uses
 from shared.queries.ledger import dispatches, workers
 from shared.queries.ledger.workers import Process
 from shared.queries.models import model_uses
-from tests import factories, promql
-from tests.factories import claim, do, make_tenant, publish_jobs, publish_probe
-from tests.promql import Scrape
-from tests.reading import ROOT
+from tests.support import factories, promql
+from tests.support.factories import claim, do, make_tenant, publish_jobs, publish_probe
+from tests.support.promql import Scrape
+from tests.support.source_code import ROOT
 
 MONITORING = ROOT / "producers" / "web" / "monitoring"
 

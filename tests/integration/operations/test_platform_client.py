@@ -13,8 +13,8 @@ from psycopg.types.json import Jsonb
 
 from producers.operations import platform_tables
 from producers.operations.platform_tables import Column, Table
-from tests import platform_rows
-from tests.platform_rows import Rows, act_as
+from tests.support import platform_rows
+from tests.support.platform_rows import Rows, act_as
 
 TABLES = list(platform_tables.TABLES.values())
 FOREIGN_KEYS = [(table, column) for table in TABLES for column in table.columns if column.parent]

@@ -13,8 +13,8 @@ from producers.queries.operations import schema_facts
 from shared import db
 from shared.db import Role
 from shared.queries.ledger import dispatches
-from tests.articles import article, chunks_of, content_of, counts, stubbed
-from tests.factories import claim, do, do_all, job, make_tenant, rows, waiting
+from tests.support.factories import claim, do, do_all, job, make_tenant, rows, waiting
+from tests.support.sample_documents import article, chunks_of, content_of, counts, stubbed
 
 pytestmark = pytest.mark.usefixtures("pool", "stub")
 

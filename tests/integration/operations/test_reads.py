@@ -12,7 +12,7 @@ import pytest
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
-from tests import planning
+from tests.support import query_plans
 
 SIZE, SIZE_LARGE = 100_000, 1_000_000
 # At most so many rows of one table are looked at by one part of a statement: of the outbox the
@@ -180,7 +180,7 @@ def running_out(size):
 def example(name, statement, size):
     """A statement's values; those without an example are listed."""
     known = values(size) | special(size).get(name, {})
-    missing = [one for one in planning.names(statement) if one not in known]
+    missing = [one for one in query_plans.names(statement) if one not in known]
     return known, missing
 
 
@@ -190,10 +190,10 @@ def complaints(name, statement, size):
     if missing:
         return [f"{name}: give {', '.join(missing)} an example in values() or special()"]
     if name in APP:
-        found = planning.explain(statement, known, role=Role.APP, tenant="t3", mode=APP[name])
+        found = query_plans.explain(statement, known, role=Role.APP, tenant="t3", mode=APP[name])
     else:
         mode = "force_custom_plan" if name in CUSTOM else None
-        found = planning.explain(statement, known, mode=mode)
+        found = query_plans.explain(statement, known, mode=mode)
     allowed = WHOLE.get(name, ("", ""))[0].split()
     wrong = []
     for scan in found.scans:
@@ -206,8 +206,8 @@ def complaints(name, statement, size):
 
 
 def read_all(url, size):
-    planning.fill(url, size)
-    statements = dict(planning.statements())
+    query_plans.fill(url, size)
+    statements = dict(query_plans.statements())
     assert len(statements) > 40, "the statements of the job plane were not found"
     assert statements.keys() >= APP.keys() | CUSTOM | WHOLE.keys() | special(size).keys()
     return [one for name in statements for one in complaints(name, statements[name], size)]
@@ -229,7 +229,7 @@ def test_no_statement_reads_more_of_a_million_jobs(pool, database_url):
 
 @pytest.mark.parametrize(("function", "number"), [("receipt", 1), ("receipts", 100)])
 def test_a_receipt_reads_its_jobs_alone(pool, database_url, function, number):
-    planning.fill(database_url, SIZE // 5)
+    query_plans.fill(database_url, SIZE // 5)
     ids = jobs("RUNNING", SIZE // 5, number)
     arguments = "%(id)s, 1" if number == 1 else "%(ids)s::text[], %(fences)s::bigint[]"
     given = {"id": ids[0], "ids": ids, "fences": [1] * number}
@@ -239,8 +239,8 @@ def test_a_receipt_reads_its_jobs_alone(pool, database_url, function, number):
 
     statement = f"SELECT ailydian_claim_{function}({arguments})"
     # The first call plans, and reads the catalogue for that.
-    planning.explain(statement, given, role=Role.APP, tenant="t3")
-    found = planning.explain(statement, given, role=Role.APP, tenant="t3")
+    query_plans.explain(statement, given, role=Role.APP, tenant="t3")
+    found = query_plans.explain(statement, given, role=Role.APP, tenant="t3")
 
     assert found.blocks < 60 + 60 * number
 

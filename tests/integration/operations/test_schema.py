@@ -10,8 +10,8 @@ from psycopg import sql
 from producers.operations import platform_tables
 from producers.operations.verification import TENANT_RULE, verify
 from producers.queries.operations import schema_facts
-from tests import platform_rows
-from tests.platform_rows import act_as
+from tests.support import platform_rows
+from tests.support.platform_rows import act_as
 
 SCHEMA = (Path(__file__).parents[3] / "schema.sql").read_text()
 

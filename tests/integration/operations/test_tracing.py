@@ -21,7 +21,7 @@ from shared.errors import ConfigurationBroken
 from shared.ledger.outbox import Lease, current_job, effect, publish, publish_many
 from shared.observability import telemetry, tracing
 from shared.settings import Settings
-from tests.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 from workers.process import attempts
 
 ROOT = Path(__file__).parents[3]

@@ -6,9 +6,9 @@ import pytest
 
 from shared.errors import ProviderUnavailable
 from shared.ids import RunId, StepId, TenantId
-from tests import factories
-from tests.factories import environment, rows
-from tests.stub_site import StubSite, answer
+from tests.support import factories
+from tests.support.factories import environment, rows
+from tests.support.stub_site import StubSite, answer
 from workers.steps.step import Step
 from workers.steps.table import lookup
 

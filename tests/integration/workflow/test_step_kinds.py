@@ -8,7 +8,7 @@ from shared import db
 from shared.db import Role
 from shared.errors import DocumentNotFound, PayloadRefused, SpendRefused
 from shared.ids import RunId, StepId, TenantId
-from tests import factories
+from tests.support import factories
 from workers.steps.index_check import DocumentNotFindable, IndexIncomplete
 from workers.steps.step import Step
 from workers.steps.table import lookup

@@ -10,8 +10,8 @@ from producers.cli.workflow import run_watch
 from producers.workflow import workflows
 from shared import db
 from shared.ids import TenantId
-from tests import factories
-from tests.factories import environment, make_tenant, rows
+from tests.support import factories
+from tests.support.factories import environment, make_tenant, rows
 
 ASK = """
 name: ask

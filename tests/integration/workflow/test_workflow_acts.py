@@ -8,8 +8,8 @@ from producers.workflow import run_sweep, workflows
 from shared import db
 from shared.db import Role
 from shared.errors import RunNotFound, RunRefused
-from tests import factories
-from tests.walking import chain, claim, node, run_of, start, states
+from tests.support import factories
+from tests.support.workflow_by_hand import chain, claim, node, run_of, start, states
 
 
 @pytest.fixture

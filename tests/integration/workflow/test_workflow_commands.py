@@ -9,8 +9,8 @@ from producers.cli import main
 from shared import db
 from shared.ids import TenantId
 from shared.queries.ledger import attempts
-from tests import factories, walking
-from tests.factories import environment, make_tenant, rows
+from tests.support import factories, workflow_by_hand
+from tests.support.factories import environment, make_tenant, rows
 
 ACME = ("--tenant", "acme")
 GREET = """
@@ -92,7 +92,7 @@ def listed(run, *options):
 
 
 def walkers():
-    return walking.claim(TenantId("acme"))
+    return workflow_by_hand.claim(TenantId("acme"))
 
 
 def fail_the_run(started):

@@ -8,8 +8,8 @@ from shared.db import Role
 from shared.queries.ledger import attempts
 from shared.queries.workflow import workflow_steps
 from shared.queries.workflow.workflow_steps import StepJob
-from tests import factories
-from tests.walking import Walker, chain, claim, node, run_of, start, states
+from tests.support import factories
+from tests.support.workflow_by_hand import Walker, chain, claim, node, run_of, start, states
 
 
 @pytest.fixture

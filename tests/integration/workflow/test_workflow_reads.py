@@ -4,19 +4,19 @@ import psycopg
 
 from producers.queries.workflow import workflow_runs
 from shared import db
-from tests import reading, walking
-from tests.factories import make_tenant
+from tests.support import source_code, workflow_by_hand
+from tests.support.factories import make_tenant
 
 
 def test_a_large_run_is_read_by_the_places_of_its_steps(pool, database_url):
     tenant = make_tenant("acme")
-    run_id, _ = walking.start(tenant, walking.chain(3_000))
+    run_id, _ = workflow_by_hand.start(tenant, workflow_by_hand.chain(3_000))
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("VACUUM ANALYZE")
 
     with db.transaction(tenant) as conn:
         found = workflow_runs.select_run(conn, run_id)
-        statement = reading.numbered(workflow_runs.SELECT_STEPS)
+        statement = source_code.numbered(workflow_runs.SELECT_STEPS)
         conn.execute(f"PREPARE steps AS {statement}")
         ids = "{" + ",".join(f"{run_id}/{n}" for n in range(10)) + "}"
         plan = conn.execute(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pptx import Presentation
 
 from shared.errors import DocumentRefused
-from tests import hostile
+from tests.support import hostile_files
 from workers.parsers import Limits, parse
 
 TURKISH = "Iğdır'da ışık, İstanbul'da şiir: ÇĞİÖŞÜ çğıöşü"
@@ -53,7 +53,7 @@ def book(chapters, spine, extra=None):
     for name, text in chapters.items():
         head = '<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN" "x.dtd">'
         entries[f"O/{name}.xhtml"] = f"{head}<html><body>{text}</body></html>".encode()
-    return hostile.zip_of({**entries, **(extra or {})})
+    return hostile_files.zip_of({**entries, **(extra or {})})
 
 
 # ---- each kind
@@ -89,9 +89,11 @@ def test_a_docx_keeps_tracked_insertions_and_leaves_deletions_out():
         f"{run.format('eski ')}<w:ins>{run.format('yeni')}</w:ins><w:del>{run.format('x')}</w:del>"
     )
     box = f"<w:r><mc:Fallback xmlns:mc='m'>{run.format('iki kez')}</mc:Fallback></w:r>"
-    document = hostile.body("@").replace(b"<w:r><w:t>@</w:t></w:r>", (paragraph + box).encode())
+    document = hostile_files.body("@").replace(
+        b"<w:r><w:t>@</w:t></w:r>", (paragraph + box).encode()
+    )
 
-    assert parse(hostile.docx_of(document)).text == "eski yeni"
+    assert parse(hostile_files.docx_of(document)).text == "eski yeni"
 
 
 def test_a_pptx_gives_slides_tables_and_notes():
@@ -148,7 +150,7 @@ def test_a_locked_epub_is_refused():
 
 
 def test_a_pdf_gives_its_pages_and_title():
-    made = hostile.pdf(more=["<</Title(Rapor)>>"], trailer="/Info 6 0 R")
+    made = hostile_files.pdf(more=["<</Title(Rapor)>>"], trailer="/Info 6 0 R")
 
     parsed = parse(made)
 
@@ -321,7 +323,7 @@ def test_a_text_over_the_limit_is_refused():
 
 def test_a_guarded_archive_is_never_written_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    packed = hostile.docx_of(extra=[("../x.xml", b"<a/>"), ("y.xml", b"<a/>")])
+    packed = hostile_files.docx_of(extra=[("../x.xml", b"<a/>"), ("y.xml", b"<a/>")])
 
     assert parse(packed).text == "merhaba dünya"
     assert list(tmp_path.parent.rglob("?.xml")) == []

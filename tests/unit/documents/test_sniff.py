@@ -3,16 +3,16 @@
 import pytest
 
 from shared.errors import DocumentRefused
-from tests import hostile
+from tests.support import hostile_files
 from workers.parsers import sniff
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
 MAIL = b"From: a@example.org\nTo: b@example.org\nSubject: konu\n\nmerhaba"
 CASES = {
-    "pdf under any name": (hostile.pdf(), "rapor.txt", "pdf"),
-    "pdf behind junk": (b"junk\n" + hostile.pdf(), None, "pdf"),
+    "pdf under any name": (hostile_files.pdf(), "rapor.txt", "pdf"),
+    "pdf behind junk": (b"junk\n" + hostile_files.pdf(), None, "pdf"),
     "text about pdf": (b"A file starts with %PDF-1.7, they say.", None, "txt"),
-    "archive": (hostile.docx_of(), "a.bin", "archive"),
+    "archive": (hostile_files.docx_of(), "a.bin", "archive"),
     "rtf": (b"{\\rtf1 merhaba}", None, "rtf"),
     "html": (b"<!DOCTYPE html><html><p>a</p></html>", None, "html"),
     "many comments": (b"<!--a-->" * 500 + b"merhaba", None, "txt"),
@@ -65,8 +65,8 @@ REFUSED = {
     "gzip": (b"\x1f\x8b\x08", None, "unsupported_type"),
     "mp4": (b"\0\0\0\x18ftypmp42", None, "unsupported_type"),
     "unknown binary": (bytes(range(32)) * 9, None, "unsupported_type"),
-    "encrypted office": (hostile.ole("EncryptedPackage"), "a.xlsx", "encrypted_document"),
-    "old office": (hostile.ole("Workbook"), "a.xls", "unsupported_type"),
+    "encrypted office": (hostile_files.ole("EncryptedPackage"), "a.xlsx", "encrypted_document"),
+    "old office": (hostile_files.ole("Workbook"), "a.xls", "unsupported_type"),
 }
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.judgement.moderation_policy import CATEGORIES
-from tests import moderation_sets
+from tests.support import moderation_sets
 from workers.domain.judgement.moderation import BLIND, ENGINE, judge_many, phrases, stems
 from workers.domain.judgement.moderation.folding import folded, visible, words
 from workers.judgement.toxicity import probabilities

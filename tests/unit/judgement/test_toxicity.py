@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profanity_check import predict_prob
 
-from tests import moderation_sets
+from tests.support import moderation_sets
 from workers.judgement.toxicity import probabilities
 
 

@@ -15,7 +15,7 @@ from workers.cache.guard import agree, read
 
 PAIRS = [
     json.loads(line)
-    for line in (Path(__file__).parents[2] / "cache_pairs.jsonl")
+    for line in (Path(__file__).parents[2] / "data/cache_pairs.jsonl")
     .read_text(encoding="utf-8")
     .splitlines()
 ]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import moods
+from tests.support import labelled_sentences
 from workers.domain.messages import conversations, sentiment
 from workers.judgement import topics
 from workers.judgement.english_sentiment import english
@@ -94,12 +94,12 @@ def test_what_stands_after_but_weighs_more():
 
 
 def test_held_out_sentences_are_told_apart():
-    assert share_right(moods.TURKISH, sentiment.turkish) >= 0.88
-    assert share_right(moods.ENGLISH, english_mood) >= 0.83
+    assert share_right(labelled_sentences.TURKISH, sentiment.turkish) >= 0.88
+    assert share_right(labelled_sentences.ENGLISH, english_mood) >= 0.83
 
 
 def test_held_out_questions_find_their_topic():
-    pairs = [(topic, text) for topic, texts in moods.TOPICS.items() for text in texts]
+    pairs = [(topic, text) for topic, texts in labelled_sentences.TOPICS.items() for text in texts]
     rows = topics.likeness(topics.embedded([text for _, text in pairs]))
 
     found = [topics.topic_of(row[None], np.ones(1, np.float32)) for row in rows]

@@ -9,7 +9,7 @@ from shared.egress.fetching import Limits, ReplyRefused, Request, fetch
 from shared.egress.targets import AddressUnreachable, Policy, policy_of
 from shared.errors import AddressRefused, ConfigurationBroken
 from shared.settings import read
-from tests.stub_site import TLS_NAME, TLS_PEM, StubSite, answer
+from tests.support.stub_site import TLS_NAME, TLS_PEM, StubSite, answer
 
 SECRET = "hunter2-canary"
 

@@ -11,7 +11,7 @@ from shared.egress.addresses import is_public
 from shared.egress.fetching import Request, fetch
 from shared.egress.targets import Policy, target
 from shared.errors import AddressRefused
-from tests.stub_site import StubSite
+from tests.support.stub_site import StubSite
 
 PUBLIC = "93.184.216.34"
 

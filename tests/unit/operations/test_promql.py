@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests import promql
-from tests.promql import Scrape
+from tests.support import promql
+from tests.support.promql import Scrape
 
 FIRST = """
 depth{queue="a",state="ready"} 3

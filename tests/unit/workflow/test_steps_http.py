@@ -8,8 +8,8 @@ from shared.egress.fetching import ReplyRefused
 from shared.egress.targets import AddressUnreachable
 from shared.errors import AddressRefused, PermanentError, TransientError
 from shared.ids import RunId, StepId, TenantId
-from tests.factories import environment
-from tests.stub_site import StubSite, answer
+from tests.support.factories import environment
+from tests.support.stub_site import StubSite, answer
 from workers.steps.http import AnswerDelayed, AnswerUnexpected
 from workers.steps.step import Step
 from workers.steps.table import lookup

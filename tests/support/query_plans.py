@@ -13,7 +13,7 @@ from psycopg import sql
 from shared import db
 from shared.db import Connection, Role
 from shared.ids import TenantId
-from tests import reading
+from tests.support import source_code
 
 LEDGER = ("Job", "JobOutbox", "JobEvent", "JobAttempt", "DeadLetter")
 FLIGHTS = 600
@@ -107,7 +107,7 @@ class Reading:
 
 def statements() -> Iterator[tuple[str, str]]:
     """The shelf's statements that touch the ledger."""
-    return ((name, text) for name, text in reading.statements() if _READS.search(text))
+    return ((name, text) for name, text in source_code.statements() if _READS.search(text))
 
 
 def names(statement: str) -> list[str]:
@@ -134,7 +134,7 @@ def explain(
 
 def _explained(conn: Connection, statement: str, values: Mapping[str, object]) -> Reading:
     name = f"planned_{next(_numbers)}"
-    conn.execute(f"PREPARE {name} AS {reading.numbered(statement)}".encode())
+    conn.execute(f"PREPARE {name} AS {source_code.numbered(statement)}".encode())
     given = [sql.Literal(values[one]) for one in names(statement)]
     call = sql.SQL("EXECUTE {}").format(sql.Identifier(name))
     if given:

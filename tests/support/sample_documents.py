@@ -7,8 +7,8 @@ from typing import Any
 from producers.documents import submission
 from shared import db
 from shared.ids import DocumentId, TenantId
-from tests.factories import do_all, environment, job, rows, submit
-from tests.stub_openai import StubOpenAI
+from tests.support.factories import do_all, environment, job, rows, submit
+from tests.support.stub_openai import StubOpenAI
 
 MODEL = "text-embedding-3-small"
 TABLES = ("Document", "DocumentChunk", "ChunkEmbedding", "ChunkVector", "ChunkText", "Upload")

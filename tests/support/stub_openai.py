@@ -1,7 +1,7 @@
 """A small, fast stand-in for POST /v1/embeddings and /v1/moderations, with scripted faults.
 
 In a test: `with StubOpenAI() as stub: ...; stub.faults.append(Fault(status=429))`.
-Beside one: `python -m tests.stub_openai --port 0 --delay-ms 0` prints its URL on the first line.
+Beside one: `python -m tests.support.stub_openai --port 0 --delay-ms 0` prints its URL on line one.
 Vectors follow from the text's hash alone: two slices of one fixed pool of random floats, which is
 held in base64 already, so an answer costs the stub a copy and no arithmetic.
 """

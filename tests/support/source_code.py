@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # How a statement begins. Prose rarely shouts its first word and goes on like this.
 STATEMENT = re.compile(

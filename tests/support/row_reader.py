@@ -15,8 +15,8 @@ from datetime import datetime
 from types import ModuleType, UnionType
 from typing import Any
 
-from tests import reading
-from tests.rows import (
+from tests.support import source_code
+from tests.support.rows import (
     NAIVE,
     Cell,
     Items,
@@ -57,7 +57,7 @@ class Reader:
         self.executed: set[str] = set()
         self.taken = 0
         self._path, self._module, self._rows = path, module, rows
-        self._name = reading.short(module)
+        self._name = source_code.short(module)
         self._elsewhere = set(elsewhere)  # statements whose rows other modules take
         self._known: dict[str, Any] = {}  # what the local names of the function hold
         self._numbered: list[ast.Subscript] = []  # columns by their numbers, of several
@@ -66,7 +66,7 @@ class Reader:
 
     def read(self) -> "Reader":
         """Go through every function."""
-        nodes = list(ast.walk(reading.tree(self._path)))
+        nodes = list(ast.walk(source_code.tree(self._path)))
         for node in nodes:
             if isinstance(node, ast.FunctionDef):
                 self._read(node)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from selectolax.lexbor import LexborHTMLParser
 
-from tests.reading import ROOT
+from tests.support.source_code import ROOT
 
 PASSAGE_CHARS = 1_500
 # Their examples are meant to be found; ours are those of the README.
@@ -19,7 +19,7 @@ _DEMO = ROOT / "producers/demo/documents"
 
 @dataclass(frozen=True)
 class Labelled:
-    """A sentence of tests/abusive.txt; `part` is `tuned` or `held`."""
+    """A sentence of tests/data/abusive.txt; `part` is `tuned` or `held`."""
 
     part: str
     language: str
@@ -29,15 +29,15 @@ class Labelled:
 
 def labelled(part):
     """The labelled sentences of one part."""
-    lines = [line for line in _lines(ROOT / "tests/abusive.txt") if line.startswith(part)]
+    lines = [line for line in _lines(ROOT / "tests/data/abusive.txt") if line.startswith(part)]
     split = (line.split(" | ", 1) for line in lines)
     return [Labelled(*head.split(" ", 2), text) for head, text in split]
 
 
 def difficult(section):
-    """The sentences of one section of tests/clean.txt, `clean` or `flagged`."""
+    """The sentences of one section of tests/data/clean.txt, `clean` or `flagged`."""
     found, here = [], ""
-    for line in _lines(ROOT / "tests/clean.txt"):
+    for line in _lines(ROOT / "tests/data/clean.txt"):
         if line.startswith("["):
             here = line.strip("[]")
         elif here == section:

@@ -15,7 +15,7 @@ import psycopg
 from pgvector import Vector
 from psycopg.pq import ExecStatus
 
-from tests import reading
+from tests.support import source_code
 
 # What psycopg makes of a type. A timestamp without zone must be given one before it is a datetime.
 JSON, NAIVE = "JSON", "a timestamp without zone"
@@ -127,7 +127,7 @@ class Server:
 
     def prepare(self, statement: str) -> str:
         """Prepare a statement, and return what is wrong with it."""
-        result = self._conn.pgconn.prepare(b"", reading.numbered(statement).encode())
+        result = self._conn.pgconn.prepare(b"", source_code.numbered(statement).encode())
         ready = result.status == ExecStatus.COMMAND_OK
         return "" if ready else result.error_message.decode().strip()
 
@@ -145,7 +145,9 @@ class Server:
         name, kind, element = self._types[oid]
         if name.startswith("_"):
             return list[self._python(element)]
-        return str if kind == "e" else PYTHON.get(name, f"a {name}, which tests/rows.py lacks")
+        return (
+            str if kind == "e" else PYTHON.get(name, f"a {name}, which tests/support/rows.py lacks")
+        )
 
 
 def snake(name: str) -> str:
