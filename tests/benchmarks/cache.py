@@ -1,10 +1,10 @@
 """The semantic cache: precision and recall of its hits, and how fast they are found.
 
-Precision and recall come from tests/data/cache_pairs.jsonl: paraphrases must hit, near
-misses must not; thresholds are learnt on one split and judged on the
-other. Speed is that of the statements, with their transactions, at 100,000 entries of one tenant and model, of which 200 at a time are alike
-to the guard (questions of the same words; 250 at most are compared); embedding a question is
-another's time. Of three rounds the quietest counts: others use the machine as well.
+Precision and recall come from tests/data/cache_pairs.jsonl: paraphrases must hit, near misses
+must not; thresholds are learnt on one split and judged on the other. Speed is that of the
+statements, with their transactions, at 100,000 entries of one tenant and model, of which 200 at a
+time are alike to the guard (questions of the same words; 250 at most are compared); embedding a
+question is another's time. Of three rounds the quietest counts: others use the machine as well.
 """
 
 import argparse
