@@ -21,6 +21,7 @@ from shared.servers import embedded, embedded_postgres, embedded_valkey
 from shared.servers.embedded import Servers
 from shared.settings import Settings
 from tests.support.signals import let_children_hear
+from tests.support import thoroughness
 
 HOMES = "ailydian-tests-"
 REDIS_DATABASES = 16
@@ -32,6 +33,14 @@ for name in list(os.environ):
 # One that is given: none is made in the working directory.
 os.environ["AILYDIAN_SIGNING_KEY"] = "a key for tests, which is long enough to be one"
 let_children_hear()
+thoroughness.register()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs servers by what it asks for, so that `make unit` can leave it out."""
+    for item in items:
+        if "servers" in getattr(item, "fixturenames", ()):
+            item.add_marker("servers")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from shared.queries.documents.retrieval import Question
 from shared.text import letters
 from tests.retrieval import evaluate
 from tests.retrieval.passages import Passage, regression_sets
+from tests.support.thoroughness import examples
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
 RNG = np.random.Generator(np.random.PCG64(11))
@@ -226,8 +227,7 @@ def test_no_question_breaks_the_search(acme, text):
 
 @given(st.text(min_size=1, max_size=60))
 @settings(
-    max_examples=60,
-    deadline=None,
+    max_examples=examples(60),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_text_breaks_text_search(acme, text):

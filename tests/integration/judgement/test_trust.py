@@ -22,6 +22,7 @@ from shared.queries.judgement import trust_scores
 from shared.queries.judgement.trust_scores import NewEvent
 from tests.oracles.trust import KINDS, Event, trust_score
 from tests.support.factories import claim, do, job, make_relay, make_tenant, publish_jobs, rows
+from tests.support.thoroughness import examples
 from workers.actors.scoring import update_trust
 from workers.actors.scoring.trust import WEIGHTS
 from workers.domain.judgement.trust import DAY_S
@@ -104,9 +105,7 @@ def expected(some):
     return trust_score(some, age_s=100 * DAY_S, now=NOW)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(events, min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_any_order_repetition_and_grouping_of_events_gives_the_formulas_score(tenant, some, rng):
     forget(tenant)
@@ -124,9 +123,7 @@ def test_any_order_repetition_and_grouping_of_events_gives_the_formulas_score(te
     assert whole == pytest.approx(expected(some).score, abs=1e-9)
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(events, min_size=1, max_size=12))
 def test_the_factors_that_are_kept_add_up_to_the_score(tenant, some):
     forget(tenant)

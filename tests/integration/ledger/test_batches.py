@@ -20,6 +20,7 @@ from shared.ledger.outbox import producer
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
 from tests.support.factories import claim, job, make_tenant, publish_jobs, rows
+from tests.support.thoroughness import examples
 
 FILL_QUEUE = """
     INSERT INTO "QueueState" ("queue", "depth", "depthMax") VALUES ('maintenance', 9, 9)
@@ -304,9 +305,7 @@ class Crash(Exception):
     """Stands for whatever may end a folder before it commits."""
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), limit=st.integers(1, 7))
 def test_each_event_counts_once_whoever_folds_and_whatever_breaks(pool, seed, limit):
     rng = random.Random(seed)

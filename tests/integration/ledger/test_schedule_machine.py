@@ -25,6 +25,7 @@ from producers.queries.ledger.schedules import NewSchedule
 from shared import db
 from shared.db import Role
 from tests.support.factories import make_tenant, rows
+from tests.support.thoroughness import examples
 
 NAMES = st.sampled_from("abc")
 CRONS = ("* * * * *", "*/5 * * * *", "2-59/5 * * * *")
@@ -154,9 +155,8 @@ def test_each_slot_becomes_one_job_or_is_left_out(pool):
     run_state_machine_as_test(
         Schedules,
         settings=settings(
-            max_examples=50,
+            max_examples=examples(50),
             stateful_step_count=15,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

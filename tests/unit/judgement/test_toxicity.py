@@ -10,6 +10,7 @@ from tests.support import moderation_sets
 from workers.judgement.toxicity import probabilities
 
 
+@pytest.mark.thorough
 def test_every_probability_is_the_librarys_own():
     texts = [one.text for one in moderation_sets.labelled("tuned")]
     texts += moderation_sets.clean_english()[:200]

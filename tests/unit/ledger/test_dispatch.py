@@ -10,6 +10,7 @@ from producers.ledger.dispatch import AGEING_S, Rules, Use, divide, shares
 from producers.queries.ledger.job_limits import Counter, Flying, Limit
 from producers.queries.ledger.pauses import Hold
 from shared.queries.ledger.dispatches import Lane, Taken, Wakeup
+from tests.support.thoroughness import examples
 
 
 def lane(tenant="t", job="probe", key="", priority=0, due_s=1.0, **other):
@@ -43,7 +44,7 @@ def rows_of(chosen):
     room=st.integers(0, 500),
     wanted=st.dictionaries(st.text("abcdef", min_size=1), st.integers(0, 300), max_size=20),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_room_is_divided_max_min_fairly_and_used_up(room, wanted):
     granted = divide(room, wanted)
 
@@ -160,7 +161,7 @@ def test_while_workers_are_away_only_half_a_second_of_a_rate_is_woken_up():
     costs=st.lists(st.integers(1, 50), min_size=1, max_size=20),
     by_cost=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_a_rate_is_exact_over_many_looks(rate, looks, costs, by_cost):
     """Looks at any pace, an endless lane: no more than rate x time + burst, and no less than it."""
     one = limit(tier="FREE", rate_per_s=rate, unit="cost" if by_cost else "jobs")

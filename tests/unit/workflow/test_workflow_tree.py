@@ -96,6 +96,7 @@ def test_every_step_of_any_graph_stands_once_and_behind_its_needs(data):
     assert all(0 <= one.level <= 8 for one in placed)
 
 
+@pytest.mark.thorough
 def test_a_chain_of_100_000_steps_is_arranged_without_recursion():
     count = 100_000
 
