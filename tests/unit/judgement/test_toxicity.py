@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from profanity_check import predict_prob
 
 from tests.support import moderation_sets
 from workers.judgement.toxicity import probabilities
@@ -12,6 +11,9 @@ from workers.judgement.toxicity import probabilities
 
 @pytest.mark.thorough
 def test_every_probability_is_the_librarys_own():
+    # Takes two seconds to import, and only this test asks the library itself.
+    from profanity_check import predict_prob  # noqa: PLC0415
+
     texts = [one.text for one in moderation_sets.labelled("tuned")]
     texts += moderation_sets.clean_english()[:200]
 
