@@ -150,7 +150,7 @@ def test_imports_are_absolute():
     broken = [
         f"{path}:{node.lineno}"
         for path in source_code.files("shared", "producers", "workers", "tests")
-        for node in ast.walk(source_code.tree(path))
+        for node in source_code.nodes(path)
         if isinstance(node, ast.ImportFrom) and node.level > 0
     ]
 
@@ -160,7 +160,7 @@ def test_imports_are_absolute():
 def test_decisions_take_time_and_chance_as_arguments():
     broken = []
     for path in source_code.files("workers/domain", "shared/text"):
-        for node in ast.walk(source_code.tree(path)):
+        for node in source_code.nodes(path):
             text = ast.unparse(node) if isinstance(node, ast.Call | ast.Attribute) else ""
             clock = re.search(r"\.(now|today|utcnow)\(", text)
             unseeded = re.search(r"\b(Random|default_rng)\(\)", text)
@@ -263,7 +263,7 @@ def test_only_settings_read_the_environment():
         f"{path}:{node.lineno}"
         for path in source_code.files("shared", "producers", "workers")
         if path != "shared/settings.py"
-        for node in ast.walk(source_code.tree(path))
+        for node in source_code.nodes(path)
         if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
         or (isinstance(node, ast.alias) and node.name in {"environ", "environb", "getenv"})
     ]
@@ -313,7 +313,7 @@ def test_the_top_level_holds_what_the_style_fixed():
 def test_no_test_is_skipped_sleeps_or_mocks():
     broken = []
     for path in (path for path in source_code.files("tests") if "/test_" in path):
-        for node in ast.walk(source_code.tree(path)):
+        for node in source_code.nodes(path):
             text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             if re.fullmatch(r"(pytest|mark|pytest\.mark)\.(skip|skipif|xfail|importorskip)", text):
                 broken.append(f"{path}:{node.lineno} {text}")

@@ -41,9 +41,15 @@ def tree(path: str) -> ast.Module:
     return ast.parse((ROOT / path).read_text())
 
 
+@cache
+def nodes(path: str) -> list[ast.AST]:
+    """Every node of a file: most rules look at all of them."""
+    return list(ast.walk(tree(path)))
+
+
 def imports(path: str) -> Iterator[tuple[int, str]]:
     """Line and module of every import; `from shared import db` is an import of shared.db."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -52,6 +58,7 @@ def imports(path: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, inner if _is_module(inner) else node.module
 
 
+@cache
 def _is_module(name: str) -> bool:
     place = ROOT / name.replace(".", "/")
     return place.is_dir() or place.with_suffix(".py").exists() or name == "unittest.mock"
@@ -59,10 +66,12 @@ def _is_module(name: str) -> bool:
 
 def sql_lines(path: str) -> list[int]:
     """Where a string that is a statement begins; docstrings are prose."""
-    nodes = list(ast.walk(tree(path)))
-    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    found_nodes = nodes(path)
+    prose = {id(node.value) for node in found_nodes if isinstance(node, ast.Expr)}
     found = {
-        node.lineno for node in nodes if id(node) not in prose and STATEMENT.match(_text(node))
+        node.lineno
+        for node in found_nodes
+        if id(node) not in prose and STATEMENT.match(_text(node))
     }
     return sorted(found)
 
@@ -121,7 +130,7 @@ def actors(path: str) -> Iterator[tuple[str, str]]:
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     for path in files("shared", "producers", "workers", "tests"):
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield path, node
 
