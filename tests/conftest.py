@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -20,8 +21,9 @@ from shared import db
 from shared.servers import embedded, embedded_postgres, embedded_valkey
 from shared.servers.embedded import Servers
 from shared.settings import Settings
+from tests.support import processes, thoroughness
+from tests.support.patience import patience
 from tests.support.signals import let_children_hear
-from tests.support import thoroughness
 
 HOMES = "ailydian-tests-"
 REDIS_DATABASES = 16
@@ -37,10 +39,22 @@ thoroughness.register()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs servers by what it asks for, so that `make unit` can leave it out."""
+    """Mark what needs servers by what it asks for; `make unit` leaves that out.
+
+    A time limit ends what hangs. It is no bound on what a test takes: those stand in the tests.
+    """
     for item in items:
+        if limit := item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(patience(3 * limit.args[0])), append=False)
         if "servers" in getattr(item, "fixturenames", ()):
             item.add_marker("servers")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_remains() -> Iterator[None]:
+    """At the end of the session, what the tests have started must have ended."""
+    yield
+    processes.none_left(processes.children())
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +71,7 @@ def servers() -> Iterator[Servers]:
     try:
         with embedded.use(Settings(home=home), durable=False) as running:
             yield running
+            processes.none_left([*_strangers(home)])
     finally:
         signal.signal(signal.SIGTERM, before)
         shutil.rmtree(home, ignore_errors=True)
@@ -114,6 +129,20 @@ def _number() -> int:
 
 def _of(servers: Servers, database: str) -> str:
     return servers.database_url.replace(f"/{embedded_postgres.DATABASE}?", f"/{database}?")
+
+
+def _strangers(home: Path) -> Iterator[psutil.Process]:
+    """Who still names this session's servers, and is none of theirs."""
+    theirs = {int(line) for line in _server_pids(home)}
+    for one in processes.of_home(home):
+        if one.pid not in theirs and one.ppid() not in theirs:
+            yield one
+
+
+def _server_pids(home: Path) -> Iterator[str]:
+    for name in ("postgres/postmaster.pid", "valkey/pid"):
+        with contextlib.suppress(OSError):
+            yield (home / name).read_text().split()[0]
 
 
 def _remove_leftovers() -> None:

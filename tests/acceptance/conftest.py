@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support import factories, misbehaving_jobs
+from tests.support import factories, misbehaving_jobs, patience, processes
 from tests.support.factories import rows
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,7 +48,7 @@ class Plant:
             "AILYDIAN_SIGNING_KEY": factories.KEY.decode(),
             "AILYDIAN_PLUGINS": misbehaving_jobs.__name__,
             "AILYDIAN_LOG_LEVEL": "error",
-            "AILYDIAN_LEASE_S": "3",
+            "AILYDIAN_LEASE_S": str(patience.patience(3)),
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
         } | {f"AILYDIAN_{name.upper()}": str(value) for name, value in settings.items()}
@@ -84,22 +84,23 @@ class Plant:
         for supervisor in self._supervisors:
             supervisor.terminate()
         for supervisor in self._supervisors:
-            supervisor.wait(PATIENCE_S)
+            supervisor.wait(patience.patience(PATIENCE_S))
         self._supervisors.clear()
         return time.monotonic() - began
 
     def until(self, true: Callable[[], object]) -> None:
         """Wait for something that must come to be."""
-        end = time.monotonic() + PATIENCE_S
-        while not true():
-            assert time.monotonic() < end, f"still not true after {PATIENCE_S} s: {states()}"
-            threading.Event().wait(0.05)
+        patience.until(true, PATIENCE_S, tell=states)
 
     def close(self) -> None:
-        self.stop_workers()
+        """End everything, also what does not want to end."""
+        for supervisor in self._supervisors:
+            processes.end(supervisor.pid, seconds=PATIENCE_S)
+            supervisor.wait()
+        self._supervisors.clear()
         self._stop.set()
         if self._relay is not None:
-            self._relay.join(PATIENCE_S)
+            self._relay.join(patience.patience(PATIENCE_S))
 
 
 def states() -> dict[str, int]:
@@ -115,5 +116,7 @@ def all_ended() -> bool:
 @pytest.fixture
 def plant(database_url: str, redis_url: str, pool: object) -> Iterator[Plant]:
     plant = Plant(database_url, redis_url)
-    yield plant
-    plant.close()
+    try:
+        yield plant
+    finally:
+        plant.close()

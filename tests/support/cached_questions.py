@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from shared.errors import ProviderUnavailable
 from shared.models.providers import local
+from tests.support.patience import patience
 from workers.cache.semantic_cache import Answer, Ask, Look
 
 MODEL = "gpt-4.1-mini"
@@ -28,7 +29,7 @@ class Model:
         with self._lock:
             self.calls += 1
             number = self.calls
-        assert self.gate.wait(20)
+        assert self.gate.wait(patience(20))
         if number <= self.fails:
             raise ProviderUnavailable("away")
         return Answer(self.text, MODEL, ({"chunkId": "c"},), 100, 10, Decimal("0.00015"))

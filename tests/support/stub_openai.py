@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tests.support.patience import patience
+
 WIDTH = 1536
 REFUSED_TEXT = "REFUSE-THIS-TEXT"  # an input that holds it is answered with 400
 VIOLENT_TEXT = "VIOLENT-TEXT"  # an input that holds it is moderated as violent, any other as clean
@@ -125,12 +127,12 @@ class StubOpenAI:
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(patience(10))
         return self
 
     def __exit__(self, *_):
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(patience(10))
 
     @property
     def url(self):

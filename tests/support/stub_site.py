@@ -5,6 +5,8 @@ import ssl
 import threading
 from collections import deque
 
+from tests.support.patience import patience
+
 TLS_NAME = "api.public.test"
 # Made for these tests alone, for a hundred years: a site's own certificate, and its key.
 TLS_PEM = """\
@@ -66,7 +68,7 @@ class StubSite:
 
     def __exit__(self, *_):
         self._listening.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+        self._thread.join(patience(10))
         self._listening.close()
 
     def _serve(self):

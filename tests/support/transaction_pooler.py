@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support.patience import patience
+
 STARTUP, SSL, GSSENC = 196608, 80877103, 80877104
 # What outlives a transaction, as the beginning of a statement.
 _SESSION = re.compile(
@@ -45,12 +47,12 @@ class Pooler:
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)))
         self._thread.start()
-        assert started.wait(30)
+        assert started.wait(patience(30))
         return self
 
     def __exit__(self, *_):
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
+        self._thread.join(patience(30))
 
     @property
     def url(self):
@@ -60,6 +62,7 @@ class Pooler:
     async def _serve(self, started):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._freed, self._tasks = asyncio.Condition(), set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._free = [await self._connect() for _ in range(self._count)]
         listener = await asyncio.start_server(self._client, "127.0.0.1", 0)
         self.port = listener.sockets[0].getsockname()[1]
@@ -69,14 +72,16 @@ class Pooler:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for server in self._free:
-            server.writer.close()
+        await listener.wait_closed()
+        for writer in list(self._writers):
+            await self._close(writer)
 
     # ---- towards Postgres
 
     async def _connect(self):
         path = f"{self._target['host']}/.s.PGSQL.{self._target.get('port', 5432)}"
         server = Server(*await asyncio.open_unix_connection(path))
+        self._writers.add(server.writer)
         words = ["user", self._target["user"], "database", self._target["dbname"], "", ""]
         body = STARTUP.to_bytes(4) + "\0".join(words).encode()
         server.writer.write((len(body) + 4).to_bytes(4) + body)
@@ -99,7 +104,7 @@ class Pooler:
             while (await _message(server.reader))[:1] != b"Z":
                 pass
         else:
-            server.writer.close()
+            await self._close(server.writer)
             server = await self._connect()
         async with self._freed:
             self._free.append(server)
@@ -109,6 +114,7 @@ class Pooler:
 
     async def _client(self, reader, writer):
         task = asyncio.current_task()
+        self._writers.add(writer)
         self._tasks.add(task)
         self.clients += 1
         self.clients_max = max(self.clients_max, self.clients)
@@ -117,8 +123,15 @@ class Pooler:
             if await self._greet(reader, writer):
                 await _Session(self, reader, writer).run()
         self.clients -= 1
+        await self._close(writer)
         self._tasks.discard(task)
+
+    async def _close(self, writer):
+        """Close a connection and wait until its socket is: the loop may end right after."""
+        self._writers.discard(writer)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     async def _greet(self, reader, writer):
         """Answer the first packets: no encryption, no password. Whether a session begins."""
@@ -167,6 +180,7 @@ class _Session:
         finally:
             if self._server is not None:
                 self._answers.cancel()
+                await asyncio.wait([self._answers])
                 await self._pooler._give_back(self._server, clean=False)
             elif self._answers is not None:
                 await self._answers

@@ -16,6 +16,7 @@ import psutil
 import psycopg
 
 from tests.acceptance.faults.plant import KEY, Plant
+from tests.support.patience import patience
 
 OLDEST_S = 5.0
 RECOVERED_S = 30.0
@@ -118,9 +119,9 @@ def check(plant: Plant, *, patience_s: float = 90.0, indexes: bool = True) -> Ve
     """
     verdict = Verdict()
     began = time.monotonic()
-    recovery_s = _until(plant, lambda: _oldest_s(plant) < OLDEST_S, patience_s)
+    recovery_s = _until(plant, lambda: _oldest_s(plant) < patience(OLDEST_S), patience_s)
     verdict.figures["recovery_s"] = recovery_s
-    if recovery_s > RECOVERED_S:
+    if recovery_s > patience(RECOVERED_S):
         verdict.broken.append(f"I9 what can run waited for {recovery_s:.0f} s")
     _until(plant, plant.is_calm, patience_s)
     verdict.figures["ended_s"] = time.monotonic() - began
@@ -136,7 +137,7 @@ def check(plant: Plant, *, patience_s: float = 90.0, indexes: bool = True) -> Ve
 
 def _until(plant: Plant, true: Callable[[], bool], patience_s: float) -> float:
     began = time.monotonic()
-    while not true() and time.monotonic() - began < patience_s:
+    while not true() and time.monotonic() - began < patience(patience_s):
         plant.pause(0.1)
     return time.monotonic() - began
 
@@ -187,7 +188,7 @@ def _processes(plant: Plant) -> list[str]:
     ) + len(plant.roles("worker"))
     took_s = _until(plant, lambda: len(plant.workers()) == expected, 3 * THREADS_S)
     broken = []
-    if len(plant.workers()) != expected or took_s > THREADS_S:
+    if len(plant.workers()) != expected or took_s > patience(THREADS_S):
         broken.append(f"I7 {len(plant.workers())} of {expected} workers live after {took_s:.1f} s")
     for worker in plant.workers():
         try:

@@ -12,6 +12,7 @@ import psutil
 from tests.acceptance.faults import killpoints
 from tests.acceptance.faults.jobs import Endless, Hungry
 from tests.acceptance.faults.plant import QUEUES, TENANTS, Plant
+from tests.support.patience import patience
 
 LOST = """
     SELECT count(*) FROM "JobAttempt" WHERE "verdict" IN ('crashed', 'lapsed', 'timed_out')
@@ -56,7 +57,7 @@ def _die_at(plant: Plant, name: str, rng: random.Random) -> None:
     plant.load(10)
     client = plant.redis()
     while armed.exists():
-        assert time.monotonic() < given + POINT_PATIENCE_S, f"nobody came to: {name}"
+        assert time.monotonic() < given + patience(POINT_PATIENCE_S), f"nobody came to: {name}"
         if "quarantined" in name:
             client.rpush("ailydian:queue:audit", rng.randbytes(20))
         if "refilled" in name or "lost wake-ups" in name:
@@ -124,7 +125,7 @@ def lose_a_thread(plant: Plant, _: random.Random) -> None:
     ids = plant.give(1, how="lose_thread")
     plant.until(lambda: ended(plant, ids))
     took_s = plant.until(lambda: {worker.pid for worker in plant.workers()} != before)
-    assert took_s < 5, f"the process without a thread was there for {took_s:.1f} s"
+    assert took_s < patience(5), f"the process without a thread was there for {took_s:.1f} s"
 
 
 def ignore_the_time_limit(plant: Plant, _: random.Random) -> None:
@@ -174,11 +175,13 @@ def starve(plant: Plant, _: random.Random) -> None:
     [(before,)] = plant.rows(LOST)
     command = [sys.executable, "-c", BURN]
     busy = [subprocess.Popen(command) for _ in range(2 * (os.cpu_count() or 1))]
-    plant.give(30, seconds=0.1)
-    plant.pause(plant.seconds(40))
-    for process in busy:
-        process.kill()
-        process.wait()
+    try:
+        plant.give(30, seconds=0.1)
+        plant.pause(plant.seconds(40))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
     assert plant.rows(LOST) == [(before,)], "a slow worker was taken for a dead one"
 
 
@@ -193,7 +196,7 @@ def lose_power(plant: Plant, _: random.Random) -> None:
             victim.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(victims, 10)
+    psutil.wait_procs(victims, patience(10))
     plant.start_servers()
 
 

@@ -35,6 +35,7 @@ from shared.settings import Settings
 from tests.acceptance.faults import clock
 from tests.acceptance.faults.jobs import Endless, Hungry, Task
 from tests.acceptance.faults.proxy import Proxy
+from tests.support import patience, processes
 
 ROOT = Path(__file__).parents[3]
 TENANTS = (TenantId("north"), TenantId("south"))
@@ -152,7 +153,7 @@ class Plant:
         """End a role as a deployment does. Returns its exit code."""
         self._roles.remove(role)
         role.process.terminate()
-        return role.process.wait(patience_s)
+        return role.process.wait(patience.patience(patience_s))
 
     def mend(self) -> None:
         """Start the roles again that have died."""
@@ -184,11 +185,8 @@ class Plant:
         for role in self._roles:
             role.process.terminate()
         for role in self._roles:
-            try:
-                role.process.wait(15)
-            except subprocess.TimeoutExpired:
-                role.process.kill()
-                role.process.wait()
+            processes.end(role.process.pid)
+            role.process.wait()
         self._roles.clear()
         db.close_pool()
         for link in self.links.values():
@@ -279,13 +277,7 @@ class Plant:
 
     def until(self, true: Callable[[], object], *, patience_s: float = 60.0) -> float:
         """Wait for something that must come to be. Returns how long it took, in seconds."""
-        began = time.monotonic()
-        while not true():
-            waited_s = time.monotonic() - began
-            assert waited_s < patience_s, f"still not true after {waited_s:.0f} s: {self.states()}"
-            self.mend()
-            time.sleep(POLL_S)
-        return time.monotonic() - began
+        return patience.until(true, patience_s, tell=self.states, meanwhile=self.mend)
 
     def pause(self, seconds: float) -> None:
         """Let a fault last, while the roles that die of it are started again."""
@@ -351,7 +343,9 @@ def built(*, scale: float = 10.0, durable: bool = False) -> Iterator[Plant]:
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells of every fault
     try:
         with embedded.use(Settings(home=home), durable=durable):
-            plant = Plant(home.resolve(), scale=scale, durable=durable)
+            # Leases and outages are short, but not shorter than a busy machine can keep.
+            shorter = max(scale / patience.slowness(), 1.0)
+            plant = Plant(home.resolve(), scale=shorter, durable=durable)
             try:
                 plant.set_up()
                 yield plant

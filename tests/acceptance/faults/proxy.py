@@ -13,6 +13,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
+from tests.support.patience import patience
+
 BYTES_READ = 64 * 1024
 TICK_S = 0.02
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
@@ -47,7 +49,7 @@ class Proxy:
         self._be_plain()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._thread.start()
-        assert self._listening.wait(10), "the proxy does not listen"
+        assert self._listening.wait(patience(10)), "the proxy does not listen"
 
     def heal(self, *, reset: bool = False) -> None:
         """Be a plain wire again. A black hole has eaten bytes: what it held is reset."""
@@ -79,7 +81,7 @@ class Proxy:
         """End everything."""
         self.reset()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(patience(10))
         self._loop.close()
 
     def _be_plain(self) -> None:
@@ -89,7 +91,7 @@ class Proxy:
         self.commits_lost = 0.0
 
     def _ask(self, coroutine: Coroutine[Any, Any, int]) -> int:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(patience(10))
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

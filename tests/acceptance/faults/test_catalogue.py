@@ -8,6 +8,9 @@ from tests.acceptance.faults.catalogue import FAULTS, POINTS
 from tests.acceptance.faults.checker import check
 from tests.acceptance.faults.killpoints import names
 
+# All on one plant: with `-n`, in one process.
+pytestmark = pytest.mark.xdist_group("the standing plant")
+
 # The numbers of faults that were asked for; 2 is the test below.
 ASKED = {*range(1, 6), *range(7, 23), *range(26, 32), *range(36, 39), *range(41, 46), 50}
 

@@ -29,9 +29,11 @@ def plant(pooler, redis_url):
     """A plant in which nobody reaches Postgres but through the pooler."""
     db.open_pool(pooler.url, prepared_statements=False)
     plant = Plant(pooler.url, redis_url)
-    yield plant
-    plant.close()
-    db.close_pool()
+    try:
+        yield plant
+    finally:
+        plant.close()
+        db.close_pool()
 
 
 def test_the_stand_in_forgets_a_session_between_transactions(pooler):

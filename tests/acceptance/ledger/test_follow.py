@@ -14,6 +14,7 @@ from shared.errors import ServerUnavailable
 from tests.acceptance.conftest import Plant
 from tests.support.factories import make_tenant, rows
 from tests.support.misbehaving_jobs import Pill
+from tests.support.patience import patience
 
 JOBS = 300
 
@@ -46,7 +47,7 @@ def test_a_batch_ends_once_and_its_follower_sees_every_event_once(plant: Plant, 
     plant.until(lambda: asked(lambda: len(seen) >= len(rows('SELECT FROM "JobEvent"'))))
     plant.close()
     stop.set()
-    follower.join(10)
+    follower.join(patience(10))
 
     assert not follower.is_alive()
     ((total, completed, dead, cancelled),) = rows(

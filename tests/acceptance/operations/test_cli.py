@@ -21,9 +21,12 @@ from shared.contracts import QUEUES
 from shared.ledger.wakeups import connect
 from shared.servers import embedded
 from shared.settings import Settings
+from tests.support.patience import patience
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 120
+# One home with servers and workers for the module: with `-n`, in one process.
+pytestmark = pytest.mark.xdist_group("the home of the commands")
 STATEMENT = '{"n": 1, "mode": "statement", "note": "%s"}'
 
 
@@ -56,7 +59,7 @@ class Cli:
     def run(self, *arguments: str, stdin: str = "") -> Ran:
         with self.start(*arguments) as process:
             try:
-                out, err = process.communicate(stdin, timeout=PATIENCE_S)
+                out, err = process.communicate(stdin, timeout=patience(PATIENCE_S))
             finally:
                 process.kill()
         return Ran(process.returncode, out, err)
@@ -81,7 +84,7 @@ def cli() -> Iterator[Cli]:
         finally:
             up.send_signal(signal.SIGTERM)
             rest = up.stdout.read()
-            code = up.wait(PATIENCE_S)
+            code = up.wait(patience(PATIENCE_S))
     shutil.rmtree(home)
     assert (code, rest) == (0, ""), "SIGTERM drains, and stdout holds the one line"
 
@@ -188,7 +191,7 @@ def test_a_dead_job_is_listed_explained_and_replayed_once_however_often_it_is_pr
     answers = []
     for press in presses:
         with press:
-            answers.append(json.loads(press.communicate(timeout=PATIENCE_S)[0]))
+            answers.append(json.loads(press.communicate(timeout=patience(PATIENCE_S))[0]))
     revived = cli.json("jobs", "show", dead_job)
     cli.json("resume", "ingest")
     cli.json("drain", "ingest", "--timeout", "30s")
@@ -315,7 +318,7 @@ def test_mistakes_are_one_sentence_with_the_code_that_scripts_read(cli):
     started = {arguments: cli.start(*arguments) for arguments in mistakes}
     for arguments, (code, sentence) in mistakes.items():
         with started[arguments] as process:
-            out, err = process.communicate(timeout=PATIENCE_S)
+            out, err = process.communicate(timeout=patience(PATIENCE_S))
             assert (process.returncode, out) == (code, ""), arguments
             assert sentence in err
             assert "Traceback" not in err
@@ -357,7 +360,7 @@ def test_a_role_that_was_killed_is_started_again_alone(cli):
 
 def _quarantined(cli: Cli) -> dict[str, Any]:
     """The one message in quarantine, once a worker has put it there."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience(30)
     while time.monotonic() < deadline:
         if found := cli.json("quarantine", "list"):
             return found[0]
@@ -366,7 +369,7 @@ def _quarantined(cli: Cli) -> dict[str, Any]:
 
 def _roles(cli: Cli, role: str) -> list[int]:
     """Process ids of a role that works in this home."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience(30)
     while time.monotonic() < deadline:
         found = [
             process.pid

@@ -16,6 +16,7 @@ from tests.acceptance.conftest import PATIENCE_S, ROOT, all_ended
 from tests.support import leaking_jobs
 from tests.support.factories import KEY, job, make_tenant, publish_jobs, rows
 from tests.support.leaking_jobs import Leak
+from tests.support.patience import patience
 
 SHAPED = [
     "sk-proj-canaryZx81kQpL0vTn42RwYb77",
@@ -60,7 +61,7 @@ def logged(plant, tmp_path):
 
     def lines():
         worker.send_signal(signal.SIGTERM)
-        worker.wait(PATIENCE_S)
+        worker.wait(patience(PATIENCE_S))
         return path.read_text().splitlines()
 
     yield lines

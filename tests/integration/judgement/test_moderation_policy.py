@@ -13,6 +13,7 @@ from shared.judgement import moderation_policy
 from shared.queries.judgement import verdicts
 from tests.support.cached_questions import Model, ask
 from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.patience import patience
 from workers.actors import moderation
 from workers.cache.semantic_cache import answered
 
@@ -172,7 +173,7 @@ def test_a_policy_that_comes_while_a_text_is_judged_decides_about_it(tenant):
             steering.put_policy(conn, moderation_policy.read(SECRETS_FLAG))
             judging = threads.submit(judge, tenant, message_id)
             assert_waits_for_a_lock()
-        outcome = judging.result(60)
+        outcome = judging.result(patience(60))
 
     assert outcome["action"] == "flag"
     assert current(tenant)[message_id].policy_version == 1
@@ -185,7 +186,7 @@ def test_two_policies_at_once_are_two_versions(tenant):
             other = threads.submit(put, tenant, MAIL_BLOCKS)
             assert_waits_for_a_lock()
 
-        assert (first, other.result(60)) == (1, 2)
+        assert (first, other.result(patience(60))) == (1, 2)
 
 
 def test_a_content_that_is_judged_twice_at_once_has_one_verdict(tenant):

@@ -22,6 +22,7 @@ from shared.queries.judgement import trust_scores
 from shared.queries.judgement.trust_scores import NewEvent
 from tests.oracles.trust import KINDS, Event, trust_score
 from tests.support.factories import claim, do, job, make_relay, make_tenant, publish_jobs, rows
+from tests.support.patience import patience
 from tests.support.thoroughness import examples
 from workers.actors.scoring import update_trust
 from workers.actors.scoring.trust import WEIGHTS
@@ -68,7 +69,7 @@ def wait_for_a_waiter():
     while not rows("""SELECT FROM pg_locks WHERE "locktype" = 'advisory' AND NOT "granted"
                       AND "database" = (SELECT oid FROM pg_database
                                         WHERE datname = current_database())"""):
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < patience(20)
 
 
 moments = st.integers(0, 400).map(lambda days: NOW - timedelta(days=days))

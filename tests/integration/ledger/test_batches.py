@@ -20,6 +20,7 @@ from shared.ledger.outbox import producer
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
 from tests.support.factories import claim, job, make_tenant, publish_jobs, rows
+from tests.support.patience import patience
 from tests.support.thoroughness import examples
 
 FILL_QUEUE = """
@@ -336,7 +337,7 @@ def test_each_event_counts_once_whoever_folds_and_whatever_breaks(pool, seed, li
         end_badly(one, dead=True) if one in dead else complete(one)
     ended.set()
     for one in folders:
-        one.join(30)
+        one.join(patience(30))
 
     assert not any(one.is_alive() for one in folders)
     assert counters(batch.id) == (12 - len(dead), len(dead), 0, 0)

@@ -21,6 +21,7 @@ from shared.db import Role
 from shared.errors import DocumentRefused, EditRefused, PayloadRefused, ReplayStopped
 from shared.queries.ledger import attempts
 from tests.support.factories import claim, do, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.patience import patience
 from workers.process import settlement
 
 ROOT = Path(__file__).parents[3]
@@ -151,7 +152,7 @@ def test_five_presses_from_three_shells_give_one_new_attempt_each(pool, database
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(patience(120))
 
     assert len(shells) == 5
     assert sum(shells) == 40

@@ -15,6 +15,7 @@ from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.queries.ledger import dispatches
 from tests.support.factories import job, make_tenant, rows
+from tests.support.patience import patience
 
 STREAM = "ailydian:publish"
 REPLY = "ailydian:reply:"
@@ -134,7 +135,7 @@ def test_a_request_is_not_answered_before_its_job_is_committed(door, client, dat
             while not conn.execute(WAITING).fetchall():
                 assert not turn.done()
             early = client.llen(f"{REPLY}k1"), client.xlen(STREAM)
-        turn.result(10)
+        turn.result(patience(10))
 
     assert early == (0, 1)
     assert reply(client, b"k1")["accepted"]
@@ -263,7 +264,7 @@ def test_a_request_that_postgres_left_in_the_lurch_is_served_later(door, client,
         turn = threads.submit(door.turn, block_s=0.001)
         while not other.execute(f"SELECT pg_terminate_backend(pid) FROM ({WAITING})").fetchall():
             assert not turn.done()
-        failed = turn.exception(10)
+        failed = turn.exception(patience(10))
     left = client.xpending_range(STREAM, GROUP, "-", "+", 10)
     early = client.llen(f"{REPLY}k1")
 
@@ -288,7 +289,7 @@ def test_a_running_door_opens_its_stream_again_after_a_wipe(redis_url, client):
     client.xadd(STREAM, request("k2"))
     again = client.blpop(f"{REPLY}k2", 20)
     stop.set()
-    thread.join(10)
+    thread.join(patience(10))
 
     assert json.loads(answer[1])["accepted"]
     assert json.loads(again[1])["accepted"]

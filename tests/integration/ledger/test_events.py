@@ -15,6 +15,7 @@ from shared.contracts import Probe
 from shared.db import Role
 from shared.queries.ledger import attempts
 from tests.support.factories import claim, make_tenant, publish_jobs, rows
+from tests.support.patience import patience
 
 
 def end_jobs(tenant, count, *, start=0):
@@ -81,7 +82,7 @@ def test_the_relay_wakes_up_who_listens(database_url, pool, monkeypatch):
     listener = in_background(lambda: got.extend(take(stream, 1)))
 
     ids += end_jobs(tenant, 1, start=10)
-    listener.join(10)
+    listener.join(patience(10))
 
     assert got == ids
     stream.close()
@@ -159,7 +160,7 @@ def test_nothing_is_missed_or_doubled_when_connections_break(database_url, pool)
     until(lambda: len(seen) >= len(ids))
     tell()
     stop.set()
-    listener.join(10)
+    listener.join(patience(10))
 
     assert not listener.is_alive()
     assert seen == ids
@@ -200,7 +201,7 @@ def test_following_ends_within_a_second_of_being_told(database_url, pool):
     in_background(listen)
     stop.set()
 
-    assert ended.wait(3)
+    assert ended.wait(patience(3))
 
 
 def in_background(function):

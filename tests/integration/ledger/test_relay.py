@@ -27,6 +27,7 @@ from tests.support.factories import (
     rows,
     wake,
 )
+from tests.support.patience import patience
 
 QUEUE = "ailydian:queue:maintenance"
 WIRE = Wire("ailydian", KEY)
@@ -176,7 +177,7 @@ def test_what_another_relay_is_taking_is_not_waited_for(relay, client, database_
     with psycopg.connect(database_url) as conn, ThreadPoolExecutor(1) as threads:
         conn.execute('SELECT FROM "JobOutbox" WHERE "jobId" = %s FOR UPDATE', [first])
         try:
-            threads.submit(relay.step).result(10)
+            threads.submit(relay.step).result(patience(10))
         finally:
             conn.rollback()
 
@@ -201,7 +202,7 @@ def test_relays_side_by_side_send_each_job_once(redis_url, client, relay):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(patience(60))
     found += sent(client)
 
     assert Counter(found) == Counter(ids)
@@ -351,7 +352,7 @@ def test_while_redis_is_away_lapsed_leases_still_come_back(tmp_path, pool, datab
         stop.wait(0.02)
     alive = thread.is_alive()
     stop.set()
-    thread.join(10)
+    thread.join(patience(10))
 
     assert alive
     assert job(job_id)["state"] == "PENDING"

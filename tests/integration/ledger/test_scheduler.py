@@ -15,6 +15,7 @@ from shared.errors import ServerUnavailable
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
 from tests.support.factories import claim, environment, make_tenant, publish_probe, rows
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -31,7 +32,7 @@ class Stop(threading.Event):
     def __init__(self, reached):
         super().__init__()
         self._reached = reached
-        self._end_at = time.monotonic() + 30
+        self._end_at = time.monotonic() + patience(30)
 
     def wait(self, timeout=None):
         if time.monotonic() > self._end_at or self._reached():

@@ -16,6 +16,7 @@ from shared.db import Role
 from shared.errors import PayloadRefused
 from shared.queries.ledger import dispatches
 from tests.support.factories import make_tenant, rows
+from tests.support.patience import cpu_patience, patience
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -330,8 +331,8 @@ def test_a_thousand_slots_of_one_second_are_published_within_two():
 
     [(late_s,)] = rows("""SELECT max(extract(epoch FROM "ranAt" - "slotAt")) FROM "Schedule" """)
     assert len(jobs()) == 1_000
-    assert took_s < 2.0
-    assert late_s < 10.0  # by the wall clock, on a machine that others use too
+    assert took_s < cpu_patience(2.0)
+    assert late_s < patience(10.0)  # by the wall clock, on a machine that others use too
 
 
 def fail_after(_):

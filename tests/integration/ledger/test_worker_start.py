@@ -13,6 +13,7 @@ from shared.db import Role
 from shared.errors import ConfigurationBroken
 from tests.support import factories
 from tests.support.factories import job, make_tenant, publish_probe, rows
+from tests.support.patience import patience
 from tests.support.source_code import ROOT
 from workers.queries.operations import roles
 
@@ -112,7 +113,7 @@ def test_a_worker_process_ends_at_once_and_takes_nothing(superuser, database_url
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
             check=False,
         )
 

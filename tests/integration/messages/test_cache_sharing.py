@@ -8,6 +8,7 @@ from shared.errors import ProviderUnavailable
 from shared.ledger import wakeups as wire
 from tests.support.cached_questions import ASKED, MODEL, REWORDED, Model, ask, look_up
 from tests.support.factories import make_tenant, rows
+from tests.support.patience import patience
 from workers.cache import semantic_cache, single_flight
 from workers.cache.semantic_cache import Answer, answered
 
@@ -80,7 +81,7 @@ def at_once(count, tenant_id, model):
     with ThreadPoolExecutor(count) as threads:
         told = [threads.submit(answered, ask(tenant_id), model) for _ in range(count)]
         model.gate.set()
-        return [each.result(30) for each in told]
+        return [each.result(patience(30)) for each in told]
 
 
 @pytest.mark.parametrize("with_redis", [True, False])
@@ -113,7 +114,7 @@ def test_another_process_that_answers_is_waited_for(acme, redis):
         semantic_cache.Look(ask(acme)).keep(Answer("theirs", MODEL))
         redis.delete(lock_key(acme))
 
-        assert told.result(20).answer.text == "theirs"
+        assert told.result(patience(20)).answer.text == "theirs"
     assert model.calls == 0
 
 

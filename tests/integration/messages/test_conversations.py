@@ -12,6 +12,7 @@ from shared.db import Role
 from shared.errors import LeaseLost
 from shared.ledger.outbox import publish
 from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.patience import patience
 from workers.actors.scoring import analyse_conversation, record_message
 from workers.actors.scoring import conversations as actor
 from workers.judgement import topics
@@ -59,7 +60,7 @@ def due_analyses():
 
 def until_blocked(database_url):
     """Wait until somebody waits for a lock of this database."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     with psycopg.connect(database_url, autocommit=True) as conn:
         while not conn.execute(
             """SELECT 1 FROM pg_stat_activity
@@ -140,7 +141,7 @@ def test_a_message_that_comes_while_it_is_analysed_is_analysed_next(tenant, data
             publish(conn, AnalyseConversation(conversation_id=conversation, analysis=0))
             analysis = threads.submit(analyse_conversation, jobs)
             until_blocked(database_url)  # it has read and thought, and waits for us
-        analysis.result(20)
+        analysis.result(patience(20))
     first = metadata()
     asked = rows(ANALYSES)
     analyse_conversation(due_analyses())

@@ -15,6 +15,7 @@ from shared.queries.messages.semantic_entries import Source
 from tests.support import factories
 from tests.support.cached_questions import ASKED, REWORDED, Model, ask, look_up
 from tests.support.factories import environment, make_tenant, rows
+from tests.support.patience import patience
 from workers.cache import semantic_cache
 from workers.cache.semantic_cache import answered
 
@@ -249,7 +250,7 @@ def test_a_change_that_is_under_way_is_waited_for_and_then_seen(acme, cited):
             conn.execute('DELETE FROM "Document" WHERE "source" = %s', ["backups.md"])
             waiting = threads.submit(answered, question, Model())
             assert_waits_for_a_lock()
-        assert waiting.result(20).level is None
+        assert waiting.result(patience(20)).level is None
 
     assert rows('SELECT FROM "SemanticCache"') == []
 

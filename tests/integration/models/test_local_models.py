@@ -12,6 +12,7 @@ from shared.models.providers import live_model, local
 from shared.models.providers.openai import OpenAIEmbedder
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
+from tests.support.patience import patience
 from tests.support.stub_openai import StubOpenAI
 
 MODEL = "text-embedding-3-small"
@@ -124,7 +125,7 @@ def run_python(code, **environment):
         env={"PYTHONPATH": ".", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -21,6 +21,7 @@ from shared.queries.ledger import workers
 from shared.queries.ledger.workers import Process
 from tests.support import factories
 from tests.support.factories import make_tenant, publish_probe, rows, wake
+from tests.support.patience import patience
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def address(pool, redis_url):
 
 def ask(url):
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=patience(30)) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -12,6 +12,7 @@ from producers.workflow import run_sweep
 from shared import db
 from shared.db import Role
 from tests.support.factories import make_tenant, rows
+from tests.support.patience import patience
 from tests.support.workflow_by_hand import chain, start
 
 pytestmark = pytest.mark.usefixtures("pool")
@@ -67,7 +68,7 @@ def test_a_cause_opens_one_incident_however_often_it_is_seen():
 
 
 def test_two_schedulers_that_see_it_at_once_open_one():
-    gate = threading.Barrier(4, timeout=10)
+    gate = threading.Barrier(4, timeout=patience(10))
 
     def see(_):
         gate.wait()

@@ -22,6 +22,7 @@ from shared.ledger.outbox import Lease, current_job, effect, publish, publish_ma
 from shared.observability import telemetry, tracing
 from shared.settings import Settings
 from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.patience import patience
 from workers.process import attempts
 
 ROOT = Path(__file__).parents[3]
@@ -289,7 +290,7 @@ def test_a_process_exports_its_spans_where_the_environment_says(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=patience(60),
     )
 
     header, _, span = done.stdout.decode().partition("\n")

@@ -8,6 +8,7 @@ import pytest
 
 from shared.errors import ProviderUnavailable
 from shared.models.providers.batching import INPUTS_MAX, TOKENS_MAX, Batcher, TextRefused
+from tests.support.patience import patience
 
 
 class Sender:
@@ -27,7 +28,7 @@ class Sender:
             self.in_flight += 1
             self.in_flight_max = max(self.in_flight_max, self.in_flight)
         self.entered.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(patience(10))
         with self.lock:
             self.in_flight -= 1
         if "bad" in texts:
@@ -67,13 +68,13 @@ def test_calls_that_arrive_while_a_request_is_under_way_share_the_next_one(sende
     sender.gate.clear()
     with ThreadPoolExecutor(5) as threads:
         first = threads.submit(embed, batcher, "0")
-        assert sender.entered.acquire(timeout=10)
+        assert sender.entered.acquire(timeout=patience(10))
         others = [threads.submit(embed, batcher, str(n), str(n + 10)) for n in range(1, 5)]
         queued(batcher, 4)
         sender.gate.set()
 
-        assert first.result(10) == [0]
-        assert [call.result(10) for call in others] == [[n, n + 10] for n in range(1, 5)]
+        assert first.result(patience(10)) == [0]
+        assert [call.result(patience(10)) for call in others] == [[n, n + 10] for n in range(1, 5)]
 
     assert len(sender.sent) == 2
     assert sender.weights == [1, 8]
@@ -86,7 +87,7 @@ def test_threads_that_come_back_again_and_again_wait_for_each_other(sender):
     def work(number):
         answers = []
         for turn in range(20):
-            together.wait(10)
+            together.wait(patience(10))
             answers += embed(batcher, str(number + turn))
         return answers
 
@@ -112,11 +113,11 @@ def test_no_more_requests_are_under_way_than_allowed(sender):
     sender.gate.clear()
     with ThreadPoolExecutor(6) as threads:
         calls = [threads.submit(embed, batcher, str(number)) for number in range(6)]
-        assert sender.entered.acquire(timeout=10)
-        assert sender.entered.acquire(timeout=10)
+        assert sender.entered.acquire(timeout=patience(10))
+        assert sender.entered.acquire(timeout=patience(10))
         sender.gate.set()
 
-        assert sorted(call.result(10)[0] for call in calls) == list(range(6))
+        assert sorted(call.result(patience(10))[0] for call in calls) == list(range(6))
 
     assert sender.in_flight_max == 2
 
@@ -139,7 +140,7 @@ def test_a_bad_text_fails_its_own_caller_and_a_failed_request_all_in_it(sender, 
     sender.gate.clear()
     with ThreadPoolExecutor(4) as threads:
         threads.submit(embed, batcher, "0")
-        assert sender.entered.acquire(timeout=10)
+        assert sender.entered.acquire(timeout=patience(10))
         pairs = [("1", "2"), ("3", bad), ("5", "6")]
         calls = []
         for position, pair in enumerate(pairs):
@@ -147,7 +148,7 @@ def test_a_bad_text_fails_its_own_caller_and_a_failed_request_all_in_it(sender, 
             queued(batcher, position + 1)
         sender.gate.set()
 
-        assert [call.result() for call in calls if not call.exception(10)] == survivors
+        assert [call.result() for call in calls if not call.exception(patience(10))] == survivors
 
     assert isinstance(calls[1].exception(), (TextRefused, ProviderUnavailable))
     assert embed(batcher, "7") == [7]
@@ -169,10 +170,10 @@ def test_threads_waiting_for_one_that_is_interrupted_are_told():
     sender.gate.clear()
     with ThreadPoolExecutor(3) as threads:
         calls = [threads.submit(embed, batcher, "0")]
-        assert sender.entered.acquire(timeout=10)
+        assert sender.entered.acquire(timeout=patience(10))
         calls += [threads.submit(embed, batcher, text) for text in "12"]
         queued(batcher, 2)
         sender.gate.set()
-        failures = {type(call.exception(10)) for call in calls}
+        failures = {type(call.exception(patience(10))) for call in calls}
 
     assert failures in ({type(None), Interrupted, ProviderUnavailable}, {Interrupted, type(None)})

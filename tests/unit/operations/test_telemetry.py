@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import patience
+
 ROOT = Path(__file__).parents[3]
 SCRIPT = r"""
 import logging, sys, threading, warnings
@@ -61,7 +63,7 @@ def stderr() -> str:
         env=environment,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=patience(60),
     )
     assert (done.returncode, done.stdout) == (1, b"")
     return done.stderr.decode()

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.text import tokens
+from tests.support.patience import patience
 
 REFERENCE = tokens.tiktoken_encoding()
 SLOW = tokens.tiktoken_counter_of(REFERENCE)
@@ -87,4 +88,4 @@ def test_importing_the_module_loads_no_tokenizer():
         "shared.text.tokens.count('a'); assert 'tiktoken' not in sys.modules"
     )
 
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patience(60))

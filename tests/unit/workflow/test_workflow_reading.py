@@ -9,6 +9,7 @@ from producers.workflow.json_schema import json_schema
 from shared.errors import DefinitionRefused
 from shared.workflow.plan import compile_plan
 from shared.workflow.reading import of_json, read
+from tests.support.patience import cpu_patience
 
 GOOD = """
 name: order
@@ -184,7 +185,9 @@ def test_a_hundred_thousand_steps_are_read_in_seconds():
     plan = compile_plan(read(text))
 
     assert len(plan.nodes) == 100_000
-    assert time.process_time() - began < 15.0  # the goal of 5 s is measured on a quiet machine
+    assert time.process_time() - began < cpu_patience(
+        15.0
+    )  # the goal of 5 s is measured on a quiet machine
 
 
 def test_the_platforms_json_is_read_like_a_file():
