@@ -5,6 +5,8 @@ PYTHON ?= python3
 ARGS ?=
 MINUTES ?= 30
 SEED ?=
+# Processes that test at once: as many as there are processors. WORKERS=0: one, in order.
+WORKERS ?= logical
 
 SHELL := /bin/sh
 VENV := .venv
@@ -13,16 +15,24 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Each process of a test would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check schema bench soak lock clean
+.PHONY: help setup demo test unit nightly check fix schema shell psql bench soak lock clean
 
 help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
 	@echo 'make demo     documents ingested, embedded and searched, on servers of its own'
-	@echo 'make test     all tests; ARGS="-k name" for some'
+	@echo 'make test     all tests, on all processors; ARGS="-k name" for some, WORKERS=0 for one process'
+	@echo 'make unit     the tests that need no servers, in half a minute'
 	@echo 'make check    format, lint, types'
 	@echo 'make schema   schema.sql, from the chapters in shared/schema'
+	@echo 'make fix      format, and mend what the linter can mend'
+	@echo 'make shell    Python with the pool open, on the embedded servers or on DATABASE_URL'
+	@echo 'make psql     psql on the same database'
 	@echo 'make bench    the benchmarks, each beside its floor'
+	@echo 'make nightly  properties and state machines with a hundred times as many examples'
 	@echo 'make soak     faults in random order while jobs flow; MINUTES=30 SEED=7'
 	@echo 'make lock     requirements.lock anew, from pyproject.toml'
 	@echo 'make clean    remove what make made; data in .ailydian stays'
@@ -46,7 +56,16 @@ demo: $(STAMP)
 	@$(BIN)/ailydian demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
+
+# Few examples, small inputs; what is left out or drawn less runs in `make test`.
+unit: $(STAMP)
+	@$(BIN)/python -m pytest -q --hypothesis-profile=quick \
+	    -m 'not servers and not thorough and not benchmark' tests/unit tests/test_house.py $(ARGS)
+
+nightly: $(STAMP)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile=nightly \
+	    -o timeout=0 tests/machines tests/unit $(ARGS)
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check .
@@ -55,6 +74,16 @@ check: $(STAMP)
 
 schema: $(STAMP)
 	@$(BIN)/python -m shared.schema schema.sql
+
+fix: $(STAMP)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+shell: $(STAMP)
+	@$(BIN)/python -m tests.support.shell
+
+psql: $(STAMP)
+	@$(BIN)/python -m tests.support.shell --sql
 
 bench: $(STAMP)
 	@$(BIN)/ailydian bench all
