@@ -8,7 +8,8 @@ import psutil
 
 from tests.support.patience import patience
 
-_OWN = "resource_tracker"  # Python's own helper, which ends with its parent
+# Helpers that end with their parent: Python's own, and the parser that `ingest` keeps.
+_OWN = ("resource_tracker", "parsers.child")
 
 
 def end(process: psutil.Process | int, *, seconds: float = 15.0) -> None:
@@ -32,7 +33,7 @@ def kill(processes: list[psutil.Process]) -> None:
 def children() -> list[psutil.Process]:
     """What this process has started and what that has started, if it still runs."""
     found = psutil.Process().children(recursive=True)
-    return [one for one in found if _runs(one) and _OWN not in describe(one)]
+    return [one for one in found if _runs(one) and not any(own in describe(one) for own in _OWN)]
 
 
 def of_home(home: Path) -> Iterator[psutil.Process]:

@@ -174,7 +174,7 @@ def test_a_rolling_restart_under_load_loses_and_repeats_nothing(plant, tenant):
     assert_each_once(len(ids))
     assert rows('SELECT max("attempt") FROM "Job"') == [(1,)]
     assert rows('SELECT 1 FROM "JobAttempt"') == []
-    assert len(plant.workers()) == 2
+    plant.until(lambda: len(plant.workers()) == 2)  # the last one that goes has signed off before
 
 
 @pytest.mark.timeout(60)
@@ -203,11 +203,11 @@ def test_a_restart_from_another_shell_replaces_every_child(plant, tenant):
 
 @pytest.mark.timeout(60)
 def test_a_stop_hands_back_what_waits_at_once_and_lets_what_runs_end(plant, tenant):
-    start(plant, processes=1, threads=2)
+    start(plant, processes=1, threads=2, grace_s=patience(30))
     publish_chores(tenant, 40, takes_s=0.01)  # a pace at which many are claimed ahead
     plant.until(all_ended)
-    ids = publish_chores(tenant, 40, takes_s=4.0)
-    plant.until(lambda: states().get("RUNNING", 0) > 10)
+    ids = publish_chores(tenant, 40, takes_s=patience(4.0))
+    plant.until(lambda: states().get("RUNNING", 0) > 2)  # two run, the others wait there
 
     began = time.monotonic()
     supervisor(plant).terminate()
