@@ -41,6 +41,17 @@ def make_tenant(slug: str | None = None) -> TenantId:
     return TenantId(slug)
 
 
+def make_user(tenant_id: TenantId, name: str = "ada", *, email: str | None = None) -> str:
+    """A person of the tenant whose id is the name, as the platform creates one. Returns the id."""
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute(
+            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "updatedAt")
+               VALUES (%s, %s, '', %s, now())""",
+            [name, email or f"{name}@example.org", tenant_id],
+        )
+    return name
+
+
 def publish_jobs(tenant_id: TenantId, jobs: list[Contract], **options: Any) -> list[JobId]:
     """Publish jobs in a transaction of their own."""
     with db.transaction(tenant_id) as conn:

@@ -17,11 +17,15 @@ TABLES = ("Document", "DocumentChunk", "ChunkEmbedding", "ChunkVector", "ChunkTe
 @contextmanager
 def stubbed() -> Iterator[StubOpenAI]:
     """A provider that this process's settings name, and chunks of one paragraph each."""
-    with (
-        StubOpenAI() as running,
-        environment(OPENAI_BASE_URL=running.url, AILYDIAN_CHUNK_TOKENS="64"),
-    ):
+    with StubOpenAI() as running, provided_by(running):
         yield running
+
+
+@contextmanager
+def provided_by(stub: StubOpenAI) -> Iterator[None]:
+    """Have this process's settings name the provider, with chunks of one paragraph each."""
+    with environment(OPENAI_BASE_URL=stub.url, AILYDIAN_CHUNK_TOKENS="64"):
+        yield
 
 
 def paragraph(number: int) -> str:

@@ -3,35 +3,12 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
-from shared import db
 from shared.contracts import AppendAudit
-from tests.support.factories import claim, do, environment, make_tenant, publish_jobs, rows
+from tests.support.commands import document
+from tests.support.factories import claim, do, make_tenant, publish_jobs, rows
 
 MODEL = ("--provider", "openai", "--context-window", "1000", "--in", "0.001", "--out", "0.002")
-
-
-@pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, arguments)
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    yield command
-    db.close_pool()
-
-
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
 
 
 def acts():

@@ -14,17 +14,10 @@ from tests.support.sample_documents import (
     counts,
     delete,
     ingested,
-    stubbed,
 )
 from workers.process import settlement
 
-pytestmark = pytest.mark.usefixtures("pool", "stub")
-
-
-@pytest.fixture
-def stub():
-    with stubbed() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("pool", "provider")
 
 
 def test_the_same_content_again_is_no_work():

@@ -26,18 +26,11 @@ from tests.support.sample_documents import (
     counts,
     delete,
     ingested,
-    stubbed,
 )
 from tests.support.stub_openai import Fault
 from workers.actors import embedding
 
-pytestmark = pytest.mark.usefixtures("pool", "stub")
-
-
-@pytest.fixture
-def stub():
-    with stubbed() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("pool", "provider")
 
 
 # ---- what is stored

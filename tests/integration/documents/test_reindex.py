@@ -8,24 +8,19 @@ from shared.documents.search import search
 from shared.errors import StepFailed, VectorsMissing
 from shared.models.embedding_model import live_model
 from tests.support.factories import claim, do, do_all, job, make_tenant, publish_jobs, rows
-from tests.support.sample_documents import MODEL, article, ingested, paragraph, stubbed
+from tests.support.sample_documents import MODEL, article, ingested, paragraph
 from workers.domain.documents import embedding
 
-pytestmark = pytest.mark.usefixtures("pool", "stub")
-NEW = "text-embedding-3-large"
+pytestmark = pytest.mark.usefixtures("pool", "provider")
 
 
 @pytest.fixture
-def stub():
-    with stubbed() as running:
-        yield running
-
-
-@pytest.fixture
-def tenant():
-    tenant = make_tenant()
+def tenant(tenant, provider):
     ingested(tenant, article(*range(12)))
     return tenant
+
+
+NEW = "text-embedding-3-large"
 
 
 def done(tenant, contract):

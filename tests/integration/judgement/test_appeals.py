@@ -11,21 +11,10 @@ from shared.judgement import moderation_policy
 from shared.queries.judgement import training_examples, verdicts
 from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
 
-pytestmark = pytest.mark.usefixtures("pool")
+pytestmark = pytest.mark.usefixtures("ada")
 SECRET = "The key is sk-abcdefghijklmnopqrstuvwx, keep it."
 OTHER_SECRET = "The key is sk-zyxwvutsrqponmlkjihgfedc, keep it."
 SECRETS_FLAG = {"categories": {"secret": {"block_at": None}}}
-
-
-@pytest.fixture
-def tenant():
-    tenant = make_tenant()
-    execute(
-        """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId")
-           VALUES ('ada', 'ada@example.org', '', %s)""",
-        tenant,
-    )
-    return tenant
 
 
 @pytest.fixture

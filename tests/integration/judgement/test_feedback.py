@@ -4,34 +4,32 @@ import json
 import threading
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from producers.judgement import feedback, training
 from shared import db
 from shared.contracts import CalibrateQuality, RecordMessage, ScoreQuality
-from shared.db import Role
 from shared.errors import MessageNotFound, RatingRefused
 from shared.models.providers import LOCAL_COMPLETER
 from shared.queries.judgement import training_examples
-from tests.support.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.factories import (
+    claim,
+    do,
+    job,
+    make_user,
+    publish_jobs,
+    rows,
+)
 
-pytestmark = pytest.mark.usefixtures("pool")
-QUESTION = "How long are backups kept?"
-GOOD, BAD = "Backups are kept for thirty days.", "No idea, ask somebody else."
+pytestmark = pytest.mark.usefixtures("ada", "bob")
 
 
 @pytest.fixture
-def tenant():
-    tenant = make_tenant()
-    with db.transaction(None, role=Role.OWNER) as conn:
-        for name in ("ada", "bob"):
-            conn.execute(
-                """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId")
-                   VALUES (%(name)s, %(name)s || '@example.org', '', %(tenant)s)""",
-                {"name": name, "tenant": tenant},
-            )
-    return tenant
+def bob(tenant):
+    return make_user(tenant, "bob")
+
+
+QUESTION = "How long are backups kept?"
+GOOD, BAD = "Backups are kept for thirty days.", "No idea, ask somebody else."
 
 
 def record(tenant, content, question=QUESTION, **fields):
@@ -316,20 +314,6 @@ def test_calibration_is_learnt_from_ratings_and_read_by_the_next_estimate(tenant
     )
     assert metrics["calibration"] == 1
     assert score < metrics["raw"]
-
-
-@pytest.fixture
-def run(database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, arguments)
-        db.open_pool(database_url)
-        return ran.exit_code, ran.output
-
-    return command
 
 
 def test_an_export_is_what_openai_takes_split_by_the_prompt_and_audited(tenant, run, tmp_path):

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.usefixtures("pool")
 SECRET = "The key is sk-abcdefghijklmnopqrstuv, keep it."
 
 
-@pytest.fixture
-def tenant():
-    return make_tenant()
-
-
 def document(tenant, text):
     with stubbed():
         return ingested(tenant, text)

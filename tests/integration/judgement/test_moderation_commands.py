@@ -1,34 +1,24 @@
 """`ailydian moderation`, as an operator uses it."""
 
-import json
+from functools import partial
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
-from shared import db
 from shared.contracts import ModerateContent
-from tests.support.factories import claim, do, environment, make_tenant, publish_jobs, rows
+from tests.support.commands import document, refused
+from tests.support.factories import claim, do, make_tenant, publish_jobs, rows
 from tests.support.sample_documents import ingested, stubbed
+
+
+@pytest.fixture
+def run(run):
+    """Run `moderation ...` on the test's servers."""
+    return partial(run, "moderation")
+
 
 SECRET = "The key is sk-abcdefghijklmnopqrstuvwx, keep it."
 MAIL = "Write to ada.lovelace@example.org about the invoice."
 CLEAN = "The harbour lights burn all night."
-
-
-@pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, ["moderation", *arguments])
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    yield command
-    db.close_pool()
 
 
 @pytest.fixture
@@ -42,18 +32,6 @@ def acme(run):
         (lease,) = claim(*publish_jobs(acme, [asked]))
         do(lease)
     return acme
-
-
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
-
-
-def refused(answer):
-    code, output = answer
-    assert code != 0
-    return output
 
 
 def blocked(run, acme):

@@ -17,24 +17,13 @@ from tests.support.patience import patience
 from workers.actors import moderation
 from workers.cache.semantic_cache import answered
 
-pytestmark = pytest.mark.usefixtures("pool")
+pytestmark = pytest.mark.usefixtures("ada")
 SECRET = "The key is sk-abcdefghijklmnopqrstuvwx, keep it."
 MAIL = "Write to ada.lovelace@example.org about the invoice."
 CLEAN = "The harbour lights burn all night."
 SAID_AT = datetime(2026, 1, 2, tzinfo=UTC)
 SECRETS_FLAG = {"categories": {"secret": {"block_at": None}}}
 MAIL_BLOCKS = {"categories": {"pii": {"flag_at": 0.1, "block_at": 0.2}}}
-
-
-@pytest.fixture
-def tenant():
-    tenant = make_tenant()
-    execute(
-        """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId")
-           VALUES ('ada', 'ada@example.org', '', %s)""",
-        tenant,
-    )
-    return tenant
 
 
 def execute(statement, *values):

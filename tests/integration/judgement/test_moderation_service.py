@@ -4,36 +4,22 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from producers.judgement import moderation as steering
 from shared import db
 from shared.contracts import ModerateContent, RecordMessage, UpdateTrust
-from shared.db import Role
 from shared.errors import AppealRefused, ContentGone, VerdictNotFound
 from shared.judgement import moderation_policy
 from shared.queries.judgement import verdicts
-from tests.support.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.commands import document
+from tests.support.factories import claim, do, job, publish_jobs, rows
 from workers.actors.moderation import moderate_content
 
-pytestmark = pytest.mark.usefixtures("pool")
+pytestmark = pytest.mark.usefixtures("ada")
 SECRET = "The key is sk-abcdefghijklmnopqrstuvwx, keep it."
 MAIL = "Write to ada.lovelace@example.org about the invoice."
 CLEAN = "The harbour lights burn all night."
 NEVER = {"default": {"flag_at": 1.0, "block_at": None}, "trust_adjusted": False}
-
-
-@pytest.fixture
-def tenant():
-    tenant = make_tenant()
-    with db.transaction(None, role=Role.OWNER) as conn:
-        conn.execute(
-            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId")
-               VALUES ('ada', 'ada@example.org', '', %s)""",
-            [tenant],
-        )
-    return tenant
 
 
 def say(tenant, text):
@@ -224,22 +210,17 @@ def test_a_verdict_that_let_pass_cannot_be_appealed(tenant):
         steering.open_appeal(conn, current(tenant)[0].id, reason="x")
 
 
-def test_commands_show_verdicts_policies_and_appeals(tenant, database_url, redis_url, tmp_path):
+def test_commands_show_verdicts_policies_and_appeals(tenant, run):
     judge(tenant, say(tenant, SECRET))
 
-    def run(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, ["moderation", *arguments, "--tenant", tenant, "--json"])
-        db.open_pool(database_url)
-        assert ran.exit_code == 0, ran.output
-        return json.loads(ran.output)
+    def moderation(*words):
+        return document(run("moderation", *words, "--tenant", tenant, "--json"))
 
-    (listed,) = run("list", "--action", "block")
-    assert run("show", listed["id"])["scores"]["scores"]["secret"] > 0.9
-    assert run("policy", "show")["version"] == 0
-    appeal = run("appeal", "open", listed["id"], "--reason", "An example.")["id"]
-    assert [one["id"] for one in run("appeal", "list", "--state", "open")] == [appeal]
-    assert run("appeal", "decide", appeal, "--grant")["state"] == "granted"
-    assert run("policy", "put", json.dumps(NEVER)) == {"version": 1}
-    assert [one["version"] for one in run("policy", "versions")] == [1]
+    (listed,) = moderation("list", "--action", "block")
+    assert moderation("show", listed["id"])["scores"]["scores"]["secret"] > 0.9
+    assert moderation("policy", "show")["version"] == 0
+    appeal = moderation("appeal", "open", listed["id"], "--reason", "An example.")["id"]
+    assert [one["id"] for one in moderation("appeal", "list", "--state", "open")] == [appeal]
+    assert moderation("appeal", "decide", appeal, "--grant")["state"] == "granted"
+    assert moderation("policy", "put", json.dumps(NEVER)) == {"version": 1}
+    assert [one["version"] for one in moderation("policy", "versions")] == [1]

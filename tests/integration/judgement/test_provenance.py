@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from producers.judgement import provenance
 from shared import db
 from shared.contracts import RecordMessage
@@ -16,7 +14,6 @@ from shared.settings import settings
 from tests.support.factories import (
     claim,
     do,
-    environment,
     job,
     make_tenant,
     publish_jobs,
@@ -26,19 +23,7 @@ from tests.support.factories import (
 from tests.support.sample_documents import article, ingested, paragraph, stubbed
 from workers.actors.scoring import record_message
 
-pytestmark = pytest.mark.usefixtures("pool")
-
-
-@pytest.fixture
-def tenant():
-    tenant = make_tenant()
-    with db.transaction(None, role=Role.OWNER) as conn:
-        conn.execute(
-            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId")
-               VALUES ('ada', 'ada@example.org', '', %s)""",
-            [tenant],
-        )
-    return tenant
+pytestmark = pytest.mark.usefixtures("ada")
 
 
 @pytest.fixture
@@ -187,22 +172,15 @@ def test_another_tenants_message_is_none(answer):
         verify(make_tenant(), answer)
 
 
-def test_the_command_ends_1_when_something_was_altered(
-    tenant, answer, database_url, redis_url, tmp_path
-):
-    def run(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, [*arguments, answer, "--tenant", tenant])
-        db.open_pool(database_url)
-        return ran
+def test_the_command_ends_1_when_something_was_altered(tenant, answer, run):
+    which = (answer, "--tenant", tenant)
 
-    assert run("provenance", "verify").exit_code == 0
+    assert run("provenance", "verify", *which)[0] == 0
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute("""UPDATE "Message" SET "content" = 'forged' WHERE "role" = 'ASSISTANT'""")
 
-    altered = run("provenance", "verify", "--json")
+    code, altered = run("provenance", "verify", "--json", *which)
 
-    assert altered.exit_code == 1
-    assert json.loads(altered.output)["findings"][0]["what"] == "answer"
-    assert "v1:" in run("provenance", "show").output
+    assert code == 1
+    assert json.loads(altered)["findings"][0]["what"] == "answer"
+    assert "v1:" in run("provenance", "show", *which)[1]

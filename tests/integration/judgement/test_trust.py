@@ -28,17 +28,17 @@ from workers.actors.scoring import update_trust
 from workers.actors.scoring.trust import WEIGHTS
 from workers.domain.judgement.trust import DAY_S
 
-pytestmark = pytest.mark.usefixtures("pool")
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
-BORN = NOW - timedelta(days=100)
-ADA = UserId("ada")
+pytestmark = pytest.mark.usefixtures("person")
 
 
 @pytest.fixture
-def tenant():
-    tenant = make_tenant()
+def person(tenant):
     make_people(tenant, ADA)
-    return tenant
+
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+BORN = NOW - timedelta(days=100)
+ADA = UserId("ada")
 
 
 def make_people(tenant, *names):

@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from producers.ledger import event_counters
 from producers.queries.ledger import job_history
 from producers.queries.ledger.job_history import Scope
@@ -15,9 +13,9 @@ from shared.db import Role
 from shared.ledger.outbox import current_job, producer
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
+from tests.support.commands import document
 from tests.support.factories import (
     claim,
-    environment,
     job,
     make_tenant,
     publish_jobs,
@@ -27,30 +25,11 @@ from tests.support.factories import (
     wake,
 )
 
+pytestmark = pytest.mark.usefixtures("acme")
+
+
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 PUBLISH = ("batches", "publish", "-", "--tenant", "acme", "--job", "probe", "--name", "letters")
-
-
-@pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments, stdin=None):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, arguments, input=stdin)
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    make_tenant("acme")
-    yield command
-    db.close_pool()
-
-
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
 
 
 def fail(job_id, *, dead=False, **more):

@@ -1,41 +1,20 @@
 """`ailydian schedule` and `ailydian retention`, as an operator uses them."""
 
-import json
 from datetime import timedelta
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from shared import db
 from shared.db import Role
 from shared.queries.ledger import attempts
 from shared.queries.ledger.attempts import Ending
-from tests.support.factories import claim, environment, make_tenant, publish_probe, rows
+from tests.support.commands import document
+from tests.support.factories import claim, publish_probe, rows
+
+pytestmark = pytest.mark.usefixtures("acme")
+
 
 PUT = ("schedule", "put", "nightly", "--tenant", "acme", "--job", "probe", "--cron")
-
-
-@pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, arguments)
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    make_tenant("acme")
-    yield command
-    db.close_pool()
-
-
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
 
 
 def acts():

@@ -4,27 +4,15 @@ import json
 from decimal import Decimal
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
-from shared import db
-from tests.support.factories import environment, make_tenant, rows
+from tests.support.factories import make_tenant, rows
 from workers.cache.semantic_cache import Answer, Ask, answered
 
 
 @pytest.fixture
-def cache(pool, database_url, redis_url, tmp_path):
-    """Run `cache VERB --tenant SLUG ...`. Returns its exit code and its output."""
-
-    def command(verb, *options, tenant="acme"):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, ("cache", verb, "--tenant", tenant, *options))
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    yield command
-    db.close_pool()
+def cache(run):
+    """Run `cache VERB --tenant SLUG ...`."""
+    return lambda verb, *options, tenant="acme": run("cache", verb, "--tenant", tenant, *options)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from shared.contracts import AnalyseConversation, EmbedMessages, RecordMessage
 from shared.db import Role
 from shared.errors import LeaseLost
 from shared.ledger.outbox import publish
-from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, make_user, publish_jobs, rows
 from tests.support.patience import patience
 from workers.actors.scoring import analyse_conversation, record_message
 from workers.actors.scoring import conversations as actor
@@ -20,21 +20,16 @@ from workers.queries.messages import conversations, messages
 from workers.queries.messages.conversations import Reading
 from workers.queries.messages.messages import Ask, NewMessage
 
-pytestmark = pytest.mark.usefixtures("pool")
-ANALYSES = """SELECT "payload" ->> 'analysis', "state" FROM "Job"
-              WHERE "job" = 'analyse_conversation' ORDER BY "createdAt", "id" """
+pytestmark = pytest.mark.usefixtures("person")
 
 
 @pytest.fixture
-def tenant():
-    tenant = make_tenant()
-    with db.transaction(None, role=Role.OWNER) as conn:
-        conn.execute(
-            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "updatedAt")
-               VALUES (%(t)s, %(t)s || '@example.org', '', %(t)s, now())""",
-            {"t": tenant},
-        )
-    return tenant
+def person(tenant):
+    return make_user(tenant, tenant)
+
+
+ANALYSES = """SELECT "payload" ->> 'analysis', "state" FROM "Job"
+              WHERE "job" = 'analyse_conversation' ORDER BY "createdAt", "id" """
 
 
 def record(tenant, content, conversation_id=None, **fields):

@@ -10,27 +10,18 @@ from shared import db
 from shared.contracts import RecordMessage
 from shared.db import Role
 from shared.errors import LeaseLost, PermanentError
-from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, make_user, publish_jobs, rows
 from workers.actors.scoring import record_message
 
-pytestmark = pytest.mark.usefixtures("pool")
-MODEL = "gpt-4.1-mini"
+pytestmark = pytest.mark.usefixtures("person")
 
 
 @pytest.fixture
-def tenant():
-    tenant = make_tenant()
-    make_user(tenant, f"ada-{tenant}")
-    return tenant
+def person(tenant):
+    return make_user(tenant, f"ada-{tenant}")
 
 
-def make_user(tenant, name):
-    with db.transaction(None, role=Role.OWNER) as conn:
-        conn.execute(
-            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "updatedAt")
-               VALUES (%(name)s, %(name)s || '@example.org', '', %(tenant)s, now())""",
-            {"name": name, "tenant": tenant},
-        )
+MODEL = "gpt-4.1-mini"
 
 
 def make_model(slug, cost_in, cost_out):

@@ -3,39 +3,23 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from shared import db
 from shared.db import Role
 from shared.queries.accounts import accounts
-from tests.support.factories import claim, do, environment, make_tenant, rows
+from tests.support.commands import document
+from tests.support.factories import claim, do, rows
 
-ACME = ("--tenant", "acme")
+pytestmark = pytest.mark.usefixtures("person")
 
 
 @pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments, text=None):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, arguments, input=text)
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    tenant = make_tenant("acme")
+def person(acme):
     with db.transaction(None, role=Role.OWNER) as conn:
-        accounts.insert_user(conn, "Ada@example.org", name="Ada", role="USER", tenant_id=tenant)
-    yield command
-    db.close_pool()
+        accounts.insert_user(conn, "Ada@example.org", name="Ada", role="USER", tenant_id=acme)
 
 
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
+ACME = ("--tenant", "acme")
 
 
 def record_all():

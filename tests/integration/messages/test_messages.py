@@ -4,21 +4,14 @@ import hashlib
 
 import pytest
 
-from shared import db
 from shared.contracts import CONTRACTS, RecordMessage, ScoreQuality
-from shared.db import Role
 from shared.errors import LeaseLost, PayloadRefused, PermanentError
 from shared.judgement import provenance
-from tests.support.factories import claim, do, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, job, make_tenant, make_user, publish_jobs, rows
 from tests.support.sample_documents import article, ingested, paragraph, stubbed
 
 pytestmark = pytest.mark.usefixtures("pool")
 MODEL = "local-extractive"
-
-
-@pytest.fixture
-def tenant():
-    return make_tenant()
 
 
 @pytest.fixture
@@ -32,16 +25,6 @@ def cited(tenant):
     )
     end = len("harbour 700 lights")
     return {"chunkId": chunk_id, "documentId": document_id, "start": 0, "end": end}, content
-
-
-def make_user(tenant, name):
-    with db.transaction(None, role=Role.OWNER) as conn:
-        conn.execute(
-            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "updatedAt")
-               VALUES (%(name)s, %(name)s || '@example.org', '', %(tenant)s, now())""",
-            {"name": name, "tenant": tenant},
-        )
-    return name
 
 
 def record(tenant, **fields):

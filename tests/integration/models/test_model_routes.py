@@ -65,11 +65,6 @@ def arm(table, model="m1", intent="code"):
     return alpha, beta, pulls, rewards
 
 
-@pytest.fixture
-def tenant():
-    return make_tenant()
-
-
 def test_a_reward_moves_the_tenants_arm_the_global_one_and_the_score(tenant):
     answer, *_ = make_answers(tenant, 1)
 

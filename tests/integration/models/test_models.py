@@ -16,16 +16,11 @@ from shared.queries.accounts.preferences import Preference
 from shared.queries.models import model_routes, models
 from shared.queries.models.models import FAILURES_MAX, Call, NewProvider
 from shared.workflow.kinds import CompleteWith
-from tests.support.factories import claim, do, environment, job, make_tenant, publish_jobs, rows
+from tests.support.factories import claim, do, environment, job, publish_jobs, rows
 from workers.steps import model_choice
 
 pytestmark = pytest.mark.usefixtures("pool")
 MODEL = "gpt-4.1-mini"
-
-
-@pytest.fixture
-def tenant():
-    return make_tenant()
 
 
 def call(tenant, latency_ms=100.0, *, answered=True, is_fault=False):

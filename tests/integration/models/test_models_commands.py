@@ -1,31 +1,22 @@
 """`ailydian models`, as people and scripts use it: list, put, provider, routes, seed."""
 
 import json
+from functools import partial
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
-from shared import db
 from shared.contracts import RefreshRouting
 from shared.models.providers import LOCAL_COMPLETER
-from tests.support.factories import claim, do, environment, make_tenant, publish_jobs, rows
-
-NEW = ("--provider", "openai", "--context-window", "1000", "--in", "0.0001", "--out", "0.0002")
+from tests.support.factories import claim, do, make_tenant, publish_jobs, rows
 
 
 @pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run `models` on the test's servers. Returns its exit code and its output."""
+def run(run):
+    """Run `models ...` on the test's servers."""
+    return partial(run, "models")
 
-    def command(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, ("models", *arguments))
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
 
-    return command
+NEW = ("--provider", "openai", "--context-window", "1000", "--in", "0.0001", "--out", "0.0002")
 
 
 @pytest.fixture

@@ -16,18 +16,12 @@ from shared.models.providers.openai_moderation import INPUTS_MAX, WINDOW_CHARS, 
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
 from tests.support.factories import environment
-from tests.support.stub_openai import REFUSED_TEXT, VIOLENT_TEXT, Fault, StubOpenAI
+from tests.support.stub_openai import REFUSED_TEXT, VIOLENT_TEXT, Fault
 
 MODEL = "omni-moderation-latest"
 KEY = "sk-canary-of-the-key"
 CLEAN = {"harassment": 0.001, "violence": 0.002}
 VIOLENT = {"harassment": 0.001, "violence": 0.97}
-
-
-@pytest.fixture
-def stub():
-    with StubOpenAI() as running:
-        yield running
 
 
 @pytest.fixture

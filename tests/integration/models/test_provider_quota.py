@@ -6,13 +6,7 @@ from shared.errors import ProviderBudgetSpent, QuotaExhausted
 from shared.models.providers.openai import OpenAIEmbedder
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
-from tests.support.stub_openai import Fault, StubOpenAI
-
-
-@pytest.fixture
-def stub():
-    with StubOpenAI() as running:
-        yield running
+from tests.support.stub_openai import Fault
 
 
 @pytest.fixture

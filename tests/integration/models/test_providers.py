@@ -30,12 +30,6 @@ UNLIMITED = {"tokens_per_minute": 1e12, "requests_per_minute": 1e9}
 
 
 @pytest.fixture
-def stub():
-    with StubOpenAI() as running:
-        yield running
-
-
-@pytest.fixture
 def embedder_of():
     """Makes embedders of a stub, and closes them."""
     made = []

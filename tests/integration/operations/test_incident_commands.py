@@ -2,36 +2,12 @@
 
 import json
 
-import pytest
-from click.testing import CliRunner
-
-from producers.cli import main
 from producers.queries.operations import incidents
 from producers.queries.operations.incidents import NewIncident
 from shared import db
 from shared.db import Role
-from tests.support.factories import environment, make_tenant, rows
-
-
-@pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, arguments)
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    yield command
-    db.close_pool()
-
-
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
+from tests.support.commands import document
+from tests.support.factories import make_tenant, rows
 
 
 def wrong(cause, tenant=None, severity="MEDIUM"):

@@ -14,15 +14,9 @@ from shared import db
 from shared.db import Role
 from shared.queries.ledger import dispatches
 from tests.support.factories import claim, do, do_all, job, make_tenant, rows, waiting
-from tests.support.sample_documents import article, chunks_of, content_of, counts, stubbed
+from tests.support.sample_documents import article, chunks_of, content_of, counts
 
-pytestmark = pytest.mark.usefixtures("pool", "stub")
-
-
-@pytest.fixture
-def stub():
-    with stubbed() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("pool", "provider")
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """`ailydian workflow cancel|pause|resume|retry|skip|signal|approve`, as an operator uses them."""
 
-import json
-
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from producers.cli.workflow import run_watch
 from producers.workflow import workflows
 from shared import db
 from shared.ids import TenantId
 from tests.support import factories
-from tests.support.factories import environment, make_tenant, rows
+from tests.support.commands import document
+from tests.support.factories import make_tenant, rows
 
 ASK = """
 name: ask
@@ -27,21 +24,10 @@ steps:
 
 
 @pytest.fixture
-def act(pool, database_url, redis_url, tmp_path):
+def act(run, acme):
     """Run `workflow VERB ...` of the tenant acme. Returns its exit code and its output."""
-
-    def command(*arguments, tenant="acme"):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        words = ("workflow", *arguments, "--tenant", tenant)
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, words)
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    make_tenant("acme")
     make_tenant("other")
-    yield command
-    db.close_pool()
+    return lambda *words, tenant="acme": run("workflow", *words, "--tenant", tenant)
 
 
 @pytest.fixture
@@ -52,12 +38,6 @@ def run_id(act):
         started = workflows.start(conn, "ask", {})
     factories.do_all()
     return started.id
-
-
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
 
 
 def states(shown):

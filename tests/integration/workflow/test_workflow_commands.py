@@ -3,14 +3,16 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from producers.cli import main
 from shared import db
 from shared.ids import TenantId
 from shared.queries.ledger import attempts
 from tests.support import factories, workflow_by_hand
-from tests.support.factories import environment, make_tenant, rows
+from tests.support.commands import document
+from tests.support.factories import make_tenant, rows
+
+pytestmark = pytest.mark.usefixtures("acme")
+
 
 ACME = ("--tenant", "acme")
 GREET = """
@@ -46,30 +48,8 @@ steps:
 """
 
 
-@pytest.fixture
-def run(pool, database_url, redis_url, tmp_path):
-    """Run a command on the test's servers. Returns its exit code and its output."""
-
-    def command(*arguments, text=None):
-        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        with environment(**place, AILYDIAN_HOME=str(tmp_path)):
-            ran = CliRunner().invoke(main, arguments, input=text)
-        db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
-
-    make_tenant("acme")
-    yield command
-    db.close_pool()
-
-
-def document(answer):
-    code, output = answer
-    assert code == 0, output
-    return json.loads(output)
-
-
 def put(run, text):
-    return document(run("workflow", "put", "-", *ACME, "--json", text=text))
+    return document(run("workflow", "put", "-", *ACME, "--json", stdin=text))
 
 
 def start(run, name, given=None, *options):

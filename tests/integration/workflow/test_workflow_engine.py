@@ -12,11 +12,6 @@ from tests.support import factories
 from tests.support.workflow_by_hand import Walker, chain, claim, node, run_of, start, states
 
 
-@pytest.fixture
-def tenant(pool):
-    return factories.make_tenant()
-
-
 def delegated(tenant, job="probe", **nodes):
     """A run whose first step has become a job of another kind. Returns run id and its worker."""
     run_id, _ = start(tenant, chain(2, **nodes))

@@ -18,11 +18,6 @@ from tests.support import factories
 from tests.support.workflow_by_hand import chain, claim, node, run_of, start, states
 
 
-@pytest.fixture
-def tenant(pool):
-    return factories.make_tenant()
-
-
 def act(tenant, verb, run_id, *arguments, **options):
     with db.transaction(tenant) as conn:
         return getattr(workflows, verb)(conn, run_id, *arguments, **options)

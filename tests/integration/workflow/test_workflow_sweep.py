@@ -10,11 +10,6 @@ from tests.support import factories
 from tests.support.workflow_by_hand import chain, claim, node, run_of, start, states
 
 
-@pytest.fixture
-def tenant(pool):
-    return factories.make_tenant()
-
-
 def damage(statement, *values):
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute(statement, values)
