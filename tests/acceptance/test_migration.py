@@ -1,7 +1,6 @@
 """The schema changes while jobs run: none of them fails, and each is done once."""
 
 import re
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ import pytest
 
 from producers.operations.migration import migrate
 from shared.contracts import Probe
-from shared.schema import versions
 from tests.acceptance.conftest import all_ended, states
+from tests.support import schema_copy
 from tests.support.factories import make_tenant, publish_jobs, rows
 
 ROUNDS = 6
@@ -22,11 +21,7 @@ COUNTED = 'SELECT count(*), count(DISTINCT "jobId") FROM "ProbeEntry"'
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    copied = tmp_path / "schema"
-    shutil.copytree(versions.FOLDER, copied)
-    (copied / "steps").mkdir(exist_ok=True)
-    monkeypatch.setattr(versions, "FOLDER", copied)
-    return copied
+    return schema_copy.put(tmp_path, monkeypatch)
 
 
 @pytest.mark.timeout(180)

@@ -1,13 +1,13 @@
 """The files of the schema: one place for each thing, and schema.sql is made of them."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from shared import schema
 from shared.schema import statements, versions
+from tests.support import schema_copy
 
 TOP = Path(schema.__file__).parents[2] / "schema.sql"
 FUNCTION = re.compile(r"(?m)^CREATE OR REPLACE (?:FUNCTION|PROCEDURE) (?:public\.)?ailydian_(\w+)")
@@ -63,9 +63,7 @@ def test_a_script_is_split_where_a_statement_ends_and_nowhere_else():
 
 def test_comments_between_statements_are_no_part_of_a_digest(tmp_path, monkeypatch):
     before = versions.parts()
-    copied = tmp_path / "schema"
-    shutil.copytree(versions.FOLDER, copied)
-    monkeypatch.setattr(versions, "FOLDER", copied)
+    copied = schema_copy.put(tmp_path, monkeypatch)
     for path in copied.glob("[0-9]*/**/*.sql"):
         path.write_text(f"-- another word\n\n{path.read_text()}\n-- and one more\n")
 
@@ -76,9 +74,7 @@ def test_comments_between_statements_are_no_part_of_a_digest(tmp_path, monkeypat
 
 def test_a_comment_in_a_body_is_part_of_a_digest(tmp_path, monkeypatch):
     before = {part.name: part.digest for part in versions.parts()}
-    copied = tmp_path / "schema"
-    shutil.copytree(versions.FOLDER, copied)
-    monkeypatch.setattr(versions, "FOLDER", copied)
+    copied = schema_copy.put(tmp_path, monkeypatch)
     path = copied / "80_ledger/functions/job_kind.sql"
     path.write_text(path.read_text().replace("BEGIN\n", "BEGIN\n-- why\n", 1))
 

@@ -1,4 +1,4 @@
-"""Acts on whole runs, in their tenant's role; what each does is told in chapter 9 of schema.sql.
+"""Acts on whole runs, in their tenant's role; what each does is told in shared/schema/90_workflow.
 
 What a run's state forbids comes back as AL007 (no such run), AL008 (not like this) or AL009 (too
 many signals); `shared.ledger.outbox.refusal` makes errors of them.

@@ -1,7 +1,7 @@
 """A walker's calls into the workflow engine, each one round trip and one transaction.
 
-What they do is told in chapter 9 of schema.sql. The answer is what the walker needs to know of the
-step it goes on with, as JSON text, or None: its job is then done.
+What they do is told in shared/schema/90_workflow. The answer is what the walker needs to know of
+the step it goes on with, as JSON text, or None: its job is then done.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The workflow engine without Postgres: what chapter 9 of schema.sql does to one run, as values.
+"""The workflow engine without Postgres: what shared/schema/90_workflow does to one run, as values.
 
 No clock, no I/O, no chance: who holds a `Run` says when steps begin and how they end, and is told
 which steps may begin then. Trials of authors run on it, and a property test gives the same events

@@ -1,71 +1,20 @@
 """From one version of the schema to the next: what becomes of a database."""
 
 import shutil
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from producers.operations import migration, verification
 from producers.operations.migration import migrate
 from shared import schema
-from shared.errors import MigrationBusy, MigrationRefused
+from shared.errors import MigrationRefused
 from shared.schema import versions
-from shared.servers import embedded_postgres
-from tests.support import catalogue, version_statements
+from tests.support import catalogue
 
 ROWS = """SELECT "version", "sha256" FROM "SchemaMigration" ORDER BY 1"""
-
-
-@pytest.fixture
-def make_database(servers, admin, _number: int):
-    """Makes a database by a script, and gives its URL."""
-    made = []
-
-    def make(script: str = "", template: str = "template1") -> str:
-        name = f"version_{_number}_{len(made)}"
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-        made.append(name)
-        url = servers.database_url.replace(f"/{embedded_postgres.DATABASE}?", f"/{name}?")
-        with psycopg.connect(url) as conn:
-            conn.execute(script.encode())
-        return url
-
-    yield make
-    for name in made:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(scope="session")
-def template_of_version_1(servers, admin) -> str:
-    """The name of a database as version 1 left it: its whole file, and that file's hash."""
-    admin.execute("CREATE DATABASE version_1")
-    url = servers.database_url.replace(f"/{embedded_postgres.DATABASE}?", "/version_1?")
-    with psycopg.connect(url) as conn:
-        conn.execute(versions.first().script.encode())
-        conn.execute(
-            """INSERT INTO "SchemaMigration" ("version", "sha256") VALUES ('schema', %s)""",
-            (versions.first().digest,),
-        )
-    return "version_1"
-
-
-@pytest.fixture
-def version_1(make_database, template_of_version_1) -> str:
-    """A database as version 1 left it."""
-    return make_database(template=template_of_version_1)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the schema's files, which the next migration reads."""
-    copied = tmp_path / "schema"
-    shutil.copytree(versions.FOLDER, copied)
-    (copied / "steps").mkdir(exist_ok=True)
-    monkeypatch.setattr(versions, "FOLDER", copied)
-    return copied
 
 
 def _edit(path: Path, old: str, new: str) -> None:
@@ -118,6 +67,27 @@ def test_a_database_from_before_version_1_is_brought_there_first(make_database, 
     assert done.applied[0] == "schema"
     assert catalogue.differences(_facts(url), _facts(new)) == []
     assert _rows(url) == _rows(new)
+
+
+def test_a_role_that_is_no_superuser_makes_and_upgrades_a_database(admin, make_database, version_1):
+    new = make_database("CREATE EXTENSION vector")
+    admin.execute("""
+        CREATE ROLE migrator_of_a_test LOGIN;
+        GRANT ailydian_owner, ailydian_app, ailydian_relay, ailydian_audit_reader
+            TO migrator_of_a_test WITH INHERIT FALSE, SET TRUE
+    """)
+    try:
+        for url in (new, version_1):
+            name = conninfo_to_dict(url)["dbname"]
+            admin.execute(f"ALTER DATABASE {name} OWNER TO migrator_of_a_test")
+            migrate(make_conninfo(url, user="migrator_of_a_test"))
+
+        assert catalogue.differences(_facts(new), _facts(version_1)) == []
+        assert migrate(make_conninfo(new, user="migrator_of_a_test")).applied == []
+    finally:
+        for url in (new, version_1):
+            admin.execute(f"ALTER DATABASE {conninfo_to_dict(url)['dbname']} OWNER TO postgres")
+        admin.execute("DROP ROLE migrator_of_a_test")
 
 
 def test_a_second_migration_applies_nothing(version_1):
@@ -312,76 +282,3 @@ def test_a_newer_database_is_left_as_it_is(folder, version_1):
     _edit(folder / "80_ledger/functions/job_kind.sql", "no contract is named", "not a contract:")
 
     assert migrate(version_1).applied == []
-
-
-def test_a_step_that_holds_its_locks_for_too_long_is_given_up(folder, version_1, monkeypatch):
-    monkeypatch.setattr(migration, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(migration, "HOLD_S", 0.3)
-    (folder / "steps/0002_slow.sql").write_text(
-        'ALTER TABLE "Session" ADD COLUMN "x" TEXT;\nSELECT pg_sleep(30);\n'
-    )
-
-    with pytest.raises(MigrationBusy, match="0002_slow"):
-        migrate(version_1)
-
-    assert "column Session.x" not in _facts(version_1)
-    assert "0002_slow" not in _rows(version_1)
-
-
-def test_what_version_1_sends_is_answered_during_and_after_a_migration(version_1):
-    kept = version_statements.of_version("0001")
-    harmless = ("22", "23", "AL", "P0", "55", "25")  # of the values, which are all NULL here
-    broken = []
-    with psycopg.connect(version_1, autocommit=True) as old:
-        parameters = {}
-        for name, statement in kept.items():
-            old.pgconn.prepare(name.encode(), statement.encode())
-            parameters[name] = old.pgconn.describe_prepared(name.encode()).nparams
-
-        migrate(version_1)
-
-        for name, statement in kept.items():
-            again = old.pgconn.prepare(b"", statement.encode())
-            old.execute("BEGIN; SET LOCAL statement_timeout = '5s'; SET LOCAL app.tenant_id = 't'")
-            ran = old.pgconn.exec_prepared(name.encode(), [None] * parameters[name])
-            old.execute("ROLLBACK")
-            for result in (again, ran):
-                state = (result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) or b"").decode()
-                if state and not state.startswith(harmless):
-                    broken.append(f"{name}: {result.error_message.decode().strip()}")
-
-    assert len(kept) > 300
-    assert broken == [], "\n".join(broken)
-
-
-def test_a_step_that_waits_for_a_lock_lets_readers_through(folder, version_1):
-    migrate(version_1)
-    (folder / "steps/0002_more.sql").write_text('ALTER TABLE "Job" ADD COLUMN "more" TEXT;\n')
-    longest = 0.0
-    with (
-        psycopg.connect(version_1) as holder,
-        psycopg.connect(version_1, autocommit=True) as reader,
-        ThreadPoolExecutor(1) as threads,
-    ):
-        holder.execute('SELECT count(*) FROM "Job"')
-        migrating = threads.submit(migrate, version_1)
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            began = time.monotonic()
-            reader.execute('SELECT FROM "Job" LIMIT 1')
-            longest = max(longest, time.monotonic() - began)
-        waited = not migrating.done()
-        holder.rollback()
-        done = migrating.result(60)
-
-    assert waited
-    assert migration.LOCK_S / 2 < longest < 1  # it stood behind the step, which gave way
-    assert done.applied == ["0002_more"]
-
-
-def test_two_migrations_at_once_apply_everything_once(version_1):
-    with ThreadPoolExecutor(2) as threads:
-        both = list(threads.map(migrate, [version_1, version_1]))
-
-    assert sorted(bool(one.applied) for one in both) == [False, True]
-    assert both[0].version == both[1].version
