@@ -10,6 +10,11 @@ from tests.support import source_code
 
 FOLDER = Path(__file__).parent / "versions"
 MARK = "-- statement: "
+# What `shared.ledger.outbox` composes: it travels with BEGIN.
+COMPOSED = {
+    "outbox.receipt": "SELECT ailydian_claim_receipt($1, $2)",
+    "outbox.receipts": "SELECT ailydian_claim_receipts($1, $2::bigint[])",
+}
 
 
 def of_version(number: str) -> dict[str, str]:
@@ -22,10 +27,10 @@ def of_version(number: str) -> dict[str, str]:
 def write(number: str) -> None:
     """Keep the statements of the query modules as they are now."""
     FOLDER.mkdir(exist_ok=True)
+    found = {name: source_code.numbered(statement) for name, statement in source_code.statements()}
     (FOLDER / f"{number}.sql").write_text(
         "\n".join(
-            f"{MARK}{name}\n{source_code.numbered(statement).strip()}\n"
-            for name, statement in source_code.statements()
+            f"{MARK}{name}\n{statement.strip()}\n" for name, statement in (found | COMPOSED).items()
         )
     )
 

@@ -3225,3 +3225,9 @@ SELECT w."name", w."version", w."description", v."steps", v."createdAt", v."crea
     FROM "Workflow" w LEFT JOIN "WorkflowVersion" v
       ON v."workflowId" = w."id" AND v."version" = w."version"
     WHERE w."tenantId" = $1 ORDER BY w."name", w."createdAt"
+
+-- statement: outbox.receipt
+SELECT ailydian_claim_receipt($1, $2)
+
+-- statement: outbox.receipts
+SELECT ailydian_claim_receipts($1, $2::bigint[])
