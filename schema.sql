@@ -33,23 +33,23 @@ CREATE EXTENSION IF NOT EXISTS vector;
 
 DO $$
 DECLARE
-    role_name text;
-    without_rows text := CASE WHEN current_setting('server_version_num')::int >= 160000
+    v_role_name text;
+    v_without_rows text := CASE WHEN current_setting('server_version_num')::int >= 160000
                               THEN ' WITH INHERIT FALSE, SET TRUE' ELSE '' END;
 BEGIN
-    FOREACH role_name IN ARRAY ARRAY['ailydian_owner', 'ailydian_app', 'ailydian_relay',
+    FOREACH v_role_name IN ARRAY ARRAY['ailydian_owner', 'ailydian_app', 'ailydian_relay',
                                      'ailydian_audit_reader', 'ailydian_platform'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = v_role_name) THEN
             BEGIN
-                EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+                EXECUTE format('CREATE ROLE %I NOLOGIN', v_role_name);
             EXCEPTION WHEN duplicate_object OR unique_violation THEN
                 NULL;  -- roles are the cluster's: another database made it in this moment
             END;
         END IF;
-        CONTINUE WHEN role_name = 'ailydian_platform'
+        CONTINUE WHEN v_role_name = 'ailydian_platform'
             OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
         BEGIN
-            EXECUTE format('GRANT %I TO CURRENT_USER%s', role_name, without_rows);
+            EXECUTE format('GRANT %I TO CURRENT_USER%s', v_role_name, v_without_rows);
         EXCEPTION WHEN insufficient_privilege THEN
             NULL;  -- granted by somebody else, or `ailydian verify` will say that it is missing
         END;
@@ -72,23 +72,39 @@ SET ROLE ailydian_owner;
 -- one by `ailydian migrate`, step by step.
 DO $$
 DECLARE
-    missing text := 'schema';
+    v_missing text := 'schema';
 BEGIN
     PERFORM set_config('ailydian.is_new', (to_regclass('public."Tenant"') IS NULL)::text, false);
     IF current_setting('ailydian.is_new')::boolean THEN
         RETURN;
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
-        SELECT string_agg(split_part(step, ' ', 1), ', ') INTO missing
+        SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
         FROM unnest('{schema a1cc7cbe2189c225e28aa82ed4e420b9d4dfa40fe6382283ff54fef23d87a038,0002_unpriced_uses 04cf2219ce865caa60336bfb73919f0bee15f5c1c3ba0de29d5ab5b4d61071cd}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
     END IF;
-    IF missing IS NOT NULL THEN
-        RAISE EXCEPTION 'this database is of an older version: it lacks %', missing
+    IF v_missing IS NOT NULL THEN
+        RAISE EXCEPTION 'this database is of an older version: it lacks %', v_missing
             USING HINT = 'Run `ailydian migrate`.';
     END IF;
+END $$;
+
+-- CREATE OR REPLACE cannot rename a parameter: a function of ours whose parameters have the names of
+-- version 1 is dropped here and made again below, in this transaction.
+DO $$
+DECLARE
+    v_function record;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid::regprocedure AS "name" FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%' AND EXISTS (
+            SELECT FROM unnest(p.proargnames, p.proargmodes) a("name", "mode")
+            WHERE coalesce(a."mode", 'i') IN ('i', 'b', 'v') AND a."name" NOT LIKE 'p\_%')
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', v_function."name");
+    END LOOP;
 END $$;
 
 
@@ -96,100 +112,100 @@ END $$;
 
 -- Tools of this file, dropped at its end. Each looks first, so that a second run locks nothing.
 
-CREATE OR REPLACE PROCEDURE ailydian_build_index(of_table text, VARIADIC of_columns text[])
+CREATE OR REPLACE PROCEDURE ailydian_build_index(p_table text, VARIADIC p_columns text[])
 LANGUAGE plpgsql AS $$
 DECLARE
-    index_name text := of_table || '_' || array_to_string(of_columns, '_') || '_idx';
+    v_index_name text := p_table || '_' || array_to_string(p_columns, '_') || '_idx';
 BEGIN
-    IF to_regclass(format('public.%I', index_name)) IS NULL THEN
-        EXECUTE format('CREATE INDEX %I ON public.%I (%s)', index_name, of_table,
-                       (SELECT string_agg(quote_ident(c), ', ') FROM unnest(of_columns) c));
+    IF to_regclass(format('public.%I', v_index_name)) IS NULL THEN
+        EXECUTE format('CREATE INDEX %I ON public.%I (%s)', v_index_name, p_table,
+                       (SELECT string_agg(quote_ident(c), ', ') FROM unnest(p_columns) c));
     END IF;
 END $$;
 
 -- A trigger's comment is its definition: that is how a changed one is noticed.
-CREATE OR REPLACE PROCEDURE ailydian_build_trigger(of_table text, called text, definition text)
+CREATE OR REPLACE PROCEDURE ailydian_build_trigger(p_table text, p_name text, p_definition text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    statement text := replace(definition, ' ON ROW ', format(' ON public.%I FOR EACH ROW ', of_table));
+    v_statement text := replace(p_definition, ' ON ROW ', format(' ON public.%I FOR EACH ROW ', p_table));
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_trigger
-                   WHERE tgrelid = format('public.%I', of_table)::regclass AND tgname = called
+                   WHERE tgrelid = format('public.%I', p_table)::regclass AND tgname = p_name
                      AND tgenabled = 'O'
-                     AND obj_description(oid, 'pg_trigger') = statement) THEN
-        EXECUTE format('DROP TRIGGER IF EXISTS %I ON public.%I', called, of_table);
-        EXECUTE format('CREATE TRIGGER %I %s', called, statement);
-        EXECUTE format('COMMENT ON TRIGGER %I ON public.%I IS %L', called, of_table, statement);
+                     AND obj_description(oid, 'pg_trigger') = v_statement) THEN
+        EXECUTE format('DROP TRIGGER IF EXISTS %I ON public.%I', p_name, p_table);
+        EXECUTE format('CREATE TRIGGER %I %s', p_name, v_statement);
+        EXECUTE format('COMMENT ON TRIGGER %I ON public.%I IS %L', p_name, p_table, v_statement);
     END IF;
 END $$;
 
--- `rule` is both what is seen and what may be written. The comment keeps what Postgres made of it,
+-- `p_rule` is both what is seen and what may be written. The comment keeps what Postgres made of it,
 -- so that a policy changed by hand is noticed as well.
-CREATE OR REPLACE PROCEDURE ailydian_build_policy(of_table text, of_role text, rule text)
+CREATE OR REPLACE PROCEDURE ailydian_build_policy(p_table text, p_role text, p_rule text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    of_class regclass := format('public.%I', of_table)::regclass;
-    stands boolean;
-    made text;
+    v_class regclass := format('public.%I', p_table)::regclass;
+    v_stands boolean;
+    v_made text;
 BEGIN
-    FOR attempt IN 1..2 LOOP
-        SELECT obj_description(p.oid, 'pg_policy') = m.made, m.made INTO stands, made
+    FOR v_attempt IN 1..2 LOOP
+        SELECT obj_description(p.oid, 'pg_policy') = m.made, m.made INTO v_stands, v_made
         FROM pg_policy p CROSS JOIN LATERAL (
-            SELECT format('%s, as %s', rule, md5(concat(
+            SELECT format('%s, as %s', p_rule, md5(concat(
                 p.polcmd, p.polpermissive, p.polroles::regrole[],
                 pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))))
         ) m(made)
-        WHERE p.polrelid = of_class AND p.polname = of_role;
-        EXIT WHEN stands;
-        IF attempt = 1 THEN
-            EXECUTE format('DROP POLICY IF EXISTS %I ON %s', of_role, of_class);
+        WHERE p.polrelid = v_class AND p.polname = p_role;
+        EXIT WHEN v_stands;
+        IF v_attempt = 1 THEN
+            EXECUTE format('DROP POLICY IF EXISTS %I ON %s', p_role, v_class);
             EXECUTE format('CREATE POLICY %I ON %s TO %I USING (%s) WITH CHECK (%s)',
-                           of_role, of_class, of_role, rule, rule);
+                           p_role, v_class, p_role, p_rule, p_rule);
         ELSE
-            EXECUTE format('COMMENT ON POLICY %I ON %s IS %L', of_role, of_class, made);
+            EXECUTE format('COMMENT ON POLICY %I ON %s IS %L', p_role, v_class, v_made);
         END IF;
     END LOOP;
 END $$;
 
--- Exactly these rights, no more: `rights` is a list such as 'SELECT, INSERT', or ''.
-CREATE OR REPLACE PROCEDURE ailydian_build_grant(of_table text, of_role text, rights text)
+-- Exactly these rights, no more: `p_rights` is a list such as 'SELECT, INSERT', or ''.
+CREATE OR REPLACE PROCEDURE ailydian_build_grant(p_table text, p_role text, p_rights text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    wanted text[] := string_to_array(nullif(rights, ''), ', ');
-    held text[];
+    v_wanted text[] := string_to_array(nullif(p_rights, ''), ', ');
+    v_held text[];
 BEGIN
-    SELECT coalesce(array_agg(acl.privilege_type), '{}') INTO held
+    SELECT coalesce(array_agg(acl.privilege_type), '{}') INTO v_held
     FROM pg_class, aclexplode(relacl) acl
-    WHERE oid = format('public.%I', of_table)::regclass AND acl.grantee = of_role::regrole;
-    wanted := coalesce(wanted, '{}');
-    IF NOT (held @> wanted AND held <@ wanted) THEN
-        EXECUTE format('REVOKE ALL ON public.%I FROM %I', of_table, of_role);
-        IF wanted <> '{}' THEN
-            EXECUTE format('GRANT %s ON public.%I TO %I', rights, of_table, of_role);
+    WHERE oid = format('public.%I', p_table)::regclass AND acl.grantee = p_role::regrole;
+    v_wanted := coalesce(v_wanted, '{}');
+    IF NOT (v_held @> v_wanted AND v_held <@ v_wanted) THEN
+        EXECUTE format('REVOKE ALL ON public.%I FROM %I', p_table, p_role);
+        IF v_wanted <> '{}' THEN
+            EXECUTE format('GRANT %s ON public.%I TO %I', p_rights, p_table, p_role);
         END IF;
     END IF;
 END $$;
 
 -- Who may execute a function beside its owner: these roles ('a, b'; PUBLIC is everybody), no others.
-CREATE OR REPLACE PROCEDURE ailydian_build_rights(of_function text, roles text DEFAULT '')
+CREATE OR REPLACE PROCEDURE ailydian_build_rights(p_function text, p_roles text DEFAULT '')
 LANGUAGE plpgsql AS $$
 DECLARE
-    wanted text[] := coalesce(string_to_array(nullif(roles, ''), ', '), '{}');
-    held text[];
-    one regprocedure;
+    v_wanted text[] := coalesce(string_to_array(nullif(p_roles, ''), ', '), '{}');
+    v_held text[];
+    v_one regprocedure;
 BEGIN
-    FOR one IN SELECT oid FROM pg_proc
-               WHERE pronamespace = 'public'::regnamespace AND proname = of_function LOOP
+    FOR v_one IN SELECT oid FROM pg_proc
+               WHERE pronamespace = 'public'::regnamespace AND proname = p_function LOOP
         SELECT coalesce(array_agg(CASE acl.grantee WHEN 0 THEN 'PUBLIC'
-                                  ELSE acl.grantee::regrole::text END), '{}') INTO held
+                                  ELSE acl.grantee::regrole::text END), '{}') INTO v_held
         FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
-        WHERE p.oid = one AND acl.grantee <> p.proowner;
-        IF NOT (held @> wanted AND held <@ wanted) THEN
-            IF held <> '{}' THEN
-                EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', one, array_to_string(held, ', '));
+        WHERE p.oid = v_one AND acl.grantee <> p.proowner;
+        IF NOT (v_held @> v_wanted AND v_held <@ v_wanted) THEN
+            IF v_held <> '{}' THEN
+                EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', v_one, array_to_string(v_held, ', '));
             END IF;
-            IF wanted <> '{}' THEN
-                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, roles);
+            IF v_wanted <> '{}' THEN
+                EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', v_one, p_roles);
             END IF;
         END IF;
     END LOOP;
@@ -199,32 +215,32 @@ END $$;
 -- functions see rows at all: FORCE binds the owner too. current_setting stands in a sub-select, so
 -- it is read once a statement; a committed setting comes back as '', which is nobody's tenant.
 CREATE OR REPLACE PROCEDURE ailydian_build_security(
-    of_table text,
-    app_rights text DEFAULT 'SELECT, INSERT, UPDATE, DELETE',
-    app_rule text DEFAULT '"tenantId" = (SELECT nullif(current_setting(''app.tenant_id'', true), ''''))',
-    of_platform boolean DEFAULT true
+    p_table text,
+    p_app_rights text DEFAULT 'SELECT, INSERT, UPDATE, DELETE',
+    p_app_rule text DEFAULT '"tenantId" = (SELECT nullif(current_setting(''app.tenant_id'', true), ''''))',
+    p_platform boolean DEFAULT true
 ) LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class
-            WHERE oid = format('public.%I', of_table)::regclass) THEN
-        EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', of_table);
-        EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', of_table);
+            WHERE oid = format('public.%I', p_table)::regclass) THEN
+        EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', p_table);
+        EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', p_table);
     END IF;
-    CALL ailydian_build_policy(of_table, 'ailydian_owner', 'true');
-    CALL ailydian_build_policy(of_table, 'ailydian_app', app_rule);
-    CALL ailydian_build_grant(of_table, 'ailydian_app', app_rights);
-    IF of_platform THEN
-        CALL ailydian_build_policy(of_table, 'ailydian_platform', 'true');
-        CALL ailydian_build_grant(of_table, 'ailydian_platform', 'SELECT, INSERT, UPDATE, DELETE');
+    CALL ailydian_build_policy(p_table, 'ailydian_owner', 'true');
+    CALL ailydian_build_policy(p_table, 'ailydian_app', p_app_rule);
+    CALL ailydian_build_grant(p_table, 'ailydian_app', p_app_rights);
+    IF p_platform THEN
+        CALL ailydian_build_policy(p_table, 'ailydian_platform', 'true');
+        CALL ailydian_build_grant(p_table, 'ailydian_platform', 'SELECT, INSERT, UPDATE, DELETE');
     END IF;
 END $$;
 
-CREATE OR REPLACE PROCEDURE ailydian_build_touch(of_table text, of_columns text DEFAULT '')
+CREATE OR REPLACE PROCEDURE ailydian_build_touch(p_table text, p_columns text DEFAULT '')
 LANGUAGE plpgsql AS $$
 BEGIN
-    CALL ailydian_build_trigger(of_table, 'touch', format(
+    CALL ailydian_build_trigger(p_table, 'touch', format(
         'BEFORE UPDATE%s ON ROW WHEN (NEW."updatedAt" = OLD."updatedAt") '
-        'EXECUTE FUNCTION public.ailydian_touch()', of_columns));
+        'EXECUTE FUNCTION public.ailydian_touch()', p_columns));
 END $$;
 
 -- "tenantId" of a child: ALWAYS the parent's, whatever was sent. A parent of another tenant is as
@@ -235,51 +251,51 @@ END $$;
 -- tenant takes its children along. Where the platform keeps no foreign key (must_exist false) the
 -- parent may be missing; the row then belongs to the session's tenant, or to nobody.
 CREATE OR REPLACE PROCEDURE ailydian_build_child(
-    child text, child_column text, parent text, must_exist boolean DEFAULT true
+    p_child text, p_child_column text, p_parent text, p_must_exist boolean DEFAULT true
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    tenant_of text := 'ailydian_tenant_of_' || lower(child);
-    move text := 'ailydian_move_' || lower(child);
+    v_tenant_of text := 'ailydian_tenant_of_' || lower(p_child);
+    v_move text := 'ailydian_move_' || lower(p_child);
 BEGIN
     EXECUTE format($f$
         CREATE OR REPLACE FUNCTION public.%1$I() RETURNS trigger LANGUAGE plpgsql
         SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $b$
         DECLARE
-            found_tenant text;
-            seen boolean;
+            v_tenant_id text;
+            v_seen boolean;
         BEGIN
-            SELECT "tenantId" INTO found_tenant FROM public.%3$I WHERE "id" = NEW.%4$I;
-            seen := FOUND AND (current_setting('role') <> 'ailydian_app'
-                OR found_tenant = nullif(current_setting('app.tenant_id', true), ''));
-            IF seen IS NOT TRUE THEN
+            SELECT "tenantId" INTO v_tenant_id FROM public.%3$I WHERE "id" = NEW.%4$I;
+            v_seen := FOUND AND (current_setting('role') <> 'ailydian_app'
+                OR v_tenant_id = nullif(current_setting('app.tenant_id', true), ''));
+            IF v_seen IS NOT TRUE THEN
                 %5$s
             END IF;
-            IF NEW."tenantId" IS DISTINCT FROM found_tenant THEN
+            IF NEW."tenantId" IS DISTINCT FROM v_tenant_id THEN
                 IF NEW."tenantId" IS NOT NULL
                    AND (TG_OP = 'INSERT' OR NEW."tenantId" IS DISTINCT FROM OLD."tenantId") THEN
                     RAISE insufficient_privilege USING
                         MESSAGE = 'the tenantId sent for "%2$s" is not that of its "%3$s"';
                 END IF;
-                NEW."tenantId" := found_tenant;
+                NEW."tenantId" := v_tenant_id;
             END IF;
             RETURN NEW;
         END $b$
-    $f$, tenant_of, child, parent, child_column, CASE WHEN must_exist THEN format($f$
+    $f$, v_tenant_of, p_child, p_parent, p_child_column, CASE WHEN p_must_exist THEN format($f$
                 RAISE foreign_key_violation USING
                     MESSAGE = 'insert or update on table "%1$s" violates foreign key constraint '
                               '"%1$s_%2$s_fkey"',
                     DETAIL = format('Key (%2$s)=(%%s) is not present in table "%3$s".', NEW.%2$I),
                     SCHEMA = 'public', TABLE = '%1$s', CONSTRAINT = '%1$s_%2$s_fkey';
-    $f$, child, child_column, parent) ELSE $f$
+    $f$, p_child, p_child_column, p_parent) ELSE $f$
                 IF TG_OP = 'INSERT' THEN
                     NEW."tenantId" := coalesce(NEW."tenantId",
                                                nullif(current_setting('app.tenant_id', true), ''));
                 END IF;
                 RETURN NEW;
     $f$ END);
-    CALL ailydian_build_trigger(child, 'tenant', format(
+    CALL ailydian_build_trigger(p_child, 'tenant', format(
         'BEFORE INSERT OR UPDATE OF %I, "tenantId" ON ROW EXECUTE FUNCTION public.%I()',
-        child_column, tenant_of));
+        p_child_column, v_tenant_of));
     EXECUTE format($f$
         CREATE OR REPLACE FUNCTION public.%1$I() RETURNS trigger LANGUAGE plpgsql
         SET search_path = pg_catalog, public, pg_temp AS $b$
@@ -288,11 +304,11 @@ BEGIN
             WHERE %3$I = NEW."id" AND "tenantId" IS DISTINCT FROM NEW."tenantId";
             RETURN NULL;
         END $b$
-    $f$, move, child, child_column);
+    $f$, v_move, p_child, p_child_column);
     -- AFTER UPDATE of anything: UPDATE OF would miss a tenant that a BEFORE trigger has changed.
-    CALL ailydian_build_trigger(parent, 'move_' || lower(child), format(
+    CALL ailydian_build_trigger(p_parent, 'move_' || lower(p_child), format(
         'AFTER UPDATE ON ROW WHEN (OLD."tenantId" IS DISTINCT FROM NEW."tenantId") '
-        'EXECUTE FUNCTION public.%I()', move));
+        'EXECUTE FUNCTION public.%I()', v_move));
 END $$;
 
 
@@ -301,9 +317,9 @@ END $$;
 -- Enums, exactly the platform's: a row with a label it does not know breaks its every read.
 DO $$
 DECLARE
-    enum record;
+    v_enum record;
 BEGIN
-    FOR enum IN SELECT * FROM (VALUES
+    FOR v_enum IN SELECT * FROM (VALUES
         ('UserRole', '{USER,ADMIN,SUPER_ADMIN}'::text[]),
         ('TenantTier', '{FREE,PRO,ENTERPRISE}'),
         ('MessageRole', '{USER,ASSISTANT,SYSTEM,TOOL}'),
@@ -315,9 +331,9 @@ BEGIN
         ('IncidentSeverity', '{LOW,MEDIUM,HIGH,CRITICAL}'),
         ('IncidentStatus', '{OPEN,INVESTIGATING,RESOLVED,CLOSED}')
     ) AS wanted(name, labels) LOOP
-        IF to_regtype(format('public.%I', enum.name)) IS NULL THEN
-            EXECUTE format('CREATE TYPE public.%I AS ENUM (%s)', enum.name,
-                           (SELECT string_agg(quote_literal(l), ', ') FROM unnest(enum.labels) l));
+        IF to_regtype(format('public.%I', v_enum.name)) IS NULL THEN
+            EXECUTE format('CREATE TYPE public.%I AS ENUM (%s)', v_enum.name,
+                           (SELECT string_agg(quote_literal(l), ', ') FROM unnest(v_enum.labels) l));
         END IF;
     END LOOP;
 END $$;
@@ -357,7 +373,7 @@ END $$;
 
 -- 00_ground/policies.sql
 
-CALL ailydian_build_security('SchemaMigration', '', 'false', of_platform => false);
+CALL ailydian_build_security('SchemaMigration', '', 'false', p_platform => false);
 
 
 -- 10_accounts/tables.sql
@@ -624,10 +640,10 @@ COMMENT ON TABLE "ProviderHealth" IS 'A provider''s circuit breaker.';
 -- 20_models/functions/faded.sql
 
 -- What is left of a mass after the days since, by the discount of a day.
-CREATE OR REPLACE FUNCTION ailydian_faded(mass DOUBLE PRECISION, since TIMESTAMPTZ,
-                                          discount DOUBLE PRECISION)
+CREATE OR REPLACE FUNCTION ailydian_faded(p_mass DOUBLE PRECISION, p_since TIMESTAMPTZ,
+                                          p_discount DOUBLE PRECISION)
 RETURNS DOUBLE PRECISION LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT mass * power(discount, greatest(extract(epoch FROM now() - since), 0)::float8 / 86400)
+    SELECT p_mass * power(p_discount, greatest(extract(epoch FROM now() - p_since), 0)::float8 / 86400)
 $$;
 
 
@@ -647,44 +663,44 @@ CALL ailydian_build_rights('ailydian_failing_providers', 'ailydian_relay');
 
 -- What answers earned their models. A message's reward is one row: the word with the greater weight
 -- holds, of equal ones the later, and the arms move by the difference, so a repeated or late word
--- is harmless. Old rewards fade by `discount` a day (gamma): an arm is brought up to now before it
+-- is harmless. Old rewards fade by `p_discount` a day (gamma): an arm is brought up to now before it
 -- moves, and a correction weighs what the reward it corrects weighs by now, so that an arm is always
 -- 1 + the sum of what is in "ArmReward", each faded by its age (forward decay). A tenant's arm
--- begins with the global one, worth at most `prior_pulls` pulls. Locks are taken in one order: the
+-- begins with the global one, worth at most `p_prior_pulls` pulls. Locks are taken in one order: the
 -- messages, the tenant's arms, and last, for they are everybody's, the global arms and scores.
 CREATE OR REPLACE FUNCTION ailydian_reward(
-    messages TEXT[], "values" DOUBLE PRECISION[], weights DOUBLE PRECISION[],
-    discount DOUBLE PRECISION, prior_pulls DOUBLE PRECISION
+    p_message_ids TEXT[], p_values DOUBLE PRECISION[], p_weights DOUBLE PRECISION[],
+    p_discount DOUBLE PRECISION, p_prior_pulls DOUBLE PRECISION
 ) RETURNS INTEGER LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    tenant TEXT := current_setting('app.tenant_id');
-    moved INTEGER;
+    v_tenant_id TEXT := current_setting('app.tenant_id');
+    v_moved INTEGER;
 BEGIN
     INSERT INTO "ArmReward" ("tenantId", "messageId", "modelId", "intent", "reward", "weight")
-    SELECT tenant, m."id", m."modelId", m."intent", 0, 0
-    FROM (SELECT DISTINCT unnest(messages) AS "id") g JOIN "Message" m ON m."id" = g."id"
+    SELECT v_tenant_id, m."id", m."modelId", m."intent", 0, 0
+    FROM (SELECT DISTINCT unnest(p_message_ids) AS "id") g JOIN "Message" m ON m."id" = g."id"
     WHERE m."modelId" IS NOT NULL AND m."intent" IS NOT NULL AND m."role" = 'ASSISTANT'
     ORDER BY m."id"
     ON CONFLICT ("tenantId", "messageId") DO NOTHING;
 
     WITH given AS MATERIALIZED (
         SELECT DISTINCT ON (g."id") g."id", g."value", g."weight"
-        FROM unnest(messages, "values", weights) WITH ORDINALITY AS g ("id", "value", "weight", "at")
+        FROM unnest(p_message_ids, p_values, p_weights) WITH ORDINALITY AS g ("id", "value", "weight", "at")
         ORDER BY g."id", g."weight" DESC, g."at" DESC
     ), held AS MATERIALIZED (
         SELECT r.* FROM "ArmReward" r
-        WHERE r."tenantId" = tenant AND r."messageId" = ANY(messages)
+        WHERE r."tenantId" = v_tenant_id AND r."messageId" = ANY(p_message_ids)
         ORDER BY r."messageId" FOR UPDATE
     ), kept AS (
         UPDATE "ArmReward" r SET "reward" = g."value", "weight" = g."weight"
         FROM held h JOIN given g ON g."id" = h."messageId"
-        WHERE r."tenantId" = tenant AND r."messageId" = h."messageId" AND g."weight" >= h."weight"
+        WHERE r."tenantId" = v_tenant_id AND r."messageId" = h."messageId" AND g."weight" >= h."weight"
         RETURNING h."modelId", h."intent",
             ailydian_faded(g."weight" * g."value" - h."weight" * h."reward",
-                           h."rewardedAt", discount) AS "won",
+                           h."rewardedAt", p_discount) AS "won",
             ailydian_faded(g."weight" * (1 - g."value") - h."weight" * (1 - h."reward"),
-                           h."rewardedAt", discount) AS "lost",
+                           h."rewardedAt", p_discount) AS "lost",
             g."value" - CASE WHEN h."weight" > 0 THEN h."reward" ELSE 0 END AS "rewards",
             (h."weight" = 0)::int AS "pulls",
             (g."value" >= 0.5)::int - (h."weight" > 0 AND h."reward" >= 0.5)::int AS "wins"
@@ -697,23 +713,23 @@ BEGIN
         FROM change c LEFT JOIN LATERAL (
             SELECT 1 + f."won" * f."share" AS "alpha", 1 + f."lost" * f."share" AS "beta"
             FROM "BanditArm" b, LATERAL (
-                SELECT ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount) AS "won",
-                       ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount) AS "lost"
+                SELECT ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount) AS "won",
+                       ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount) AS "lost"
             ) n, LATERAL (
                 SELECT greatest(n."won", 0) AS "won", greatest(n."lost", 0) AS "lost",
-                       least(1, prior_pulls / nullif(greatest(n."won", 0) + greatest(n."lost", 0), 0)) AS "share"
+                       least(1, p_prior_pulls / nullif(greatest(n."won", 0) + greatest(n."lost", 0), 0)) AS "share"
             ) f
             WHERE b."modelId" = c."modelId" AND b."intent" = c."intent" AND f."share" IS NOT NULL
         ) p ON true
     ), own AS (
         INSERT INTO "TenantArm" AS t ("tenantId", "modelId", "intent", "alpha", "beta", "pulls", "rewards")
-        SELECT tenant, p."modelId", p."intent", greatest(p."alpha" + p."won", 0),
+        SELECT v_tenant_id, p."modelId", p."intent", greatest(p."alpha" + p."won", 0),
                greatest(p."beta" + p."lost", 0), p."pulls", p."rewards"
         FROM prior p ORDER BY p."modelId", p."intent"
         ON CONFLICT ("tenantId", "modelId", "intent") DO UPDATE
-        SET "alpha" = greatest(1 + ailydian_faded(t."alpha" - 1, t."updatedAt", discount)
+        SET "alpha" = greatest(1 + ailydian_faded(t."alpha" - 1, t."updatedAt", p_discount)
                 + (SELECT c."won" FROM change c WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
-            "beta" = greatest(1 + ailydian_faded(t."beta" - 1, t."updatedAt", discount)
+            "beta" = greatest(1 + ailydian_faded(t."beta" - 1, t."updatedAt", p_discount)
                 + (SELECT c."lost" FROM change c WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
             "pulls" = t."pulls" + excluded."pulls", "rewards" = t."rewards" + excluded."rewards",
             "updatedAt" = greatest(now(), t."updatedAt")
@@ -724,9 +740,9 @@ BEGIN
                c."pulls", c."rewards"
         FROM change c WHERE (SELECT count(*) FROM own) > 0 ORDER BY c."modelId", c."intent"
         ON CONFLICT ("modelId", "intent") DO UPDATE
-        SET "alpha" = greatest(1 + ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount)
+        SET "alpha" = greatest(1 + ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount)
                 + (SELECT c."won" FROM change c WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
-            "beta" = greatest(1 + ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', discount)
+            "beta" = greatest(1 + ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount)
                 + (SELECT c."lost" FROM change c WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
             "pulls" = b."pulls" + excluded."pulls", "rewards" = b."rewards" + excluded."rewards",
             "updatedAt" = greatest(now() AT TIME ZONE 'UTC', b."updatedAt" + interval '1 ms')
@@ -740,8 +756,8 @@ BEGIN
         SET "pulls" = r."pulls" + excluded."pulls", "wins" = r."wins" + excluded."wins"
         RETURNING 1
     )
-    SELECT count(*) INTO moved FROM kept, LATERAL (SELECT count(*) FROM scored) s;
-    RETURN moved;
+    SELECT count(*) INTO v_moved FROM kept, LATERAL (SELECT count(*) FROM scored) s;
+    RETURN v_moved;
 END $$;
 
 
@@ -757,10 +773,10 @@ CALL ailydian_build_security('AIProvider', 'SELECT', 'true');
 CALL ailydian_build_security('AIModel', 'SELECT, INSERT, UPDATE', 'true');
 CALL ailydian_build_security('RoutingScore', 'SELECT, INSERT, UPDATE', 'true');
 CALL ailydian_build_security('BanditArm', 'SELECT, INSERT, UPDATE', 'true');
-CALL ailydian_build_security('ModelUse', '', 'false', of_platform => false);
-CALL ailydian_build_security('TenantArm', of_platform => false);
-CALL ailydian_build_security('ArmReward', of_platform => false);
-CALL ailydian_build_security('ProviderHealth', 'SELECT, INSERT, UPDATE', 'true', of_platform => false);
+CALL ailydian_build_security('ModelUse', '', 'false', p_platform => false);
+CALL ailydian_build_security('TenantArm', p_platform => false);
+CALL ailydian_build_security('ArmReward', p_platform => false);
+CALL ailydian_build_security('ProviderHealth', 'SELECT, INSERT, UPDATE', 'true', p_platform => false);
 
 
 -- 30_messages/tables.sql
@@ -951,7 +967,7 @@ CALL ailydian_build_child('Conversation', 'userId', 'User');
 CALL ailydian_build_child('Message', 'conversationId', 'Conversation');
 CALL ailydian_build_child('ConversationMetadata', 'conversationId', 'Conversation');
 CALL ailydian_build_child('MessageEmbedding', 'messageId', 'Message');
-CALL ailydian_build_child('Feedback', 'messageId', 'Message', must_exist => false);
+CALL ailydian_build_child('Feedback', 'messageId', 'Message', p_must_exist => false);
 
 
 -- 30_messages/policies.sql
@@ -962,7 +978,7 @@ CALL ailydian_build_security('ConversationMetadata');
 CALL ailydian_build_security('MessageEmbedding');
 CALL ailydian_build_security('Feedback');
 CALL ailydian_build_security('SemanticCache');
-CALL ailydian_build_security('CacheSource', of_platform => false);
+CALL ailydian_build_security('CacheSource', p_platform => false);
 
 
 -- 40_documents/tables.sql
@@ -1136,13 +1152,13 @@ END $$;
 -- server locale can be counted on to know that I is not i's capital; an English İ loses its dot.
 -- `read/write` and `httpd.conf` would be one word each to the parser, a file and a host: they are
 -- two. Nested replace() costs a tenth of translate().
-CREATE OR REPLACE FUNCTION public.ailydian_lexemes(of_language text, content text)
+CREATE OR REPLACE FUNCTION public.ailydian_lexemes(p_language text, p_content text)
 RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE of_language
+    SELECT CASE p_language
         WHEN 'tr' THEN to_tsvector('pg_catalog.turkish', replace(replace(words, 'I', 'ı'), 'İ', 'i'))
         ELSE to_tsvector('pg_catalog.english', replace(words, 'İ', 'i'))
     END
-    FROM (SELECT replace(replace(replace(content, '.', ' '), '/', ' '), '’', ' ') AS words) spaced
+    FROM (SELECT replace(replace(replace(p_content, '.', ' '), '/', ' '), '’', ' ') AS words) spaced
 $$;
 
 
@@ -1169,31 +1185,31 @@ END $$;
 -- ts_rank of one lexeme is sum(1/k^2, k = 1..tf) / (pi^2/6), so it tells tf; without and with
 -- normalisation 2 it tells the length. SECURITY DEFINER, as the head of this chapter says.
 CREATE OR REPLACE FUNCTION public.ailydian_search_text(
-    question text[], of_language text, hits_max integer, reach integer DEFAULT 2000
+    p_words text[], p_language text, p_hits_max integer, p_reach integer DEFAULT 2000
 ) RETURNS TABLE ("chunkId" text, "share" double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
-    tenant text := nullif(current_setting('app.tenant_id', true), '');
-    lexemes text[];   -- distinct, with their queries and weights beside them
-    queries tsquery[];
-    weights float8[];
-    best float8;      -- the sum of the weights of all words, of the likelier language each
-    any_of tsquery;   -- lexemes that few chunks hold
-    all_of tsquery;   -- every word, in either language; NULL where any_of finds all
+    v_tenant_id text := nullif(current_setting('app.tenant_id', true), '');
+    v_lexemes text[];   -- distinct, with their queries and weights beside them
+    v_queries tsquery[];
+    v_weights float8[];
+    v_best float8;      -- the sum of the weights of all words, of the likelier language each
+    v_any_of tsquery;   -- lexemes that few chunks hold
+    v_all_of tsquery;   -- every word, in either language; NULL where any_of finds all
 BEGIN
-    IF tenant IS NULL THEN
+    IF v_tenant_id IS NULL THEN
         RAISE insufficient_privilege USING MESSAGE = 'text search needs app.tenant_id';
     END IF;
     WITH word AS MATERIALIZED (
         SELECT q.word, lexeme.language, lexeme.of_word
-        FROM unnest(question) AS q (word),
+        FROM unnest(p_words) AS q (word),
         LATERAL (SELECT language, tsvector_to_array(ailydian_lexemes(language, q.word)) AS of_word
                  FROM unnest(ARRAY['tr', 'en']) AS language) lexeme
     ), kept AS MATERIALIZED (
         SELECT w.word, w.language, w.of_word FROM word w
         WHERE EXISTS (SELECT FROM word own WHERE own.word = w.word
-                      AND own.language = of_language AND own.of_word <> '{}')
+                      AND own.language = p_language AND own.of_word <> '{}')
     ), known AS MATERIALIZED (
         SELECT l.lexeme, quoted.query, found.chunks
         FROM (SELECT DISTINCT unnest(of_word) AS lexeme FROM kept) l,
@@ -1201,21 +1217,21 @@ BEGIN
                  AS query) quoted,
         LATERAL (SELECT count(*) AS chunks FROM (
                      SELECT FROM "ChunkText" c
-                     WHERE c."tenantId" = tenant AND c."tsv" @@ quoted.query LIMIT reach) f) found
+                     WHERE c."tenantId" = v_tenant_id AND c."tsv" @@ quoted.query LIMIT p_reach) f) found
     ), whole AS MATERIALIZED (
         SELECT count(*) AS chunks FROM (
-            SELECT FROM "ChunkText" c WHERE c."tenantId" = tenant LIMIT 25 * reach) f
+            SELECT FROM "ChunkText" c WHERE c."tenantId" = v_tenant_id LIMIT 25 * p_reach) f
     ), weighed AS MATERIALIZED (
         SELECT k.lexeme, k.query, k.chunks, ln(1 + (w.chunks - n.chunks + 0.5) / (n.chunks + 0.5)) AS weight
         FROM known k, whole w,
-        LATERAL (SELECT CASE WHEN k.chunks < reach THEN k.chunks::float8
+        LATERAL (SELECT CASE WHEN k.chunks < p_reach THEN k.chunks::float8
                         ELSE sqrt(k.chunks::float8 * w.chunks) END AS chunks) n
     ), rare AS (
         SELECT k.query FROM (
             SELECT query, sum(chunks) OVER (ORDER BY chunks, lexeme) AS total,
                    row_number() OVER (ORDER BY chunks, lexeme) AS place
             FROM weighed WHERE chunks > 0) k
-        WHERE k.total <= reach OR k.place = 1
+        WHERE k.total <= p_reach OR k.place = 1
     ), needed AS (
         SELECT k.word, string_agg(DISTINCT x.query::text, ' | ') AS either
         FROM kept k, unnest(k.of_word) AS l (lexeme)
@@ -1230,37 +1246,37 @@ BEGIN
                     JOIN weighed x ON x.lexeme = l.lexeme GROUP BY k.word, k.language) s
                 GROUP BY s.word) m),
            (SELECT string_agg(r.query::text, ' | ')::tsquery FROM rare r),
-           CASE WHEN sum(w.chunks) > reach
+           CASE WHEN sum(w.chunks) > p_reach
                 THEN (SELECT string_agg('(' || n.either || ')', ' & ')::tsquery FROM needed n) END
-    INTO lexemes, queries, weights, best, any_of, all_of
+    INTO v_lexemes, v_queries, v_weights, v_best, v_any_of, v_all_of
     FROM weighed w WHERE w.chunks > 0;
 
     RETURN QUERY
     WITH hit AS MATERIALIZED (
         (SELECT c."chunkId" AS id, c."tsv" || ''::tsvector AS words  -- a copy is detoasted once
-         FROM "ChunkText" c WHERE c."tenantId" = tenant AND c."tsv" @@ all_of LIMIT reach)
+         FROM "ChunkText" c WHERE c."tenantId" = v_tenant_id AND c."tsv" @@ v_all_of LIMIT p_reach)
         UNION ALL
         (SELECT c."chunkId", c."tsv" || ''::tsvector
-         FROM "ChunkText" c WHERE c."tenantId" = tenant AND c."tsv" @@ any_of
-         AND (all_of IS NULL OR NOT c."tsv" @@ all_of) LIMIT reach)
+         FROM "ChunkText" c WHERE c."tenantId" = v_tenant_id AND c."tsv" @@ v_any_of
+         AND (v_all_of IS NULL OR NOT c."tsv" @@ v_all_of) LIMIT p_reach)
     ), measured AS MATERIALIZED (
         SELECT h.id, h.words, ts_rank('{1,1,1,1}', h.words, o.query)
                      / ts_rank('{1,1,1,1}', h.words, o.query, 2) AS length
-        FROM hit h, LATERAL (SELECT q.query FROM unnest(queries) AS q (query)
+        FROM hit h, LATERAL (SELECT q.query FROM unnest(v_queries) AS q (query)
                              WHERE h.words @@ q.query LIMIT 1) o
     ), average AS MATERIALIZED (
         SELECT avg(m.length) AS length FROM measured m
     )
-    SELECT m.id, s.score / (2.2 * greatest(best, 1e-9))
+    SELECT m.id, s.score / (2.2 * greatest(v_best, 1e-9))
     FROM measured m, average a,
     LATERAL (
         SELECT sum(l.weight * 2.2 * t.tf / (t.tf + 1.2 * (0.25 + 0.75 * m.length / a.length))) AS score
-        FROM unnest(queries, weights) AS l (query, weight),
+        FROM unnest(v_queries, v_weights) AS l (query, weight),
         LATERAL (SELECT ts_rank('{1,1,1,1}', m.words, l.query)::float8 AS rank OFFSET 0) r,
         LATERAL (SELECT 0.6079271 / (1.000001 - r.rank) - 0.5 AS tf) t
         WHERE r.rank > 0
     ) s
-    ORDER BY s.score DESC, m.id LIMIT hits_max;
+    ORDER BY s.score DESC, m.id LIMIT p_hits_max;
 END $$;
 CALL ailydian_build_rights('ailydian_search_text', 'ailydian_app');
 
@@ -1268,9 +1284,9 @@ CALL ailydian_build_rights('ailydian_search_text', 'ailydian_app');
 -- 40_documents/functions/words.sql
 
 -- The words of a chunk: those of its headings count as words of its text.
-CREATE OR REPLACE FUNCTION public.ailydian_words(of_language text, headings text, content text)
+CREATE OR REPLACE FUNCTION public.ailydian_words(p_language text, p_headings text, p_content text)
 RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT public.ailydian_lexemes(of_language, headings || E'\n' || content)
+    SELECT public.ailydian_lexemes(p_language, p_headings || E'\n' || p_content)
 $$;
 
 
@@ -1305,10 +1321,10 @@ CALL ailydian_build_trigger('DocumentChunk', 'forget_answers',
 CALL ailydian_build_security('Document');
 CALL ailydian_build_security('DocumentChunk');
 CALL ailydian_build_security('ChunkEmbedding');
-CALL ailydian_build_security('ChunkVector', of_platform => false);
-CALL ailydian_build_security('ChunkText', of_platform => false);
-CALL ailydian_build_security('LiveModel', of_platform => false);
-CALL ailydian_build_security('Upload', 'SELECT, INSERT, DELETE', of_platform => false);
+CALL ailydian_build_security('ChunkVector', p_platform => false);
+CALL ailydian_build_security('ChunkText', p_platform => false);
+CALL ailydian_build_security('LiveModel', p_platform => false);
+CALL ailydian_build_security('Upload', 'SELECT, INSERT, DELETE', p_platform => false);
 
 
 -- 50_operations/tables.sql
@@ -1429,20 +1445,20 @@ END $$;
 
 -- A person takes an incident, or closes it. Yields what it was; nothing where it is not open.
 CREATE OR REPLACE FUNCTION ailydian_answer_incident(
-    incident_id TEXT, answer "IncidentStatus", by_whom TEXT, why TEXT
+    p_incident_id TEXT, p_status "IncidentStatus", p_handled_by TEXT, p_reason TEXT
 ) RETURNS TABLE ("tenantId" TEXT, "status" TEXT) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    was "IncidentStatus";
+    v_was "IncidentStatus";
 BEGIN
-    SELECT i."status" INTO was FROM "Incident" i
-    WHERE i."id" = incident_id AND i."status" IN ('OPEN', 'INVESTIGATING') FOR UPDATE;
+    SELECT i."status" INTO v_was FROM "Incident" i
+    WHERE i."id" = p_incident_id AND i."status" IN ('OPEN', 'INVESTIGATING') FOR UPDATE;
     RETURN QUERY
-    UPDATE "Incident" i SET "status" = answer, "handledBy" = by_whom,
-        "reason" = coalesce(why, i."reason"),
-        "resolvedAt" = CASE WHEN answer = 'CLOSED' THEN now() AT TIME ZONE 'UTC' END
-    WHERE i."id" = incident_id AND was IS NOT NULL RETURNING i."tenantId", was::text;
+    UPDATE "Incident" i SET "status" = p_status, "handledBy" = p_handled_by,
+        "reason" = coalesce(p_reason, i."reason"),
+        "resolvedAt" = CASE WHEN p_status = 'CLOSED' THEN now() AT TIME ZONE 'UTC' END
+    WHERE i."id" = p_incident_id AND v_was IS NOT NULL RETURNING i."tenantId", v_was::text;
 END $$;
 CALL ailydian_build_rights('ailydian_answer_incident', 'ailydian_relay');
 
@@ -1478,22 +1494,22 @@ END $$;
 CREATE OR REPLACE FUNCTION ailydian_incident_noticed() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    open CONSTANT "IncidentStatus"[] := ARRAY['OPEN', 'INVESTIGATING'];
-    happened TEXT;
+    v_open CONSTANT "IncidentStatus"[] := ARRAY['OPEN', 'INVESTIGATING'];
+    v_event TEXT;
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        happened := CASE WHEN NEW."status" = ANY(open) THEN 'opened' END;
-    ELSIF OLD."status" = ANY(open) AND NOT NEW."status" = ANY(open) THEN
-        happened := 'resolved';
-    ELSIF NEW."status" = ANY(open) AND NOT OLD."status" = ANY(open) THEN
-        happened := 'opened';
-    ELSIF NEW."status" = ANY(open) AND NEW."severity" > OLD."severity" THEN
-        happened := 'escalated';
+        v_event := CASE WHEN NEW."status" = ANY(v_open) THEN 'opened' END;
+    ELSIF OLD."status" = ANY(v_open) AND NOT NEW."status" = ANY(v_open) THEN
+        v_event := 'resolved';
+    ELSIF NEW."status" = ANY(v_open) AND NOT OLD."status" = ANY(v_open) THEN
+        v_event := 'opened';
+    ELSIF NEW."status" = ANY(v_open) AND NEW."severity" > OLD."severity" THEN
+        v_event := 'escalated';
     END IF;
-    IF happened IS NOT NULL THEN
+    IF v_event IS NOT NULL THEN
         INSERT INTO "IncidentNotice" ("tenantId", "incidentId", "event", "body")
-        VALUES (NEW."tenantId", NEW."id", happened, jsonb_build_object(
-            'event', 'incident.' || happened,
+        VALUES (NEW."tenantId", NEW."id", v_event, jsonb_build_object(
+            'event', 'incident.' || v_event,
             'incident', jsonb_build_object(
                 'id', NEW."id", 'title', NEW."title", 'description', NEW."description",
                 'severity', NEW."severity", 'status', NEW."status", 'cause', NEW."cause",
@@ -1512,15 +1528,15 @@ END $$;
 -- What operators see of incidents, and what the detectors see of tenants' tables: the relay's role
 -- has no sight of the rows.
 CREATE OR REPLACE FUNCTION ailydian_list_incidents(
-    incident_id TEXT, of_tenant TEXT, of_system BOOLEAN, only_open BOOLEAN, most INTEGER
+    p_incident_id TEXT, p_tenant_id TEXT, p_system BOOLEAN, p_only_open BOOLEAN, p_limit INTEGER
 ) RETURNS SETOF "Incident" LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT i.* FROM "Incident" i
-    WHERE (incident_id IS NULL OR i."id" = incident_id)
-      AND (of_tenant IS NULL OR i."tenantId" = of_tenant)
-      AND (NOT of_system OR i."tenantId" IS NULL)
-      AND (NOT only_open OR i."status" IN ('OPEN', 'INVESTIGATING'))
-    ORDER BY i."detectedAt" DESC, i."id" DESC LIMIT most
+    WHERE (p_incident_id IS NULL OR i."id" = p_incident_id)
+      AND (p_tenant_id IS NULL OR i."tenantId" = p_tenant_id)
+      AND (NOT p_system OR i."tenantId" IS NULL)
+      AND (NOT p_only_open OR i."status" IN ('OPEN', 'INVESTIGATING'))
+    ORDER BY i."detectedAt" DESC, i."id" DESC LIMIT p_limit
 $$;
 CALL ailydian_build_rights('ailydian_list_incidents', 'ailydian_relay');
 
@@ -1544,61 +1560,61 @@ END $$;
 -- figure has doubled since it last grew, or the cause itself is worse. What people have closed
 -- stays closed for an hour, unless it gets worse by that measure.
 CREATE OR REPLACE FUNCTION ailydian_raise_incident(
-    of_tenant TEXT, of_cause TEXT, says TEXT, tells TEXT, degree "IncidentSeverity",
-    measured DOUBLE PRECISION
+    p_tenant_id TEXT, p_cause TEXT, p_title TEXT, p_description TEXT, p_severity "IncidentSeverity",
+    p_figure DOUBLE PRECISION
 ) RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    held "Incident";
-    grown "IncidentSeverity";
+    v_incident "Incident";
+    v_severity "IncidentSeverity";
 BEGIN
-    SELECT * INTO held FROM "Incident" i
-    WHERE i."cause" = of_cause AND coalesce(i."tenantId", '') = coalesce(of_tenant, '')
+    SELECT * INTO v_incident FROM "Incident" i
+    WHERE i."cause" = p_cause AND coalesce(i."tenantId", '') = coalesce(p_tenant_id, '')
       AND i."status" IN ('OPEN', 'INVESTIGATING') FOR UPDATE;
     IF NOT FOUND THEN
         IF EXISTS (
             SELECT FROM "Incident" i
-            WHERE i."cause" = of_cause AND coalesce(i."tenantId", '') = coalesce(of_tenant, '')
+            WHERE i."cause" = p_cause AND coalesce(i."tenantId", '') = coalesce(p_tenant_id, '')
               AND i."status" = 'CLOSED'
               AND i."resolvedAt" > (now() - interval '1 hour') AT TIME ZONE 'UTC'
-              AND i."severity" >= degree AND measured < 2 * i."figure") THEN
+              AND i."severity" >= p_severity AND p_figure < 2 * i."figure") THEN
             RETURN NULL;
         END IF;
         INSERT INTO "Incident" ("tenantId", "cause", "title", "description", "severity", "status",
                                 "figure")
-        VALUES (of_tenant, of_cause, says, tells, degree, 'OPEN', measured)
+        VALUES (p_tenant_id, p_cause, p_title, p_description, p_severity, 'OPEN', p_figure)
         ON CONFLICT DO NOTHING;
         RETURN CASE WHEN FOUND THEN 'opened' END;
     END IF;
-    grown := greatest(held."severity", degree);
-    IF grown = held."severity" AND grown < 'CRITICAL' AND (
-        (held."figure" > 0 AND measured >= 2 * held."figure")
-        OR (held."status" = 'OPEN' AND now() >= coalesce(
-                held."escalatedAt" + interval '1 hour',
-                held."detectedAt" AT TIME ZONE 'UTC' + interval '15 minutes'))) THEN
-        grown := (enum_range(held."severity", NULL))[2];
+    v_severity := greatest(v_incident."severity", p_severity);
+    IF v_severity = v_incident."severity" AND v_severity < 'CRITICAL' AND (
+        (v_incident."figure" > 0 AND p_figure >= 2 * v_incident."figure")
+        OR (v_incident."status" = 'OPEN' AND now() >= coalesce(
+                v_incident."escalatedAt" + interval '1 hour',
+                v_incident."detectedAt" AT TIME ZONE 'UTC' + interval '15 minutes'))) THEN
+        v_severity := (enum_range(v_incident."severity", NULL))[2];
     END IF;
-    UPDATE "Incident" i SET "lastSeenAt" = now(), "description" = tells, "severity" = grown,
-        "figure" = CASE WHEN grown > held."severity" THEN measured ELSE i."figure" END,
-        "escalatedAt" = CASE WHEN grown > held."severity" THEN now() ELSE i."escalatedAt" END,
-        "escalations" = i."escalations" + (grown > held."severity")::int
-    WHERE i."id" = held."id";
-    RETURN CASE WHEN grown > held."severity" THEN 'escalated' END;
+    UPDATE "Incident" i SET "lastSeenAt" = now(), "description" = p_description, "severity" = v_severity,
+        "figure" = CASE WHEN v_severity > v_incident."severity" THEN p_figure ELSE i."figure" END,
+        "escalatedAt" = CASE WHEN v_severity > v_incident."severity" THEN now() ELSE i."escalatedAt" END,
+        "escalations" = i."escalations" + (v_severity > v_incident."severity")::int
+    WHERE i."id" = v_incident."id";
+    RETURN CASE WHEN v_severity > v_incident."severity" THEN 'escalated' END;
 END $$;
 CALL ailydian_build_rights('ailydian_raise_incident', 'ailydian_relay');
 
 
 -- 50_operations/functions/settle_incidents.sql
 
-CREATE OR REPLACE FUNCTION ailydian_settle_incidents(kinds TEXT[], quiet INTERVAL) RETURNS INTEGER
+CREATE OR REPLACE FUNCTION ailydian_settle_incidents(p_kinds TEXT[], p_quiet INTERVAL) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    settled INTEGER;
+    v_settled INTEGER;
 BEGIN
     UPDATE "Incident" i SET "status" = 'RESOLVED', "resolvedAt" = now() AT TIME ZONE 'UTC'
-    WHERE i."status" IN ('OPEN', 'INVESTIGATING') AND i."lastSeenAt" < now() - quiet
-      AND split_part(i."cause", ':', 1) = ANY(kinds);
-    GET DIAGNOSTICS settled = ROW_COUNT;
-    RETURN settled;
+    WHERE i."status" IN ('OPEN', 'INVESTIGATING') AND i."lastSeenAt" < now() - p_quiet
+      AND split_part(i."cause", ':', 1) = ANY(p_kinds);
+    GET DIAGNOSTICS v_settled = ROW_COUNT;
+    RETURN v_settled;
 END $$;
 CALL ailydian_build_rights('ailydian_settle_incidents', 'ailydian_relay');
 
@@ -1614,24 +1630,24 @@ CALL ailydian_build_trigger('Incident', 'noticed',
 -- Asked first in every WHEN: our own writers pay for one comparison of names, no more.
 DO $$
 DECLARE
-    not_ours constant text :=
+    v_not_ours constant text :=
         $w$current_user NOT IN ('ailydian_app', 'ailydian_owner', 'ailydian_relay')$w$;
-    watched record;
+    v_watched record;
 BEGIN
-    FOR watched IN SELECT * FROM (VALUES
+    FOR v_watched IN SELECT * FROM (VALUES
         ('Document', 'OLD."content" IS DISTINCT FROM NEW."content" '
                      'OR OLD."title" IS DISTINCT FROM NEW."title"'),
         ('Message', 'OLD."content" IS DISTINCT FROM NEW."content"'),
         ('Feedback', 'OLD."rating" IS DISTINCT FROM NEW."rating" '
                      'OR OLD."comment" IS DISTINCT FROM NEW."comment"')
     ) AS tables(name, changed) LOOP
-        CALL ailydian_build_trigger(watched.name, 'note_insert', format(
+        CALL ailydian_build_trigger(v_watched.name, 'note_insert', format(
             'AFTER INSERT ON ROW WHEN (%s AND NEW."tenantId" IS NOT NULL) '
-            'EXECUTE FUNCTION public.ailydian_note_change()', not_ours));
-        CALL ailydian_build_trigger(watched.name, 'note_update', format(
+            'EXECUTE FUNCTION public.ailydian_note_change()', v_not_ours));
+        CALL ailydian_build_trigger(v_watched.name, 'note_update', format(
             'AFTER UPDATE ON ROW WHEN (NEW."tenantId" IS NOT NULL '
             'AND (OLD."tenantId" IS DISTINCT FROM NEW."tenantId" OR (%s AND (%s)))) '
-            'EXECUTE FUNCTION public.ailydian_note_change()', not_ours, watched.changed));
+            'EXECUTE FUNCTION public.ailydian_note_change()', v_not_ours, v_watched.changed));
     END LOOP;
 END $$;
 
@@ -1643,7 +1659,7 @@ CALL ailydian_build_policy('AuditLog', 'ailydian_audit_reader', 'true');
 CALL ailydian_build_grant('AuditLog', 'ailydian_audit_reader', 'SELECT');
 CALL ailydian_build_security('Incident');
 CALL ailydian_build_security('CRDTState');
-CALL ailydian_build_security('PlatformChange', 'SELECT, DELETE', of_platform => false);
+CALL ailydian_build_security('PlatformChange', 'SELECT, DELETE', p_platform => false);
 -- UPDATE is what FOR UPDATE SKIP LOCKED asks for.
 CALL ailydian_build_policy('PlatformChange', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('PlatformChange', 'ailydian_relay', 'SELECT, UPDATE, DELETE');
@@ -1651,7 +1667,7 @@ CALL ailydian_build_grant('PlatformChange', 'ailydian_relay', 'SELECT, UPDATE, D
 -- Operators act on many tenants at once, in the relay's role: each act is noted beside it.
 CALL ailydian_build_policy('AuditLog', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('AuditLog', 'ailydian_relay', 'INSERT');
-CALL ailydian_build_security('IncidentNotice', 'SELECT', of_platform => false);
+CALL ailydian_build_security('IncidentNotice', 'SELECT', p_platform => false);
 CALL ailydian_build_policy('IncidentNotice', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('IncidentNotice', 'ailydian_relay', 'SELECT, UPDATE, DELETE');
 
@@ -1774,7 +1790,7 @@ COMMENT ON TABLE "DSARRequest" IS 'A person''s request for access, copy, correct
 
 -- 70_privacy/triggers.sql
 
-CALL ailydian_build_child('DSARRequest', 'userId', 'User', must_exist => false);
+CALL ailydian_build_child('DSARRequest', 'userId', 'User', p_must_exist => false);
 
 
 -- 70_privacy/policies.sql
@@ -2180,42 +2196,42 @@ END $$;
 -- tenant to find these few. The owner's policy leaves it only the primary key, and the tenant is
 -- compared afterwards. The plans are by index, and generic as `effects` asks for: made once, right
 -- however the ledger grows.
-CREATE OR REPLACE FUNCTION ailydian_claim_receipt(job_id TEXT, job_fence BIGINT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_claim_receipt(p_job_id TEXT, p_fence BIGINT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    done RECORD;
+    v_done RECORD;
 BEGIN
     UPDATE public."Job" SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
         "leaseUntil" = NULL, "error" = NULL
-    WHERE "id" = job_id AND "fence" = job_fence AND "state" = 'RUNNING'
+    WHERE "id" = p_job_id AND "fence" = p_fence AND "state" = 'RUNNING'
       AND "tenantId" = current_setting('app.tenant_id')
-    RETURNING "tenantId", "job", "queue", "batchId", "dueAt", "startedAt", "finishedAt" INTO done;
+    RETURNING "tenantId", "job", "queue", "batchId", "dueAt", "startedAt", "finishedAt" INTO v_done;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
+        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
                                    "waitedS", "tookS")
-    VALUES (done."tenantId", job_id, done."job", done."queue", 'COMPLETED', done."batchId",
-            extract(epoch FROM done."startedAt" - done."dueAt"),
-            extract(epoch FROM done."finishedAt" - done."startedAt"));
-    DELETE FROM public."JobFlight" WHERE "jobId" = job_id;
+    VALUES (v_done."tenantId", p_job_id, v_done."job", v_done."queue", 'COMPLETED', v_done."batchId",
+            extract(epoch FROM v_done."startedAt" - v_done."dueAt"),
+            extract(epoch FROM v_done."finishedAt" - v_done."startedAt"));
+    DELETE FROM public."JobFlight" WHERE "jobId" = p_job_id;
 END $$;
 
 
 -- 80_ledger/functions/claim_receipts.sql
 
-CREATE OR REPLACE FUNCTION ailydian_claim_receipts(job_ids TEXT[], fences BIGINT[]) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_claim_receipts(p_job_ids TEXT[], p_fences BIGINT[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    tenant CONSTANT TEXT := current_setting('app.tenant_id');
-    claimed INTEGER;
+    v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
+    v_claimed INTEGER;
 BEGIN
     WITH held AS (
-        SELECT j."id" FROM unnest(job_ids, fences) AS m("id", "fence")
+        SELECT j."id" FROM unnest(p_job_ids, p_fences) AS m("id", "fence")
         JOIN public."Job" j ON j."id" = m."id"
-        WHERE j."fence" = m."fence" AND j."state" = 'RUNNING' AND j."tenantId" = tenant
+        WHERE j."fence" = m."fence" AND j."state" = 'RUNNING' AND j."tenantId" = v_tenant_id
         ORDER BY j."id" FOR UPDATE OF j
     ), done AS (
         UPDATE public."Job" j SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
@@ -2227,13 +2243,13 @@ BEGIN
     SELECT "tenantId", "id", "job", "queue", 'COMPLETED', "batchId",
            extract(epoch FROM "startedAt" - "dueAt"),
            extract(epoch FROM "finishedAt" - "startedAt") FROM done;
-    GET DIAGNOSTICS claimed = ROW_COUNT;
-    IF claimed < cardinality(job_ids) THEN
+    GET DIAGNOSTICS v_claimed = ROW_COUNT;
+    IF v_claimed < cardinality(p_job_ids) THEN
         RAISE EXCEPTION 'lease_lost: % of % jobs are no longer ours (%)',
-            cardinality(job_ids) - claimed, cardinality(job_ids), job_ids[1]
+            cardinality(p_job_ids) - v_claimed, cardinality(p_job_ids), p_job_ids[1]
             USING ERRCODE = 'AL001';
     END IF;
-    DELETE FROM public."JobFlight" WHERE "jobId" = ANY(job_ids);
+    DELETE FROM public."JobFlight" WHERE "jobId" = ANY(p_job_ids);
 END $$;
 
 
@@ -2243,18 +2259,18 @@ END $$;
 -- Follow-ups are let through a full queue: refusing them would stop what would empty it.
 CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    refused TEXT;
+    v_refused TEXT;
 BEGIN
-    SELECT a."tenantId" INTO refused FROM (SELECT DISTINCT "tenantId" FROM accepted) a
+    SELECT a."tenantId" INTO v_refused FROM (SELECT DISTINCT "tenantId" FROM accepted) a
     WHERE NOT EXISTS (SELECT 1 FROM "Tenant" t WHERE t."id" = a."tenantId") LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'tenant_not_found: no tenant has the id %', refused USING ERRCODE = 'AL003';
+        RAISE EXCEPTION 'tenant_not_found: no tenant has the id %', v_refused USING ERRCODE = 'AL003';
     END IF;
-    SELECT q."queue" INTO refused FROM "QueueState" q
+    SELECT q."queue" INTO v_refused FROM "QueueState" q
     WHERE q."depth" >= q."depthMax"
       AND q."queue" IN (SELECT DISTINCT a."queue" FROM accepted a WHERE a."parentId" IS NULL) LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'queue_full: the queue % holds as many jobs as it may', refused
+        RAISE EXCEPTION 'queue_full: the queue % holds as many jobs as it may', v_refused
             USING ERRCODE = 'AL004';
     END IF;
     INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",
@@ -2274,14 +2290,14 @@ END $$;
 -- A publisher who names no queue gets the contract's, or a refusal that names the job.
 CREATE OR REPLACE FUNCTION ailydian_job_kind() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    kind "JobKind";
+    v_kind "JobKind";
 BEGIN
-    SELECT * INTO kind FROM "JobKind" k WHERE k."job" = NEW."job";
+    SELECT * INTO v_kind FROM "JobKind" k WHERE k."job" = NEW."job";
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown_job: no contract is named %', NEW."job" USING ERRCODE = 'AL002';
     END IF;
-    NEW."queue" := kind."queue";
-    NEW."attemptsMax" := kind."attemptsMax";
+    NEW."queue" := v_kind."queue";
+    NEW."attemptsMax" := v_kind."attemptsMax";
     RETURN NEW;
 END $$;
 
@@ -2318,38 +2334,38 @@ CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCT
 
 -- Who may what. The relay and the workers' plumbing see the ledger of all tenants and nothing
 -- else; the application role sees its tenant's part of it. Publishers in SQL insert and look.
-CALL ailydian_build_security('Job', 'SELECT, INSERT, UPDATE', of_platform => false);
-CALL ailydian_build_security('JobOutbox', 'SELECT, INSERT', of_platform => false);
-CALL ailydian_build_security('JobFlight', 'SELECT, DELETE', of_platform => false);
-CALL ailydian_build_security('JobAttempt', 'SELECT', of_platform => false);
-CALL ailydian_build_security('DeadLetter', 'SELECT', of_platform => false);
-CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', of_platform => false);
-CALL ailydian_build_security('JobKind', 'SELECT', 'true', of_platform => false);
-CALL ailydian_build_security('QueueState', 'SELECT', 'true', of_platform => false);
-CALL ailydian_build_security('Quarantine', '', 'false', of_platform => false);
-CALL ailydian_build_security('WorkerProcess', '', 'false', of_platform => false);
-CALL ailydian_build_security('JobEvent', 'SELECT, INSERT', of_platform => false);
-CALL ailydian_build_security('JobBatch', 'SELECT, INSERT, UPDATE', of_platform => false);
-CALL ailydian_build_security('Schedule', 'SELECT, INSERT, UPDATE, DELETE', of_platform => false);
-CALL ailydian_build_security('JobHold', '', 'false', of_platform => false);
-CALL ailydian_build_security('JobLimit', '', 'false', of_platform => false);
-CALL ailydian_build_security('JobLimitUse', '', 'false', of_platform => false);
-CALL ailydian_build_security('EventCursor', '', 'false', of_platform => false);
-CALL ailydian_build_security('JobStat', '', 'false', of_platform => false);
+CALL ailydian_build_security('Job', 'SELECT, INSERT, UPDATE', p_platform => false);
+CALL ailydian_build_security('JobOutbox', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('JobFlight', 'SELECT, DELETE', p_platform => false);
+CALL ailydian_build_security('JobAttempt', 'SELECT', p_platform => false);
+CALL ailydian_build_security('DeadLetter', 'SELECT', p_platform => false);
+CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
+CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
+CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
+CALL ailydian_build_security('WorkerProcess', '', 'false', p_platform => false);
+CALL ailydian_build_security('JobEvent', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('JobBatch', 'SELECT, INSERT, UPDATE', p_platform => false);
+CALL ailydian_build_security('Schedule', 'SELECT, INSERT, UPDATE, DELETE', p_platform => false);
+CALL ailydian_build_security('JobHold', '', 'false', p_platform => false);
+CALL ailydian_build_security('JobLimit', '', 'false', p_platform => false);
+CALL ailydian_build_security('JobLimitUse', '', 'false', p_platform => false);
+CALL ailydian_build_security('EventCursor', '', 'false', p_platform => false);
+CALL ailydian_build_security('JobStat', '', 'false', p_platform => false);
 
 DO $$
 DECLARE
-    ledger text;
+    v_ledger text;
 BEGIN
-    FOREACH ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
+    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
             'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'Quarantine', 'WorkerProcess', 'JobEvent',
             'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
             'ModelUse'] LOOP
-        CALL ailydian_build_policy(ledger, 'ailydian_relay', 'true');
-        CALL ailydian_build_grant(ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
+        CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
+        CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
-    FOREACH ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobKind', 'QueueState'] LOOP
-        CALL ailydian_build_policy(ledger, 'ailydian_platform', 'true');
+    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobKind', 'QueueState'] LOOP
+        CALL ailydian_build_policy(v_ledger, 'ailydian_platform', 'true');
     END LOOP;
     CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT');
     CALL ailydian_build_grant('JobOutbox', 'ailydian_platform', 'INSERT');
@@ -2587,16 +2603,16 @@ END $$;
 
 -- What a signal or an approval makes of the step that waits for it.
 CREATE OR REPLACE FUNCTION ailydian_answer_step(
-    step_id TEXT, awaited TEXT, payload JSONB, given JSONB
+    p_step_id TEXT, p_awaited TEXT, p_payload JSONB, p_input JSONB
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$
 BEGIN
-    IF awaited = 'approval' AND payload ->> 'approved' IS DISTINCT FROM 'true' THEN
-        RETURN public.ailydian_settle_step(step_id, 'failed', payload, given,
-            concat('rejected by ', payload ->> 'by', ': ' || nullif(payload ->> 'comment', '')),
+    IF p_awaited = 'approval' AND p_payload ->> 'approved' IS DISTINCT FROM 'true' THEN
+        RETURN public.ailydian_settle_step(p_step_id, 'failed', p_payload, p_input,
+            concat('rejected by ', p_payload ->> 'by', ': ' || nullif(p_payload ->> 'comment', '')),
             'rejected');
     END IF;
-    RETURN public.ailydian_settle_step(step_id, 'completed', CASE awaited WHEN 'approval' THEN payload
-        ELSE jsonb_build_object('payload', payload) END, given, NULL, NULL);
+    RETURN public.ailydian_settle_step(p_step_id, 'completed', CASE p_awaited WHEN 'approval' THEN p_payload
+        ELSE jsonb_build_object('payload', p_payload) END, p_input, NULL, NULL);
 END $$;
 CALL ailydian_build_rights('ailydian_answer_step');
 
@@ -2604,105 +2620,105 @@ CALL ailydian_build_rights('ailydian_answer_step');
 -- 90_workflow/functions/begin_step.sql
 
 -- A walker's first call: its step begins, or, when its run is paused or over, the job is done.
-CREATE OR REPLACE FUNCTION ailydian_begin_step(job_id TEXT, job_fence BIGINT) RETURNS JSONB
+CREATE OR REPLACE FUNCTION ailydian_begin_step(p_job_id TEXT, p_fence BIGINT) RETURNS JSONB
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
-    job RECORD;
-    run RECORD;
+    v_job RECORD;
+    v_run RECORD;
 BEGIN
-    SELECT j."stepId", j."attempt", j."attemptsMax" INTO job FROM public."Job" j
-    WHERE j."id" = job_id AND j."fence" = job_fence AND j."state" = 'RUNNING'
+    SELECT j."stepId", j."attempt", j."attemptsMax" INTO v_job FROM public."Job" j
+    WHERE j."id" = p_job_id AND j."fence" = p_fence AND j."state" = 'RUNNING'
       AND j."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
+        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
     END IF;
     SELECT r."state" = 'running' OR (r."state" = 'compensating' AND n."compensates" IS NOT NULL)
-           AS "goes", r."state" INTO run FROM public."WorkflowStep" s
+           AS "goes", r."state" INTO v_run FROM public."WorkflowStep" s
     JOIN public."WorkflowRun" r ON r."id" = s."runId"
     JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
-    WHERE s."id" = job."stepId";
+    WHERE s."id" = v_job."stepId";
     UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING',
-        "attempt" = job."attempt", "jobId" = job_id,
+        "attempt" = v_job."attempt", "jobId" = p_job_id,
         "startedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-    WHERE s."id" = job."stepId" AND s."jobId" = job_id AND s."state" IN ('ready', 'running')
-      AND run."goes";
+    WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running')
+      AND v_run."goes";
     IF FOUND THEN
-        RETURN public.ailydian_step_context(job."stepId", NULL, NULL)
-            || jsonb_build_object('fence', job_fence, 'attempt', job."attempt",
-                                  'attemptsMax', job."attemptsMax");
+        RETURN public.ailydian_step_context(v_job."stepId", NULL, NULL)
+            || jsonb_build_object('fence', p_fence, 'attempt', v_job."attempt",
+                                  'attemptsMax', v_job."attemptsMax");
     END IF;
-    IF run."state" = 'paused' THEN
+    IF v_run."state" = 'paused' THEN
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "status" = 'PENDING', "jobId" = NULL
-        WHERE s."id" = job."stepId" AND s."jobId" = job_id AND s."state" IN ('ready', 'running');
+        WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running');
     ELSE
         UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
             "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-        WHERE s."id" = job."stepId" AND s."jobId" = job_id AND s."state" IN ('ready', 'running');
+        WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running');
     END IF;
-    RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
 
 
 -- 90_workflow/functions/cancel_run.sql
 
-CREATE OR REPLACE FUNCTION ailydian_cancel_run(run_id TEXT, why TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_cancel_run(p_run_id TEXT, p_reason TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, true, 'queued', 'running', 'paused', 'compensating');
-    PERFORM public.ailydian_end_run(run_id, 'cancelled', why, NULL, NULL);
+    PERFORM public.ailydian_lock_run(p_run_id, true, 'queued', 'running', 'paused', 'compensating');
+    PERFORM public.ailydian_end_run(p_run_id, 'cancelled', p_reason, NULL, NULL);
 END $$;
 
 
 -- 90_workflow/functions/compensate.sql
 
 -- The next step that undoes, in reverse order of completion. Returns its id, or ends the run.
-CREATE OR REPLACE FUNCTION ailydian_compensate(of_run TEXT) RETURNS TEXT[]
+CREATE OR REPLACE FUNCTION ailydian_compensate(p_run_id TEXT) RETURNS TEXT[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    undo RECORD;
-    run RECORD;
+    v_undo RECORD;
+    v_run RECORD;
 BEGIN
-    SELECT r."versionId", r."tenantId", r."error", r."fingerprint" INTO STRICT run
-    FROM public."WorkflowRun" r WHERE r."id" = of_run;
-    SELECT n."position", n."name" INTO undo
+    SELECT r."versionId", r."tenantId", r."error", r."fingerprint" INTO STRICT v_run
+    FROM public."WorkflowRun" r WHERE r."id" = p_run_id;
+    SELECT n."position", n."name" INTO v_undo
     FROM public."WorkflowStep" s
     JOIN public."WorkflowNode" n
-      ON n."versionId" = run."versionId" AND n."compensates" = s."position"
-    WHERE s."runId" = of_run AND s."itemIndex" = -1 AND s."state" = 'completed'
+      ON n."versionId" = v_run."versionId" AND n."compensates" = s."position"
+    WHERE s."runId" = p_run_id AND s."itemIndex" = -1 AND s."state" = 'completed'
       AND NOT EXISTS (SELECT FROM public."WorkflowStep" u
-                      WHERE u."id" = of_run || '/' || n."position")
+                      WHERE u."id" = p_run_id || '/' || n."position")
     ORDER BY s."completedAt" DESC, s."position" DESC LIMIT 1;
     IF NOT FOUND THEN
-        PERFORM public.ailydian_end_run(of_run, 'failed', run."error", NULL, run."fingerprint");
+        PERFORM public.ailydian_end_run(p_run_id, 'failed', v_run."error", NULL, v_run."fingerprint");
         RETURN '{}';
     END IF;
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
                                        "itemIndex", "state")
-    VALUES (of_run || '/' || undo."position", of_run, undo."name", 'PENDING', run."tenantId",
-            undo."position", -1, 'pending');
-    RETURN ARRAY[of_run || '/' || undo."position"];
+    VALUES (p_run_id || '/' || v_undo."position", p_run_id, v_undo."name", 'PENDING', v_run."tenantId",
+            v_undo."position", -1, 'pending');
+    RETURN ARRAY[p_run_id || '/' || v_undo."position"];
 END $$;
 CALL ailydian_build_rights('ailydian_compensate');
 
 
 -- 90_workflow/functions/count_runs.sql
 
-CREATE OR REPLACE FUNCTION ailydian_count_runs(most INTEGER)
+CREATE OR REPLACE FUNCTION ailydian_count_runs(p_limit INTEGER)
 RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
     SELECT r."state", count(*) FROM (
         SELECT x."state" FROM public."WorkflowRun" x
-        WHERE x."status" IN ('PENDING', 'RUNNING') AND x."state" IS NOT NULL LIMIT most
+        WHERE x."status" IN ('PENDING', 'RUNNING') AND x."state" IS NOT NULL LIMIT p_limit
     ) r GROUP BY r."state"
     UNION ALL
     SELECT 'failed', count(*) FROM (
         SELECT FROM public."WorkflowRun" x
         WHERE x."state" = 'failed'
-          AND x."completedAt" >= (now() - interval '1 hour') AT TIME ZONE 'UTC' LIMIT most
+          AND x."completedAt" >= (now() - interval '1 hour') AT TIME ZONE 'UTC' LIMIT p_limit
     ) f
 $$;
 CALL ailydian_build_rights('ailydian_count_runs', 'ailydian_relay');
@@ -2712,27 +2728,27 @@ CALL ailydian_build_rights('ailydian_count_runs', 'ailydian_relay');
 
 -- A step becomes a job of another kind, which finishes it when it ends.
 CREATE OR REPLACE FUNCTION ailydian_delegate_step(
-    job_id TEXT, job_fence BIGINT, step_id TEXT, given JSONB, kind TEXT, kind_queue TEXT,
-    version INTEGER, attempts INTEGER, limit_key TEXT, job_cost INTEGER, lease_s DOUBLE PRECISION
+    p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_input JSONB, p_job TEXT, p_queue TEXT,
+    p_schema_version INTEGER, p_attempts_max INTEGER, p_limit_key TEXT, p_cost INTEGER, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    new_id CONSTANT TEXT := public.ailydian_new_id();
-    walker RECORD;
+    v_new_id CONSTANT TEXT := public.ailydian_new_id();
+    v_walker RECORD;
 BEGIN
-    IF public.ailydian_own_step(job_id, job_fence, step_id) = 'held' THEN
-        SELECT j."tenantId", j."timeLimitS", j."backoffS", j."traceparent" INTO walker
-        FROM public."Job" j WHERE j."id" = job_id;
-        UPDATE public."WorkflowStep" s SET "jobId" = new_id, "input" = given WHERE s."id" = step_id;
+    IF public.ailydian_own_step(p_job_id, p_fence, p_step_id) = 'held' THEN
+        SELECT j."tenantId", j."timeLimitS", j."backoffS", j."traceparent" INTO v_walker
+        FROM public."Job" j WHERE j."id" = p_job_id;
+        UPDATE public."WorkflowStep" s SET "jobId" = v_new_id, "input" = p_input WHERE s."id" = p_step_id;
         INSERT INTO public."Job" ("id", "tenantId", "job", "queue", "payload", "schemaVersion",
             "stepId", "attemptsMax", "limitKey", "cost", "timeLimitS", "backoffS", "parentId",
             "producer", "traceparent")
-        VALUES (new_id, walker."tenantId", kind, kind_queue, given, version, step_id, attempts,
-                limit_key, job_cost, walker."timeLimitS", walker."backoffS", job_id, 'workflow',
-                walker."traceparent");
+        VALUES (v_new_id, v_walker."tenantId", p_job, p_queue, p_input, p_schema_version, p_step_id, p_attempts_max,
+                p_limit_key, p_cost, v_walker."timeLimitS", v_walker."backoffS", p_job_id, 'workflow',
+                v_walker."traceparent");
     END IF;
-    RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
 
 
@@ -2740,37 +2756,37 @@ END $$;
 
 -- End a run, once: what is left of it stops, whoever waits for it hears of it.
 CREATE OR REPLACE FUNCTION ailydian_end_run(
-    of_run TEXT, new_state TEXT, why TEXT, result JSONB, print TEXT
+    p_run_id TEXT, p_state TEXT, p_error TEXT, p_output JSONB, p_fingerprint TEXT
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    run RECORD;
+    v_run RECORD;
 BEGIN
-    UPDATE public."WorkflowRun" r SET "state" = new_state,
-        "status" = upper(new_state)::public."WorkflowStatus", "error" = why, "output" = result,
-        "fingerprint" = print, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-    WHERE r."id" = of_run AND r."state" IN ('queued', 'running', 'paused', 'compensating')
-    RETURNING r."tenantId", r."concurrencyKey", r."parentStepId" INTO run;
+    UPDATE public."WorkflowRun" r SET "state" = p_state,
+        "status" = upper(p_state)::public."WorkflowStatus", "error" = p_error, "output" = p_output,
+        "fingerprint" = p_fingerprint, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+    WHERE r."id" = p_run_id AND r."state" IN ('queued', 'running', 'paused', 'compensating')
+    RETURNING r."tenantId", r."concurrencyKey", r."parentStepId" INTO v_run;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     -- Whoever asks for the outcome may act on it: this commit waits for the disk.
     PERFORM set_config('synchronous_commit', 'on', true);
-    IF new_state <> 'completed' THEN
-        PERFORM public.ailydian_stop_steps(of_run, why);
+    IF p_state <> 'completed' THEN
+        PERFORM public.ailydian_stop_steps(p_run_id, p_error);
     ELSE
-        DELETE FROM public."WorkflowWait" w WHERE w."id" = of_run;
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = p_run_id;
     END IF;
-    IF run."concurrencyKey" IS NOT NULL THEN
-        PERFORM public.ailydian_leave_slot(run."tenantId", run."concurrencyKey", of_run);
+    IF v_run."concurrencyKey" IS NOT NULL THEN
+        PERFORM public.ailydian_leave_slot(v_run."tenantId", v_run."concurrencyKey", p_run_id);
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
-    VALUES (run."tenantId", of_run, 'run_step', 'workflow', 'RUN_' || upper(new_state));
-    IF run."parentStepId" IS NOT NULL THEN
-        DELETE FROM public."WorkflowWait" w WHERE w."id" = run."parentStepId";
-        PERFORM public.ailydian_step_over(run."parentStepId",
-            CASE new_state WHEN 'completed' THEN 'completed' ELSE 'failed' END, result,
-            'its run ' || of_run || ' ' || CASE new_state WHEN 'cancelled' THEN 'was cancelled'
-                ELSE 'failed: ' || coalesce(why, '') END, print);
+    VALUES (v_run."tenantId", p_run_id, 'run_step', 'workflow', 'RUN_' || upper(p_state));
+    IF v_run."parentStepId" IS NOT NULL THEN
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = v_run."parentStepId";
+        PERFORM public.ailydian_step_over(v_run."parentStepId",
+            CASE p_state WHEN 'completed' THEN 'completed' ELSE 'failed' END, p_output,
+            'its run ' || p_run_id || ' ' || CASE p_state WHEN 'cancelled' THEN 'was cancelled'
+                ELSE 'failed: ' || coalesce(p_error, '') END, p_fingerprint);
     END IF;
 END $$;
 CALL ailydian_build_rights('ailydian_end_run');
@@ -2778,17 +2794,17 @@ CALL ailydian_build_rights('ailydian_end_run');
 
 -- 90_workflow/functions/enqueue_steps.sql
 
--- Give steps that are ready a job each. `parent` is the job that made them ready, if one did.
-CREATE OR REPLACE FUNCTION ailydian_enqueue_steps(step_ids TEXT[], parent TEXT) RETURNS void
+-- Give steps that are ready a job each. `p_parent_id` is the job that made them ready, if one did.
+CREATE OR REPLACE FUNCTION ailydian_enqueue_steps(p_step_ids TEXT[], p_parent_id TEXT) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF cardinality(step_ids) = 0 THEN
+    IF cardinality(p_step_ids) = 0 THEN
         RETURN;
     END IF;
     WITH marked AS (
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "status" = 'PENDING',
             "jobId" = public.ailydian_new_id(), "completedAt" = NULL
-        FROM unnest(step_ids) AS m("id")
+        FROM unnest(p_step_ids) AS m("id")
         WHERE s."id" = m."id" AND s."state" IN ('pending', 'ready', 'running', 'waiting')
         RETURNING s."id", s."jobId", s."runId", s."position", s."tenantId"
     )
@@ -2796,7 +2812,7 @@ BEGIN
                               "backoffS", "timeLimitS", "parentId", "producer", "traceparent")
     SELECT m."jobId", m."tenantId", 'run_step', 'workflow',
            jsonb_build_object('run_id', m."runId"), m."id", n."attemptsMax", n."backoffS",
-           n."timeoutS", parent, 'workflow', r."traceparent"
+           n."timeoutS", p_parent_id, 'workflow', r."traceparent"
     FROM marked m JOIN public."WorkflowRun" r ON r."id" = m."runId"
     JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = m."position";
 END $$;
@@ -2807,19 +2823,19 @@ CALL ailydian_build_rights('ailydian_enqueue_steps');
 
 -- Take a place behind a concurrency key. Returns whether it is the first.
 CREATE OR REPLACE FUNCTION ailydian_enter_slot(
-    of_tenant TEXT, slot_key TEXT, wanted_by TEXT, of_run TEXT
+    p_tenant_id TEXT, p_slot_key TEXT, p_holder TEXT, p_run_id TEXT
 ) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || of_tenant || '/' || slot_key, 0));
+    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || p_tenant_id || '/' || p_slot_key, 0));
     IF NOT EXISTS (SELECT FROM public."WorkflowSlot" s
-                   WHERE s."tenantId" = of_tenant AND s."key" = slot_key
-                     AND s."holder" = wanted_by) THEN
+                   WHERE s."tenantId" = p_tenant_id AND s."key" = p_slot_key
+                     AND s."holder" = p_holder) THEN
         INSERT INTO public."WorkflowSlot" ("tenantId", "key", "holder", "runId")
-        VALUES (of_tenant, slot_key, wanted_by, of_run);
+        VALUES (p_tenant_id, p_slot_key, p_holder, p_run_id);
     END IF;
-    RETURN wanted_by = (
+    RETURN p_holder = (
         SELECT s."holder" FROM public."WorkflowSlot" s
-        WHERE s."tenantId" = of_tenant AND s."key" = slot_key ORDER BY s."seq" LIMIT 1);
+        WHERE s."tenantId" = p_tenant_id AND s."key" = p_slot_key ORDER BY s."seq" LIMIT 1);
 END $$;
 CALL ailydian_build_rights('ailydian_enter_slot');
 
@@ -2828,101 +2844,101 @@ CALL ailydian_build_rights('ailydian_enter_slot');
 
 -- A mapped step becomes its items, all rows in one statement; as many as may begin at once.
 CREATE OR REPLACE FUNCTION ailydian_expand_step(
-    job_id TEXT, job_fence BIGINT, step_id TEXT, list JSONB, parallel INTEGER,
-    lease_s DOUBLE PRECISION
+    p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_items JSONB, p_parallel INTEGER,
+    p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    count CONSTANT INTEGER := jsonb_array_length(list);
-    step RECORD;
+    v_count CONSTANT INTEGER := jsonb_array_length(p_items);
+    v_step RECORD;
 BEGIN
-    IF count = 0 THEN
-        RETURN public.ailydian_finish_step(job_id, job_fence, step_id, 'completed', '[]', NULL, NULL,
-                                           NULL, lease_s);
-    ELSIF public.ailydian_own_step(job_id, job_fence, step_id) <> 'held' THEN
-        RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    IF v_count = 0 THEN
+        RETURN public.ailydian_finish_step(p_job_id, p_fence, p_step_id, 'completed', '[]', NULL, NULL,
+                                           NULL, p_lease_s);
+    ELSIF public.ailydian_own_step(p_job_id, p_fence, p_step_id) <> 'held' THEN
+        RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
-    UPDATE public."WorkflowStep" s SET "items" = count, "openItems" = count,
-        "nextItem" = least(parallel, count), "jobId" = NULL, "progress" = 0
-    WHERE s."id" = step_id RETURNING s."runId", s."stepName", s."tenantId", s."position" INTO step;
+    UPDATE public."WorkflowStep" s SET "items" = v_count, "openItems" = v_count,
+        "nextItem" = least(p_parallel, v_count), "jobId" = NULL, "progress" = 0
+    WHERE s."id" = p_step_id RETURNING s."runId", s."stepName", s."tenantId", s."position" INTO v_step;
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
                                        "itemIndex", "item", "state")
-    SELECT step_id || '/' || (i."n" - 1), step."runId", format('%s[%s]', step."stepName", i."n" - 1),
-           'PENDING', step."tenantId", step."position", i."n" - 1, i."value", 'pending'
-    FROM jsonb_array_elements(list) WITH ORDINALITY AS i("value", "n")
+    SELECT p_step_id || '/' || (i."n" - 1), v_step."runId", format('%s[%s]', v_step."stepName", i."n" - 1),
+           'PENDING', v_step."tenantId", v_step."position", i."n" - 1, i."value", 'pending'
+    FROM jsonb_array_elements(p_items) WITH ORDINALITY AS i("value", "n")
     ON CONFLICT ("id") DO NOTHING;
-    RETURN public.ailydian_walk_on(job_id, ARRAY(
-        SELECT step_id || '/' || n FROM generate_series(0, least(parallel, count) - 1) n),
-        step."runId", NULL, CASE WHEN 'running' = (
-            SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = step."runId")
-            THEN lease_s ELSE 0 END);
+    RETURN public.ailydian_walk_on(p_job_id, ARRAY(
+        SELECT p_step_id || '/' || n FROM generate_series(0, least(p_parallel, v_count) - 1) n),
+        v_step."runId", NULL, CASE WHEN 'running' = (
+            SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_step."runId")
+            THEN p_lease_s ELSE 0 END);
 END $$;
 
 
 -- 90_workflow/functions/finish_step.sql
 
--- The one round trip of a step: finished, and the next begun. `lease_s` 0: the walker stops here.
+-- The one round trip of a step: finished, and the next begun. `p_lease_s` 0: the walker stops here.
 CREATE OR REPLACE FUNCTION ailydian_finish_step(
-    job_id TEXT, job_fence BIGINT, step_id TEXT, verdict TEXT, result JSONB, given JSONB, why TEXT,
-    print TEXT, lease_s DOUBLE PRECISION
+    p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_input JSONB, p_error TEXT,
+    p_fingerprint TEXT, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    held CONSTANT TEXT := public.ailydian_own_step(job_id, job_fence, step_id);
+    v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);
 BEGIN
-    IF held = 'moved' THEN
-        RETURN public.ailydian_step_at(job_id);
-    ELSIF held = 'stopped' THEN
-        RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    IF v_held = 'moved' THEN
+        RETURN public.ailydian_step_at(p_job_id);
+    ELSIF v_held = 'stopped' THEN
+        RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
-    RETURN public.ailydian_walk_on(job_id,
-        public.ailydian_settle_step(step_id, verdict, result, given, why, print),
-        split_part(step_id, '/', 1), split_part(step_id, '/', 2)::int, lease_s);
+    RETURN public.ailydian_walk_on(p_job_id,
+        public.ailydian_settle_step(p_step_id, p_verdict, p_output, p_input, p_error, p_fingerprint),
+        split_part(p_step_id, '/', 1), split_part(p_step_id, '/', 2)::int, p_lease_s);
 END $$;
 
 
 -- 90_workflow/functions/fire_waits.sql
 
 -- Due waits: timers are over, whoever waited for something else has waited too long.
-CREATE OR REPLACE FUNCTION ailydian_fire_waits(most INTEGER) RETURNS INTEGER
+CREATE OR REPLACE FUNCTION ailydian_fire_waits(p_limit INTEGER) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
-    due RECORD;
-    opened TEXT[] := '{}';
-    fired INTEGER := 0;
+    v_due RECORD;
+    v_opened TEXT[] := '{}';
+    v_fired INTEGER := 0;
 BEGIN
-    FOR due IN
+    FOR v_due IN
         WITH fired AS (
             DELETE FROM public."WorkflowWait" w USING (
                 SELECT x."id" FROM public."WorkflowWait" x WHERE x."dueAt" <= now()
-                ORDER BY x."dueAt" LIMIT most FOR UPDATE SKIP LOCKED) x
+                ORDER BY x."dueAt" LIMIT p_limit FOR UPDATE SKIP LOCKED) x
             WHERE w."id" = x."id" RETURNING w."id", w."runId", w."what", w."name", w."dueAt"
         )
         SELECT f."id", f."runId", f."what", f."name" FROM fired f ORDER BY f."dueAt", f."id"
     LOOP
-        fired := fired + 1;
-        IF due."what" = 'timer' THEN
-            opened := opened || public.ailydian_settle_step(due."id", 'completed', NULL, NULL, NULL, NULL);
-        ELSIF due."what" = 'deadline' THEN
-            PERFORM public.ailydian_end_run(due."runId", 'failed',
+        v_fired := v_fired + 1;
+        IF v_due."what" = 'timer' THEN
+            v_opened := v_opened || public.ailydian_settle_step(v_due."id", 'completed', NULL, NULL, NULL, NULL);
+        ELSIF v_due."what" = 'deadline' THEN
+            PERFORM public.ailydian_end_run(v_due."runId", 'failed',
                 'timed out: the run took longer than its timeout', NULL, 'timed_out');
         ELSE
             -- The step first: the end of the run it waited for finds it over.
-            opened := opened || public.ailydian_settle_step(due."id", 'failed', NULL, NULL,
-                format('timed out: waited too long for the %s %s', due."what", due."name"),
+            v_opened := v_opened || public.ailydian_settle_step(v_due."id", 'failed', NULL, NULL,
+                format('timed out: waited too long for the %s %s', v_due."what", v_due."name"),
                 'timed_out');
-            IF due."what" = 'run' THEN
-                PERFORM public.ailydian_end_run(due."name", 'cancelled',
+            IF v_due."what" = 'run' THEN
+                PERFORM public.ailydian_end_run(v_due."name", 'cancelled',
                     'the step that waited for it timed out', NULL, NULL);
             END IF;
         END IF;
     END LOOP;
-    PERFORM public.ailydian_enqueue_steps(opened, 'timer');
-    RETURN fired;
+    PERFORM public.ailydian_enqueue_steps(v_opened, 'timer');
+    RETURN v_fired;
 END $$;
 CALL ailydian_build_rights('ailydian_fire_waits', 'ailydian_relay');
 
@@ -2931,37 +2947,37 @@ CALL ailydian_build_rights('ailydian_fire_waits', 'ailydian_relay');
 
 -- A new run from a step on: what does not depend on that step is taken over from the old run, which
 -- stays as it is. It stands in no line of a concurrency key.
-CREATE OR REPLACE FUNCTION ailydian_fork_run(run_id TEXT, step_name TEXT, sender TEXT) RETURNS TEXT
+CREATE OR REPLACE FUNCTION ailydian_fork_run(p_run_id TEXT, p_step_name TEXT, p_sender TEXT) RETURNS TEXT
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
-    fork CONSTANT TEXT := public.ailydian_new_id();
-    run RECORD;
-    begin_at INTEGER;
+    v_fork_id CONSTANT TEXT := public.ailydian_new_id();
+    v_run RECORD;
+    v_begin_at INTEGER;
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, true, 'completed', 'failed', 'cancelled');
-    SELECT * INTO run FROM public."WorkflowRun" r WHERE r."id" = run_id;
-    SELECT n."position" INTO begin_at FROM public."WorkflowNode" n
-    WHERE n."versionId" = run."versionId" AND n."name" = step_name AND n."compensates" IS NULL;
+    PERFORM public.ailydian_lock_run(p_run_id, true, 'completed', 'failed', 'cancelled');
+    SELECT * INTO v_run FROM public."WorkflowRun" r WHERE r."id" = p_run_id;
+    SELECT n."position" INTO v_begin_at FROM public."WorkflowNode" n
+    WHERE n."versionId" = v_run."versionId" AND n."name" = p_step_name AND n."compensates" IS NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the run % has no step %', run_id, step_name
+        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
             USING ERRCODE = 'AL008';
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "forkOf", "endsOpen", "producer", "traceparent")
-    VALUES (fork, run."workflowId", 'RUNNING', run."input", run."tenantId", run."versionId",
-            'running', run_id, 0, sender, run."traceparent");
+    VALUES (v_fork_id, v_run."workflowId", 'RUNNING', v_run."input", v_run."tenantId", v_run."versionId",
+            'running', p_run_id, 0, p_sender, v_run."traceparent");
     WITH RECURSIVE after("position") AS (
-        VALUES (begin_at)
+        VALUES (v_begin_at)
         UNION
         SELECT d."position" FROM after a JOIN public."WorkflowNode" n
-          ON n."versionId" = run."versionId" AND n."position" = a."position"
+          ON n."versionId" = v_run."versionId" AND n."position" = a."position"
         CROSS JOIN unnest(n."dependents") AS d("position")
     ), kept AS MATERIALIZED (
         SELECT s."position" FROM public."WorkflowStep" s JOIN public."WorkflowNode" n
-          ON n."versionId" = run."versionId" AND n."position" = s."position"
-        WHERE s."runId" = run_id AND s."itemIndex" = -1
+          ON n."versionId" = v_run."versionId" AND n."position" = s."position"
+        WHERE s."runId" = p_run_id AND s."itemIndex" = -1
           AND (s."state" IN ('completed', 'skipped')
                OR (s."state" = 'failed' AND n."onError" = 'continue'))
           AND s."position" NOT IN (SELECT a."position" FROM after a)
@@ -2969,64 +2985,64 @@ BEGIN
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "input", "output", "error",
         "startedAt", "completedAt", "tenantId", "position", "itemIndex", "item", "state", "items",
         "openItems", "nextItem", "attempt", "fingerprint", "progress")
-    SELECT fork || substr(s."id", length(run_id) + 1), fork, s."stepName", s."status", s."input",
+    SELECT v_fork_id || substr(s."id", length(p_run_id) + 1), v_fork_id, s."stepName", s."status", s."input",
            s."output", s."error", s."startedAt", s."completedAt", s."tenantId", s."position",
            s."itemIndex", s."item", s."state", s."items", s."openItems", s."nextItem", s."attempt",
            s."fingerprint", s."progress"
     FROM public."WorkflowStep" s
-    WHERE s."runId" = run_id AND s."position" IN (SELECT k."position" FROM kept k)
+    WHERE s."runId" = p_run_id AND s."position" IN (SELECT k."position" FROM kept k)
     UNION ALL
-    SELECT fork || '/' || n."position", fork, n."name", 'PENDING', NULL, NULL, NULL,
-           now() AT TIME ZONE 'UTC', NULL, run."tenantId", n."position", -1, NULL, 'pending', NULL,
+    SELECT v_fork_id || '/' || n."position", v_fork_id, n."name", 'PENDING', NULL, NULL, NULL,
+           now() AT TIME ZONE 'UTC', NULL, v_run."tenantId", n."position", -1, NULL, 'pending', NULL,
            NULL, NULL, 0, NULL, NULL
     FROM public."WorkflowNode" n
-    WHERE n."versionId" = run."versionId" AND n."compensates" IS NULL
+    WHERE n."versionId" = v_run."versionId" AND n."compensates" IS NULL
       AND n."position" NOT IN (SELECT k."position" FROM kept k);
     INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
-    SELECT fork || substr(o."stepId", length(run_id) + 1), o."tenantId", o."output"
+    SELECT v_fork_id || substr(o."stepId", length(p_run_id) + 1), o."tenantId", o."output"
     FROM public."WorkflowStep" s JOIN public."WorkflowOutput" o ON o."stepId" = s."id"
-    WHERE s."runId" = run_id AND EXISTS (
-        SELECT FROM public."WorkflowStep" f WHERE f."id" = fork || substr(s."id", length(run_id) + 1)
+    WHERE s."runId" = p_run_id AND EXISTS (
+        SELECT FROM public."WorkflowStep" f WHERE f."id" = v_fork_id || substr(s."id", length(p_run_id) + 1)
           AND f."state" <> 'pending');
     INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
-    SELECT fork, run."tenantId", fork, 'deadline', now() + v."timeoutS" * interval '1 second'
-    FROM public."WorkflowVersion" v WHERE v."id" = run."versionId" AND v."timeoutS" > 0;
-    PERFORM public.ailydian_recount_run(fork);
-    RETURN fork;
+    SELECT v_fork_id, v_run."tenantId", v_fork_id, 'deadline', now() + v."timeoutS" * interval '1 second'
+    FROM public."WorkflowVersion" v WHERE v."id" = v_run."versionId" AND v."timeoutS" > 0;
+    PERFORM public.ailydian_recount_run(v_fork_id);
+    RETURN v_fork_id;
 END $$;
 
 
 -- 90_workflow/functions/hold_step.sql
 
-CREATE OR REPLACE FUNCTION ailydian_hold_step(job_id TEXT, job_fence BIGINT, step_id TEXT)
+CREATE OR REPLACE FUNCTION ailydian_hold_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 BEGIN
-    RETURN public.ailydian_own_step(job_id, job_fence, step_id);
+    RETURN public.ailydian_own_step(p_job_id, p_fence, p_step_id);
 END $$;
 
 
 -- 90_workflow/functions/launch_run.sql
 
 -- Begin a run's first steps, and its clock.
-CREATE OR REPLACE FUNCTION ailydian_launch_run(of_run TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_launch_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    run RECORD;
+    v_run RECORD;
 BEGIN
-    SELECT r."versionId", r."tenantId", v."timeoutS", r."parentStepId" INTO STRICT run
+    SELECT r."versionId", r."tenantId", v."timeoutS", r."parentStepId" INTO STRICT v_run
     FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
-    WHERE r."id" = of_run;
-    IF run."timeoutS" > 0 THEN
+    WHERE r."id" = p_run_id;
+    IF v_run."timeoutS" > 0 THEN
         INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
-        VALUES (of_run, run."tenantId", of_run, 'deadline',
-                now() + run."timeoutS" * interval '1 second') ON CONFLICT DO NOTHING;
+        VALUES (p_run_id, v_run."tenantId", p_run_id, 'deadline',
+                now() + v_run."timeoutS" * interval '1 second') ON CONFLICT DO NOTHING;
     END IF;
     PERFORM public.ailydian_enqueue_steps(ARRAY(
-        SELECT of_run || '/' || n."position" FROM public."WorkflowNode" n
-        WHERE n."versionId" = run."versionId" AND n."needs" = 0 AND n."compensates" IS NULL
-        ORDER BY n."position"), run."parentStepId");
+        SELECT p_run_id || '/' || n."position" FROM public."WorkflowNode" n
+        WHERE n."versionId" = v_run."versionId" AND n."needs" = 0 AND n."compensates" IS NULL
+        ORDER BY n."position"), v_run."parentStepId");
 END $$;
 CALL ailydian_build_rights('ailydian_launch_run');
 
@@ -3034,28 +3050,28 @@ CALL ailydian_build_rights('ailydian_launch_run');
 -- 90_workflow/functions/leave_slot.sql
 
 -- Leave a concurrency key; the next in line goes.
-CREATE OR REPLACE FUNCTION ailydian_leave_slot(of_tenant TEXT, slot_key TEXT, held_by TEXT)
+CREATE OR REPLACE FUNCTION ailydian_leave_slot(p_tenant_id TEXT, p_slot_key TEXT, p_holder TEXT)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    next RECORD;
+    v_next RECORD;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || of_tenant || '/' || slot_key, 0));
+    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || p_tenant_id || '/' || p_slot_key, 0));
     DELETE FROM public."WorkflowSlot" s
-    WHERE s."tenantId" = of_tenant AND s."key" = slot_key AND s."holder" = held_by;
-    SELECT s."holder", s."runId" INTO next FROM public."WorkflowSlot" s
-    WHERE s."tenantId" = of_tenant AND s."key" = slot_key ORDER BY s."seq" LIMIT 1;
+    WHERE s."tenantId" = p_tenant_id AND s."key" = p_slot_key AND s."holder" = p_holder;
+    SELECT s."holder", s."runId" INTO v_next FROM public."WorkflowSlot" s
+    WHERE s."tenantId" = p_tenant_id AND s."key" = p_slot_key ORDER BY s."seq" LIMIT 1;
     IF NOT FOUND THEN
         RETURN;
-    ELSIF next."holder" = next."runId" THEN
+    ELSIF v_next."holder" = v_next."runId" THEN
         UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING'
-        WHERE r."id" = next."runId" AND r."state" = 'queued';
+        WHERE r."id" = v_next."runId" AND r."state" = 'queued';
         IF FOUND THEN
-            PERFORM public.ailydian_launch_run(next."runId");
+            PERFORM public.ailydian_launch_run(v_next."runId");
         END IF;
     ELSE
-        DELETE FROM public."WorkflowWait" w WHERE w."id" = next."holder" AND w."what" = 'slot';
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = v_next."holder" AND w."what" = 'slot';
         IF FOUND THEN
-            PERFORM public.ailydian_enqueue_steps(ARRAY[next."holder"], next."runId");
+            PERFORM public.ailydian_enqueue_steps(ARRAY[v_next."holder"], v_next."runId");
         END IF;
     END IF;
 END $$;
@@ -3068,27 +3084,27 @@ CALL ailydian_build_rights('ailydian_leave_slot');
 -- What goes on to finish a step waits for others' steps as a walker does, so its lock is one that no
 -- walker waits for (`whole` false): only a step that begins to wait for a signal, and other acts, do.
 
-CREATE OR REPLACE FUNCTION ailydian_lock_run(run_id TEXT, whole BOOLEAN, VARIADIC wanted TEXT[])
+CREATE OR REPLACE FUNCTION ailydian_lock_run(p_run_id TEXT, p_whole BOOLEAN, VARIADIC p_states TEXT[])
 RETURNS TEXT LANGUAGE plpgsql AS $$
 DECLARE
-    found_state TEXT;
+    v_state TEXT;
 BEGIN
-    IF whole THEN
-        PERFORM FROM public."WorkflowRun" r WHERE r."id" = run_id
+    IF p_whole THEN
+        PERFORM FROM public."WorkflowRun" r WHERE r."id" = p_run_id
             AND r."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
     ELSE
-        PERFORM FROM public."WorkflowRun" r WHERE r."id" = run_id
+        PERFORM FROM public."WorkflowRun" r WHERE r."id" = p_run_id
             AND r."tenantId" = current_setting('app.tenant_id') FOR KEY SHARE;
     END IF;
-    SELECT r."state" INTO found_state FROM public."WorkflowRun" r
-    WHERE r."id" = run_id AND r."tenantId" = current_setting('app.tenant_id')
+    SELECT r."state" INTO v_state FROM public."WorkflowRun" r
+    WHERE r."id" = p_run_id AND r."tenantId" = current_setting('app.tenant_id')
       AND r."state" IS NOT NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_not_found: no run has the id %', run_id USING ERRCODE = 'AL007';
-    ELSIF found_state <> ALL(wanted) THEN
-        RAISE EXCEPTION 'run_refused: the run % is %', run_id, found_state USING ERRCODE = 'AL008';
+        RAISE EXCEPTION 'run_not_found: no run has the id %', p_run_id USING ERRCODE = 'AL007';
+    ELSIF v_state <> ALL(p_states) THEN
+        RAISE EXCEPTION 'run_refused: the run % is %', p_run_id, v_state USING ERRCODE = 'AL008';
     END IF;
-    RETURN found_state;
+    RETURN v_state;
 END $$;
 CALL ailydian_build_rights('ailydian_lock_run');
 
@@ -3098,17 +3114,17 @@ CALL ailydian_build_rights('ailydian_lock_run');
 -- How much of a run nothing carries, in one snapshot: each live step has a job that is at it, or a
 -- wait for something that will come; a mapped step has such an item; a run that waits for its key
 -- has another before it. 0 for a sound run, and for one that has ended.
-CREATE OR REPLACE FUNCTION ailydian_lost_steps(of_run TEXT) RETURNS INTEGER
+CREATE OR REPLACE FUNCTION ailydian_lost_steps(p_run_id TEXT) RETURNS INTEGER
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (
         WITH run AS (
             SELECT r."id", r."tenantId", r."state", r."concurrencyKey", r."parentStepId", v."timeoutS"
             FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
-            WHERE r."id" = of_run
+            WHERE r."id" = p_run_id
         ), live AS MATERIALIZED (
             SELECT s."id", s."position", s."itemIndex", s."state", s."openNeeds", s."items", s."jobId"
-            FROM public."WorkflowStep" s WHERE s."runId" = of_run
+            FROM public."WorkflowStep" s WHERE s."runId" = p_run_id
               AND s."state" IN ('pending', 'ready', 'running', 'waiting')
         ), carried AS MATERIALIZED (
             SELECT DISTINCT l."position" FROM live l WHERE l."itemIndex" >= 0 AND l."state" <> 'pending'
@@ -3126,7 +3142,7 @@ BEGIN
                             ORDER BY g."seq" LIMIT 1)
                           AND EXISTS (
                             SELECT FROM public."WorkflowSlot" g
-                            WHERE g."runId" = of_run AND g."holder" = l."id")
+                            WHERE g."runId" = p_run_id AND g."holder" = l."id")
                         ELSE true END)
                 WHEN l."itemIndex" = -1 AND l."items" IS NOT NULL AND l."state" = 'running'
                     THEN l."position" IN (SELECT c."position" FROM carried c)
@@ -3140,17 +3156,17 @@ BEGIN
             WHEN run."state" = 'queued' THEN (coalesce((
                 SELECT g."holder" FROM public."WorkflowSlot" g
                 WHERE g."tenantId" = run."tenantId" AND g."key" = run."concurrencyKey"
-                ORDER BY g."seq" LIMIT 1), of_run) = of_run OR NOT EXISTS (
+                ORDER BY g."seq" LIMIT 1), p_run_id) = p_run_id OR NOT EXISTS (
                 SELECT FROM public."WorkflowSlot" g
-                WHERE g."runId" = of_run AND g."holder" = of_run))::int
+                WHERE g."runId" = p_run_id AND g."holder" = p_run_id))::int
             WHEN run."state" NOT IN ('running', 'paused', 'compensating') THEN 0
             ELSE (SELECT count(*) FILTER (WHERE j."sound" IS NOT TRUE)
                          + (count(*) FILTER (WHERE j."state" <> 'pending') = 0)::int FROM judged j)
                 + (run."timeoutS" > 0 AND NOT EXISTS (
-                    SELECT FROM public."WorkflowWait" w WHERE w."id" = of_run))::int
+                    SELECT FROM public."WorkflowWait" w WHERE w."id" = p_run_id))::int
                 + (run."parentStepId" IS NOT NULL AND NOT EXISTS (
                     SELECT FROM public."WorkflowWait" w
-                    WHERE w."id" = run."parentStepId" AND w."name" = of_run))::int
+                    WHERE w."id" = run."parentStepId" AND w."name" = p_run_id))::int
             END
         FROM run);
 END $$;
@@ -3161,50 +3177,50 @@ CALL ailydian_build_rights('ailydian_lost_steps');
 
 -- Give a run what it lacks. Whoever finishes a step of it now is left alone: it is looked at again.
 -- Returns whether all is well now; NULL where nothing is wrong, or could be told.
-CREATE OR REPLACE FUNCTION ailydian_mend_run(of_run TEXT) RETURNS BOOLEAN
+CREATE OR REPLACE FUNCTION ailydian_mend_run(p_run_id TEXT) RETURNS BOOLEAN
 LANGUAGE plpgsql AS $$
 DECLARE
-    run RECORD;
-    waited RECORD;
-    held INTEGER;
+    v_run RECORD;
+    v_wait RECORD;
+    v_held INTEGER;
 BEGIN
     SELECT r."tenantId", r."state", r."concurrencyKey", r."parentStepId", v."timeoutS",
-           r."startedAt" AT TIME ZONE 'UTC' + v."timeoutS" * interval '1 second' AS "until" INTO run
+           r."startedAt" AT TIME ZONE 'UTC' + v."timeoutS" * interval '1 second' AS "until" INTO v_run
     FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
-    WHERE r."id" = of_run AND r."status" IN ('PENDING', 'RUNNING')
+    WHERE r."id" = p_run_id AND r."status" IN ('PENDING', 'RUNNING')
     FOR NO KEY UPDATE OF r SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    SELECT count(*) INTO held FROM (
+    SELECT count(*) INTO v_held FROM (
         SELECT FROM public."WorkflowStep" s
-        WHERE s."runId" = of_run AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+        WHERE s."runId" = p_run_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
         FOR UPDATE SKIP LOCKED) x;
-    IF public.ailydian_lost_steps(of_run) = 0 OR held <> (
+    IF public.ailydian_lost_steps(p_run_id) = 0 OR v_held <> (
         SELECT count(*) FROM public."WorkflowStep" s
-        WHERE s."runId" = of_run AND s."state" IN ('pending', 'ready', 'running', 'waiting')) THEN
+        WHERE s."runId" = p_run_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')) THEN
         RETURN NULL;
-    ELSIF run."parentStepId" IS NOT NULL AND NOT EXISTS (
+    ELSIF v_run."parentStepId" IS NOT NULL AND NOT EXISTS (
         SELECT FROM public."WorkflowWait" w
-        WHERE w."id" = run."parentStepId" AND w."name" = of_run) THEN
-        PERFORM public.ailydian_end_run(of_run, 'cancelled', 'the step that started it went on without it',
+        WHERE w."id" = v_run."parentStepId" AND w."name" = p_run_id) THEN
+        PERFORM public.ailydian_end_run(p_run_id, 'cancelled', 'the step that started it went on without it',
                                         NULL, NULL);
         RETURN true;
-    ELSIF run."state" = 'queued' THEN
-        IF public.ailydian_enter_slot(run."tenantId", run."concurrencyKey", of_run, of_run) THEN
+    ELSIF v_run."state" = 'queued' THEN
+        IF public.ailydian_enter_slot(v_run."tenantId", v_run."concurrencyKey", p_run_id, p_run_id) THEN
             UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING'
-            WHERE r."id" = of_run;
-            PERFORM public.ailydian_launch_run(of_run);
+            WHERE r."id" = p_run_id;
+            PERFORM public.ailydian_launch_run(p_run_id);
         END IF;
-        RETURN public.ailydian_lost_steps(of_run) = 0;
-    ELSIF run."timeoutS" > 0 THEN
+        RETURN public.ailydian_lost_steps(p_run_id) = 0;
+    ELSIF v_run."timeoutS" > 0 THEN
         INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
-        VALUES (of_run, run."tenantId", of_run, 'deadline', run."until") ON CONFLICT DO NOTHING;
+        VALUES (p_run_id, v_run."tenantId", p_run_id, 'deadline', v_run."until") ON CONFLICT DO NOTHING;
     END IF;
     -- Runs that ended unheard, turns that came unnoticed.
-    FOR waited IN
+    FOR v_wait IN
         DELETE FROM public."WorkflowWait" w
-        WHERE w."runId" = of_run AND w."what" IN ('run', 'slot') AND CASE w."what"
+        WHERE w."runId" = p_run_id AND w."what" IN ('run', 'slot') AND CASE w."what"
             WHEN 'run' THEN NOT EXISTS (
                 SELECT FROM public."WorkflowRun" c WHERE c."id" = w."name"
                   AND c."state" IN ('queued', 'running', 'paused', 'compensating'))
@@ -3213,36 +3229,36 @@ BEGIN
                 WHERE g."tenantId" = w."tenantId" AND g."key" = w."name"
                 ORDER BY g."seq" LIMIT 1), w."id") OR NOT EXISTS (
                 SELECT FROM public."WorkflowSlot" g
-                WHERE g."runId" = of_run AND g."holder" = w."id") END
+                WHERE g."runId" = p_run_id AND g."holder" = w."id") END
         RETURNING w."id", w."what", w."name"
     LOOP
-        IF waited."what" = 'run' THEN
-            PERFORM public.ailydian_step_over(waited."id",
+        IF v_wait."what" = 'run' THEN
+            PERFORM public.ailydian_step_over(v_wait."id",
                 CASE c."state" WHEN 'completed' THEN 'completed' ELSE 'failed' END, c."output",
                 concat('its run ', c."id", ' ', c."state", ': ' || c."error"), c."fingerprint")
-            FROM public."WorkflowRun" c WHERE c."id" = waited."name";
+            FROM public."WorkflowRun" c WHERE c."id" = v_wait."name";
         END IF;
     END LOOP;
     UPDATE public."WorkflowStep" s SET "state" = 'pending', "status" = 'PENDING', "jobId" = NULL
-    WHERE s."runId" = of_run AND CASE s."state"
+    WHERE s."runId" = p_run_id AND CASE s."state"
         WHEN 'waiting' THEN NOT EXISTS (SELECT FROM public."WorkflowWait" w WHERE w."id" = s."id")
-        WHEN 'ready' THEN run."state" <> 'paused' OR s."jobId" IS NOT NULL
+        WHEN 'ready' THEN v_run."state" <> 'paused' OR s."jobId" IS NOT NULL
         ELSE s."state" = 'running' AND (s."items" IS NULL OR s."itemIndex" >= 0) END
       AND (s."state" = 'waiting' OR NOT EXISTS (
           SELECT FROM public."Job" j WHERE j."id" = s."jobId" AND j."stepId" = s."id"
             AND j."state" IN ('PENDING', 'RUNNING')));
-    IF run."state" <> 'compensating' THEN
-        PERFORM public.ailydian_recount_run(of_run);
+    IF v_run."state" <> 'compensating' THEN
+        PERFORM public.ailydian_recount_run(p_run_id);
     ELSE
         PERFORM public.ailydian_enqueue_steps(ARRAY(
             SELECT s."id" FROM public."WorkflowStep" s
-            WHERE s."runId" = of_run AND s."state" = 'pending' AND s."itemIndex" = -1), of_run);
+            WHERE s."runId" = p_run_id AND s."state" = 'pending' AND s."itemIndex" = -1), p_run_id);
         IF NOT EXISTS (SELECT FROM public."WorkflowStep" s
-                       WHERE s."runId" = of_run AND s."state" IN ('ready', 'running', 'waiting')) THEN
-            PERFORM public.ailydian_enqueue_steps(public.ailydian_compensate(of_run), of_run);
+                       WHERE s."runId" = p_run_id AND s."state" IN ('ready', 'running', 'waiting')) THEN
+            PERFORM public.ailydian_enqueue_steps(public.ailydian_compensate(p_run_id), p_run_id);
         END IF;
     END IF;
-    RETURN public.ailydian_lost_steps(of_run) = 0;
+    RETURN public.ailydian_lost_steps(p_run_id) = 0;
 END $$;
 CALL ailydian_build_rights('ailydian_mend_run');
 
@@ -3251,29 +3267,29 @@ CALL ailydian_build_rights('ailydian_mend_run');
 
 -- The next of the runs that have not ended, after an id: those that had to be mended, whether that
 -- helped, and, in a last row, how far it has come.
-CREATE OR REPLACE FUNCTION ailydian_mend_runs(after_id TEXT, most INTEGER)
+CREATE OR REPLACE FUNCTION ailydian_mend_runs(p_after_id TEXT, p_limit INTEGER)
 RETURNS TABLE ("id" TEXT, "tenantId" TEXT, "lost" INTEGER, "mended" BOOLEAN, "last" TEXT)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
-    run RECORD;
+    v_run RECORD;
 BEGIN
-    FOR run IN
+    FOR v_run IN
         SELECT r."id", r."tenantId", r."state",
                r."startedAt" < now() AT TIME ZONE 'UTC' - interval '30 seconds' AS "old"
         FROM public."WorkflowRun" r
-        WHERE r."status" IN ('PENDING', 'RUNNING') AND r."id" > after_id ORDER BY r."id" LIMIT most
+        WHERE r."status" IN ('PENDING', 'RUNNING') AND r."id" > p_after_id ORDER BY r."id" LIMIT p_limit
     LOOP
-        last := run."id";
-        CONTINUE WHEN run."state" IS NULL OR NOT run."old";
-        lost := public.ailydian_lost_steps(run."id");
+        last := v_run."id";
+        CONTINUE WHEN v_run."state" IS NULL OR NOT v_run."old";
+        lost := public.ailydian_lost_steps(v_run."id");
         CONTINUE WHEN coalesce(lost, 0) = 0;
-        mended := public.ailydian_mend_run(run."id");
+        mended := public.ailydian_mend_run(v_run."id");
         CONTINUE WHEN mended IS NULL;
-        id := run."id";
-        "tenantId" := run."tenantId";
+        id := v_run."id";
+        "tenantId" := v_run."tenantId";
         RETURN NEXT;
     END LOOP;
     IF last IS NOT NULL THEN
@@ -3287,13 +3303,13 @@ CALL ailydian_build_rights('ailydian_mend_runs', 'ailydian_relay');
 -- 90_workflow/functions/note_stuck_run.sql
 
 -- Incidents of stuck runs, and how many runs there are: the relay's role has no sight of the rows.
-CREATE OR REPLACE FUNCTION ailydian_note_stuck_run(run_id TEXT, of_tenant TEXT) RETURNS BOOLEAN
+CREATE OR REPLACE FUNCTION ailydian_note_stuck_run(p_run_id TEXT, p_tenant_id TEXT) RETURNS BOOLEAN
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     INSERT INTO public."Incident" ("id", "title", "description", "severity", "status", "tenantId")
-    VALUES ('stuck-run:' || run_id, 'A workflow run is stuck: ' || run_id,
+    VALUES ('stuck-run:' || p_run_id, 'A workflow run is stuck: ' || p_run_id,
             'Nothing carries it and nothing is left to begin. Look at it with `ailydian workflow '
-            'show`, then retry it from a step or cancel it.', 'HIGH', 'OPEN', of_tenant)
+            'show`, then retry it from a step or cancel it.', 'HIGH', 'OPEN', p_tenant_id)
     ON CONFLICT ("id") DO NOTHING;
     RETURN FOUND;
 END $$;
@@ -3304,34 +3320,34 @@ CALL ailydian_build_rights('ailydian_note_stuck_run', 'ailydian_relay');
 
 -- Whether this attempt still owns its step; every call of a walker begins so. A call that is
 -- repeated, because its answer was lost, finds its step moved on by itself.
-CREATE OR REPLACE FUNCTION ailydian_own_step(job_id TEXT, job_fence BIGINT, step_id TEXT)
+CREATE OR REPLACE FUNCTION ailydian_own_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql AS $$
 DECLARE
-    job RECORD;
+    v_job RECORD;
 BEGIN
-    SELECT j."stepId", j."fence", j."state" INTO job FROM public."Job" j
-    WHERE j."id" = job_id AND j."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
-    IF FOUND AND job."fence" = job_fence AND job."state" = 'RUNNING' AND job."stepId" = step_id THEN
-        UPDATE public."WorkflowStep" s SET "fence" = job_fence
-        WHERE s."id" = step_id AND s."jobId" = job_id AND s."state" = 'running';
+    SELECT j."stepId", j."fence", j."state" INTO v_job FROM public."Job" j
+    WHERE j."id" = p_job_id AND j."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
+    IF FOUND AND v_job."fence" = p_fence AND v_job."state" = 'RUNNING' AND v_job."stepId" = p_step_id THEN
+        UPDATE public."WorkflowStep" s SET "fence" = p_fence
+        WHERE s."id" = p_step_id AND s."jobId" = p_job_id AND s."state" = 'running';
         RETURN CASE WHEN FOUND THEN 'held' ELSE 'stopped' END;
-    ELSIF job."fence" = job_fence + 1 AND job."state" = 'RUNNING' AND EXISTS (
-        SELECT FROM public."WorkflowStep" s WHERE s."id" = step_id AND s."jobId" = job_id
-          AND s."fence" = job_fence AND s."state" <> 'running') THEN
+    ELSIF v_job."fence" = p_fence + 1 AND v_job."state" = 'RUNNING' AND EXISTS (
+        SELECT FROM public."WorkflowStep" s WHERE s."id" = p_step_id AND s."jobId" = p_job_id
+          AND s."fence" = p_fence AND s."state" <> 'running') THEN
         RETURN 'moved';
     END IF;
-    RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
+    RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
 END $$;
 CALL ailydian_build_rights('ailydian_own_step');
 
 
 -- 90_workflow/functions/pause_run.sql
 
-CREATE OR REPLACE FUNCTION ailydian_pause_run(run_id TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_pause_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, true, 'running');
-    UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = run_id;
+    PERFORM public.ailydian_lock_run(p_run_id, true, 'running');
+    UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = p_run_id;
 END $$;
 
 
@@ -3339,23 +3355,23 @@ END $$;
 
 -- A step waits for its turn behind a concurrency key. Returns whether it may go on now.
 CREATE OR REPLACE FUNCTION ailydian_queue_step(
-    job_id TEXT, job_fence BIGINT, step_id TEXT, slot_key TEXT
+    p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_slot_key TEXT
 ) RETURNS BOOLEAN LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    run TEXT := split_part(step_id, '/', 1);
-    tenant CONSTANT TEXT := current_setting('app.tenant_id');
+    v_run_id TEXT := split_part(p_step_id, '/', 1);
+    v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
 BEGIN
-    IF public.ailydian_own_step(job_id, job_fence, step_id) = 'held' THEN
-        IF public.ailydian_enter_slot(tenant, slot_key, step_id, run) THEN
+    IF public.ailydian_own_step(p_job_id, p_fence, p_step_id) = 'held' THEN
+        IF public.ailydian_enter_slot(v_tenant_id, p_slot_key, p_step_id, v_run_id) THEN
             RETURN true;
         END IF;
-        UPDATE public."WorkflowStep" s SET "state" = 'waiting', "jobId" = NULL WHERE s."id" = step_id;
+        UPDATE public."WorkflowStep" s SET "state" = 'waiting', "jobId" = NULL WHERE s."id" = p_step_id;
         INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "name")
-        VALUES (step_id, tenant, run, 'slot', slot_key);
+        VALUES (p_step_id, v_tenant_id, v_run_id, 'slot', p_slot_key);
     END IF;
-    PERFORM public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    PERFORM public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     RETURN false;
 END $$;
 
@@ -3364,101 +3380,101 @@ END $$;
 
 -- Count again what a run's rows tell of one another, and give jobs to what may begin. Returns how
 -- many steps that are.
-CREATE OR REPLACE FUNCTION ailydian_recount_run(run_id TEXT) RETURNS INTEGER
+CREATE OR REPLACE FUNCTION ailydian_recount_run(p_run_id TEXT) RETURNS INTEGER
 LANGUAGE plpgsql AS $$
 DECLARE
-    run RECORD;
-    mapped RECORD;
-    opened TEXT[];
+    v_run RECORD;
+    v_mapped RECORD;
+    v_opened TEXT[];
 BEGIN
     WITH over AS MATERIALIZED (
         SELECT s."position", s."state", n."dependents", s."state" IN ('completed', 'skipped')
                OR (s."state" = 'failed' AND n."onError" = 'continue') AS "done"
         FROM public."WorkflowNode" n JOIN public."WorkflowRun" r ON r."versionId" = n."versionId"
-        LEFT JOIN public."WorkflowStep" s ON s."id" = run_id || '/' || n."position"
-        WHERE r."id" = run_id AND n."compensates" IS NULL
+        LEFT JOIN public."WorkflowStep" s ON s."id" = p_run_id || '/' || n."position"
+        WHERE r."id" = p_run_id AND n."compensates" IS NULL
     ), ends AS (
         UPDATE public."WorkflowRun" r SET "endsOpen" = (
             SELECT count(*) FROM over o WHERE o."dependents" = '{}' AND o."done" IS NOT TRUE)
-        WHERE r."id" = run_id
+        WHERE r."id" = p_run_id
     )
     UPDATE public."WorkflowStep" s SET "openNeeds" = c."open", "liveNeeds" = c."live"
     FROM (SELECT d."position", count(*) FILTER (WHERE o."done" IS NOT TRUE) AS "open",
                  count(*) FILTER (WHERE o."done" AND o."state" <> 'skipped') AS "live"
           FROM over o CROSS JOIN unnest(o."dependents") AS d("position") GROUP BY 1) c
-    WHERE s."id" = run_id || '/' || c."position" AND s."state" = 'pending'
+    WHERE s."id" = p_run_id || '/' || c."position" AND s."state" = 'pending'
       AND (s."openNeeds", s."liveNeeds") IS DISTINCT FROM (c."open", c."live");
     -- A mapped step that has its items goes on with those that are left. Items begin in their order,
     -- so all but a few of those that have not begun lie behind those that have.
-    FOR mapped IN
+    FOR v_mapped IN
         SELECT s."id", s."items", s."nextItem",
                coalesce((n."spec" ->> 'max_parallel')::int, 32) AS "parallel"
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
         JOIN public."WorkflowNode" n
           ON n."versionId" = r."versionId" AND n."position" = s."position"
-        WHERE s."runId" = run_id AND s."itemIndex" = -1 AND s."items" IS NOT NULL
+        WHERE s."runId" = p_run_id AND s."itemIndex" = -1 AND s."items" IS NOT NULL
           AND (s."state" = 'running' OR (s."state" = 'pending' AND s."openNeeds" = 0))
     LOOP
         WITH counted AS (
             SELECT count(*) FILTER (WHERE i."state" IN ('pending', 'ready', 'running', 'waiting'))
                        AS "open",
                    greatest(max(i."itemIndex") FILTER (WHERE i."state" <> 'pending') + 1,
-                            least(mapped."nextItem", mapped."items"), 0) AS "begun"
-            FROM generate_series(0, mapped."items" - 1) g
-            JOIN public."WorkflowStep" i ON i."id" = mapped."id" || '/' || g
+                            least(v_mapped."nextItem", v_mapped."items"), 0) AS "begun"
+            FROM generate_series(0, v_mapped."items" - 1) g
+            JOIN public."WorkflowStep" i ON i."id" = v_mapped."id" || '/' || g
         ), owed AS (
             SELECT c."open", c."begun", (
                 SELECT count(*) FROM generate_series(0, c."begun" - 1) g
-                JOIN public."WorkflowStep" i ON i."id" = mapped."id" || '/' || g
+                JOIN public."WorkflowStep" i ON i."id" = v_mapped."id" || '/' || g
                 WHERE i."state" IN ('pending', 'ready', 'running', 'waiting')) AS "under_way"
             FROM counted c
         )
         UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = NULL,
             "openItems" = o."open",
-            "nextItem" = least(s."items", o."begun" + greatest(0, mapped."parallel" - o."under_way"))
-        FROM owed o WHERE s."id" = mapped."id";
+            "nextItem" = least(s."items", o."begun" + greatest(0, v_mapped."parallel" - o."under_way"))
+        FROM owed o WHERE s."id" = v_mapped."id";
     END LOOP;
-    opened := ARRAY(
+    v_opened := ARRAY(
         SELECT s."id" FROM public."WorkflowStep" s
-        WHERE s."runId" = run_id AND s."state" = 'pending' AND s."itemIndex" = -1
+        WHERE s."runId" = p_run_id AND s."state" = 'pending' AND s."itemIndex" = -1
           AND s."openNeeds" = 0
         UNION ALL
         SELECT i."id" FROM public."WorkflowStep" i JOIN public."WorkflowStep" s
-          ON s."id" = run_id || '/' || i."position"
-        WHERE i."runId" = run_id AND i."state" = 'pending' AND i."itemIndex" >= 0
+          ON s."id" = p_run_id || '/' || i."position"
+        WHERE i."runId" = p_run_id AND i."state" = 'pending' AND i."itemIndex" >= 0
           AND s."state" = 'running' AND i."itemIndex" < s."nextItem");
-    SELECT r."state", r."endsOpen", v."ends" INTO STRICT run
+    SELECT r."state", r."endsOpen", v."ends" INTO STRICT v_run
     FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
-    WHERE r."id" = run_id;
-    IF run."state" = 'paused' THEN
+    WHERE r."id" = p_run_id;
+    IF v_run."state" = 'paused' THEN
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "jobId" = NULL
-        WHERE s."id" = ANY(opened);
+        WHERE s."id" = ANY(v_opened);
     ELSE
-        PERFORM public.ailydian_enqueue_steps(opened, run_id);
+        PERFORM public.ailydian_enqueue_steps(v_opened, p_run_id);
     END IF;
     -- What is over, and nobody has said so.
-    FOR mapped IN
+    FOR v_mapped IN
         SELECT s."id", s."position" FROM public."WorkflowStep" s
-        WHERE s."runId" = run_id AND s."itemIndex" = -1 AND s."state" = 'running'
+        WHERE s."runId" = p_run_id AND s."itemIndex" = -1 AND s."state" = 'running'
           AND s."items" IS NOT NULL AND s."openItems" = 0
           AND s."items" = (SELECT count(*) FROM generate_series(0, s."items" - 1) g
                            JOIN public."WorkflowStep" i ON i."id" = s."id" || '/' || g)
     LOOP
-        PERFORM public.ailydian_step_over(mapped."id", 'completed', (
+        PERFORM public.ailydian_step_over(v_mapped."id", 'completed', (
             SELECT jsonb_agg(coalesce(o."output", i."output", 'null') ORDER BY i."itemIndex")
             FROM public."WorkflowStep" i LEFT JOIN public."WorkflowOutput" o ON o."stepId" = i."id"
-            WHERE i."runId" = run_id AND i."position" = mapped."position" AND i."itemIndex" >= 0),
+            WHERE i."runId" = p_run_id AND i."position" = v_mapped."position" AND i."itemIndex" >= 0),
             NULL, NULL);
     END LOOP;
-    IF run."endsOpen" = 0 AND run."state" IN ('running', 'paused') THEN
-        PERFORM public.ailydian_end_run(run_id, 'completed', NULL, CASE WHEN run."ends" = 1 THEN (
+    IF v_run."endsOpen" = 0 AND v_run."state" IN ('running', 'paused') THEN
+        PERFORM public.ailydian_end_run(p_run_id, 'completed', NULL, CASE WHEN v_run."ends" = 1 THEN (
             SELECT coalesce(o."output", s."output") FROM public."WorkflowRun" r
             JOIN public."WorkflowNode" n ON n."versionId" = r."versionId"
              AND n."compensates" IS NULL AND n."dependents" = '{}'
-            JOIN public."WorkflowStep" s ON s."id" = run_id || '/' || n."position"
-            LEFT JOIN public."WorkflowOutput" o ON o."stepId" = s."id" WHERE r."id" = run_id) END, NULL);
+            JOIN public."WorkflowStep" s ON s."id" = p_run_id || '/' || n."position"
+            LEFT JOIN public."WorkflowOutput" o ON o."stepId" = s."id" WHERE r."id" = p_run_id) END, NULL);
     END IF;
-    RETURN cardinality(opened);
+    RETURN cardinality(v_opened);
 END $$;
 CALL ailydian_build_rights('ailydian_recount_run');
 
@@ -3477,31 +3493,31 @@ CALL ailydian_build_rights('ailydian_resolve_stuck_runs', 'ailydian_relay');
 
 -- 90_workflow/functions/resume_run.sql
 
-CREATE OR REPLACE FUNCTION ailydian_resume_run(run_id TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_resume_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, true, 'paused');
-    UPDATE public."WorkflowRun" r SET "state" = 'running' WHERE r."id" = run_id;
+    PERFORM public.ailydian_lock_run(p_run_id, true, 'paused');
+    UPDATE public."WorkflowRun" r SET "state" = 'running' WHERE r."id" = p_run_id;
     PERFORM public.ailydian_enqueue_steps(ARRAY(
         SELECT s."id" FROM public."WorkflowStep" s
-        WHERE s."runId" = run_id AND s."state" = 'ready' AND s."jobId" IS NULL
-        ORDER BY s."position", s."itemIndex"), run_id);
+        WHERE s."runId" = p_run_id AND s."state" = 'ready' AND s."jobId" IS NULL
+        ORDER BY s."position", s."itemIndex"), p_run_id);
 END $$;
 
 
 -- 90_workflow/functions/retry_run.sql
 
-CREATE OR REPLACE FUNCTION ailydian_retry_run(run_id TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_retry_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    refused TEXT;
+    v_refused TEXT;
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, true, 'failed', 'cancelled');
-    refused := public.ailydian_revive_run(run_id, NULL, NULL);
-    IF refused IS NOT NULL THEN
-        RAISE EXCEPTION 'run_refused: %', refused USING ERRCODE = 'AL008';
+    PERFORM public.ailydian_lock_run(p_run_id, true, 'failed', 'cancelled');
+    v_refused := public.ailydian_revive_run(p_run_id, NULL, NULL);
+    IF v_refused IS NOT NULL THEN
+        RAISE EXCEPTION 'run_refused: %', v_refused USING ERRCODE = 'AL008';
     END IF;
 END $$;
 
@@ -3509,68 +3525,68 @@ END $$;
 -- 90_workflow/functions/revive_run.sql
 
 -- A run that failed or was cancelled goes on where it stopped, with a new deadline; the run that
--- waits for it too. `kept_job` is a dead letter's job that was replayed: it does its step itself.
--- `kept_run` is a run that goes on: the step that started it waits for it. Returns why not, if not.
-CREATE OR REPLACE FUNCTION ailydian_revive_run(run_id TEXT, kept_job TEXT, kept_run TEXT) RETURNS TEXT
+-- waits for it too. `p_kept_job_id` is a dead letter's job that was replayed: it does its step itself.
+-- `p_kept_run_id` is a run that goes on: the step that started it waits for it. Returns why not, if not.
+CREATE OR REPLACE FUNCTION ailydian_revive_run(p_run_id TEXT, p_kept_job_id TEXT, p_kept_run_id TEXT) RETURNS TEXT
 LANGUAGE plpgsql AS $$
 DECLARE
-    run RECORD;
-    starter RECORD;
-    refused TEXT;
+    v_run RECORD;
+    v_starter RECORD;
+    v_refused TEXT;
 BEGIN
-    SELECT r."tenantId", r."concurrencyKey", r."parentStepId", v."timeoutS" INTO STRICT run
+    SELECT r."tenantId", r."concurrencyKey", r."parentStepId", v."timeoutS" INTO STRICT v_run
     FROM public."WorkflowRun" r JOIN public."WorkflowVersion" v ON v."id" = r."versionId"
-    WHERE r."id" = run_id;
+    WHERE r."id" = p_run_id;
     IF EXISTS (SELECT FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
                JOIN public."WorkflowNode" n
                  ON n."versionId" = r."versionId" AND n."position" = s."position"
-               WHERE s."runId" = run_id AND n."compensates" IS NOT NULL) THEN
-        RETURN format('what the run %s did was undone; begin again from a step', run_id);
-    ELSIF EXISTS (SELECT FROM public."WorkflowStep" s WHERE s."runId" = run_id
+               WHERE s."runId" = p_run_id AND n."compensates" IS NOT NULL) THEN
+        RETURN format('what the run %s did was undone; begin again from a step', p_run_id);
+    ELSIF EXISTS (SELECT FROM public."WorkflowStep" s WHERE s."runId" = p_run_id
                   AND s."state" IN ('failed', 'cancelled')
                   AND s."id" NOT IN (SELECT x."id" FROM public."WorkflowStep" x
-                                     WHERE x."runId" = run_id AND x."state" IN ('failed', 'cancelled')
+                                     WHERE x."runId" = p_run_id AND x."state" IN ('failed', 'cancelled')
                                      FOR UPDATE SKIP LOCKED)) THEN
-        RETURN format('a step of the run %s is just being finished', run_id);
+        RETURN format('a step of the run %s is just being finished', p_run_id);
     END IF;
     -- The step that started the run waits for it again, in a run that goes on too.
-    IF run."parentStepId" IS NOT NULL THEN
+    IF v_run."parentStepId" IS NOT NULL THEN
         SELECT p."id", s."state" IN ('failed', 'cancelled') AND p."state" IN ('failed', 'cancelled')
-            AS "over" INTO starter
+            AS "over" INTO v_starter
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" p ON p."id" = s."runId"
-        WHERE s."id" = run."parentStepId" FOR UPDATE OF p;
-        IF starter."over" IS NOT TRUE THEN
+        WHERE s."id" = v_run."parentStepId" FOR UPDATE OF p;
+        IF v_starter."over" IS NOT TRUE THEN
             RETURN format('the step %s, which started the run %s, has gone on without it',
-                          run."parentStepId", run_id);
+                          v_run."parentStepId", p_run_id);
         END IF;
     END IF;
-    IF run."concurrencyKey" IS NOT NULL AND NOT public.ailydian_enter_slot(
-            run."tenantId", run."concurrencyKey", run_id, run_id) THEN
+    IF v_run."concurrencyKey" IS NOT NULL AND NOT public.ailydian_enter_slot(
+            v_run."tenantId", v_run."concurrencyKey", p_run_id, p_run_id) THEN
         DELETE FROM public."WorkflowSlot" g
-        WHERE g."tenantId" = run."tenantId" AND g."key" = run."concurrencyKey"
-          AND g."holder" = run_id;
-        RETURN format('another run holds the concurrency key of the run %s', run_id);
+        WHERE g."tenantId" = v_run."tenantId" AND g."key" = v_run."concurrencyKey"
+          AND g."holder" = p_run_id;
+        RETURN format('another run holds the concurrency key of the run %s', p_run_id);
     END IF;
-    IF run."parentStepId" IS NOT NULL THEN
-        refused := public.ailydian_revive_run(starter."id", NULL, run_id);
-        IF refused IS NOT NULL THEN
-            RETURN refused;
+    IF v_run."parentStepId" IS NOT NULL THEN
+        v_refused := public.ailydian_revive_run(v_starter."id", NULL, p_run_id);
+        IF v_refused IS NOT NULL THEN
+            RETURN v_refused;
         END IF;
     END IF;
     UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING', "error" = NULL,
         "fingerprint" = NULL, "failedStepId" = NULL, "completedAt" = NULL
-    WHERE r."id" = run_id;
+    WHERE r."id" = p_run_id;
     WITH again AS (
         UPDATE public."WorkflowStep" s SET "state" = 'pending', "status" = 'PENDING', "error" = NULL,
             "output" = NULL, "fingerprint" = NULL, "completedAt" = NULL
         FROM public."WorkflowRun" r, public."WorkflowNode" n
-        WHERE s."runId" = run_id AND r."id" = run_id AND n."versionId" = r."versionId"
+        WHERE s."runId" = p_run_id AND r."id" = p_run_id AND n."versionId" = r."versionId"
           AND n."position" = s."position"
           AND (s."state" = 'cancelled' OR (s."state" = 'failed' AND n."onError" <> 'continue'))
         RETURNING s."jobId"
     ), letters AS (
         DELETE FROM public."DeadLetter" d USING again a
-        WHERE d."jobId" = a."jobId" AND a."jobId" IS DISTINCT FROM kept_job
+        WHERE d."jobId" = a."jobId" AND a."jobId" IS DISTINCT FROM p_kept_job_id
         RETURNING d."jobId"
     ), discarded AS (
         UPDATE public."Job" j SET "state" = 'CANCELLED' FROM letters l
@@ -3580,22 +3596,22 @@ BEGIN
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
     SELECT d."tenantId", d."id", d."job", d."queue", 'DISCARDED', d."batchId" FROM discarded d;
     UPDATE public."WorkflowStep" s SET "state" = 'ready'
-    WHERE s."runId" = run_id AND s."jobId" = kept_job AND s."state" = 'pending';
-    IF kept_run IS NOT NULL THEN
+    WHERE s."runId" = p_run_id AND s."jobId" = p_kept_job_id AND s."state" = 'pending';
+    IF p_kept_run_id IS NOT NULL THEN
         WITH starter AS (
             UPDATE public."WorkflowStep" s SET "state" = 'waiting', "status" = 'RUNNING'
             FROM public."WorkflowRun" c
-            WHERE c."id" = kept_run AND s."id" = c."parentStepId" RETURNING s."id"
+            WHERE c."id" = p_kept_run_id AND s."id" = c."parentStepId" RETURNING s."id"
         )
         INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "name")
-        SELECT s."id", run."tenantId", run_id, 'run', kept_run FROM starter s;
+        SELECT s."id", v_run."tenantId", p_run_id, 'run', p_kept_run_id FROM starter s;
     END IF;
-    IF run."timeoutS" > 0 THEN
+    IF v_run."timeoutS" > 0 THEN
         INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
-        VALUES (run_id, run."tenantId", run_id, 'deadline',
-                now() + run."timeoutS" * interval '1 second') ON CONFLICT DO NOTHING;
+        VALUES (p_run_id, v_run."tenantId", p_run_id, 'deadline',
+                now() + v_run."timeoutS" * interval '1 second') ON CONFLICT DO NOTHING;
     END IF;
-    PERFORM public.ailydian_recount_run(run_id);
+    PERFORM public.ailydian_recount_run(p_run_id);
     RETURN NULL;
 END $$;
 CALL ailydian_build_rights('ailydian_revive_run');
@@ -3606,134 +3622,134 @@ CALL ailydian_build_rights('ailydian_revive_run');
 -- A step is over: keep what came of it, count down what depends on it. Returns the steps that may
 -- begin, which nobody has been given yet. One that was over before changes nothing.
 CREATE OR REPLACE FUNCTION ailydian_settle_step(
-    step_id TEXT, verdict TEXT, result JSONB, given JSONB, why TEXT, print TEXT
+    p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_input JSONB, p_error TEXT, p_fingerprint TEXT
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$
 DECLARE
-    step RECORD;
-    node RECORD;
-    run RECORD;
-    mapped RECORD;
-    kept JSONB := result;
-    opened TEXT[] := '{}';
+    v_step RECORD;
+    v_node RECORD;
+    v_run RECORD;
+    v_mapped RECORD;
+    v_kept JSONB := p_output;
+    v_opened TEXT[] := '{}';
 BEGIN
-    IF pg_column_size(result) > 65536 THEN
-        kept := jsonb_build_object('$bytes', pg_column_size(result));
+    IF pg_column_size(p_output) > 65536 THEN
+        v_kept := jsonb_build_object('$bytes', pg_column_size(p_output));
     END IF;
-    UPDATE public."WorkflowStep" s SET "state" = verdict,
-        "status" = CASE verdict WHEN 'failed' THEN 'FAILED' ELSE 'COMPLETED' END::public."WorkflowStatus",
-        "output" = kept, "input" = coalesce(given, s."input"), "error" = why, "fingerprint" = print,
+    UPDATE public."WorkflowStep" s SET "state" = p_verdict,
+        "status" = CASE p_verdict WHEN 'failed' THEN 'FAILED' ELSE 'COMPLETED' END::public."WorkflowStatus",
+        "output" = v_kept, "input" = coalesce(p_input, s."input"), "error" = p_error, "fingerprint" = p_fingerprint,
         "completedAt" = clock_timestamp() AT TIME ZONE 'UTC',
-        "progress" = CASE verdict WHEN 'completed' THEN 1 ELSE s."progress" END
-    WHERE s."id" = step_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
-    RETURNING s."runId", s."position", s."itemIndex", s."tenantId" INTO step;
+        "progress" = CASE p_verdict WHEN 'completed' THEN 1 ELSE s."progress" END
+    WHERE s."id" = p_step_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+    RETURNING s."runId", s."position", s."itemIndex", s."tenantId" INTO v_step;
     IF NOT FOUND THEN
         RETURN '{}';
     END IF;
-    IF kept IS DISTINCT FROM result THEN
+    IF v_kept IS DISTINCT FROM p_output THEN
         INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
-        VALUES (step_id, step."tenantId", result)
+        VALUES (p_step_id, v_step."tenantId", p_output)
         ON CONFLICT ("stepId") DO UPDATE SET "output" = excluded."output";
     END IF;
     SELECT r."state", n."dependents", n."onError", n."compensates", n."spec" ? 'concurrency' AS "slot"
-    INTO STRICT run
+    INTO STRICT v_run
     FROM public."WorkflowRun" r JOIN public."WorkflowNode" n
-      ON n."versionId" = r."versionId" AND n."position" = step."position"
-    WHERE r."id" = step."runId";
-    IF run."slot" THEN
-        PERFORM public.ailydian_leave_slot(s."tenantId", s."key", step_id)
-        FROM public."WorkflowSlot" s WHERE s."runId" = step."runId" AND s."holder" = step_id;
+      ON n."versionId" = r."versionId" AND n."position" = v_step."position"
+    WHERE r."id" = v_step."runId";
+    IF v_run."slot" THEN
+        PERFORM public.ailydian_leave_slot(s."tenantId", s."key", p_step_id)
+        FROM public."WorkflowSlot" s WHERE s."runId" = v_step."runId" AND s."holder" = p_step_id;
     END IF;
-    IF run."state" NOT IN ('running', 'paused', 'compensating') THEN
+    IF v_run."state" NOT IN ('running', 'paused', 'compensating') THEN
         RETURN '{}';
     END IF;
-    IF run."compensates" IS NOT NULL THEN
-        IF verdict = 'failed' THEN
-            UPDATE public."WorkflowRun" r SET "error" = concat(r."error", '; not undone: ', why)
-            WHERE r."id" = step."runId";
+    IF v_run."compensates" IS NOT NULL THEN
+        IF p_verdict = 'failed' THEN
+            UPDATE public."WorkflowRun" r SET "error" = concat(r."error", '; not undone: ', p_error)
+            WHERE r."id" = v_step."runId";
         END IF;
-        RETURN public.ailydian_compensate(step."runId");
-    ELSIF run."state" = 'compensating' THEN
+        RETURN public.ailydian_compensate(v_step."runId");
+    ELSIF v_run."state" = 'compensating' THEN
         RETURN '{}';
     END IF;
-    IF verdict = 'failed' AND run."onError" <> 'continue' THEN
-        IF step."itemIndex" >= 0 THEN
+    IF p_verdict = 'failed' AND v_run."onError" <> 'continue' THEN
+        IF v_step."itemIndex" >= 0 THEN
             UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
-                "error" = format('item %s: %s', step."itemIndex", why), "fingerprint" = print,
+                "error" = format('item %s: %s', v_step."itemIndex", p_error), "fingerprint" = p_fingerprint,
                 "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-            WHERE s."id" = step."runId" || '/' || step."position" AND s."state" = 'running';
+            WHERE s."id" = v_step."runId" || '/' || v_step."position" AND s."state" = 'running';
         END IF;
-        UPDATE public."WorkflowRun" r SET "failedStepId" = step_id, "error" = why, "fingerprint" = print,
-            "state" = CASE run."onError" WHEN 'compensate' THEN 'compensating' ELSE r."state" END
-        WHERE r."id" = step."runId" AND r."state" IN ('running', 'paused');
+        UPDATE public."WorkflowRun" r SET "failedStepId" = p_step_id, "error" = p_error, "fingerprint" = p_fingerprint,
+            "state" = CASE v_run."onError" WHEN 'compensate' THEN 'compensating' ELSE r."state" END
+        WHERE r."id" = v_step."runId" AND r."state" IN ('running', 'paused');
         IF NOT FOUND THEN
             RETURN '{}';
-        ELSIF run."onError" = 'compensate' THEN
-            PERFORM public.ailydian_stop_steps(step."runId", 'another step failed');
-            RETURN public.ailydian_compensate(step."runId");
+        ELSIF v_run."onError" = 'compensate' THEN
+            PERFORM public.ailydian_stop_steps(v_step."runId", 'another step failed');
+            RETURN public.ailydian_compensate(v_step."runId");
         END IF;
-        PERFORM public.ailydian_end_run(step."runId", 'failed', why, NULL, print);
+        PERFORM public.ailydian_end_run(v_step."runId", 'failed', p_error, NULL, p_fingerprint);
         RETURN '{}';
     END IF;
-    IF step."itemIndex" >= 0 THEN
+    IF v_step."itemIndex" >= 0 THEN
         UPDATE public."WorkflowStep" s SET "openItems" = s."openItems" - 1,
             "nextItem" = least(s."nextItem" + 1, s."items"),
             "progress" = 1 - (s."openItems" - 1)::real / s."items"
-        WHERE s."id" = step."runId" || '/' || step."position" AND s."state" = 'running'
-        RETURNING s."openItems", s."items", s."nextItem", s."id" INTO mapped;
+        WHERE s."id" = v_step."runId" || '/' || v_step."position" AND s."state" = 'running'
+        RETURNING s."openItems", s."items", s."nextItem", s."id" INTO v_mapped;
         IF NOT FOUND THEN
             RETURN '{}';
-        ELSIF mapped."openItems" = 0 THEN
-            RETURN public.ailydian_settle_step(mapped."id", 'completed', (
+        ELSIF v_mapped."openItems" = 0 THEN
+            RETURN public.ailydian_settle_step(v_mapped."id", 'completed', (
                 SELECT jsonb_agg(coalesce(o."output", s."output", 'null') ORDER BY s."itemIndex")
                 FROM public."WorkflowStep" s
                 LEFT JOIN public."WorkflowOutput" o ON o."stepId" = s."id"
-                WHERE s."runId" = step."runId" AND s."position" = step."position"
+                WHERE s."runId" = v_step."runId" AND s."position" = v_step."position"
                   AND s."itemIndex" >= 0), NULL, NULL, NULL);
         END IF;
         -- The item whose turn it is, if one waits for its turn.
-        SELECT ARRAY[s."id"] INTO opened FROM public."WorkflowStep" s
-        WHERE s."id" = mapped."id" || '/' || (mapped."nextItem" - 1) AND s."state" = 'pending';
-        opened := coalesce(opened, '{}');
-    ELSIF run."dependents" = '{}' THEN
+        SELECT ARRAY[s."id"] INTO v_opened FROM public."WorkflowStep" s
+        WHERE s."id" = v_mapped."id" || '/' || (v_mapped."nextItem" - 1) AND s."state" = 'pending';
+        v_opened := coalesce(v_opened, '{}');
+    ELSIF v_run."dependents" = '{}' THEN
         UPDATE public."WorkflowRun" r SET "endsOpen" = r."endsOpen" - 1
-        WHERE r."id" = step."runId" RETURNING r."endsOpen", r."versionId" INTO mapped;
-        IF mapped."endsOpen" = 0 THEN
-            PERFORM public.ailydian_end_run(step."runId", 'completed', NULL,
+        WHERE r."id" = v_step."runId" RETURNING r."endsOpen", r."versionId" INTO v_mapped;
+        IF v_mapped."endsOpen" = 0 THEN
+            PERFORM public.ailydian_end_run(v_step."runId", 'completed', NULL,
                 CASE WHEN (SELECT v."ends" FROM public."WorkflowVersion" v
-                           WHERE v."id" = mapped."versionId") = 1 THEN result END, NULL);
+                           WHERE v."id" = v_mapped."versionId") = 1 THEN p_output END, NULL);
         END IF;
-    ELSIF cardinality(run."dependents") = 1 THEN
+    ELSIF cardinality(v_run."dependents") = 1 THEN
         UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
-            "liveNeeds" = s."liveNeeds" + (verdict <> 'skipped')::int
-        WHERE s."id" = step."runId" || '/' || run."dependents"[1] AND s."openNeeds" > 0
+            "liveNeeds" = s."liveNeeds" + (p_verdict <> 'skipped')::int
+        WHERE s."id" = v_step."runId" || '/' || v_run."dependents"[1] AND s."openNeeds" > 0
         RETURNING CASE WHEN s."openNeeds" = 0 AND s."state" = 'pending' THEN ARRAY[s."id"]
-                       ELSE '{}' END INTO opened;
-        opened := coalesce(opened, '{}');
+                       ELSE '{}' END INTO v_opened;
+        v_opened := coalesce(v_opened, '{}');
     ELSE
         WITH after AS (
-            SELECT s."id" FROM unnest(run."dependents") AS d("position")
-            JOIN public."WorkflowStep" s ON s."id" = step."runId" || '/' || d."position"
+            SELECT s."id" FROM unnest(v_run."dependents") AS d("position")
+            JOIN public."WorkflowStep" s ON s."id" = v_step."runId" || '/' || d."position"
             ORDER BY s."id" FOR UPDATE OF s
         ), counted AS (
             UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
-                "liveNeeds" = s."liveNeeds" + (verdict <> 'skipped')::int
+                "liveNeeds" = s."liveNeeds" + (p_verdict <> 'skipped')::int
             FROM after WHERE s."id" = after."id" AND s."openNeeds" > 0
             RETURNING s."id", s."position", s."openNeeds", s."state"
         )
-        SELECT coalesce(array_agg(c."id" ORDER BY c."position"), '{}') INTO opened FROM counted c
+        SELECT coalesce(array_agg(c."id" ORDER BY c."position"), '{}') INTO v_opened FROM counted c
         WHERE c."openNeeds" = 0 AND c."state" = 'pending';
     END IF;
-    IF run."state" = 'paused' AND opened <> '{}' THEN
+    IF v_run."state" = 'paused' AND v_opened <> '{}' THEN
         -- Looked at once more and held so: whoever resumes the run sees what we park, or we go on.
-        PERFORM FROM public."WorkflowRun" r WHERE r."id" = step."runId" FOR SHARE;
-        IF 'paused' <> (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = step."runId") THEN
-            RETURN opened;
+        PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_step."runId" FOR SHARE;
+        IF 'paused' <> (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_step."runId") THEN
+            RETURN v_opened;
         END IF;
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "jobId" = NULL
-        WHERE s."id" = ANY(opened);
+        WHERE s."id" = ANY(v_opened);
         RETURN '{}';
     END IF;
-    RETURN opened;
+    RETURN v_opened;
 END $$;
 CALL ailydian_build_rights('ailydian_settle_step');
 
@@ -3742,176 +3758,176 @@ CALL ailydian_build_rights('ailydian_settle_step');
 
 -- Answers the step that has waited longest; without one, a signal is kept, an approval refused.
 CREATE OR REPLACE FUNCTION ailydian_signal_run(
-    run_id TEXT, sort TEXT, signal_name TEXT, item INTEGER, payload JSONB, sender TEXT
+    p_run_id TEXT, p_kind TEXT, p_name TEXT, p_item_index INTEGER, p_payload JSONB, p_sender TEXT
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    waiting TEXT;
+    v_wait_id TEXT;
 BEGIN
-    IF sort = 'signal' AND EXISTS (
+    IF p_kind = 'signal' AND EXISTS (
         SELECT FROM public."WorkflowRun" r JOIN public."WorkflowNode" n ON n."versionId" = r."versionId"
-        WHERE r."id" = run_id AND r."tenantId" = current_setting('app.tenant_id')
-          AND n."name" = signal_name AND n."uses" = 'approval') THEN
-        RAISE EXCEPTION 'signal_refused: % is an approval; answer it as one', signal_name
+        WHERE r."id" = p_run_id AND r."tenantId" = current_setting('app.tenant_id')
+          AND n."name" = p_name AND n."uses" = 'approval') THEN
+        RAISE EXCEPTION 'signal_refused: % is an approval; answer it as one', p_name
             USING ERRCODE = 'AL009';
     END IF;
-    PERFORM public.ailydian_lock_run(run_id, false, 'queued', 'running', 'paused', 'compensating');
+    PERFORM public.ailydian_lock_run(p_run_id, false, 'queued', 'running', 'paused', 'compensating');
     DELETE FROM public."WorkflowWait" w WHERE w."id" = (
         SELECT x."id" FROM public."WorkflowWait" x
-        WHERE x."runId" = run_id AND x."what" = sort AND x."name" = signal_name
-          AND (item IS NULL OR split_part(x."id", '/', 3) = item::text)
+        WHERE x."runId" = p_run_id AND x."what" = p_kind AND x."name" = p_name
+          AND (p_item_index IS NULL OR split_part(x."id", '/', 3) = p_item_index::text)
         ORDER BY x."createdAt", x."id" LIMIT 1 FOR UPDATE)
-    RETURNING w."id" INTO waiting;
+    RETURNING w."id" INTO v_wait_id;
     IF FOUND THEN
         PERFORM public.ailydian_enqueue_steps(
-            public.ailydian_answer_step(waiting, sort, payload, NULL), waiting);
-    ELSIF sort = 'approval' THEN
-        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval', signal_name,
-            run_id USING ERRCODE = 'AL008';
+            public.ailydian_answer_step(v_wait_id, p_kind, p_payload, NULL), v_wait_id);
+    ELSIF p_kind = 'approval' THEN
+        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval', p_name,
+            p_run_id USING ERRCODE = 'AL008';
     ELSIF 1000 <= (SELECT count(*) FROM public."WorkflowSignal" g
-                   WHERE g."runId" = run_id AND g."takenBy" IS NULL) THEN
-        RAISE EXCEPTION 'signal_refused: 1,000 signals wait at the run % already', run_id
+                   WHERE g."runId" = p_run_id AND g."takenBy" IS NULL) THEN
+        RAISE EXCEPTION 'signal_refused: 1,000 signals wait at the run % already', p_run_id
             USING ERRCODE = 'AL009';
     ELSE
         INSERT INTO public."WorkflowSignal" ("tenantId", "runId", "name", "payload", "sentBy")
-        SELECT r."tenantId", run_id, signal_name, payload, sender
-        FROM public."WorkflowRun" r WHERE r."id" = run_id;
+        SELECT r."tenantId", p_run_id, p_name, p_payload, p_sender
+        FROM public."WorkflowRun" r WHERE r."id" = p_run_id;
     END IF;
 END $$;
 
 
 -- 90_workflow/functions/skip_step.sql
 
-CREATE OR REPLACE FUNCTION ailydian_skip_step(run_id TEXT, step_name TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_skip_step(p_run_id TEXT, p_step_name TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    step RECORD;
-    waited RECORD;
-    jobs TEXT[];
+    v_step RECORD;
+    v_wait RECORD;
+    v_job_ids TEXT[];
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, false, 'running', 'paused');
-    SELECT s."id", s."state", s."jobId", s."position", s."itemIndex", s."openNeeds" INTO step
-    FROM public."WorkflowStep" s WHERE s."runId" = run_id AND s."stepName" = step_name;
+    PERFORM public.ailydian_lock_run(p_run_id, false, 'running', 'paused');
+    SELECT s."id", s."state", s."jobId", s."position", s."itemIndex", s."openNeeds" INTO v_step
+    FROM public."WorkflowStep" s WHERE s."runId" = p_run_id AND s."stepName" = p_step_name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the run % has no step %', run_id, step_name
+        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
             USING ERRCODE = 'AL008';
-    ELSIF step."openNeeds" > 0 THEN  -- otherwise the run might end while what it needs still runs
-        RAISE EXCEPTION 'run_refused: what the step % needs is not over yet: skip that', step_name
+    ELSIF v_step."openNeeds" > 0 THEN  -- otherwise the run might end while what it needs still runs
+        RAISE EXCEPTION 'run_refused: what the step % needs is not over yet: skip that', p_step_name
             USING ERRCODE = 'AL008';
     END IF;
-    PERFORM FROM public."WorkflowStep" s WHERE s."id" = step."id"
+    PERFORM FROM public."WorkflowStep" s WHERE s."id" = v_step."id"
         AND s."state" IN ('pending', 'ready', 'running', 'waiting') FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the step % is over, or just being finished', step_name
+        RAISE EXCEPTION 'run_refused: the step % is over, or just being finished', p_step_name
             USING ERRCODE = 'AL008';
     END IF;
-    jobs := ARRAY[step."jobId"];
-    IF step."itemIndex" < 0 THEN
+    v_job_ids := ARRAY[v_step."jobId"];
+    IF v_step."itemIndex" < 0 THEN
         WITH items AS (
             UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
                 "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
             WHERE s."id" IN (
                 SELECT i."id" FROM public."WorkflowStep" i
-                WHERE i."runId" = run_id AND i."position" = step."position" AND i."itemIndex" >= 0
+                WHERE i."runId" = p_run_id AND i."position" = v_step."position" AND i."itemIndex" >= 0
                   AND i."state" IN ('pending', 'ready', 'running', 'waiting')
                 FOR UPDATE SKIP LOCKED) RETURNING s."jobId"
         )
-        SELECT jobs || coalesce(array_agg(i."jobId"), '{}') INTO jobs FROM items i;
+        SELECT v_job_ids || coalesce(array_agg(i."jobId"), '{}') INTO v_job_ids FROM items i;
     END IF;
-    PERFORM public.ailydian_step_over(step."id", 'skipped', NULL, NULL, NULL);
-    FOR waited IN
+    PERFORM public.ailydian_step_over(v_step."id", 'skipped', NULL, NULL, NULL);
+    FOR v_wait IN
         DELETE FROM public."WorkflowWait" w
-        WHERE w."runId" = run_id
-          AND (w."id" = step."id" OR starts_with(w."id", step."id" || '/'))
+        WHERE w."runId" = p_run_id
+          AND (w."id" = v_step."id" OR starts_with(w."id", v_step."id" || '/'))
         RETURNING w."id", w."what", w."name"
     LOOP
-        IF waited."what" = 'run' THEN
-            PERFORM public.ailydian_end_run(waited."name", 'cancelled', 'its step was skipped', NULL,
+        IF v_wait."what" = 'run' THEN
+            PERFORM public.ailydian_end_run(v_wait."name", 'cancelled', 'its step was skipped', NULL,
                                             NULL);
         END IF;
     END LOOP;
     PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")
     FROM public."WorkflowSlot" g
-    WHERE g."runId" = run_id AND starts_with(g."holder", step."id" || '/');
-    PERFORM public.ailydian_stop_jobs(array_remove(jobs, NULL), 'its step was skipped');
+    WHERE g."runId" = p_run_id AND starts_with(g."holder", v_step."id" || '/');
+    PERFORM public.ailydian_stop_jobs(array_remove(v_job_ids, NULL), 'its step was skipped');
 END $$;
 
 
 -- 90_workflow/functions/start_run.sql
 
--- Start a run. `on_conflict` says what becomes of others with its concurrency key. Returns the run
+-- Start a run. `p_on_conflict` says what becomes of others with its concurrency key. Returns the run
 -- under this key, which may be an older one.
 CREATE OR REPLACE FUNCTION ailydian_start_run(
-    run_id TEXT, of_version TEXT, given JSONB, run_key TEXT, slot_key TEXT, on_conflict TEXT,
-    parent_step TEXT, parent_depth INTEGER, published_by TEXT, trace TEXT
+    p_run_id TEXT, p_version_id TEXT, p_input JSONB, p_key TEXT, p_slot_key TEXT, p_on_conflict TEXT,
+    p_parent_step_id TEXT, p_depth INTEGER, p_producer TEXT, p_traceparent TEXT
 ) RETURNS TABLE ("id" TEXT, "state" TEXT, "duplicate" BOOLEAN) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    tenant CONSTANT TEXT := current_setting('app.tenant_id');
-    version RECORD;
-    earlier RECORD;
-    state_now TEXT := 'running';
+    v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
+    v_version RECORD;
+    v_earlier RECORD;
+    v_state TEXT := 'running';
 BEGIN
-    SELECT v."workflowId", v."ends" INTO version FROM public."WorkflowVersion" v
-    WHERE v."id" = of_version AND v."tenantId" = tenant;
+    SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
+    WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', of_version
+        RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
-    run_id := coalesce(run_id, public.ailydian_new_id());
+    p_run_id := coalesce(p_run_id, public.ailydian_new_id());
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "key", "concurrencyKey", "parentStepId", "depth", "endsOpen", "producer",
         "traceparent")
-    VALUES (run_id, version."workflowId", 'RUNNING', given, tenant, of_version, 'running', run_key,
-            slot_key, parent_step, parent_depth, version."ends", published_by, trace)
+    VALUES (p_run_id, v_version."workflowId", 'RUNNING', p_input, v_tenant_id, p_version_id, 'running', p_key,
+            p_slot_key, p_parent_step_id, p_depth, v_version."ends", p_producer, p_traceparent)
     ON CONFLICT ("workflowId", "key") WHERE "key" IS NOT NULL DO NOTHING;
     IF NOT FOUND THEN
         RETURN QUERY SELECT r."id", r."state", true FROM public."WorkflowRun" r
-                     WHERE r."workflowId" = version."workflowId" AND r."key" = run_key;
+                     WHERE r."workflowId" = v_version."workflowId" AND r."key" = p_key;
         RETURN;
     END IF;
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
                                        "itemIndex", "state", "openNeeds")
-    SELECT run_id || '/' || n."position", run_id, n."name", 'PENDING', tenant, n."position", -1,
+    SELECT p_run_id || '/' || n."position", p_run_id, n."name", 'PENDING', v_tenant_id, n."position", -1,
            'pending', n."needs"
     FROM public."WorkflowNode" n
-    WHERE n."versionId" = of_version AND n."compensates" IS NULL ORDER BY n."position";
-    IF slot_key IS NOT NULL AND NOT public.ailydian_enter_slot(tenant, slot_key, run_id, run_id) THEN
-        IF on_conflict = 'reject' THEN
-            RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', slot_key
+    WHERE n."versionId" = p_version_id AND n."compensates" IS NULL ORDER BY n."position";
+    IF p_slot_key IS NOT NULL AND NOT public.ailydian_enter_slot(v_tenant_id, p_slot_key, p_run_id, p_run_id) THEN
+        IF p_on_conflict = 'reject' THEN
+            RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', p_slot_key
                 USING ERRCODE = 'AL006';
         END IF;
-        state_now := 'queued';
+        v_state := 'queued';
         UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'
-        WHERE r."id" = run_id;
-        IF on_conflict = 'cancel_previous' THEN
-            FOR earlier IN
+        WHERE r."id" = p_run_id;
+        IF p_on_conflict = 'cancel_previous' THEN
+            FOR v_earlier IN
                 SELECT s."runId" FROM public."WorkflowSlot" s
-                WHERE s."tenantId" = tenant AND s."key" = slot_key AND s."runId" <> run_id
+                WHERE s."tenantId" = v_tenant_id AND s."key" = p_slot_key AND s."runId" <> p_run_id
                 ORDER BY s."seq" DESC
             LOOP
-                PERFORM public.ailydian_end_run(earlier."runId", 'cancelled',
+                PERFORM public.ailydian_end_run(v_earlier."runId", 'cancelled',
                     'a newer run with its concurrency key took its place', NULL, NULL);
             END LOOP;
-            state_now := (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = run_id);
+            v_state := (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = p_run_id);
         END IF;
     ELSE
-        PERFORM public.ailydian_launch_run(run_id);
+        PERFORM public.ailydian_launch_run(p_run_id);
     END IF;
-    RETURN QUERY SELECT run_id, state_now, false;
+    RETURN QUERY SELECT p_run_id, v_state, false;
 END $$;
 
 
 -- 90_workflow/functions/step_at.sql
 
 -- What a walker needs to know of the step that its job is at.
-CREATE OR REPLACE FUNCTION ailydian_step_at(job_id TEXT) RETURNS JSONB LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION ailydian_step_at(p_job_id TEXT) RETURNS JSONB LANGUAGE sql STABLE AS $$
     SELECT public.ailydian_step_context(j."stepId", NULL, NULL) || jsonb_build_object(
         'fence', j."fence", 'attempt', j."attempt", 'attemptsMax', j."attemptsMax")
-    FROM public."Job" j WHERE j."id" = job_id
+    FROM public."Job" j WHERE j."id" = p_job_id
 $$;
 CALL ailydian_build_rights('ailydian_step_at');
 
@@ -3919,46 +3935,46 @@ CALL ailydian_build_rights('ailydian_step_at');
 -- 90_workflow/functions/step_context.sql
 
 -- What a step's worker needs: its node, what its expressions may read, its item. A worker that
--- comes from another step of the run knows the inputs (`known_run`); from another item of the same
--- step, also the node and what it reads (`known_position`).
+-- comes from another step of the run knows the inputs (`p_known_run_id`); from another item of the same
+-- step, also the node and what it reads (`p_known_position`).
 CREATE OR REPLACE FUNCTION ailydian_step_context(
-    step_id TEXT, known_run TEXT, known_position INTEGER
+    p_step_id TEXT, p_known_run_id TEXT, p_known_position INTEGER
 ) RETURNS JSONB LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    at RECORD;
-    context JSONB;
+    v_step RECORD;
+    v_context JSONB;
 BEGIN
     SELECT s."runId", s."position", s."itemIndex", s."item", s."liveNeeds", n."name", n."uses",
            n."spec", n."needs", n."mapped", n."timeoutS", n."attemptsMax", r."versionId",
            CASE WHEN n."mapped" AND s."itemIndex" < 0 THEN n."listReads" ELSE n."reads" END AS "reads"
-    INTO STRICT at
+    INTO STRICT v_step
     FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
     JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
-    WHERE s."id" = step_id;
-    context := jsonb_build_object('stepId', step_id, 'runId', at."runId", 'position', at."position",
-        'index', at."itemIndex", 'item', at."item");
-    IF at."runId" IS DISTINCT FROM known_run THEN
-        context := context || (
+    WHERE s."id" = p_step_id;
+    v_context := jsonb_build_object('stepId', p_step_id, 'runId', v_step."runId", 'position', v_step."position",
+        'index', v_step."itemIndex", 'item', v_step."item");
+    IF v_step."runId" IS DISTINCT FROM p_known_run_id THEN
+        v_context := v_context || (
             SELECT jsonb_build_object('inputs', r."input", 'startedAt', r."startedAt",
                                       'depth', r."depth", 'workflow', w."name", 'tenantId', r."tenantId")
             FROM public."WorkflowRun" r JOIN public."Workflow" w ON w."id" = r."workflowId"
-            WHERE r."id" = at."runId");
-        known_position := NULL;
+            WHERE r."id" = v_step."runId");
+        p_known_position := NULL;
     END IF;
-    IF at."position" IS DISTINCT FROM known_position OR at."itemIndex" < 0 THEN
-        context := context || jsonb_build_object(
-            'name', at."name", 'uses', at."uses", 'spec', at."spec", 'timeoutS', at."timeoutS",
-            'expand', at."mapped" AND at."itemIndex" < 0,
-            'skip', at."needs" > 0 AND at."liveNeeds" = 0 AND at."itemIndex" < 0,
-            'steps', CASE WHEN at."reads" = '{}' THEN '{}'::jsonb ELSE (
+    IF v_step."position" IS DISTINCT FROM p_known_position OR v_step."itemIndex" < 0 THEN
+        v_context := v_context || jsonb_build_object(
+            'name', v_step."name", 'uses', v_step."uses", 'spec', v_step."spec", 'timeoutS', v_step."timeoutS",
+            'expand', v_step."mapped" AND v_step."itemIndex" < 0,
+            'skip', v_step."needs" > 0 AND v_step."liveNeeds" = 0 AND v_step."itemIndex" < 0,
+            'steps', CASE WHEN v_step."reads" = '{}' THEN '{}'::jsonb ELSE (
                 SELECT coalesce(jsonb_object_agg(t."stepName", jsonb_build_object(
                     'output', coalesce(o."output", t."output"), 'state', t."state",
                     'error', t."error")), '{}')
-                FROM unnest(at."reads") AS p("position")
-                JOIN public."WorkflowStep" t ON t."id" = at."runId" || '/' || p."position"
+                FROM unnest(v_step."reads") AS p("position")
+                JOIN public."WorkflowStep" t ON t."id" = v_step."runId" || '/' || p."position"
                 LEFT JOIN public."WorkflowOutput" o ON o."stepId" = t."id") END);
     END IF;
-    RETURN context;
+    RETURN v_context;
 END $$;
 CALL ailydian_build_rights('ailydian_step_context');
 
@@ -3970,48 +3986,48 @@ CREATE OR REPLACE FUNCTION ailydian_step_of_job() RETURNS trigger LANGUAGE plpgs
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    job RECORD;
-    letter RECORD;
-    refused TEXT;
+    v_job RECORD;
+    v_letter RECORD;
+    v_refused TEXT;
 BEGIN
-    SELECT j."stepId", j."state", j."outcome", j."error" INTO job FROM public."Job" j
+    SELECT j."stepId", j."state", j."outcome", j."error" INTO v_job FROM public."Job" j
     WHERE j."id" = NEW."id";
-    IF job."state" = 'PENDING' AND NEW."state" = 'PENDING' THEN  -- a dead letter was replayed
+    IF v_job."state" = 'PENDING' AND NEW."state" = 'PENDING' THEN  -- a dead letter was replayed
         SELECT r."id", s."jobId" = NEW."id" AND s."state" = 'failed'
-               AND r."state" IN ('failed', 'cancelled') AS "failed" INTO letter
+               AND r."state" IN ('failed', 'cancelled') AS "failed" INTO v_letter
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
-        WHERE s."id" = job."stepId" FOR UPDATE OF r;
-        refused := CASE WHEN letter."failed" THEN public.ailydian_revive_run(letter."id", NEW."id", NULL)
+        WHERE s."id" = v_job."stepId" FOR UPDATE OF r;
+        v_refused := CASE WHEN v_letter."failed" THEN public.ailydian_revive_run(v_letter."id", NEW."id", NULL)
                         ELSE 'the step it was has gone on without it' END;
-        IF refused IS NOT NULL THEN
-            PERFORM public.ailydian_stop_jobs(ARRAY[NEW."id"], 'not replayed: ' || refused);
+        IF v_refused IS NOT NULL THEN
+            PERFORM public.ailydian_stop_jobs(ARRAY[NEW."id"], 'not replayed: ' || v_refused);
         END IF;
         RETURN NULL;
     END IF;
     -- Looked at once more: a walker has moved on, a stopped step needs nothing.
-    IF job."state" IS DISTINCT FROM NEW."state" OR NOT EXISTS (
-        SELECT FROM public."WorkflowStep" s WHERE s."id" = job."stepId" AND s."jobId" = NEW."id"
+    IF v_job."state" IS DISTINCT FROM NEW."state" OR NOT EXISTS (
+        SELECT FROM public."WorkflowStep" s WHERE s."id" = v_job."stepId" AND s."jobId" = NEW."id"
           AND s."state" IN ('ready', 'running')) THEN
         RETURN NULL;
     END IF;
-    IF job."state" = 'COMPLETED' THEN
-        PERFORM public.ailydian_step_over(job."stepId", 'completed', job."outcome", NULL, NULL);
-    ELSIF job."state" = 'CANCELLED' THEN
-        PERFORM public.ailydian_step_over(job."stepId", 'failed', NULL, 'its job was cancelled',
+    IF v_job."state" = 'COMPLETED' THEN
+        PERFORM public.ailydian_step_over(v_job."stepId", 'completed', v_job."outcome", NULL, NULL);
+    ELSIF v_job."state" = 'CANCELLED' THEN
+        PERFORM public.ailydian_step_over(v_job."stepId", 'failed', NULL, 'its job was cancelled',
                                           'cancelled');
     ELSE
-        SELECT d."fingerprint", n."onError" INTO letter
+        SELECT d."fingerprint", n."onError" INTO v_letter
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
         JOIN public."WorkflowNode" n
           ON n."versionId" = r."versionId" AND n."position" = s."position"
         LEFT JOIN public."DeadLetter" d ON d."jobId" = NEW."id"
-        WHERE s."id" = job."stepId";
+        WHERE s."id" = v_job."stepId";
         -- A failure that the definition answers waits for no operator.
-        IF letter."onError" <> 'fail' THEN
+        IF v_letter."onError" <> 'fail' THEN
             DELETE FROM public."DeadLetter" d WHERE d."jobId" = NEW."id";
         END IF;
-        PERFORM public.ailydian_step_over(job."stepId", 'failed', NULL, job."error",
-                                          letter."fingerprint");
+        PERFORM public.ailydian_step_over(v_job."stepId", 'failed', NULL, v_job."error",
+                                          v_letter."fingerprint");
     END IF;
     RETURN NULL;
 END $$;
@@ -4021,11 +4037,11 @@ END $$;
 
 -- A step is over that no walker finished: a job of another kind, a timer, a signal, a run.
 CREATE OR REPLACE FUNCTION ailydian_step_over(
-    step_id TEXT, verdict TEXT, result JSONB, why TEXT, print TEXT
+    p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_error TEXT, p_fingerprint TEXT
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM public.ailydian_enqueue_steps(public.ailydian_settle_step(step_id, verdict, result,
-        NULL, CASE verdict WHEN 'failed' THEN why END, print), step_id);
+    PERFORM public.ailydian_enqueue_steps(public.ailydian_settle_step(p_step_id, p_verdict, p_output,
+        NULL, CASE p_verdict WHEN 'failed' THEN p_error END, p_fingerprint), p_step_id);
 END $$;
 CALL ailydian_build_rights('ailydian_step_over');
 
@@ -4033,18 +4049,18 @@ CALL ailydian_build_rights('ailydian_step_over');
 -- 90_workflow/functions/stop_jobs.sql
 
 -- Stop jobs that wait or run; the fence of one that runs is raised, so nothing it still does counts.
-CREATE OR REPLACE FUNCTION ailydian_stop_jobs(job_ids TEXT[], why TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_stop_jobs(p_job_ids TEXT[], p_reason TEXT) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     WITH held AS (
-        SELECT j."id", j."dueAt", j."state" FROM unnest(job_ids) AS m("id")
+        SELECT j."id", j."dueAt", j."state" FROM unnest(p_job_ids) AS m("id")
         JOIN public."Job" j ON j."id" = m."id"
         WHERE j."state" IN ('PENDING', 'RUNNING') ORDER BY j."id" FOR UPDATE OF j SKIP LOCKED
     ), landed AS (
         DELETE FROM public."JobFlight" f USING held WHERE f."jobId" = held."id"
     ), stopped AS (
         UPDATE public."Job" j SET "state" = 'CANCELLED', "finishedAt" = clock_timestamp(),
-            "leaseUntil" = NULL, "waitingFor" = NULL, "fence" = j."fence" + 1, "error" = why
+            "leaseUntil" = NULL, "waitingFor" = NULL, "fence" = j."fence" + 1, "error" = p_reason
         FROM held WHERE j."id" = held."id" RETURNING j.*
     ), withdrawn AS (
         DELETE FROM public."JobOutbox" o USING stopped s
@@ -4061,35 +4077,35 @@ CALL ailydian_build_rights('ailydian_stop_jobs');
 -- 90_workflow/functions/stop_steps.sql
 
 -- Stop what is left of a run: its steps, their jobs and waits, the runs it waits for.
-CREATE OR REPLACE FUNCTION ailydian_stop_steps(of_run TEXT, why TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_stop_steps(p_run_id TEXT, p_reason TEXT) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    jobs TEXT[];
-    child RECORD;
+    v_job_ids TEXT[];
+    v_wait RECORD;
 BEGIN
     WITH live AS (
         SELECT s."id" FROM public."WorkflowStep" s
-        WHERE s."runId" = of_run AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+        WHERE s."runId" = p_run_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
         ORDER BY s."id" FOR UPDATE SKIP LOCKED
     ), stopped AS (
         UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
             "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
         FROM live WHERE s."id" = live."id" RETURNING s."jobId"
     )
-    SELECT array_agg(s."jobId") INTO jobs FROM stopped s WHERE s."jobId" IS NOT NULL;
-    FOR child IN
+    SELECT array_agg(s."jobId") INTO v_job_ids FROM stopped s WHERE s."jobId" IS NOT NULL;
+    FOR v_wait IN
         DELETE FROM public."WorkflowWait" w WHERE w."id" IN (
-            SELECT x."id" FROM public."WorkflowWait" x WHERE x."runId" = of_run FOR UPDATE SKIP LOCKED)
+            SELECT x."id" FROM public."WorkflowWait" x WHERE x."runId" = p_run_id FOR UPDATE SKIP LOCKED)
         RETURNING w."what", w."name"
     LOOP
-        IF child."what" = 'run' THEN
-            PERFORM public.ailydian_end_run(child."name", 'cancelled', why, NULL, NULL);
+        IF v_wait."what" = 'run' THEN
+            PERFORM public.ailydian_end_run(v_wait."name", 'cancelled', p_reason, NULL, NULL);
         END IF;
     END LOOP;
     PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")
-    FROM public."WorkflowSlot" g WHERE g."runId" = of_run AND g."holder" <> of_run;
-    IF jobs IS NOT NULL THEN
-        PERFORM public.ailydian_stop_jobs(jobs, why);
+    FROM public."WorkflowSlot" g WHERE g."runId" = p_run_id AND g."holder" <> p_run_id;
+    IF v_job_ids IS NOT NULL THEN
+        PERFORM public.ailydian_stop_jobs(v_job_ids, p_reason);
     END IF;
 END $$;
 CALL ailydian_build_rights('ailydian_stop_steps');
@@ -4100,46 +4116,46 @@ CALL ailydian_build_rights('ailydian_stop_steps');
 -- A step waits: for a time, a signal, an approval, a run that was just started. A signal that came
 -- before is taken at once.
 CREATE OR REPLACE FUNCTION ailydian_suspend_step(
-    job_id TEXT, job_fence BIGINT, step_id TEXT, awaited TEXT, wait_name TEXT, wait_s DOUBLE PRECISION,
-    wait_until TIMESTAMPTZ, given JSONB, lease_s DOUBLE PRECISION
+    p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_awaited TEXT, p_wait_name TEXT, p_wait_s DOUBLE PRECISION,
+    p_wait_until TIMESTAMPTZ, p_input JSONB, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    run TEXT := split_part(step_id, '/', 1);
-    held CONSTANT TEXT := public.ailydian_own_step(job_id, job_fence, step_id);
-    earlier RECORD;
+    v_run_id TEXT := split_part(p_step_id, '/', 1);
+    v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);
+    v_earlier RECORD;
 BEGIN
-    IF held = 'moved' THEN
-        RETURN public.ailydian_step_at(job_id);
-    ELSIF held = 'stopped' THEN
-        RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    IF v_held = 'moved' THEN
+        RETURN public.ailydian_step_at(p_job_id);
+    ELSIF v_held = 'stopped' THEN
+        RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
     -- Whoever sends a signal has the run locked: it comes before, or finds us waiting. Whoever stops
     -- the run as well: the run that was started for the step ends with it.
-    PERFORM FROM public."WorkflowRun" r WHERE r."id" = run FOR UPDATE;
-    IF awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = run)
+    PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_run_id FOR UPDATE;
+    IF p_awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_run_id)
                            NOT IN ('running', 'paused', 'compensating') THEN
-        PERFORM public.ailydian_end_run(wait_name, 'cancelled', 'its run had ended', NULL, NULL);
+        PERFORM public.ailydian_end_run(p_wait_name, 'cancelled', 'its run had ended', NULL, NULL);
     END IF;
-    IF awaited = 'signal' THEN
-        UPDATE public."WorkflowSignal" g SET "takenBy" = step_id
-        WHERE g."runId" = run AND g."seq" = (
+    IF p_awaited = 'signal' THEN
+        UPDATE public."WorkflowSignal" g SET "takenBy" = p_step_id
+        WHERE g."runId" = v_run_id AND g."seq" = (
             SELECT min(x."seq") FROM public."WorkflowSignal" x
-            WHERE x."runId" = run AND x."name" = wait_name AND x."takenBy" IS NULL)
-        RETURNING g."payload" INTO earlier;
+            WHERE x."runId" = v_run_id AND x."name" = p_wait_name AND x."takenBy" IS NULL)
+        RETURNING g."payload" INTO v_earlier;
         IF FOUND THEN
-            RETURN public.ailydian_walk_on(job_id, public.ailydian_answer_step(
-                step_id, awaited, earlier."payload", given), run, NULL, lease_s);
+            RETURN public.ailydian_walk_on(p_job_id, public.ailydian_answer_step(
+                p_step_id, p_awaited, v_earlier."payload", p_input), v_run_id, NULL, p_lease_s);
         END IF;
     END IF;
-    UPDATE public."WorkflowStep" s SET "state" = 'waiting', "jobId" = NULL, "input" = given
-    WHERE s."id" = step_id;
+    UPDATE public."WorkflowStep" s SET "state" = 'waiting', "jobId" = NULL, "input" = p_input
+    WHERE s."id" = p_step_id;
     INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "name", "dueAt")
-    SELECT step_id, r."tenantId", run, awaited, wait_name,
-           coalesce(wait_until, now() + wait_s * interval '1 second')
-    FROM public."WorkflowRun" r WHERE r."id" = run;
-    RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    SELECT p_step_id, r."tenantId", v_run_id, p_awaited, p_wait_name,
+           coalesce(p_wait_until, now() + p_wait_s * interval '1 second')
+    FROM public."WorkflowRun" r WHERE r."id" = v_run_id;
+    RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
 
 
@@ -4148,15 +4164,15 @@ END $$;
 -- A walker goes on with one of the steps that may begin, or its job is done. The others get jobs.
 -- Returns what it needs to know of its next step.
 CREATE OR REPLACE FUNCTION ailydian_walk_on(
-    job_id TEXT, opened TEXT[], left_run TEXT, left_position INTEGER, lease_s DOUBLE PRECISION
+    p_job_id TEXT, p_opened TEXT[], p_left_run_id TEXT, p_left_position INTEGER, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql AS $$
 DECLARE
-    mine TEXT;
-    job RECORD;
-    node RECORD;
+    v_mine TEXT;
+    v_job RECORD;
+    v_node RECORD;
 BEGIN
-    IF opened <> '{}' AND lease_s > 0 AND NOT EXISTS (
-        SELECT FROM public."JobHold" h JOIN public."Job" j ON j."id" = job_id
+    IF p_opened <> '{}' AND p_lease_s > 0 AND NOT EXISTS (
+        SELECT FROM public."JobHold" h JOIN public."Job" j ON j."id" = p_job_id
         WHERE (h."queue" IS NULL OR h."queue" = 'workflow')
           AND (h."tenantId" IS NULL OR h."tenantId" = j."tenantId")
           AND (h."job" IS NULL OR h."job" = 'run_step')
@@ -4164,36 +4180,36 @@ BEGIN
         SELECT FROM public."JobLimit" l WHERE l."ratePerS" IS NOT NULL
           AND (l."job" IS NULL OR l."job" = 'run_step')
     ) THEN
-        mine := opened[1];
-        opened := opened[2:];
+        v_mine := p_opened[1];
+        p_opened := p_opened[2:];
     END IF;
-    PERFORM public.ailydian_enqueue_steps(opened, job_id);
-    IF mine IS NULL THEN
+    PERFORM public.ailydian_enqueue_steps(p_opened, p_job_id);
+    IF v_mine IS NULL THEN
         UPDATE public."Job" j SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
             "leaseUntil" = NULL, "error" = NULL
-        WHERE j."id" = job_id
-        RETURNING j."tenantId", j."dueAt", j."startedAt", j."finishedAt" INTO job;
-        DELETE FROM public."JobFlight" f WHERE f."jobId" = job_id;
+        WHERE j."id" = p_job_id
+        RETURNING j."tenantId", j."dueAt", j."startedAt", j."finishedAt" INTO v_job;
+        DELETE FROM public."JobFlight" f WHERE f."jobId" = p_job_id;
         INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "waitedS", "tookS")
-        VALUES (job."tenantId", job_id, 'run_step', 'workflow', 'COMPLETED',
-                extract(epoch FROM job."startedAt" - job."dueAt"),
-                extract(epoch FROM job."finishedAt" - job."startedAt"));
+        VALUES (v_job."tenantId", p_job_id, 'run_step', 'workflow', 'COMPLETED',
+                extract(epoch FROM v_job."startedAt" - v_job."dueAt"),
+                extract(epoch FROM v_job."finishedAt" - v_job."startedAt"));
         RETURN NULL;
     END IF;
-    SELECT n."attemptsMax", n."backoffS", n."timeoutS" INTO STRICT node
+    SELECT n."attemptsMax", n."backoffS", n."timeoutS" INTO STRICT v_node
     FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
     JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
-    WHERE s."id" = mine;
-    UPDATE public."Job" j SET "stepId" = mine, "fence" = j."fence" + 1, "attempt" = 1,
-        "attemptsMax" = node."attemptsMax", "backoffS" = node."backoffS",
-        "timeLimitS" = node."timeoutS", "crashes" = 0, "error" = NULL,
-        "leaseUntil" = now() + lease_s * interval '1 second'
-    WHERE j."id" = job_id RETURNING j."fence" INTO job;
-    UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = job_id,
+    WHERE s."id" = v_mine;
+    UPDATE public."Job" j SET "stepId" = v_mine, "fence" = j."fence" + 1, "attempt" = 1,
+        "attemptsMax" = v_node."attemptsMax", "backoffS" = v_node."backoffS",
+        "timeLimitS" = v_node."timeoutS", "crashes" = 0, "error" = NULL,
+        "leaseUntil" = now() + p_lease_s * interval '1 second'
+    WHERE j."id" = p_job_id RETURNING j."fence" INTO v_job;
+    UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = p_job_id,
         "attempt" = 1, "startedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-    WHERE s."id" = mine;
-    RETURN public.ailydian_step_context(mine, left_run, left_position)
-        || jsonb_build_object('fence', job."fence", 'attempt', 1, 'attemptsMax', node."attemptsMax");
+    WHERE s."id" = v_mine;
+    RETURN public.ailydian_step_context(v_mine, p_left_run_id, p_left_position)
+        || jsonb_build_object('fence', v_job."fence", 'attempt', 1, 'attemptsMax', v_node."attemptsMax");
 END $$;
 CALL ailydian_build_rights('ailydian_walk_on');
 
@@ -4225,12 +4241,12 @@ CALL ailydian_build_security('Workflow');
 CALL ailydian_build_security('WorkflowRun');
 CALL ailydian_build_security('WorkflowStep');
 
-CALL ailydian_build_security('WorkflowVersion', 'SELECT, INSERT', of_platform => false);
-CALL ailydian_build_security('WorkflowNode', 'SELECT, INSERT', of_platform => false);
-CALL ailydian_build_security('WorkflowWait', 'SELECT', of_platform => false);
-CALL ailydian_build_security('WorkflowSignal', 'SELECT, INSERT', of_platform => false);
-CALL ailydian_build_security('WorkflowSlot', 'SELECT', of_platform => false);
-CALL ailydian_build_security('WorkflowOutput', 'SELECT', of_platform => false);
+CALL ailydian_build_security('WorkflowVersion', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('WorkflowNode', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('WorkflowWait', 'SELECT', p_platform => false);
+CALL ailydian_build_security('WorkflowSignal', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('WorkflowSlot', 'SELECT', p_platform => false);
+CALL ailydian_build_security('WorkflowOutput', 'SELECT', p_platform => false);
 CALL ailydian_build_policy('WorkflowWait', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('WorkflowWait', 'ailydian_relay', 'SELECT');
 
@@ -4449,7 +4465,7 @@ END $$;
 
 -- The expected calibration error of the newest rated estimates that each tenant's last calibration
 -- has made: ten bins of equal mass, as workers/domain/judgement/calibration.py has computed its own.
-CREATE OR REPLACE FUNCTION ailydian_calibration_errors(pairs_max INTEGER)
+CREATE OR REPLACE FUNCTION ailydian_calibration_errors(p_pairs_max INTEGER)
 RETURNS TABLE ("tenantId" TEXT, "version" INTEGER, "promised" DOUBLE PRECISION,
                "found" DOUBLE PRECISION, "pairs" BIGINT) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -4466,7 +4482,7 @@ SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
                     SELECT s."estimatedScore", s."actualScore" FROM "QualityScore" s
                     WHERE s."tenantId" = c."tenantId" AND s."actualScore" IS NOT NULL
                       AND s."createdAt" >= c."createdAt" AT TIME ZONE 'UTC'
-                    ORDER BY s."createdAt" DESC LIMIT pairs_max
+                    ORDER BY s."createdAt" DESC LIMIT p_pairs_max
                 ) r
             ) s GROUP BY s."bin"
         ) b
@@ -4479,24 +4495,24 @@ CALL ailydian_build_rights('ailydian_calibration_errors', 'ailydian_relay');
 
 -- Of tenants with that many flagged verdicts in the window: those, all in it, and the same of the
 -- day before it.
-CREATE OR REPLACE FUNCTION ailydian_flagged_shares(since INTERVAL, flagged_min INTEGER)
+CREATE OR REPLACE FUNCTION ailydian_flagged_shares(p_since INTERVAL, p_flagged_min INTEGER)
 RETURNS TABLE ("tenantId" TEXT, "flagged" BIGINT, "judged" BIGINT, "flaggedBefore" BIGINT,
                "judgedBefore" BIGINT) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT n."tenantId", n."flagged", w."judged", w."flaggedBefore", w."judgedBefore"
     FROM (SELECT m."tenantId", count(*) AS "flagged" FROM "ModerationResult" m
           WHERE m."flagged" AND NOT m."superseded" AND m."tenantId" IS NOT NULL
-            AND m."createdAt" >= (now() - since) AT TIME ZONE 'UTC'
-          GROUP BY m."tenantId" HAVING count(*) >= flagged_min) n
+            AND m."createdAt" >= (now() - p_since) AT TIME ZONE 'UTC'
+          GROUP BY m."tenantId" HAVING count(*) >= p_flagged_min) n
     CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE m."createdAt" >= (now() - since) AT TIME ZONE 'UTC') AS "judged",
+        SELECT count(*) FILTER (WHERE m."createdAt" >= (now() - p_since) AT TIME ZONE 'UTC') AS "judged",
                count(*) FILTER (WHERE m."flagged"
-                   AND m."createdAt" < (now() - since) AT TIME ZONE 'UTC') AS "flaggedBefore",
-               count(*) FILTER (WHERE m."createdAt" < (now() - since) AT TIME ZONE 'UTC')
+                   AND m."createdAt" < (now() - p_since) AT TIME ZONE 'UTC') AS "flaggedBefore",
+               count(*) FILTER (WHERE m."createdAt" < (now() - p_since) AT TIME ZONE 'UTC')
                    AS "judgedBefore"
         FROM "ModerationResult" m
         WHERE m."tenantId" = n."tenantId" AND NOT m."superseded"
-          AND m."createdAt" >= (now() - since - interval '1 day') AT TIME ZONE 'UTC'
+          AND m."createdAt" >= (now() - p_since - interval '1 day') AT TIME ZONE 'UTC'
     ) w
 $$;
 CALL ailydian_build_rights('ailydian_flagged_shares', 'ailydian_relay');
@@ -4541,29 +4557,29 @@ END $$;
 CREATE OR REPLACE FUNCTION public.ailydian_tenant_of_moderationresult() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    found_tenant text;
+    v_tenant_id text;
 BEGIN
     CASE lower(NEW."contentType")
         WHEN 'message' THEN
-            SELECT "tenantId" INTO found_tenant FROM public."Message" WHERE "id" = NEW."contentId";
+            SELECT "tenantId" INTO v_tenant_id FROM public."Message" WHERE "id" = NEW."contentId";
         WHEN 'document' THEN
-            SELECT "tenantId" INTO found_tenant FROM public."Document" WHERE "id" = NEW."contentId";
+            SELECT "tenantId" INTO v_tenant_id FROM public."Document" WHERE "id" = NEW."contentId";
         WHEN 'feedback' THEN
-            SELECT "tenantId" INTO found_tenant FROM public."Feedback" WHERE "id" = NEW."contentId";
+            SELECT "tenantId" INTO v_tenant_id FROM public."Feedback" WHERE "id" = NEW."contentId";
         ELSE NULL;
     END CASE;
-    IF found_tenant IS NULL THEN
+    IF v_tenant_id IS NULL THEN
         IF TG_OP = 'INSERT' THEN
             NEW."tenantId" := coalesce(NEW."tenantId",
                                        nullif(current_setting('app.tenant_id', true), ''));
         END IF;
-    ELSIF NEW."tenantId" IS DISTINCT FROM found_tenant THEN
+    ELSIF NEW."tenantId" IS DISTINCT FROM v_tenant_id THEN
         IF NEW."tenantId" IS NOT NULL
            AND (TG_OP = 'INSERT' OR NEW."tenantId" IS DISTINCT FROM OLD."tenantId") THEN
             RAISE insufficient_privilege USING
                 MESSAGE = 'the tenantId sent for "ModerationResult" is not that of its content';
         END IF;
-        NEW."tenantId" := found_tenant;
+        NEW."tenantId" := v_tenant_id;
     END IF;
     RETURN NEW;
 END $$;
@@ -4572,33 +4588,33 @@ END $$;
 -- 95_judgement/functions/update_trust.sql
 
 -- Note events and compute the trust of those they are about at an instant: with no events, that of
--- `people`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
+-- `p_user_ids`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
 -- events. A person's lock comes first, in the order of the ids, so that workers wait for each other
 -- and each sees all that was noted before. Numbers are summed in one order: the same events give
 -- the same score to the last bit. What has faded by 64 halves fades no more, and a value that is all
 -- but 0 is none: smaller numbers than the type holds are an error here.
 CREATE OR REPLACE FUNCTION ailydian_update_trust(
-    people TEXT[], kinds TEXT[], sources TEXT[], "values" DOUBLE PRECISION[],
-    occurred TIMESTAMPTZ[], revisions TIMESTAMPTZ[], withdrawals BOOLEAN[],
-    factors TEXT[], weights DOUBLE PRECISION[], half_lives_s DOUBLE PRECISION[],
-    lows DOUBLE PRECISION[], highs DOUBLE PRECISION[], base DOUBLE PRECISION,
-    instant TIMESTAMPTZ
+    p_user_ids TEXT[], p_kinds TEXT[], p_source_ids TEXT[], p_values DOUBLE PRECISION[],
+    p_occurred_at TIMESTAMPTZ[], p_revisions TIMESTAMPTZ[], p_withdrawn BOOLEAN[],
+    p_factors TEXT[], p_weights DOUBLE PRECISION[], p_half_lives_s DOUBLE PRECISION[],
+    p_lows DOUBLE PRECISION[], p_highs DOUBLE PRECISION[], p_base DOUBLE PRECISION,
+    p_now TIMESTAMPTZ
 ) RETURNS TABLE ("userId" TEXT, "score" DOUBLE PRECISION) LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    tenant TEXT := current_setting('app.tenant_id');
+    v_tenant_id TEXT := current_setting('app.tenant_id');
     -- The tenant's own people alone: "userId" is unique over all tenants, and nobody's to occupy.
-    concerned TEXT[] := ARRAY(SELECT u."id" FROM "User" u WHERE u."id" = ANY(people) ORDER BY u."id");
+    v_concerned TEXT[] := ARRAY(SELECT u."id" FROM "User" u WHERE u."id" = ANY(p_user_ids) ORDER BY u."id");
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('trust' || chr(1) || tenant || chr(1) || p, 0))
-    FROM unnest(concerned) p;
+    PERFORM pg_advisory_xact_lock(hashtextextended('trust' || chr(1) || v_tenant_id || chr(1) || p, 0))
+    FROM unnest(v_concerned) p;
     INSERT INTO "TrustEvent" AS e ("tenantId", "userId", "kind", "sourceId", "value", "occurredAt",
                                    "revision", "withdrawn")
-    SELECT DISTINCT ON (n."userId", n."kind", n."sourceId") tenant, n.*
-    FROM unnest(people, kinds, sources, "values", occurred, revisions, withdrawals)
+    SELECT DISTINCT ON (n."userId", n."kind", n."sourceId") v_tenant_id, n.*
+    FROM unnest(p_user_ids, p_kinds, p_source_ids, p_values, p_occurred_at, p_revisions, p_withdrawn)
          AS n ("userId", "kind", "sourceId", "value", "occurredAt", "revision", "withdrawn")
-    WHERE n."kind" IS NOT NULL AND n."userId" = ANY(concerned)
+    WHERE n."kind" IS NOT NULL AND n."userId" = ANY(v_concerned)
     ORDER BY n."userId", n."kind", n."sourceId", n."revision" DESC, n."withdrawn" DESC,
              n."value" DESC, n."occurredAt" DESC
     ON CONFLICT ("tenantId", "userId", "kind", "sourceId") DO UPDATE
@@ -4608,7 +4624,7 @@ BEGIN
         > (e."revision", e."withdrawn", e."value", e."occurredAt");
     RETURN QUERY
     WITH factor AS MATERIALIZED (
-        SELECT f.* FROM unnest(factors, weights, half_lives_s, lows, highs) WITH ORDINALITY
+        SELECT f.* FROM unnest(p_factors, p_weights, p_half_lives_s, p_lows, p_highs) WITH ORDINALITY
              AS f ("kind", "weight", "halfLifeS", "low", "high", "at")
     ), part AS (
         SELECT p AS "userId", f."kind", f."at",
@@ -4616,27 +4632,27 @@ BEGIN
                    THEN f."weight" * (1 - power(2.0::float8,
                        -least(coalesce(u."ageS", 0) / f."halfLifeS", 64)))
                    ELSE f."weight" * coalesce(s."total", 0) END))::numeric, 12)::float8 AS "part"
-        FROM unnest(concerned) p CROSS JOIN factor f
+        FROM unnest(v_concerned) p CROSS JOIN factor f
         LEFT JOIN LATERAL (
-            SELECT greatest(extract(epoch FROM instant - u."createdAt" AT TIME ZONE 'UTC'), 0)::float8
+            SELECT greatest(extract(epoch FROM p_now - u."createdAt" AT TIME ZONE 'UTC'), 0)::float8
                    AS "ageS"
             FROM "User" u WHERE u."id" = p
         ) u ON f."kind" = 'age'
         LEFT JOIN LATERAL (
             SELECT sum(e."value" * power(2.0::float8, -least(greatest(
-                       extract(epoch FROM instant - e."occurredAt"), 0)::float8 / f."halfLifeS", 64))
+                       extract(epoch FROM p_now - e."occurredAt"), 0)::float8 / f."halfLifeS", 64))
                        ORDER BY e."sourceId" COLLATE "C") AS "total"
             FROM "TrustEvent" e
-            WHERE e."tenantId" = tenant AND e."userId" = p AND e."kind" = f."kind"
+            WHERE e."tenantId" = v_tenant_id AND e."userId" = p AND e."kind" = f."kind"
               AND NOT e."withdrawn" AND abs(e."value") > 1e-15
         ) s ON f."kind" <> 'age'
     ), whole AS (
-        SELECT p."userId", base + sum(p."part" ORDER BY p."at") AS "score",
-               jsonb_object_agg(p."kind", p."part") || jsonb_build_object('base', base) AS "factors"
+        SELECT p."userId", p_base + sum(p."part" ORDER BY p."at") AS "score",
+               jsonb_object_agg(p."kind", p."part") || jsonb_build_object('base', p_base) AS "factors"
         FROM part p GROUP BY p."userId"
     )
     INSERT INTO "TrustScore" AS t ("userId", "score", "factors", "tenantId")
-    SELECT w."userId", w."score", w."factors", tenant FROM whole w ORDER BY w."userId"
+    SELECT w."userId", w."score", w."factors", v_tenant_id FROM whole w ORDER BY w."userId"
     ON CONFLICT ("userId") DO UPDATE
     SET "score" = excluded."score", "factors" = excluded."factors"
     RETURNING t."userId", t."score";
@@ -4647,10 +4663,10 @@ END $$;
 
 CALL ailydian_build_child('QualityScore', 'messageId', 'Message');
 CALL ailydian_build_child('Provenance', 'messageId', 'Message');
-CALL ailydian_build_child('ExplainabilityLog', 'messageId', 'Message', must_exist => false);
+CALL ailydian_build_child('ExplainabilityLog', 'messageId', 'Message', p_must_exist => false);
 
 CALL ailydian_build_touch('TrustScore');
-CALL ailydian_build_child('TrustScore', 'userId', 'User', must_exist => false);
+CALL ailydian_build_child('TrustScore', 'userId', 'User', p_must_exist => false);
 CALL ailydian_build_trigger('ModerationResult', 'tenant',
     'BEFORE INSERT OR UPDATE OF "contentId", "contentType", "tenantId" ON ROW '
     'EXECUTE FUNCTION public.ailydian_tenant_of_moderationresult()');
@@ -4677,10 +4693,10 @@ CALL ailydian_build_security('ModerationResult');
 CALL ailydian_build_security('TrainingExample');
 CALL ailydian_build_security('TrustScore');
 
-CALL ailydian_build_security('ModerationPolicy', 'SELECT, INSERT', of_platform => false);
-CALL ailydian_build_security('ModerationAppeal', 'SELECT, INSERT, UPDATE', of_platform => false);
-CALL ailydian_build_security('TrustEvent', of_platform => false);
-CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', of_platform => false);
+CALL ailydian_build_security('ModerationPolicy', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('ModerationAppeal', 'SELECT, INSERT, UPDATE', p_platform => false);
+CALL ailydian_build_security('TrustEvent', p_platform => false);
+CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform => false);
 
 
 -- 00_ground/versions.sql
@@ -4704,16 +4720,16 @@ SET check_function_bodies = on;
 
 DO $$
 DECLARE
-    made record;
+    v_function record;
 BEGIN
-    FOR made IN
+    FOR v_function IN
         SELECT p.oid, l.lanname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
         WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%'
     LOOP
-        IF made.lanname = 'plpgsql' THEN
-            PERFORM plpgsql_validator(made.oid);
+        IF v_function.lanname = 'plpgsql' THEN
+            PERFORM plpgsql_validator(v_function.oid);
         ELSE
-            PERFORM fmgr_sql_validator(made.oid);
+            PERFORM fmgr_sql_validator(v_function.oid);
         END IF;
     END LOOP;
 END $$;
@@ -4727,14 +4743,14 @@ END $$;
 
 DO $$
 DECLARE
-    trigger_function regprocedure;
+    v_function regprocedure;
 BEGIN
-    FOR trigger_function IN
+    FOR v_function IN
         SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%'
           AND p.prorettype = 'trigger'::regtype AND has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
     LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', trigger_function);
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
     END LOOP;
 END $$;
 

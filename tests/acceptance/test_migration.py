@@ -14,7 +14,7 @@ from tests.support import schema_copy
 from tests.support.factories import make_tenant, publish_jobs, rows
 
 ROUNDS = 6
-NAMES = re.compile(r"\b(job_ids?|job_fence|fences)\b")
+NAMES = re.compile(r"\b(p_job_ids?|p_fences?)\b")
 CHANGED = ("claim_receipt", "claim_receipts", "job_accepted", "job_kind")
 COUNTED = 'SELECT count(*), count(DISTINCT "jobId") FROM "ProbeEntry"'
 

@@ -19,23 +19,23 @@ CREATE EXTENSION IF NOT EXISTS vector;
 
 DO $$
 DECLARE
-    role_name text;
-    without_rows text := CASE WHEN current_setting('server_version_num')::int >= 160000
+    v_role_name text;
+    v_without_rows text := CASE WHEN current_setting('server_version_num')::int >= 160000
                               THEN ' WITH INHERIT FALSE, SET TRUE' ELSE '' END;
 BEGIN
-    FOREACH role_name IN ARRAY ARRAY['ailydian_owner', 'ailydian_app', 'ailydian_relay',
+    FOREACH v_role_name IN ARRAY ARRAY['ailydian_owner', 'ailydian_app', 'ailydian_relay',
                                      'ailydian_audit_reader', 'ailydian_platform'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = v_role_name) THEN
             BEGIN
-                EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+                EXECUTE format('CREATE ROLE %I NOLOGIN', v_role_name);
             EXCEPTION WHEN duplicate_object OR unique_violation THEN
                 NULL;  -- roles are the cluster's: another database made it in this moment
             END;
         END IF;
-        CONTINUE WHEN role_name = 'ailydian_platform'
+        CONTINUE WHEN v_role_name = 'ailydian_platform'
             OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
         BEGIN
-            EXECUTE format('GRANT %I TO CURRENT_USER%s', role_name, without_rows);
+            EXECUTE format('GRANT %I TO CURRENT_USER%s', v_role_name, v_without_rows);
         EXCEPTION WHEN insufficient_privilege THEN
             NULL;  -- granted by somebody else, or `ailydian verify` will say that it is missing
         END;
@@ -58,21 +58,37 @@ SET ROLE ailydian_owner;
 -- one by `ailydian migrate`, step by step.
 DO $$
 DECLARE
-    missing text := 'schema';
+    v_missing text := 'schema';
 BEGIN
     PERFORM set_config('ailydian.is_new', (to_regclass('public."Tenant"') IS NULL)::text, false);
     IF current_setting('ailydian.is_new')::boolean THEN
         RETURN;
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
-        SELECT string_agg(split_part(step, ' ', 1), ', ') INTO missing
+        SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
         FROM unnest('{/* applied */}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
     END IF;
-    IF missing IS NOT NULL THEN
-        RAISE EXCEPTION 'this database is of an older version: it lacks %', missing
+    IF v_missing IS NOT NULL THEN
+        RAISE EXCEPTION 'this database is of an older version: it lacks %', v_missing
             USING HINT = 'Run `ailydian migrate`.';
     END IF;
+END $$;
+
+-- CREATE OR REPLACE cannot rename a parameter: a function of ours whose parameters have the names of
+-- version 1 is dropped here and made again below, in this transaction.
+DO $$
+DECLARE
+    v_function record;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid::regprocedure AS "name" FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%' AND EXISTS (
+            SELECT FROM unnest(p.proargnames, p.proargmodes) a("name", "mode")
+            WHERE coalesce(a."mode", 'i') IN ('i', 'b', 'v') AND a."name" NOT LIKE 'p\_%')
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', v_function."name");
+    END LOOP;
 END $$;

@@ -4,14 +4,14 @@
 
 DO $$
 DECLARE
-    trigger_function regprocedure;
+    v_function regprocedure;
 BEGIN
-    FOR trigger_function IN
+    FOR v_function IN
         SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%'
           AND p.prorettype = 'trigger'::regtype AND has_function_privilege('ailydian_app', p.oid, 'EXECUTE')
     LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', trigger_function);
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
     END LOOP;
 END $$;
 

@@ -1,1 +1,1 @@
-CALL ailydian_build_security('SchemaMigration', '', 'false', of_platform => false);
+CALL ailydian_build_security('SchemaMigration', '', 'false', p_platform => false);

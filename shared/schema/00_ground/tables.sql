@@ -1,9 +1,9 @@
 -- Enums, exactly the platform's: a row with a label it does not know breaks its every read.
 DO $$
 DECLARE
-    enum record;
+    v_enum record;
 BEGIN
-    FOR enum IN SELECT * FROM (VALUES
+    FOR v_enum IN SELECT * FROM (VALUES
         ('UserRole', '{USER,ADMIN,SUPER_ADMIN}'::text[]),
         ('TenantTier', '{FREE,PRO,ENTERPRISE}'),
         ('MessageRole', '{USER,ASSISTANT,SYSTEM,TOOL}'),
@@ -15,9 +15,9 @@ BEGIN
         ('IncidentSeverity', '{LOW,MEDIUM,HIGH,CRITICAL}'),
         ('IncidentStatus', '{OPEN,INVESTIGATING,RESOLVED,CLOSED}')
     ) AS wanted(name, labels) LOOP
-        IF to_regtype(format('public.%I', enum.name)) IS NULL THEN
-            EXECUTE format('CREATE TYPE public.%I AS ENUM (%s)', enum.name,
-                           (SELECT string_agg(quote_literal(l), ', ') FROM unnest(enum.labels) l));
+        IF to_regtype(format('public.%I', v_enum.name)) IS NULL THEN
+            EXECUTE format('CREATE TYPE public.%I AS ENUM (%s)', v_enum.name,
+                           (SELECT string_agg(quote_literal(l), ', ') FROM unnest(v_enum.labels) l));
         END IF;
     END LOOP;
 END $$;

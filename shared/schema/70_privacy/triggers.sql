@@ -1,1 +1,1 @@
-CALL ailydian_build_child('DSARRequest', 'userId', 'User', must_exist => false);
+CALL ailydian_build_child('DSARRequest', 'userId', 'User', p_must_exist => false);

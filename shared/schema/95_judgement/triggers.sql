@@ -1,9 +1,9 @@
 CALL ailydian_build_child('QualityScore', 'messageId', 'Message');
 CALL ailydian_build_child('Provenance', 'messageId', 'Message');
-CALL ailydian_build_child('ExplainabilityLog', 'messageId', 'Message', must_exist => false);
+CALL ailydian_build_child('ExplainabilityLog', 'messageId', 'Message', p_must_exist => false);
 
 CALL ailydian_build_touch('TrustScore');
-CALL ailydian_build_child('TrustScore', 'userId', 'User', must_exist => false);
+CALL ailydian_build_child('TrustScore', 'userId', 'User', p_must_exist => false);
 CALL ailydian_build_trigger('ModerationResult', 'tenant',
     'BEFORE INSERT OR UPDATE OF "contentId", "contentType", "tenantId" ON ROW '
     'EXECUTE FUNCTION public.ailydian_tenant_of_moderationresult()');

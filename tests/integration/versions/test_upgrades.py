@@ -195,21 +195,24 @@ def test_a_new_comment_applies_nothing(folder, version_1):
 @pytest.mark.parametrize(
     ("signature", "kept"),
     [
-        ("p_run TEXT, whole BOOLEAN, VARIADIC wanted TEXT[]", "p_run text, whole boolean"),
-        ("run_id TEXT, whole BOOLEAN, VARIADIC wanted VARCHAR[]", "run_id text, whole boolean"),
-        ("run_id TEXT, VARIADIC wanted TEXT[]", "run_id text, VARIADIC wanted text[]"),
+        ("p_run TEXT, p_whole BOOLEAN, VARIADIC p_states TEXT[]", "p_run text, p_whole boolean"),
+        (
+            "p_run_id TEXT, p_whole BOOLEAN, VARIADIC p_states VARCHAR[]",
+            "p_run_id text, p_whole boolean",
+        ),
+        ("p_run_id TEXT, VARIADIC p_states TEXT[]", "p_run_id text, VARIADIC p_states text[]"),
     ],
 )
 def test_a_function_whose_signature_changed_stands_once(folder, version_1, signature, kept):
     migrate(version_1)
     path = folder / "90_workflow/functions/lock_run.sql"
-    _edit(path, "run_id TEXT, whole BOOLEAN, VARIADIC wanted TEXT[]", signature)
-    if "p_run" in signature:
+    _edit(path, "p_run_id TEXT, p_whole BOOLEAN, VARIADIC p_states TEXT[]", signature)
+    if "p_run " in signature:
         path.write_text(
-            path.read_text().replace("= run_id", "= p_run").replace("%', run_id", "%', p_run")
+            path.read_text().replace("= p_run_id", "= p_run").replace("%', p_run_id", "%', p_run")
         )
-    if "whole" not in signature:
-        _edit(path, "IF whole THEN", "IF true THEN")
+    if "p_whole" not in signature:
+        _edit(path, "IF p_whole THEN", "IF true THEN")
 
     done = migrate(version_1)
 

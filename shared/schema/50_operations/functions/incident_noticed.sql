@@ -1,22 +1,22 @@
 CREATE OR REPLACE FUNCTION ailydian_incident_noticed() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    open CONSTANT "IncidentStatus"[] := ARRAY['OPEN', 'INVESTIGATING'];
-    happened TEXT;
+    v_open CONSTANT "IncidentStatus"[] := ARRAY['OPEN', 'INVESTIGATING'];
+    v_event TEXT;
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        happened := CASE WHEN NEW."status" = ANY(open) THEN 'opened' END;
-    ELSIF OLD."status" = ANY(open) AND NOT NEW."status" = ANY(open) THEN
-        happened := 'resolved';
-    ELSIF NEW."status" = ANY(open) AND NOT OLD."status" = ANY(open) THEN
-        happened := 'opened';
-    ELSIF NEW."status" = ANY(open) AND NEW."severity" > OLD."severity" THEN
-        happened := 'escalated';
+        v_event := CASE WHEN NEW."status" = ANY(v_open) THEN 'opened' END;
+    ELSIF OLD."status" = ANY(v_open) AND NOT NEW."status" = ANY(v_open) THEN
+        v_event := 'resolved';
+    ELSIF NEW."status" = ANY(v_open) AND NOT OLD."status" = ANY(v_open) THEN
+        v_event := 'opened';
+    ELSIF NEW."status" = ANY(v_open) AND NEW."severity" > OLD."severity" THEN
+        v_event := 'escalated';
     END IF;
-    IF happened IS NOT NULL THEN
+    IF v_event IS NOT NULL THEN
         INSERT INTO "IncidentNotice" ("tenantId", "incidentId", "event", "body")
-        VALUES (NEW."tenantId", NEW."id", happened, jsonb_build_object(
-            'event', 'incident.' || happened,
+        VALUES (NEW."tenantId", NEW."id", v_event, jsonb_build_object(
+            'event', 'incident.' || v_event,
             'incident', jsonb_build_object(
                 'id', NEW."id", 'title', NEW."title", 'description', NEW."description",
                 'severity', NEW."severity", 'status', NEW."status", 'cause', NEW."cause",

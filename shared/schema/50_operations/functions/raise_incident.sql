@@ -3,44 +3,44 @@
 -- figure has doubled since it last grew, or the cause itself is worse. What people have closed
 -- stays closed for an hour, unless it gets worse by that measure.
 CREATE OR REPLACE FUNCTION ailydian_raise_incident(
-    of_tenant TEXT, of_cause TEXT, says TEXT, tells TEXT, degree "IncidentSeverity",
-    measured DOUBLE PRECISION
+    p_tenant_id TEXT, p_cause TEXT, p_title TEXT, p_description TEXT, p_severity "IncidentSeverity",
+    p_figure DOUBLE PRECISION
 ) RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    held "Incident";
-    grown "IncidentSeverity";
+    v_incident "Incident";
+    v_severity "IncidentSeverity";
 BEGIN
-    SELECT * INTO held FROM "Incident" i
-    WHERE i."cause" = of_cause AND coalesce(i."tenantId", '') = coalesce(of_tenant, '')
+    SELECT * INTO v_incident FROM "Incident" i
+    WHERE i."cause" = p_cause AND coalesce(i."tenantId", '') = coalesce(p_tenant_id, '')
       AND i."status" IN ('OPEN', 'INVESTIGATING') FOR UPDATE;
     IF NOT FOUND THEN
         IF EXISTS (
             SELECT FROM "Incident" i
-            WHERE i."cause" = of_cause AND coalesce(i."tenantId", '') = coalesce(of_tenant, '')
+            WHERE i."cause" = p_cause AND coalesce(i."tenantId", '') = coalesce(p_tenant_id, '')
               AND i."status" = 'CLOSED'
               AND i."resolvedAt" > (now() - interval '1 hour') AT TIME ZONE 'UTC'
-              AND i."severity" >= degree AND measured < 2 * i."figure") THEN
+              AND i."severity" >= p_severity AND p_figure < 2 * i."figure") THEN
             RETURN NULL;
         END IF;
         INSERT INTO "Incident" ("tenantId", "cause", "title", "description", "severity", "status",
                                 "figure")
-        VALUES (of_tenant, of_cause, says, tells, degree, 'OPEN', measured)
+        VALUES (p_tenant_id, p_cause, p_title, p_description, p_severity, 'OPEN', p_figure)
         ON CONFLICT DO NOTHING;
         RETURN CASE WHEN FOUND THEN 'opened' END;
     END IF;
-    grown := greatest(held."severity", degree);
-    IF grown = held."severity" AND grown < 'CRITICAL' AND (
-        (held."figure" > 0 AND measured >= 2 * held."figure")
-        OR (held."status" = 'OPEN' AND now() >= coalesce(
-                held."escalatedAt" + interval '1 hour',
-                held."detectedAt" AT TIME ZONE 'UTC' + interval '15 minutes'))) THEN
-        grown := (enum_range(held."severity", NULL))[2];
+    v_severity := greatest(v_incident."severity", p_severity);
+    IF v_severity = v_incident."severity" AND v_severity < 'CRITICAL' AND (
+        (v_incident."figure" > 0 AND p_figure >= 2 * v_incident."figure")
+        OR (v_incident."status" = 'OPEN' AND now() >= coalesce(
+                v_incident."escalatedAt" + interval '1 hour',
+                v_incident."detectedAt" AT TIME ZONE 'UTC' + interval '15 minutes'))) THEN
+        v_severity := (enum_range(v_incident."severity", NULL))[2];
     END IF;
-    UPDATE "Incident" i SET "lastSeenAt" = now(), "description" = tells, "severity" = grown,
-        "figure" = CASE WHEN grown > held."severity" THEN measured ELSE i."figure" END,
-        "escalatedAt" = CASE WHEN grown > held."severity" THEN now() ELSE i."escalatedAt" END,
-        "escalations" = i."escalations" + (grown > held."severity")::int
-    WHERE i."id" = held."id";
-    RETURN CASE WHEN grown > held."severity" THEN 'escalated' END;
+    UPDATE "Incident" i SET "lastSeenAt" = now(), "description" = p_description, "severity" = v_severity,
+        "figure" = CASE WHEN v_severity > v_incident."severity" THEN p_figure ELSE i."figure" END,
+        "escalatedAt" = CASE WHEN v_severity > v_incident."severity" THEN now() ELSE i."escalatedAt" END,
+        "escalations" = i."escalations" + (v_severity > v_incident."severity")::int
+    WHERE i."id" = v_incident."id";
+    RETURN CASE WHEN v_severity > v_incident."severity" THEN 'escalated' END;
 END $$;
 CALL ailydian_build_rights('ailydian_raise_incident', 'ailydian_relay');

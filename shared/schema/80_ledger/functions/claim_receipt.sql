@@ -6,24 +6,24 @@
 -- tenant to find these few. The owner's policy leaves it only the primary key, and the tenant is
 -- compared afterwards. The plans are by index, and generic as `effects` asks for: made once, right
 -- however the ledger grows.
-CREATE OR REPLACE FUNCTION ailydian_claim_receipt(job_id TEXT, job_fence BIGINT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_claim_receipt(p_job_id TEXT, p_fence BIGINT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    done RECORD;
+    v_done RECORD;
 BEGIN
     UPDATE public."Job" SET "state" = 'COMPLETED', "finishedAt" = clock_timestamp(),
         "leaseUntil" = NULL, "error" = NULL
-    WHERE "id" = job_id AND "fence" = job_fence AND "state" = 'RUNNING'
+    WHERE "id" = p_job_id AND "fence" = p_fence AND "state" = 'RUNNING'
       AND "tenantId" = current_setting('app.tenant_id')
-    RETURNING "tenantId", "job", "queue", "batchId", "dueAt", "startedAt", "finishedAt" INTO done;
+    RETURNING "tenantId", "job", "queue", "batchId", "dueAt", "startedAt", "finishedAt" INTO v_done;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', job_id USING ERRCODE = 'AL001';
+        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
                                    "waitedS", "tookS")
-    VALUES (done."tenantId", job_id, done."job", done."queue", 'COMPLETED', done."batchId",
-            extract(epoch FROM done."startedAt" - done."dueAt"),
-            extract(epoch FROM done."finishedAt" - done."startedAt"));
-    DELETE FROM public."JobFlight" WHERE "jobId" = job_id;
+    VALUES (v_done."tenantId", p_job_id, v_done."job", v_done."queue", 'COMPLETED', v_done."batchId",
+            extract(epoch FROM v_done."startedAt" - v_done."dueAt"),
+            extract(epoch FROM v_done."finishedAt" - v_done."startedAt"));
+    DELETE FROM public."JobFlight" WHERE "jobId" = p_job_id;
 END $$;

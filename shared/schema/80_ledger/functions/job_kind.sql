@@ -1,13 +1,13 @@
 -- A publisher who names no queue gets the contract's, or a refusal that names the job.
 CREATE OR REPLACE FUNCTION ailydian_job_kind() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    kind "JobKind";
+    v_kind "JobKind";
 BEGIN
-    SELECT * INTO kind FROM "JobKind" k WHERE k."job" = NEW."job";
+    SELECT * INTO v_kind FROM "JobKind" k WHERE k."job" = NEW."job";
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown_job: no contract is named %', NEW."job" USING ERRCODE = 'AL002';
     END IF;
-    NEW."queue" := kind."queue";
-    NEW."attemptsMax" := kind."attemptsMax";
+    NEW."queue" := v_kind."queue";
+    NEW."attemptsMax" := v_kind."attemptsMax";
     RETURN NEW;
 END $$;

@@ -1,14 +1,14 @@
 -- What a signal or an approval makes of the step that waits for it.
 CREATE OR REPLACE FUNCTION ailydian_answer_step(
-    step_id TEXT, awaited TEXT, payload JSONB, given JSONB
+    p_step_id TEXT, p_awaited TEXT, p_payload JSONB, p_input JSONB
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$
 BEGIN
-    IF awaited = 'approval' AND payload ->> 'approved' IS DISTINCT FROM 'true' THEN
-        RETURN public.ailydian_settle_step(step_id, 'failed', payload, given,
-            concat('rejected by ', payload ->> 'by', ': ' || nullif(payload ->> 'comment', '')),
+    IF p_awaited = 'approval' AND p_payload ->> 'approved' IS DISTINCT FROM 'true' THEN
+        RETURN public.ailydian_settle_step(p_step_id, 'failed', p_payload, p_input,
+            concat('rejected by ', p_payload ->> 'by', ': ' || nullif(p_payload ->> 'comment', '')),
             'rejected');
     END IF;
-    RETURN public.ailydian_settle_step(step_id, 'completed', CASE awaited WHEN 'approval' THEN payload
-        ELSE jsonb_build_object('payload', payload) END, given, NULL, NULL);
+    RETURN public.ailydian_settle_step(p_step_id, 'completed', CASE p_awaited WHEN 'approval' THEN p_payload
+        ELSE jsonb_build_object('payload', p_payload) END, p_input, NULL, NULL);
 END $$;
 CALL ailydian_build_rights('ailydian_answer_step');

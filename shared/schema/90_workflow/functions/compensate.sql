@@ -1,28 +1,28 @@
 -- The next step that undoes, in reverse order of completion. Returns its id, or ends the run.
-CREATE OR REPLACE FUNCTION ailydian_compensate(of_run TEXT) RETURNS TEXT[]
+CREATE OR REPLACE FUNCTION ailydian_compensate(p_run_id TEXT) RETURNS TEXT[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    undo RECORD;
-    run RECORD;
+    v_undo RECORD;
+    v_run RECORD;
 BEGIN
-    SELECT r."versionId", r."tenantId", r."error", r."fingerprint" INTO STRICT run
-    FROM public."WorkflowRun" r WHERE r."id" = of_run;
-    SELECT n."position", n."name" INTO undo
+    SELECT r."versionId", r."tenantId", r."error", r."fingerprint" INTO STRICT v_run
+    FROM public."WorkflowRun" r WHERE r."id" = p_run_id;
+    SELECT n."position", n."name" INTO v_undo
     FROM public."WorkflowStep" s
     JOIN public."WorkflowNode" n
-      ON n."versionId" = run."versionId" AND n."compensates" = s."position"
-    WHERE s."runId" = of_run AND s."itemIndex" = -1 AND s."state" = 'completed'
+      ON n."versionId" = v_run."versionId" AND n."compensates" = s."position"
+    WHERE s."runId" = p_run_id AND s."itemIndex" = -1 AND s."state" = 'completed'
       AND NOT EXISTS (SELECT FROM public."WorkflowStep" u
-                      WHERE u."id" = of_run || '/' || n."position")
+                      WHERE u."id" = p_run_id || '/' || n."position")
     ORDER BY s."completedAt" DESC, s."position" DESC LIMIT 1;
     IF NOT FOUND THEN
-        PERFORM public.ailydian_end_run(of_run, 'failed', run."error", NULL, run."fingerprint");
+        PERFORM public.ailydian_end_run(p_run_id, 'failed', v_run."error", NULL, v_run."fingerprint");
         RETURN '{}';
     END IF;
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
                                        "itemIndex", "state")
-    VALUES (of_run || '/' || undo."position", of_run, undo."name", 'PENDING', run."tenantId",
-            undo."position", -1, 'pending');
-    RETURN ARRAY[of_run || '/' || undo."position"];
+    VALUES (p_run_id || '/' || v_undo."position", p_run_id, v_undo."name", 'PENDING', v_run."tenantId",
+            v_undo."position", -1, 'pending');
+    RETURN ARRAY[p_run_id || '/' || v_undo."position"];
 END $$;
 CALL ailydian_build_rights('ailydian_compensate');

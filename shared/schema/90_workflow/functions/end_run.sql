@@ -1,36 +1,36 @@
 -- End a run, once: what is left of it stops, whoever waits for it hears of it.
 CREATE OR REPLACE FUNCTION ailydian_end_run(
-    of_run TEXT, new_state TEXT, why TEXT, result JSONB, print TEXT
+    p_run_id TEXT, p_state TEXT, p_error TEXT, p_output JSONB, p_fingerprint TEXT
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    run RECORD;
+    v_run RECORD;
 BEGIN
-    UPDATE public."WorkflowRun" r SET "state" = new_state,
-        "status" = upper(new_state)::public."WorkflowStatus", "error" = why, "output" = result,
-        "fingerprint" = print, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-    WHERE r."id" = of_run AND r."state" IN ('queued', 'running', 'paused', 'compensating')
-    RETURNING r."tenantId", r."concurrencyKey", r."parentStepId" INTO run;
+    UPDATE public."WorkflowRun" r SET "state" = p_state,
+        "status" = upper(p_state)::public."WorkflowStatus", "error" = p_error, "output" = p_output,
+        "fingerprint" = p_fingerprint, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+    WHERE r."id" = p_run_id AND r."state" IN ('queued', 'running', 'paused', 'compensating')
+    RETURNING r."tenantId", r."concurrencyKey", r."parentStepId" INTO v_run;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     -- Whoever asks for the outcome may act on it: this commit waits for the disk.
     PERFORM set_config('synchronous_commit', 'on', true);
-    IF new_state <> 'completed' THEN
-        PERFORM public.ailydian_stop_steps(of_run, why);
+    IF p_state <> 'completed' THEN
+        PERFORM public.ailydian_stop_steps(p_run_id, p_error);
     ELSE
-        DELETE FROM public."WorkflowWait" w WHERE w."id" = of_run;
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = p_run_id;
     END IF;
-    IF run."concurrencyKey" IS NOT NULL THEN
-        PERFORM public.ailydian_leave_slot(run."tenantId", run."concurrencyKey", of_run);
+    IF v_run."concurrencyKey" IS NOT NULL THEN
+        PERFORM public.ailydian_leave_slot(v_run."tenantId", v_run."concurrencyKey", p_run_id);
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
-    VALUES (run."tenantId", of_run, 'run_step', 'workflow', 'RUN_' || upper(new_state));
-    IF run."parentStepId" IS NOT NULL THEN
-        DELETE FROM public."WorkflowWait" w WHERE w."id" = run."parentStepId";
-        PERFORM public.ailydian_step_over(run."parentStepId",
-            CASE new_state WHEN 'completed' THEN 'completed' ELSE 'failed' END, result,
-            'its run ' || of_run || ' ' || CASE new_state WHEN 'cancelled' THEN 'was cancelled'
-                ELSE 'failed: ' || coalesce(why, '') END, print);
+    VALUES (v_run."tenantId", p_run_id, 'run_step', 'workflow', 'RUN_' || upper(p_state));
+    IF v_run."parentStepId" IS NOT NULL THEN
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = v_run."parentStepId";
+        PERFORM public.ailydian_step_over(v_run."parentStepId",
+            CASE p_state WHEN 'completed' THEN 'completed' ELSE 'failed' END, p_output,
+            'its run ' || p_run_id || ' ' || CASE p_state WHEN 'cancelled' THEN 'was cancelled'
+                ELSE 'failed: ' || coalesce(p_error, '') END, p_fingerprint);
     END IF;
 END $$;
 CALL ailydian_build_rights('ailydian_end_run');

@@ -1,19 +1,19 @@
--- The one round trip of a step: finished, and the next begun. `lease_s` 0: the walker stops here.
+-- The one round trip of a step: finished, and the next begun. `p_lease_s` 0: the walker stops here.
 CREATE OR REPLACE FUNCTION ailydian_finish_step(
-    job_id TEXT, job_fence BIGINT, step_id TEXT, verdict TEXT, result JSONB, given JSONB, why TEXT,
-    print TEXT, lease_s DOUBLE PRECISION
+    p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_input JSONB, p_error TEXT,
+    p_fingerprint TEXT, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    held CONSTANT TEXT := public.ailydian_own_step(job_id, job_fence, step_id);
+    v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);
 BEGIN
-    IF held = 'moved' THEN
-        RETURN public.ailydian_step_at(job_id);
-    ELSIF held = 'stopped' THEN
-        RETURN public.ailydian_walk_on(job_id, '{}', NULL, NULL, 0);
+    IF v_held = 'moved' THEN
+        RETURN public.ailydian_step_at(p_job_id);
+    ELSIF v_held = 'stopped' THEN
+        RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
-    RETURN public.ailydian_walk_on(job_id,
-        public.ailydian_settle_step(step_id, verdict, result, given, why, print),
-        split_part(step_id, '/', 1), split_part(step_id, '/', 2)::int, lease_s);
+    RETURN public.ailydian_walk_on(p_job_id,
+        public.ailydian_settle_step(p_step_id, p_verdict, p_output, p_input, p_error, p_fingerprint),
+        split_part(p_step_id, '/', 1), split_part(p_step_id, '/', 2)::int, p_lease_s);
 END $$;

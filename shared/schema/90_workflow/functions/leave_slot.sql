@@ -1,26 +1,26 @@
 -- Leave a concurrency key; the next in line goes.
-CREATE OR REPLACE FUNCTION ailydian_leave_slot(of_tenant TEXT, slot_key TEXT, held_by TEXT)
+CREATE OR REPLACE FUNCTION ailydian_leave_slot(p_tenant_id TEXT, p_slot_key TEXT, p_holder TEXT)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    next RECORD;
+    v_next RECORD;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || of_tenant || '/' || slot_key, 0));
+    PERFORM pg_advisory_xact_lock(hashtextextended('slot/' || p_tenant_id || '/' || p_slot_key, 0));
     DELETE FROM public."WorkflowSlot" s
-    WHERE s."tenantId" = of_tenant AND s."key" = slot_key AND s."holder" = held_by;
-    SELECT s."holder", s."runId" INTO next FROM public."WorkflowSlot" s
-    WHERE s."tenantId" = of_tenant AND s."key" = slot_key ORDER BY s."seq" LIMIT 1;
+    WHERE s."tenantId" = p_tenant_id AND s."key" = p_slot_key AND s."holder" = p_holder;
+    SELECT s."holder", s."runId" INTO v_next FROM public."WorkflowSlot" s
+    WHERE s."tenantId" = p_tenant_id AND s."key" = p_slot_key ORDER BY s."seq" LIMIT 1;
     IF NOT FOUND THEN
         RETURN;
-    ELSIF next."holder" = next."runId" THEN
+    ELSIF v_next."holder" = v_next."runId" THEN
         UPDATE public."WorkflowRun" r SET "state" = 'running', "status" = 'RUNNING'
-        WHERE r."id" = next."runId" AND r."state" = 'queued';
+        WHERE r."id" = v_next."runId" AND r."state" = 'queued';
         IF FOUND THEN
-            PERFORM public.ailydian_launch_run(next."runId");
+            PERFORM public.ailydian_launch_run(v_next."runId");
         END IF;
     ELSE
-        DELETE FROM public."WorkflowWait" w WHERE w."id" = next."holder" AND w."what" = 'slot';
+        DELETE FROM public."WorkflowWait" w WHERE w."id" = v_next."holder" AND w."what" = 'slot';
         IF FOUND THEN
-            PERFORM public.ailydian_enqueue_steps(ARRAY[next."holder"], next."runId");
+            PERFORM public.ailydian_enqueue_steps(ARRAY[v_next."holder"], v_next."runId");
         END IF;
     END IF;
 END $$;

@@ -1,28 +1,28 @@
 -- The next of the runs that have not ended, after an id: those that had to be mended, whether that
 -- helped, and, in a last row, how far it has come.
-CREATE OR REPLACE FUNCTION ailydian_mend_runs(after_id TEXT, most INTEGER)
+CREATE OR REPLACE FUNCTION ailydian_mend_runs(p_after_id TEXT, p_limit INTEGER)
 RETURNS TABLE ("id" TEXT, "tenantId" TEXT, "lost" INTEGER, "mended" BOOLEAN, "last" TEXT)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
-    run RECORD;
+    v_run RECORD;
 BEGIN
-    FOR run IN
+    FOR v_run IN
         SELECT r."id", r."tenantId", r."state",
                r."startedAt" < now() AT TIME ZONE 'UTC' - interval '30 seconds' AS "old"
         FROM public."WorkflowRun" r
-        WHERE r."status" IN ('PENDING', 'RUNNING') AND r."id" > after_id ORDER BY r."id" LIMIT most
+        WHERE r."status" IN ('PENDING', 'RUNNING') AND r."id" > p_after_id ORDER BY r."id" LIMIT p_limit
     LOOP
-        last := run."id";
-        CONTINUE WHEN run."state" IS NULL OR NOT run."old";
-        lost := public.ailydian_lost_steps(run."id");
+        last := v_run."id";
+        CONTINUE WHEN v_run."state" IS NULL OR NOT v_run."old";
+        lost := public.ailydian_lost_steps(v_run."id");
         CONTINUE WHEN coalesce(lost, 0) = 0;
-        mended := public.ailydian_mend_run(run."id");
+        mended := public.ailydian_mend_run(v_run."id");
         CONTINUE WHEN mended IS NULL;
-        id := run."id";
-        "tenantId" := run."tenantId";
+        id := v_run."id";
+        "tenantId" := v_run."tenantId";
         RETURN NEXT;
     END LOOP;
     IF last IS NOT NULL THEN

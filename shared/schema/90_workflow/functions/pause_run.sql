@@ -1,6 +1,6 @@
-CREATE OR REPLACE FUNCTION ailydian_pause_run(run_id TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_pause_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, true, 'running');
-    UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = run_id;
+    PERFORM public.ailydian_lock_run(p_run_id, true, 'running');
+    UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = p_run_id;
 END $$;

@@ -1,11 +1,11 @@
-CREATE OR REPLACE FUNCTION ailydian_resume_run(run_id TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_resume_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 BEGIN
-    PERFORM public.ailydian_lock_run(run_id, true, 'paused');
-    UPDATE public."WorkflowRun" r SET "state" = 'running' WHERE r."id" = run_id;
+    PERFORM public.ailydian_lock_run(p_run_id, true, 'paused');
+    UPDATE public."WorkflowRun" r SET "state" = 'running' WHERE r."id" = p_run_id;
     PERFORM public.ailydian_enqueue_steps(ARRAY(
         SELECT s."id" FROM public."WorkflowStep" s
-        WHERE s."runId" = run_id AND s."state" = 'ready' AND s."jobId" IS NULL
-        ORDER BY s."position", s."itemIndex"), run_id);
+        WHERE s."runId" = p_run_id AND s."state" = 'ready' AND s."jobId" IS NULL
+        ORDER BY s."position", s."itemIndex"), p_run_id);
 END $$;

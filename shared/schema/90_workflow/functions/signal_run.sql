@@ -1,38 +1,38 @@
 -- Answers the step that has waited longest; without one, a signal is kept, an approval refused.
 CREATE OR REPLACE FUNCTION ailydian_signal_run(
-    run_id TEXT, sort TEXT, signal_name TEXT, item INTEGER, payload JSONB, sender TEXT
+    p_run_id TEXT, p_kind TEXT, p_name TEXT, p_item_index INTEGER, p_payload JSONB, p_sender TEXT
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
 DECLARE
-    waiting TEXT;
+    v_wait_id TEXT;
 BEGIN
-    IF sort = 'signal' AND EXISTS (
+    IF p_kind = 'signal' AND EXISTS (
         SELECT FROM public."WorkflowRun" r JOIN public."WorkflowNode" n ON n."versionId" = r."versionId"
-        WHERE r."id" = run_id AND r."tenantId" = current_setting('app.tenant_id')
-          AND n."name" = signal_name AND n."uses" = 'approval') THEN
-        RAISE EXCEPTION 'signal_refused: % is an approval; answer it as one', signal_name
+        WHERE r."id" = p_run_id AND r."tenantId" = current_setting('app.tenant_id')
+          AND n."name" = p_name AND n."uses" = 'approval') THEN
+        RAISE EXCEPTION 'signal_refused: % is an approval; answer it as one', p_name
             USING ERRCODE = 'AL009';
     END IF;
-    PERFORM public.ailydian_lock_run(run_id, false, 'queued', 'running', 'paused', 'compensating');
+    PERFORM public.ailydian_lock_run(p_run_id, false, 'queued', 'running', 'paused', 'compensating');
     DELETE FROM public."WorkflowWait" w WHERE w."id" = (
         SELECT x."id" FROM public."WorkflowWait" x
-        WHERE x."runId" = run_id AND x."what" = sort AND x."name" = signal_name
-          AND (item IS NULL OR split_part(x."id", '/', 3) = item::text)
+        WHERE x."runId" = p_run_id AND x."what" = p_kind AND x."name" = p_name
+          AND (p_item_index IS NULL OR split_part(x."id", '/', 3) = p_item_index::text)
         ORDER BY x."createdAt", x."id" LIMIT 1 FOR UPDATE)
-    RETURNING w."id" INTO waiting;
+    RETURNING w."id" INTO v_wait_id;
     IF FOUND THEN
         PERFORM public.ailydian_enqueue_steps(
-            public.ailydian_answer_step(waiting, sort, payload, NULL), waiting);
-    ELSIF sort = 'approval' THEN
-        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval', signal_name,
-            run_id USING ERRCODE = 'AL008';
+            public.ailydian_answer_step(v_wait_id, p_kind, p_payload, NULL), v_wait_id);
+    ELSIF p_kind = 'approval' THEN
+        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval', p_name,
+            p_run_id USING ERRCODE = 'AL008';
     ELSIF 1000 <= (SELECT count(*) FROM public."WorkflowSignal" g
-                   WHERE g."runId" = run_id AND g."takenBy" IS NULL) THEN
-        RAISE EXCEPTION 'signal_refused: 1,000 signals wait at the run % already', run_id
+                   WHERE g."runId" = p_run_id AND g."takenBy" IS NULL) THEN
+        RAISE EXCEPTION 'signal_refused: 1,000 signals wait at the run % already', p_run_id
             USING ERRCODE = 'AL009';
     ELSE
         INSERT INTO public."WorkflowSignal" ("tenantId", "runId", "name", "payload", "sentBy")
-        SELECT r."tenantId", run_id, signal_name, payload, sender
-        FROM public."WorkflowRun" r WHERE r."id" = run_id;
+        SELECT r."tenantId", p_run_id, p_name, p_payload, p_sender
+        FROM public."WorkflowRun" r WHERE r."id" = p_run_id;
     END IF;
 END $$;

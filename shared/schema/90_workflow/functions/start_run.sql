@@ -1,63 +1,63 @@
--- Start a run. `on_conflict` says what becomes of others with its concurrency key. Returns the run
+-- Start a run. `p_on_conflict` says what becomes of others with its concurrency key. Returns the run
 -- under this key, which may be an older one.
 CREATE OR REPLACE FUNCTION ailydian_start_run(
-    run_id TEXT, of_version TEXT, given JSONB, run_key TEXT, slot_key TEXT, on_conflict TEXT,
-    parent_step TEXT, parent_depth INTEGER, published_by TEXT, trace TEXT
+    p_run_id TEXT, p_version_id TEXT, p_input JSONB, p_key TEXT, p_slot_key TEXT, p_on_conflict TEXT,
+    p_parent_step_id TEXT, p_depth INTEGER, p_producer TEXT, p_traceparent TEXT
 ) RETURNS TABLE ("id" TEXT, "state" TEXT, "duplicate" BOOLEAN) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    tenant CONSTANT TEXT := current_setting('app.tenant_id');
-    version RECORD;
-    earlier RECORD;
-    state_now TEXT := 'running';
+    v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
+    v_version RECORD;
+    v_earlier RECORD;
+    v_state TEXT := 'running';
 BEGIN
-    SELECT v."workflowId", v."ends" INTO version FROM public."WorkflowVersion" v
-    WHERE v."id" = of_version AND v."tenantId" = tenant;
+    SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
+    WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', of_version
+        RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
-    run_id := coalesce(run_id, public.ailydian_new_id());
+    p_run_id := coalesce(p_run_id, public.ailydian_new_id());
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "key", "concurrencyKey", "parentStepId", "depth", "endsOpen", "producer",
         "traceparent")
-    VALUES (run_id, version."workflowId", 'RUNNING', given, tenant, of_version, 'running', run_key,
-            slot_key, parent_step, parent_depth, version."ends", published_by, trace)
+    VALUES (p_run_id, v_version."workflowId", 'RUNNING', p_input, v_tenant_id, p_version_id, 'running', p_key,
+            p_slot_key, p_parent_step_id, p_depth, v_version."ends", p_producer, p_traceparent)
     ON CONFLICT ("workflowId", "key") WHERE "key" IS NOT NULL DO NOTHING;
     IF NOT FOUND THEN
         RETURN QUERY SELECT r."id", r."state", true FROM public."WorkflowRun" r
-                     WHERE r."workflowId" = version."workflowId" AND r."key" = run_key;
+                     WHERE r."workflowId" = v_version."workflowId" AND r."key" = p_key;
         RETURN;
     END IF;
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
                                        "itemIndex", "state", "openNeeds")
-    SELECT run_id || '/' || n."position", run_id, n."name", 'PENDING', tenant, n."position", -1,
+    SELECT p_run_id || '/' || n."position", p_run_id, n."name", 'PENDING', v_tenant_id, n."position", -1,
            'pending', n."needs"
     FROM public."WorkflowNode" n
-    WHERE n."versionId" = of_version AND n."compensates" IS NULL ORDER BY n."position";
-    IF slot_key IS NOT NULL AND NOT public.ailydian_enter_slot(tenant, slot_key, run_id, run_id) THEN
-        IF on_conflict = 'reject' THEN
-            RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', slot_key
+    WHERE n."versionId" = p_version_id AND n."compensates" IS NULL ORDER BY n."position";
+    IF p_slot_key IS NOT NULL AND NOT public.ailydian_enter_slot(v_tenant_id, p_slot_key, p_run_id, p_run_id) THEN
+        IF p_on_conflict = 'reject' THEN
+            RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', p_slot_key
                 USING ERRCODE = 'AL006';
         END IF;
-        state_now := 'queued';
+        v_state := 'queued';
         UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'
-        WHERE r."id" = run_id;
-        IF on_conflict = 'cancel_previous' THEN
-            FOR earlier IN
+        WHERE r."id" = p_run_id;
+        IF p_on_conflict = 'cancel_previous' THEN
+            FOR v_earlier IN
                 SELECT s."runId" FROM public."WorkflowSlot" s
-                WHERE s."tenantId" = tenant AND s."key" = slot_key AND s."runId" <> run_id
+                WHERE s."tenantId" = v_tenant_id AND s."key" = p_slot_key AND s."runId" <> p_run_id
                 ORDER BY s."seq" DESC
             LOOP
-                PERFORM public.ailydian_end_run(earlier."runId", 'cancelled',
+                PERFORM public.ailydian_end_run(v_earlier."runId", 'cancelled',
                     'a newer run with its concurrency key took its place', NULL, NULL);
             END LOOP;
-            state_now := (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = run_id);
+            v_state := (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = p_run_id);
         END IF;
     ELSE
-        PERFORM public.ailydian_launch_run(run_id);
+        PERFORM public.ailydian_launch_run(p_run_id);
     END IF;
-    RETURN QUERY SELECT run_id, state_now, false;
+    RETURN QUERY SELECT p_run_id, v_state, false;
 END $$;

@@ -1,7 +1,7 @@
 -- What a walker needs to know of the step that its job is at.
-CREATE OR REPLACE FUNCTION ailydian_step_at(job_id TEXT) RETURNS JSONB LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION ailydian_step_at(p_job_id TEXT) RETURNS JSONB LANGUAGE sql STABLE AS $$
     SELECT public.ailydian_step_context(j."stepId", NULL, NULL) || jsonb_build_object(
         'fence', j."fence", 'attempt', j."attempt", 'attemptsMax', j."attemptsMax")
-    FROM public."Job" j WHERE j."id" = job_id
+    FROM public."Job" j WHERE j."id" = p_job_id
 $$;
 CALL ailydian_build_rights('ailydian_step_at');

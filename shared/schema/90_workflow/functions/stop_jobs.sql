@@ -1,16 +1,16 @@
 -- Stop jobs that wait or run; the fence of one that runs is raised, so nothing it still does counts.
-CREATE OR REPLACE FUNCTION ailydian_stop_jobs(job_ids TEXT[], why TEXT) RETURNS void
+CREATE OR REPLACE FUNCTION ailydian_stop_jobs(p_job_ids TEXT[], p_reason TEXT) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     WITH held AS (
-        SELECT j."id", j."dueAt", j."state" FROM unnest(job_ids) AS m("id")
+        SELECT j."id", j."dueAt", j."state" FROM unnest(p_job_ids) AS m("id")
         JOIN public."Job" j ON j."id" = m."id"
         WHERE j."state" IN ('PENDING', 'RUNNING') ORDER BY j."id" FOR UPDATE OF j SKIP LOCKED
     ), landed AS (
         DELETE FROM public."JobFlight" f USING held WHERE f."jobId" = held."id"
     ), stopped AS (
         UPDATE public."Job" j SET "state" = 'CANCELLED', "finishedAt" = clock_timestamp(),
-            "leaseUntil" = NULL, "waitingFor" = NULL, "fence" = j."fence" + 1, "error" = why
+            "leaseUntil" = NULL, "waitingFor" = NULL, "fence" = j."fence" + 1, "error" = p_reason
         FROM held WHERE j."id" = held."id" RETURNING j.*
     ), withdrawn AS (
         DELETE FROM public."JobOutbox" o USING stopped s

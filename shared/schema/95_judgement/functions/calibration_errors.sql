@@ -1,6 +1,6 @@
 -- The expected calibration error of the newest rated estimates that each tenant's last calibration
 -- has made: ten bins of equal mass, as workers/domain/judgement/calibration.py has computed its own.
-CREATE OR REPLACE FUNCTION ailydian_calibration_errors(pairs_max INTEGER)
+CREATE OR REPLACE FUNCTION ailydian_calibration_errors(p_pairs_max INTEGER)
 RETURNS TABLE ("tenantId" TEXT, "version" INTEGER, "promised" DOUBLE PRECISION,
                "found" DOUBLE PRECISION, "pairs" BIGINT) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -17,7 +17,7 @@ SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
                     SELECT s."estimatedScore", s."actualScore" FROM "QualityScore" s
                     WHERE s."tenantId" = c."tenantId" AND s."actualScore" IS NOT NULL
                       AND s."createdAt" >= c."createdAt" AT TIME ZONE 'UTC'
-                    ORDER BY s."createdAt" DESC LIMIT pairs_max
+                    ORDER BY s."createdAt" DESC LIMIT p_pairs_max
                 ) r
             ) s GROUP BY s."bin"
         ) b
