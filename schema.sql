@@ -2673,6 +2673,41 @@ BEGIN
 END $$;
 
 
+-- 90_workflow/functions/close_step.sql
+
+-- Write the end of a step, once, and keep its output: one too large for the row stands in
+-- "WorkflowOutput", and the row says only how large it is.
+-- Locks: the step.
+-- Returns where the step stands in its run; NULLs if it was over before, and then nothing changes.
+CREATE OR REPLACE FUNCTION ailydian_close_step(
+    p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_input JSONB, p_error TEXT, p_fingerprint TEXT,
+    OUT "runId" TEXT, OUT "position" INTEGER, OUT "itemIndex" INTEGER
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_kept JSONB := p_output;
+    v_tenant_id TEXT;
+BEGIN
+    IF pg_column_size(p_output) > 65536 THEN
+        v_kept := jsonb_build_object('$bytes', pg_column_size(p_output));
+    END IF;
+    UPDATE public."WorkflowStep" s SET "state" = p_verdict,
+        "status" = CASE p_verdict WHEN 'failed' THEN 'FAILED'
+                   ELSE 'COMPLETED' END::public."WorkflowStatus",
+        "output" = v_kept, "input" = coalesce(p_input, s."input"), "error" = p_error,
+        "fingerprint" = p_fingerprint, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC',
+        "progress" = CASE p_verdict WHEN 'completed' THEN 1 ELSE s."progress" END
+    WHERE s."id" = p_step_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
+    RETURNING s."runId", s."position", s."itemIndex", s."tenantId"
+    INTO "runId", "position", "itemIndex", v_tenant_id;
+    IF FOUND AND v_kept IS DISTINCT FROM p_output THEN
+        INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
+        VALUES (p_step_id, v_tenant_id, p_output)
+        ON CONFLICT ("stepId") DO UPDATE SET "output" = excluded."output";
+    END IF;
+END $$;
+CALL ailydian_build_rights('ailydian_close_step');
+
+
 -- 90_workflow/functions/compensate.sql
 
 -- The next step that undoes, in reverse order of completion. Returns its id, or ends the run.
@@ -2703,6 +2738,96 @@ BEGIN
     RETURN ARRAY[p_run_id || '/' || v_undo."position"];
 END $$;
 CALL ailydian_build_rights('ailydian_compensate');
+
+
+-- 90_workflow/functions/count_end.sql
+
+-- A step that nothing depends on is over: one end less is open in its run, which is over with its
+-- last end; the output of an only end is the run's.
+-- Locks: the run; with the last end, what ending the run locks.
+-- Returns no step: none follows an end.
+CREATE OR REPLACE FUNCTION ailydian_count_end(p_run_id TEXT, p_output JSONB) RETURNS TEXT[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_run RECORD;
+BEGIN
+    UPDATE public."WorkflowRun" r SET "endsOpen" = r."endsOpen" - 1
+    WHERE r."id" = p_run_id RETURNING r."endsOpen", r."versionId" INTO v_run;
+    IF v_run."endsOpen" = 0 THEN
+        PERFORM public.ailydian_end_run(p_run_id, 'completed', NULL,
+            CASE WHEN (SELECT v."ends" FROM public."WorkflowVersion" v
+                       WHERE v."id" = v_run."versionId") = 1 THEN p_output END, NULL);
+    END IF;
+    RETURN '{}';
+END $$;
+CALL ailydian_build_rights('ailydian_count_end');
+
+
+-- 90_workflow/functions/count_item.sql
+
+-- An item is over: one less is open in its mapped step, which is over with its last item.
+-- Locks: the mapped step; with the last item, what settling that step locks.
+-- Returns the item whose turn it is, if one waits for its turn; after the last item, the steps that
+-- the mapped step lets begin.
+CREATE OR REPLACE FUNCTION ailydian_count_item(p_run_id TEXT, p_position INTEGER)
+RETURNS TEXT[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_mapped RECORD;
+    v_opened TEXT[];
+BEGIN
+    UPDATE public."WorkflowStep" s SET "openItems" = s."openItems" - 1,
+        "nextItem" = least(s."nextItem" + 1, s."items"),
+        "progress" = 1 - (s."openItems" - 1)::real / s."items"
+    WHERE s."id" = p_run_id || '/' || p_position AND s."state" = 'running'
+    RETURNING s."id", s."openItems", s."nextItem" INTO v_mapped;
+    IF NOT FOUND THEN
+        RETURN '{}';
+    ELSIF v_mapped."openItems" = 0 THEN
+        RETURN public.ailydian_settle_step(v_mapped."id", 'completed',
+            public.ailydian_item_outputs(p_run_id, p_position), NULL, NULL, NULL);
+    END IF;
+    SELECT ARRAY[s."id"] INTO v_opened FROM public."WorkflowStep" s
+    WHERE s."id" = v_mapped."id" || '/' || (v_mapped."nextItem" - 1) AND s."state" = 'pending';
+    RETURN coalesce(v_opened, '{}');
+END $$;
+CALL ailydian_build_rights('ailydian_count_item');
+
+
+-- 90_workflow/functions/count_need.sql
+
+-- A step is over that others depend on: each has one need less, and one that is live if
+-- `p_live`, which a skipped step is not.
+-- Locks: the dependents, by id where there are several.
+-- Returns those of them that have no need left and may begin, by position.
+CREATE OR REPLACE FUNCTION ailydian_count_need(
+    p_run_id TEXT, p_dependents INTEGER[], p_live BOOLEAN
+) RETURNS TEXT[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_opened TEXT[];
+BEGIN
+    IF cardinality(p_dependents) = 1 THEN
+        UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
+            "liveNeeds" = s."liveNeeds" + p_live::int
+        WHERE s."id" = p_run_id || '/' || p_dependents[1] AND s."openNeeds" > 0
+        RETURNING CASE WHEN s."openNeeds" = 0 AND s."state" = 'pending' THEN ARRAY[s."id"]
+                       ELSE '{}' END INTO v_opened;
+        RETURN coalesce(v_opened, '{}');
+    END IF;
+    WITH after AS (
+        SELECT s."id" FROM unnest(p_dependents) AS d("position")
+        JOIN public."WorkflowStep" s ON s."id" = p_run_id || '/' || d."position"
+        ORDER BY s."id" FOR UPDATE OF s
+    ), counted AS (
+        UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
+            "liveNeeds" = s."liveNeeds" + p_live::int
+        FROM after WHERE s."id" = after."id" AND s."openNeeds" > 0
+        RETURNING s."id", s."position", s."openNeeds", s."state"
+    )
+    SELECT coalesce(array_agg(c."id" ORDER BY c."position"), '{}') INTO v_opened FROM counted c
+    WHERE c."openNeeds" = 0 AND c."state" = 'pending';
+    RETURN v_opened;
+END $$;
+CALL ailydian_build_rights('ailydian_count_need');
 
 
 -- 90_workflow/functions/count_runs.sql
@@ -2876,6 +3001,39 @@ BEGIN
 END $$;
 
 
+-- 90_workflow/functions/fail_step.sql
+
+-- A step has failed and its definition does not go on: the run fails, or begins to undo. A failed
+-- item fails its mapped step first.
+-- Locks: the mapped step, then the run, then what is left of the run and is not locked by others.
+-- Returns the first step that undoes; none where the run has ended, or was over already.
+CREATE OR REPLACE FUNCTION ailydian_fail_step(
+    p_step_id TEXT, p_run_id TEXT, p_position INTEGER, p_item_index INTEGER, p_on_error TEXT,
+    p_error TEXT, p_fingerprint TEXT
+) RETURNS TEXT[] LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_item_index >= 0 THEN
+        UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
+            "error" = format('item %s: %s', p_item_index, p_error), "fingerprint" = p_fingerprint,
+            "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+        WHERE s."id" = p_run_id || '/' || p_position AND s."state" = 'running';
+    END IF;
+    UPDATE public."WorkflowRun" r SET "failedStepId" = p_step_id, "error" = p_error,
+        "fingerprint" = p_fingerprint,
+        "state" = CASE p_on_error WHEN 'compensate' THEN 'compensating' ELSE r."state" END
+    WHERE r."id" = p_run_id AND r."state" IN ('running', 'paused');
+    IF NOT FOUND THEN
+        RETURN '{}';
+    ELSIF p_on_error = 'compensate' THEN
+        PERFORM public.ailydian_stop_steps(p_run_id, 'another step failed');
+        RETURN public.ailydian_compensate(p_run_id);
+    END IF;
+    PERFORM public.ailydian_end_run(p_run_id, 'failed', p_error, NULL, p_fingerprint);
+    RETURN '{}';
+END $$;
+CALL ailydian_build_rights('ailydian_fail_step');
+
+
 -- 90_workflow/functions/finish_step.sql
 
 -- The one round trip of a step: finished, and the next begun. `p_lease_s` 0: the walker stops here.
@@ -3021,6 +3179,21 @@ SET enable_mergejoin = off AS $$
 BEGIN
     RETURN public.ailydian_own_step(p_job_id, p_fence, p_step_id);
 END $$;
+
+
+-- 90_workflow/functions/item_outputs.sql
+
+-- What the items of a mapped step have come to, in their order: the output of that step.
+-- Locks nothing. Returns a list, null for an item without an output.
+CREATE OR REPLACE FUNCTION ailydian_item_outputs(p_run_id TEXT, p_position INTEGER) RETURNS JSONB
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        SELECT jsonb_agg(coalesce(o."output", s."output", 'null') ORDER BY s."itemIndex")
+        FROM public."WorkflowStep" s LEFT JOIN public."WorkflowOutput" o ON o."stepId" = s."id"
+        WHERE s."runId" = p_run_id AND s."position" = p_position AND s."itemIndex" >= 0);
+END $$;
+CALL ailydian_build_rights('ailydian_item_outputs');
 
 
 -- 90_workflow/functions/launch_run.sql
@@ -3341,6 +3514,25 @@ END $$;
 CALL ailydian_build_rights('ailydian_own_step');
 
 
+-- 90_workflow/functions/park_steps.sql
+
+-- Steps that may begin wait, without a job, for their paused run to be resumed. The run is looked at
+-- once more and locked: who resumes it sees what was parked, or the steps begin at once.
+-- Locks: the run (FOR SHARE), then the steps, which nobody else has.
+-- Returns the steps that may begin: none while the run is paused.
+CREATE OR REPLACE FUNCTION ailydian_park_steps(p_run_id TEXT, p_opened TEXT[]) RETURNS TEXT[]
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM public."WorkflowRun" r WHERE r."id" = p_run_id FOR SHARE;
+    IF 'paused' <> (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = p_run_id) THEN
+        RETURN p_opened;
+    END IF;
+    UPDATE public."WorkflowStep" s SET "state" = 'ready', "jobId" = NULL WHERE s."id" = ANY(p_opened);
+    RETURN '{}';
+END $$;
+CALL ailydian_build_rights('ailydian_park_steps');
+
+
 -- 90_workflow/functions/pause_run.sql
 
 CREATE OR REPLACE FUNCTION ailydian_pause_run(p_run_id TEXT) RETURNS void
@@ -3619,139 +3811,73 @@ CALL ailydian_build_rights('ailydian_revive_run');
 
 -- 90_workflow/functions/settle_step.sql
 
--- A step is over: keep what came of it, count down what depends on it. Returns the steps that may
--- begin, which nobody has been given yet. One that was over before changes nothing.
+-- A step is over: it is closed, then what follows from that: a failure ends or undoes the run, an
+-- item counts in its mapped step, an end in its run, a need in each step that depends on it.
+-- Locks: the step, then what it counts in (downstream, by id), then the run.
+-- Returns the steps that may begin and have no job yet; none if the step was over before.
 CREATE OR REPLACE FUNCTION ailydian_settle_step(
     p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_input JSONB, p_error TEXT, p_fingerprint TEXT
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$
 DECLARE
     v_step RECORD;
     v_node RECORD;
-    v_run RECORD;
-    v_mapped RECORD;
-    v_kept JSONB := p_output;
-    v_opened TEXT[] := '{}';
+    v_opened TEXT[];
 BEGIN
-    IF pg_column_size(p_output) > 65536 THEN
-        v_kept := jsonb_build_object('$bytes', pg_column_size(p_output));
-    END IF;
-    UPDATE public."WorkflowStep" s SET "state" = p_verdict,
-        "status" = CASE p_verdict WHEN 'failed' THEN 'FAILED' ELSE 'COMPLETED' END::public."WorkflowStatus",
-        "output" = v_kept, "input" = coalesce(p_input, s."input"), "error" = p_error, "fingerprint" = p_fingerprint,
-        "completedAt" = clock_timestamp() AT TIME ZONE 'UTC',
-        "progress" = CASE p_verdict WHEN 'completed' THEN 1 ELSE s."progress" END
-    WHERE s."id" = p_step_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
-    RETURNING s."runId", s."position", s."itemIndex", s."tenantId" INTO v_step;
-    IF NOT FOUND THEN
+    v_step := public.ailydian_close_step(p_step_id, p_verdict, p_output, p_input, p_error,
+                                         p_fingerprint);
+    IF v_step."runId" IS NULL THEN
         RETURN '{}';
     END IF;
-    IF v_kept IS DISTINCT FROM p_output THEN
-        INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
-        VALUES (p_step_id, v_step."tenantId", p_output)
-        ON CONFLICT ("stepId") DO UPDATE SET "output" = excluded."output";
-    END IF;
-    SELECT r."state", n."dependents", n."onError", n."compensates", n."spec" ? 'concurrency' AS "slot"
-    INTO STRICT v_run
+    SELECT r."state" AS "runState", n."dependents", n."onError", n."compensates",
+           n."spec" ? 'concurrency' AS "slot"
+    INTO STRICT v_node
     FROM public."WorkflowRun" r JOIN public."WorkflowNode" n
       ON n."versionId" = r."versionId" AND n."position" = v_step."position"
     WHERE r."id" = v_step."runId";
-    IF v_run."slot" THEN
+    IF v_node."slot" THEN
         PERFORM public.ailydian_leave_slot(s."tenantId", s."key", p_step_id)
         FROM public."WorkflowSlot" s WHERE s."runId" = v_step."runId" AND s."holder" = p_step_id;
     END IF;
-    IF v_run."state" NOT IN ('running', 'paused', 'compensating') THEN
+    IF v_node."runState" NOT IN ('running', 'paused', 'compensating') THEN
         RETURN '{}';
-    END IF;
-    IF v_run."compensates" IS NOT NULL THEN
-        IF p_verdict = 'failed' THEN
-            UPDATE public."WorkflowRun" r SET "error" = concat(r."error", '; not undone: ', p_error)
-            WHERE r."id" = v_step."runId";
-        END IF;
-        RETURN public.ailydian_compensate(v_step."runId");
-    ELSIF v_run."state" = 'compensating' THEN
+    ELSIF v_node."compensates" IS NOT NULL THEN
+        RETURN public.ailydian_settle_undo(v_step."runId", p_verdict, p_error);
+    ELSIF v_node."runState" = 'compensating' THEN
         RETURN '{}';
-    END IF;
-    IF p_verdict = 'failed' AND v_run."onError" <> 'continue' THEN
-        IF v_step."itemIndex" >= 0 THEN
-            UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
-                "error" = format('item %s: %s', v_step."itemIndex", p_error), "fingerprint" = p_fingerprint,
-                "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-            WHERE s."id" = v_step."runId" || '/' || v_step."position" AND s."state" = 'running';
-        END IF;
-        UPDATE public."WorkflowRun" r SET "failedStepId" = p_step_id, "error" = p_error, "fingerprint" = p_fingerprint,
-            "state" = CASE v_run."onError" WHEN 'compensate' THEN 'compensating' ELSE r."state" END
-        WHERE r."id" = v_step."runId" AND r."state" IN ('running', 'paused');
-        IF NOT FOUND THEN
-            RETURN '{}';
-        ELSIF v_run."onError" = 'compensate' THEN
-            PERFORM public.ailydian_stop_steps(v_step."runId", 'another step failed');
-            RETURN public.ailydian_compensate(v_step."runId");
-        END IF;
-        PERFORM public.ailydian_end_run(v_step."runId", 'failed', p_error, NULL, p_fingerprint);
-        RETURN '{}';
-    END IF;
-    IF v_step."itemIndex" >= 0 THEN
-        UPDATE public."WorkflowStep" s SET "openItems" = s."openItems" - 1,
-            "nextItem" = least(s."nextItem" + 1, s."items"),
-            "progress" = 1 - (s."openItems" - 1)::real / s."items"
-        WHERE s."id" = v_step."runId" || '/' || v_step."position" AND s."state" = 'running'
-        RETURNING s."openItems", s."items", s."nextItem", s."id" INTO v_mapped;
-        IF NOT FOUND THEN
-            RETURN '{}';
-        ELSIF v_mapped."openItems" = 0 THEN
-            RETURN public.ailydian_settle_step(v_mapped."id", 'completed', (
-                SELECT jsonb_agg(coalesce(o."output", s."output", 'null') ORDER BY s."itemIndex")
-                FROM public."WorkflowStep" s
-                LEFT JOIN public."WorkflowOutput" o ON o."stepId" = s."id"
-                WHERE s."runId" = v_step."runId" AND s."position" = v_step."position"
-                  AND s."itemIndex" >= 0), NULL, NULL, NULL);
-        END IF;
-        -- The item whose turn it is, if one waits for its turn.
-        SELECT ARRAY[s."id"] INTO v_opened FROM public."WorkflowStep" s
-        WHERE s."id" = v_mapped."id" || '/' || (v_mapped."nextItem" - 1) AND s."state" = 'pending';
-        v_opened := coalesce(v_opened, '{}');
-    ELSIF v_run."dependents" = '{}' THEN
-        UPDATE public."WorkflowRun" r SET "endsOpen" = r."endsOpen" - 1
-        WHERE r."id" = v_step."runId" RETURNING r."endsOpen", r."versionId" INTO v_mapped;
-        IF v_mapped."endsOpen" = 0 THEN
-            PERFORM public.ailydian_end_run(v_step."runId", 'completed', NULL,
-                CASE WHEN (SELECT v."ends" FROM public."WorkflowVersion" v
-                           WHERE v."id" = v_mapped."versionId") = 1 THEN p_output END, NULL);
-        END IF;
-    ELSIF cardinality(v_run."dependents") = 1 THEN
-        UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
-            "liveNeeds" = s."liveNeeds" + (p_verdict <> 'skipped')::int
-        WHERE s."id" = v_step."runId" || '/' || v_run."dependents"[1] AND s."openNeeds" > 0
-        RETURNING CASE WHEN s."openNeeds" = 0 AND s."state" = 'pending' THEN ARRAY[s."id"]
-                       ELSE '{}' END INTO v_opened;
-        v_opened := coalesce(v_opened, '{}');
+    ELSIF p_verdict = 'failed' AND v_node."onError" <> 'continue' THEN
+        RETURN public.ailydian_fail_step(p_step_id, v_step."runId", v_step."position",
+            v_step."itemIndex", v_node."onError", p_error, p_fingerprint);
+    ELSIF v_step."itemIndex" >= 0 THEN
+        v_opened := public.ailydian_count_item(v_step."runId", v_step."position");
+    ELSIF v_node."dependents" = '{}' THEN
+        v_opened := public.ailydian_count_end(v_step."runId", p_output);
     ELSE
-        WITH after AS (
-            SELECT s."id" FROM unnest(v_run."dependents") AS d("position")
-            JOIN public."WorkflowStep" s ON s."id" = v_step."runId" || '/' || d."position"
-            ORDER BY s."id" FOR UPDATE OF s
-        ), counted AS (
-            UPDATE public."WorkflowStep" s SET "openNeeds" = s."openNeeds" - 1,
-                "liveNeeds" = s."liveNeeds" + (p_verdict <> 'skipped')::int
-            FROM after WHERE s."id" = after."id" AND s."openNeeds" > 0
-            RETURNING s."id", s."position", s."openNeeds", s."state"
-        )
-        SELECT coalesce(array_agg(c."id" ORDER BY c."position"), '{}') INTO v_opened FROM counted c
-        WHERE c."openNeeds" = 0 AND c."state" = 'pending';
+        v_opened := public.ailydian_count_need(v_step."runId", v_node."dependents",
+                                               p_verdict <> 'skipped');
     END IF;
-    IF v_run."state" = 'paused' AND v_opened <> '{}' THEN
-        -- Looked at once more and held so: whoever resumes the run sees what we park, or we go on.
-        PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_step."runId" FOR SHARE;
-        IF 'paused' <> (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_step."runId") THEN
-            RETURN v_opened;
-        END IF;
-        UPDATE public."WorkflowStep" s SET "state" = 'ready', "jobId" = NULL
-        WHERE s."id" = ANY(v_opened);
-        RETURN '{}';
+    IF v_node."runState" = 'paused' AND v_opened <> '{}' THEN
+        RETURN public.ailydian_park_steps(v_step."runId", v_opened);
     END IF;
     RETURN v_opened;
 END $$;
 CALL ailydian_build_rights('ailydian_settle_step');
+
+
+-- 90_workflow/functions/settle_undo.sql
+
+-- A step that undoes another is over; a failure is added to the run's error, the others go on.
+-- Locks: the run; after the last, what ending the run locks.
+-- Returns the next step that undoes; none when that was the last, and the run has ended.
+CREATE OR REPLACE FUNCTION ailydian_settle_undo(p_run_id TEXT, p_verdict TEXT, p_error TEXT)
+RETURNS TEXT[] LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_verdict = 'failed' THEN
+        UPDATE public."WorkflowRun" r SET "error" = concat(r."error", '; not undone: ', p_error)
+        WHERE r."id" = p_run_id;
+    END IF;
+    RETURN public.ailydian_compensate(p_run_id);
+END $$;
+CALL ailydian_build_rights('ailydian_settle_undo');
 
 
 -- 90_workflow/functions/signal_run.sql
