@@ -4113,17 +4113,18 @@ SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET plan_cache_mo
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_job RECORD;
-    v_letter RECORD;
+    v_run RECORD;
+    v_answer RECORD;
     v_refused TEXT;
 BEGIN
     SELECT j."stepId", j."state", j."outcome", j."error" INTO v_job FROM public."Job" j
     WHERE j."id" = NEW."id";
     IF v_job."state" = 'PENDING' AND NEW."state" = 'PENDING' THEN  -- a dead letter was replayed
         SELECT r."id", s."jobId" = NEW."id" AND s."state" = 'failed'
-               AND r."state" IN ('failed', 'cancelled') AS "failed" INTO v_letter
+               AND r."state" IN ('failed', 'cancelled') AS "failed" INTO v_run
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
         WHERE s."id" = v_job."stepId" FOR UPDATE OF r;
-        v_refused := CASE WHEN v_letter."failed" THEN public.ailydian_revive_run(v_letter."id", NEW."id", NULL)
+        v_refused := CASE WHEN v_run."failed" THEN public.ailydian_revive_run(v_run."id", NEW."id", NULL)
                         ELSE 'the step it was has gone on without it' END;
         IF v_refused IS NOT NULL THEN
             PERFORM public.ailydian_stop_jobs(ARRAY[NEW."id"], 'not replayed: ' || v_refused);
@@ -4142,18 +4143,18 @@ BEGIN
         PERFORM public.ailydian_step_over(v_job."stepId", 'failed', NULL, 'its job was cancelled',
                                           'cancelled');
     ELSE
-        SELECT d."fingerprint", n."onError" INTO v_letter
+        SELECT d."fingerprint", n."onError" INTO v_answer
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
         JOIN public."WorkflowNode" n
           ON n."versionId" = r."versionId" AND n."position" = s."position"
         LEFT JOIN public."DeadLetter" d ON d."jobId" = NEW."id"
         WHERE s."id" = v_job."stepId";
         -- A failure that the definition answers waits for no operator.
-        IF v_letter."onError" <> 'fail' THEN
+        IF v_answer."onError" <> 'fail' THEN
             DELETE FROM public."DeadLetter" d WHERE d."jobId" = NEW."id";
         END IF;
         PERFORM public.ailydian_step_over(v_job."stepId", 'failed', NULL, v_job."error",
-                                          v_letter."fingerprint");
+                                          v_answer."fingerprint");
     END IF;
     RETURN NULL;
 END $$;
@@ -4296,6 +4297,7 @@ DECLARE
     v_mine TEXT;
     v_job RECORD;
     v_node RECORD;
+    v_fence BIGINT;
 BEGIN
     IF p_opened <> '{}' AND p_lease_s > 0 AND NOT EXISTS (
         SELECT FROM public."JobHold" h JOIN public."Job" j ON j."id" = p_job_id
@@ -4330,12 +4332,12 @@ BEGIN
         "attemptsMax" = v_node."attemptsMax", "backoffS" = v_node."backoffS",
         "timeLimitS" = v_node."timeoutS", "crashes" = 0, "error" = NULL,
         "leaseUntil" = now() + p_lease_s * interval '1 second'
-    WHERE j."id" = p_job_id RETURNING j."fence" INTO v_job;
+    WHERE j."id" = p_job_id RETURNING j."fence" INTO v_fence;
     UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = p_job_id,
         "attempt" = 1, "startedAt" = clock_timestamp() AT TIME ZONE 'UTC'
     WHERE s."id" = v_mine;
     RETURN public.ailydian_step_context(v_mine, p_left_run_id, p_left_position)
-        || jsonb_build_object('fence', v_job."fence", 'attempt', 1, 'attemptsMax', v_node."attemptsMax");
+        || jsonb_build_object('fence', v_fence, 'attempt', 1, 'attemptsMax', v_node."attemptsMax");
 END $$;
 CALL ailydian_build_rights('ailydian_walk_on');
 

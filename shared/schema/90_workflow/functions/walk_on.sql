@@ -7,6 +7,7 @@ DECLARE
     v_mine TEXT;
     v_job RECORD;
     v_node RECORD;
+    v_fence BIGINT;
 BEGIN
     IF p_opened <> '{}' AND p_lease_s > 0 AND NOT EXISTS (
         SELECT FROM public."JobHold" h JOIN public."Job" j ON j."id" = p_job_id
@@ -41,11 +42,11 @@ BEGIN
         "attemptsMax" = v_node."attemptsMax", "backoffS" = v_node."backoffS",
         "timeLimitS" = v_node."timeoutS", "crashes" = 0, "error" = NULL,
         "leaseUntil" = now() + p_lease_s * interval '1 second'
-    WHERE j."id" = p_job_id RETURNING j."fence" INTO v_job;
+    WHERE j."id" = p_job_id RETURNING j."fence" INTO v_fence;
     UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = p_job_id,
         "attempt" = 1, "startedAt" = clock_timestamp() AT TIME ZONE 'UTC'
     WHERE s."id" = v_mine;
     RETURN public.ailydian_step_context(v_mine, p_left_run_id, p_left_position)
-        || jsonb_build_object('fence', v_job."fence", 'attempt', 1, 'attemptsMax', v_node."attemptsMax");
+        || jsonb_build_object('fence', v_fence, 'attempt', 1, 'attemptsMax', v_node."attemptsMax");
 END $$;
 CALL ailydian_build_rights('ailydian_walk_on');
