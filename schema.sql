@@ -3568,36 +3568,18 @@ BEGIN
 END $$;
 
 
--- 90_workflow/functions/recount_run.sql
+-- 90_workflow/functions/recount_items.sql
 
--- Count again what a run's rows tell of one another, and give jobs to what may begin. Returns how
--- many steps that are.
-CREATE OR REPLACE FUNCTION ailydian_recount_run(p_run_id TEXT) RETURNS INTEGER
+-- Count again the items of each mapped step of a run that has its items: it goes on with those that
+-- are left. Items begin in their order, so all but a few of those that have not begun lie behind
+-- those that have.
+-- Locks: the mapped steps, one after another.
+-- Returns nothing.
+CREATE OR REPLACE FUNCTION ailydian_recount_items(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_run RECORD;
     v_mapped RECORD;
-    v_opened TEXT[];
 BEGIN
-    WITH over AS MATERIALIZED (
-        SELECT s."position", s."state", n."dependents", s."state" IN ('completed', 'skipped')
-               OR (s."state" = 'failed' AND n."onError" = 'continue') AS "done"
-        FROM public."WorkflowNode" n JOIN public."WorkflowRun" r ON r."versionId" = n."versionId"
-        LEFT JOIN public."WorkflowStep" s ON s."id" = p_run_id || '/' || n."position"
-        WHERE r."id" = p_run_id AND n."compensates" IS NULL
-    ), ends AS (
-        UPDATE public."WorkflowRun" r SET "endsOpen" = (
-            SELECT count(*) FROM over o WHERE o."dependents" = '{}' AND o."done" IS NOT TRUE)
-        WHERE r."id" = p_run_id
-    )
-    UPDATE public."WorkflowStep" s SET "openNeeds" = c."open", "liveNeeds" = c."live"
-    FROM (SELECT d."position", count(*) FILTER (WHERE o."done" IS NOT TRUE) AS "open",
-                 count(*) FILTER (WHERE o."done" AND o."state" <> 'skipped') AS "live"
-          FROM over o CROSS JOIN unnest(o."dependents") AS d("position") GROUP BY 1) c
-    WHERE s."id" = p_run_id || '/' || c."position" AND s."state" = 'pending'
-      AND (s."openNeeds", s."liveNeeds") IS DISTINCT FROM (c."open", c."live");
-    -- A mapped step that has its items goes on with those that are left. Items begin in their order,
-    -- so all but a few of those that have not begun lie behind those that have.
     FOR v_mapped IN
         SELECT s."id", s."items", s."nextItem",
                coalesce((n."spec" ->> 'max_parallel')::int, 32) AS "parallel"
@@ -3623,9 +3605,58 @@ BEGIN
         )
         UPDATE public."WorkflowStep" s SET "state" = 'running', "status" = 'RUNNING', "jobId" = NULL,
             "openItems" = o."open",
-            "nextItem" = least(s."items", o."begun" + greatest(0, v_mapped."parallel" - o."under_way"))
+            "nextItem" = least(s."items", o."begun"
+                               + greatest(0, v_mapped."parallel" - o."under_way"))
         FROM owed o WHERE s."id" = v_mapped."id";
     END LOOP;
+END $$;
+CALL ailydian_build_rights('ailydian_recount_items');
+
+
+-- 90_workflow/functions/recount_needs.sql
+
+-- Count again, from the states of a run's steps, the needs that each pending step still has, and the
+-- ends that the run still has.
+-- Locks: the run and the pending steps whose counts were wrong; the caller holds the run.
+-- Returns nothing.
+CREATE OR REPLACE FUNCTION ailydian_recount_needs(p_run_id TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    WITH over AS MATERIALIZED (
+        SELECT s."position", s."state", n."dependents", s."state" IN ('completed', 'skipped')
+               OR (s."state" = 'failed' AND n."onError" = 'continue') AS "done"
+        FROM public."WorkflowNode" n JOIN public."WorkflowRun" r ON r."versionId" = n."versionId"
+        LEFT JOIN public."WorkflowStep" s ON s."id" = p_run_id || '/' || n."position"
+        WHERE r."id" = p_run_id AND n."compensates" IS NULL
+    ), ends AS (
+        UPDATE public."WorkflowRun" r SET "endsOpen" = (
+            SELECT count(*) FROM over o WHERE o."dependents" = '{}' AND o."done" IS NOT TRUE)
+        WHERE r."id" = p_run_id
+    )
+    UPDATE public."WorkflowStep" s SET "openNeeds" = c."open", "liveNeeds" = c."live"
+    FROM (SELECT d."position", count(*) FILTER (WHERE o."done" IS NOT TRUE) AS "open",
+                 count(*) FILTER (WHERE o."done" AND o."state" <> 'skipped') AS "live"
+          FROM over o CROSS JOIN unnest(o."dependents") AS d("position") GROUP BY 1) c
+    WHERE s."id" = p_run_id || '/' || c."position" AND s."state" = 'pending'
+      AND (s."openNeeds", s."liveNeeds") IS DISTINCT FROM (c."open", c."live");
+END $$;
+CALL ailydian_build_rights('ailydian_recount_needs');
+
+
+-- 90_workflow/functions/recount_run.sql
+
+-- Count again what a run's rows tell of one another, give jobs to the steps that may begin (park
+-- them while the run is paused), and end what is over and was not ended.
+-- Locks: the caller holds the run; then its steps, as each count below says.
+-- Returns how many steps may begin.
+CREATE OR REPLACE FUNCTION ailydian_recount_run(p_run_id TEXT) RETURNS INTEGER
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_run RECORD;
+    v_opened TEXT[];
+BEGIN
+    PERFORM public.ailydian_recount_needs(p_run_id);
+    PERFORM public.ailydian_recount_items(p_run_id);
     v_opened := ARRAY(
         SELECT s."id" FROM public."WorkflowStep" s
         WHERE s."runId" = p_run_id AND s."state" = 'pending' AND s."itemIndex" = -1
@@ -3644,20 +3675,7 @@ BEGIN
     ELSE
         PERFORM public.ailydian_enqueue_steps(v_opened, p_run_id);
     END IF;
-    -- What is over, and nobody has said so.
-    FOR v_mapped IN
-        SELECT s."id", s."position" FROM public."WorkflowStep" s
-        WHERE s."runId" = p_run_id AND s."itemIndex" = -1 AND s."state" = 'running'
-          AND s."items" IS NOT NULL AND s."openItems" = 0
-          AND s."items" = (SELECT count(*) FROM generate_series(0, s."items" - 1) g
-                           JOIN public."WorkflowStep" i ON i."id" = s."id" || '/' || g)
-    LOOP
-        PERFORM public.ailydian_step_over(v_mapped."id", 'completed', (
-            SELECT jsonb_agg(coalesce(o."output", i."output", 'null') ORDER BY i."itemIndex")
-            FROM public."WorkflowStep" i LEFT JOIN public."WorkflowOutput" o ON o."stepId" = i."id"
-            WHERE i."runId" = p_run_id AND i."position" = v_mapped."position" AND i."itemIndex" >= 0),
-            NULL, NULL);
-    END LOOP;
+    PERFORM public.ailydian_settle_mapped(p_run_id);
     IF v_run."endsOpen" = 0 AND v_run."state" IN ('running', 'paused') THEN
         PERFORM public.ailydian_end_run(p_run_id, 'completed', NULL, CASE WHEN v_run."ends" = 1 THEN (
             SELECT coalesce(o."output", s."output") FROM public."WorkflowRun" r
@@ -3807,6 +3825,31 @@ BEGIN
     RETURN NULL;
 END $$;
 CALL ailydian_build_rights('ailydian_revive_run');
+
+
+-- 90_workflow/functions/settle_mapped.sql
+
+-- Settle the mapped steps of a run that have no open item left and are not over; what they let begin
+-- gets jobs.
+-- Locks: what settling each of them locks.
+-- Returns nothing.
+CREATE OR REPLACE FUNCTION ailydian_settle_mapped(p_run_id TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_mapped RECORD;
+BEGIN
+    FOR v_mapped IN
+        SELECT s."id", s."position" FROM public."WorkflowStep" s
+        WHERE s."runId" = p_run_id AND s."itemIndex" = -1 AND s."state" = 'running'
+          AND s."items" IS NOT NULL AND s."openItems" = 0
+          AND s."items" = (SELECT count(*) FROM generate_series(0, s."items" - 1) g
+                           JOIN public."WorkflowStep" i ON i."id" = s."id" || '/' || g)
+    LOOP
+        PERFORM public.ailydian_step_over(v_mapped."id", 'completed',
+            public.ailydian_item_outputs(p_run_id, v_mapped."position"), NULL, NULL);
+    END LOOP;
+END $$;
+CALL ailydian_build_rights('ailydian_settle_mapped');
 
 
 -- 90_workflow/functions/settle_step.sql
