@@ -3348,13 +3348,14 @@ CALL ailydian_build_rights('ailydian_lost_steps');
 
 -- 90_workflow/functions/mend_run.sql
 
--- Give a run what it lacks. Whoever finishes a step of it now is left alone: it is looked at again.
+-- Give a run what it lacks: a deadline, the end of waits that are over, jobs for its steps.
+-- Locks: the run, then its live steps; a run or a step that is locked by others is being finished,
+-- and is looked at again later.
 -- Returns whether all is well now; NULL where nothing is wrong, or could be told.
 CREATE OR REPLACE FUNCTION ailydian_mend_run(p_run_id TEXT) RETURNS BOOLEAN
 LANGUAGE plpgsql AS $$
 DECLARE
     v_run RECORD;
-    v_wait RECORD;
     v_held INTEGER;
 BEGIN
     SELECT r."tenantId", r."state", r."concurrencyKey", r."parentStepId", v."timeoutS",
@@ -3376,8 +3377,8 @@ BEGIN
     ELSIF v_run."parentStepId" IS NOT NULL AND NOT EXISTS (
         SELECT FROM public."WorkflowWait" w
         WHERE w."id" = v_run."parentStepId" AND w."name" = p_run_id) THEN
-        PERFORM public.ailydian_end_run(p_run_id, 'cancelled', 'the step that started it went on without it',
-                                        NULL, NULL);
+        PERFORM public.ailydian_end_run(p_run_id, 'cancelled',
+            'the step that started it went on without it', NULL, NULL);
         RETURN true;
     ELSIF v_run."state" = 'queued' THEN
         IF public.ailydian_enter_slot(v_run."tenantId", v_run."concurrencyKey", p_run_id, p_run_id) THEN
@@ -3390,46 +3391,12 @@ BEGIN
         INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
         VALUES (p_run_id, v_run."tenantId", p_run_id, 'deadline', v_run."until") ON CONFLICT DO NOTHING;
     END IF;
-    -- Runs that ended unheard, turns that came unnoticed.
-    FOR v_wait IN
-        DELETE FROM public."WorkflowWait" w
-        WHERE w."runId" = p_run_id AND w."what" IN ('run', 'slot') AND CASE w."what"
-            WHEN 'run' THEN NOT EXISTS (
-                SELECT FROM public."WorkflowRun" c WHERE c."id" = w."name"
-                  AND c."state" IN ('queued', 'running', 'paused', 'compensating'))
-            ELSE w."id" IS NOT DISTINCT FROM coalesce((
-                SELECT g."holder" FROM public."WorkflowSlot" g
-                WHERE g."tenantId" = w."tenantId" AND g."key" = w."name"
-                ORDER BY g."seq" LIMIT 1), w."id") OR NOT EXISTS (
-                SELECT FROM public."WorkflowSlot" g
-                WHERE g."runId" = p_run_id AND g."holder" = w."id") END
-        RETURNING w."id", w."what", w."name"
-    LOOP
-        IF v_wait."what" = 'run' THEN
-            PERFORM public.ailydian_step_over(v_wait."id",
-                CASE c."state" WHEN 'completed' THEN 'completed' ELSE 'failed' END, c."output",
-                concat('its run ', c."id", ' ', c."state", ': ' || c."error"), c."fingerprint")
-            FROM public."WorkflowRun" c WHERE c."id" = v_wait."name";
-        END IF;
-    END LOOP;
-    UPDATE public."WorkflowStep" s SET "state" = 'pending', "status" = 'PENDING', "jobId" = NULL
-    WHERE s."runId" = p_run_id AND CASE s."state"
-        WHEN 'waiting' THEN NOT EXISTS (SELECT FROM public."WorkflowWait" w WHERE w."id" = s."id")
-        WHEN 'ready' THEN v_run."state" <> 'paused' OR s."jobId" IS NOT NULL
-        ELSE s."state" = 'running' AND (s."items" IS NULL OR s."itemIndex" >= 0) END
-      AND (s."state" = 'waiting' OR NOT EXISTS (
-          SELECT FROM public."Job" j WHERE j."id" = s."jobId" AND j."stepId" = s."id"
-            AND j."state" IN ('PENDING', 'RUNNING')));
+    PERFORM public.ailydian_mend_waits(p_run_id);
+    PERFORM public.ailydian_mend_steps(p_run_id, v_run."state" = 'paused');
     IF v_run."state" <> 'compensating' THEN
         PERFORM public.ailydian_recount_run(p_run_id);
     ELSE
-        PERFORM public.ailydian_enqueue_steps(ARRAY(
-            SELECT s."id" FROM public."WorkflowStep" s
-            WHERE s."runId" = p_run_id AND s."state" = 'pending' AND s."itemIndex" = -1), p_run_id);
-        IF NOT EXISTS (SELECT FROM public."WorkflowStep" s
-                       WHERE s."runId" = p_run_id AND s."state" IN ('ready', 'running', 'waiting')) THEN
-            PERFORM public.ailydian_enqueue_steps(public.ailydian_compensate(p_run_id), p_run_id);
-        END IF;
+        PERFORM public.ailydian_mend_undoing(p_run_id);
     END IF;
     RETURN public.ailydian_lost_steps(p_run_id) = 0;
 END $$;
@@ -3471,6 +3438,84 @@ BEGIN
     END IF;
 END $$;
 CALL ailydian_build_rights('ailydian_mend_runs', 'ailydian_relay');
+
+
+-- 90_workflow/functions/mend_steps.sql
+
+-- Steps of a run that nothing carries, a job or a wait, are pending again. While the run is paused
+-- (`p_paused`), those that are ready without a job wait for it to be resumed.
+-- Locks: those steps; the caller holds the run and them.
+-- Returns nothing.
+CREATE OR REPLACE FUNCTION ailydian_mend_steps(p_run_id TEXT, p_paused BOOLEAN) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE public."WorkflowStep" s SET "state" = 'pending', "status" = 'PENDING', "jobId" = NULL
+    WHERE s."runId" = p_run_id AND CASE s."state"
+        WHEN 'waiting' THEN NOT EXISTS (SELECT FROM public."WorkflowWait" w WHERE w."id" = s."id")
+        WHEN 'ready' THEN NOT p_paused OR s."jobId" IS NOT NULL
+        ELSE s."state" = 'running' AND (s."items" IS NULL OR s."itemIndex" >= 0) END
+      AND (s."state" = 'waiting' OR NOT EXISTS (
+          SELECT FROM public."Job" j WHERE j."id" = s."jobId" AND j."stepId" = s."id"
+            AND j."state" IN ('PENDING', 'RUNNING')));
+END $$;
+CALL ailydian_build_rights('ailydian_mend_steps');
+
+
+-- 90_workflow/functions/mend_undoing.sql
+
+-- A run that undoes goes on: its pending steps get jobs, and where none is under way the next step
+-- that undoes begins, or the run ends.
+-- Locks: the caller holds the run and its steps; then what ending the run locks.
+-- Returns nothing.
+CREATE OR REPLACE FUNCTION ailydian_mend_undoing(p_run_id TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.ailydian_enqueue_steps(ARRAY(
+        SELECT s."id" FROM public."WorkflowStep" s
+        WHERE s."runId" = p_run_id AND s."state" = 'pending' AND s."itemIndex" = -1), p_run_id);
+    IF NOT EXISTS (SELECT FROM public."WorkflowStep" s
+                   WHERE s."runId" = p_run_id AND s."state" IN ('ready', 'running', 'waiting')) THEN
+        PERFORM public.ailydian_enqueue_steps(public.ailydian_compensate(p_run_id), p_run_id);
+    END IF;
+END $$;
+CALL ailydian_build_rights('ailydian_mend_undoing');
+
+
+-- 90_workflow/functions/mend_waits.sql
+
+-- End the waits of a run whose cause is over: for runs that ended unheard, for turns behind a
+-- concurrency key that came unnoticed. The step of a run that ended is settled with its outcome; the
+-- others are left waiting without a wait, for `ailydian_mend_steps`.
+-- Locks: the caller holds the run and its steps; then the waits, and what settling a step locks.
+-- Returns nothing.
+CREATE OR REPLACE FUNCTION ailydian_mend_waits(p_run_id TEXT) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_wait RECORD;
+BEGIN
+    FOR v_wait IN
+        DELETE FROM public."WorkflowWait" w
+        WHERE w."runId" = p_run_id AND w."what" IN ('run', 'slot') AND CASE w."what"
+            WHEN 'run' THEN NOT EXISTS (
+                SELECT FROM public."WorkflowRun" c WHERE c."id" = w."name"
+                  AND c."state" IN ('queued', 'running', 'paused', 'compensating'))
+            ELSE w."id" IS NOT DISTINCT FROM coalesce((
+                SELECT g."holder" FROM public."WorkflowSlot" g
+                WHERE g."tenantId" = w."tenantId" AND g."key" = w."name"
+                ORDER BY g."seq" LIMIT 1), w."id") OR NOT EXISTS (
+                SELECT FROM public."WorkflowSlot" g
+                WHERE g."runId" = p_run_id AND g."holder" = w."id") END
+        RETURNING w."id", w."what", w."name"
+    LOOP
+        IF v_wait."what" = 'run' THEN
+            PERFORM public.ailydian_step_over(v_wait."id",
+                CASE c."state" WHEN 'completed' THEN 'completed' ELSE 'failed' END, c."output",
+                concat('its run ', c."id", ' ', c."state", ': ' || c."error"), c."fingerprint")
+            FROM public."WorkflowRun" c WHERE c."id" = v_wait."name";
+        END IF;
+    END LOOP;
+END $$;
+CALL ailydian_build_rights('ailydian_mend_waits');
 
 
 -- 90_workflow/functions/note_stuck_run.sql
