@@ -3105,8 +3105,10 @@ CALL ailydian_build_rights('ailydian_fire_waits', 'ailydian_relay');
 
 -- A new run from a step on: what does not depend on that step is taken over from the old run, which
 -- stays as it is. It stands in no line of a concurrency key.
-CREATE OR REPLACE FUNCTION ailydian_fork_run(p_run_id TEXT, p_step_name TEXT, p_sender TEXT) RETURNS TEXT
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+-- Locks: the old run; nobody else knows the new one yet.
+-- Returns the id of the new run.
+CREATE OR REPLACE FUNCTION ailydian_fork_run(p_run_id TEXT, p_step_name TEXT, p_sender TEXT)
+RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
@@ -3124,17 +3126,38 @@ BEGIN
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "forkOf", "endsOpen", "producer", "traceparent")
-    VALUES (v_fork_id, v_run."workflowId", 'RUNNING', v_run."input", v_run."tenantId", v_run."versionId",
-            'running', p_run_id, 0, p_sender, v_run."traceparent");
+    VALUES (v_fork_id, v_run."workflowId", 'RUNNING', v_run."input", v_run."tenantId",
+            v_run."versionId", 'running', p_run_id, 0, p_sender, v_run."traceparent");
+    PERFORM public.ailydian_fork_steps(p_run_id, v_fork_id, v_run."versionId", v_run."tenantId",
+                                       v_begin_at);
+    INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
+    SELECT v_fork_id, v_run."tenantId", v_fork_id, 'deadline',
+           now() + v."timeoutS" * interval '1 second'
+    FROM public."WorkflowVersion" v WHERE v."id" = v_run."versionId" AND v."timeoutS" > 0;
+    PERFORM public.ailydian_recount_run(v_fork_id);
+    RETURN v_fork_id;
+END $$;
+
+
+-- 90_workflow/functions/fork_steps.sql
+
+-- The steps of a new run that begins another again at `p_begin_at`: what is over there and does not
+-- depend on that position is copied with its output, the rest is pending.
+-- Locks: nothing but the new rows; the caller holds the old run.
+-- Returns nothing.
+CREATE OR REPLACE FUNCTION ailydian_fork_steps(
+    p_run_id TEXT, p_fork_id TEXT, p_version_id TEXT, p_tenant_id TEXT, p_begin_at INTEGER
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     WITH RECURSIVE after("position") AS (
-        VALUES (v_begin_at)
+        VALUES (p_begin_at)
         UNION
         SELECT d."position" FROM after a JOIN public."WorkflowNode" n
-          ON n."versionId" = v_run."versionId" AND n."position" = a."position"
+          ON n."versionId" = p_version_id AND n."position" = a."position"
         CROSS JOIN unnest(n."dependents") AS d("position")
     ), kept AS MATERIALIZED (
         SELECT s."position" FROM public."WorkflowStep" s JOIN public."WorkflowNode" n
-          ON n."versionId" = v_run."versionId" AND n."position" = s."position"
+          ON n."versionId" = p_version_id AND n."position" = s."position"
         WHERE s."runId" = p_run_id AND s."itemIndex" = -1
           AND (s."state" IN ('completed', 'skipped')
                OR (s."state" = 'failed' AND n."onError" = 'continue'))
@@ -3143,31 +3166,27 @@ BEGIN
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "input", "output", "error",
         "startedAt", "completedAt", "tenantId", "position", "itemIndex", "item", "state", "items",
         "openItems", "nextItem", "attempt", "fingerprint", "progress")
-    SELECT v_fork_id || substr(s."id", length(p_run_id) + 1), v_fork_id, s."stepName", s."status", s."input",
-           s."output", s."error", s."startedAt", s."completedAt", s."tenantId", s."position",
-           s."itemIndex", s."item", s."state", s."items", s."openItems", s."nextItem", s."attempt",
-           s."fingerprint", s."progress"
+    SELECT p_fork_id || substr(s."id", length(p_run_id) + 1), p_fork_id, s."stepName", s."status",
+           s."input", s."output", s."error", s."startedAt", s."completedAt", s."tenantId",
+           s."position", s."itemIndex", s."item", s."state", s."items", s."openItems", s."nextItem",
+           s."attempt", s."fingerprint", s."progress"
     FROM public."WorkflowStep" s
     WHERE s."runId" = p_run_id AND s."position" IN (SELECT k."position" FROM kept k)
     UNION ALL
-    SELECT v_fork_id || '/' || n."position", v_fork_id, n."name", 'PENDING', NULL, NULL, NULL,
-           now() AT TIME ZONE 'UTC', NULL, v_run."tenantId", n."position", -1, NULL, 'pending', NULL,
+    SELECT p_fork_id || '/' || n."position", p_fork_id, n."name", 'PENDING', NULL, NULL, NULL,
+           now() AT TIME ZONE 'UTC', NULL, p_tenant_id, n."position", -1, NULL, 'pending', NULL,
            NULL, NULL, 0, NULL, NULL
     FROM public."WorkflowNode" n
-    WHERE n."versionId" = v_run."versionId" AND n."compensates" IS NULL
+    WHERE n."versionId" = p_version_id AND n."compensates" IS NULL
       AND n."position" NOT IN (SELECT k."position" FROM kept k);
     INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
-    SELECT v_fork_id || substr(o."stepId", length(p_run_id) + 1), o."tenantId", o."output"
+    SELECT p_fork_id || substr(o."stepId", length(p_run_id) + 1), o."tenantId", o."output"
     FROM public."WorkflowStep" s JOIN public."WorkflowOutput" o ON o."stepId" = s."id"
     WHERE s."runId" = p_run_id AND EXISTS (
-        SELECT FROM public."WorkflowStep" f WHERE f."id" = v_fork_id || substr(s."id", length(p_run_id) + 1)
-          AND f."state" <> 'pending');
-    INSERT INTO public."WorkflowWait" ("id", "tenantId", "runId", "what", "dueAt")
-    SELECT v_fork_id, v_run."tenantId", v_fork_id, 'deadline', now() + v."timeoutS" * interval '1 second'
-    FROM public."WorkflowVersion" v WHERE v."id" = v_run."versionId" AND v."timeoutS" > 0;
-    PERFORM public.ailydian_recount_run(v_fork_id);
-    RETURN v_fork_id;
+        SELECT FROM public."WorkflowStep" f
+        WHERE f."id" = p_fork_id || substr(s."id", length(p_run_id) + 1) AND f."state" <> 'pending');
 END $$;
+CALL ailydian_build_rights('ailydian_fork_steps');
 
 
 -- 90_workflow/functions/hold_step.sql
@@ -3586,6 +3605,40 @@ BEGIN
     PERFORM public.ailydian_lock_run(p_run_id, true, 'running');
     UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = p_run_id;
 END $$;
+
+
+-- 90_workflow/functions/queue_run.sql
+
+-- A new run is not the first of its concurrency key: it is rejected, waits for its turn, or cancels
+-- the others and begins, as `p_on_conflict` says.
+-- Locks: the run; then, newest first, what ending the others locks. The caller holds the key.
+-- Returns the state of the run.
+CREATE OR REPLACE FUNCTION ailydian_queue_run(
+    p_run_id TEXT, p_tenant_id TEXT, p_slot_key TEXT, p_on_conflict TEXT
+) RETURNS TEXT LANGUAGE plpgsql AS $$
+DECLARE
+    v_earlier RECORD;
+BEGIN
+    IF p_on_conflict = 'reject' THEN
+        RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', p_slot_key
+            USING ERRCODE = 'AL006';
+    END IF;
+    UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'
+    WHERE r."id" = p_run_id;
+    IF p_on_conflict IS DISTINCT FROM 'cancel_previous' THEN
+        RETURN 'queued';
+    END IF;
+    FOR v_earlier IN
+        SELECT s."runId" FROM public."WorkflowSlot" s
+        WHERE s."tenantId" = p_tenant_id AND s."key" = p_slot_key AND s."runId" <> p_run_id
+        ORDER BY s."seq" DESC
+    LOOP
+        PERFORM public.ailydian_end_run(v_earlier."runId", 'cancelled',
+            'a newer run with its concurrency key took its place', NULL, NULL);
+    END LOOP;
+    RETURN (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = p_run_id);
+END $$;
+CALL ailydian_build_rights('ailydian_queue_run');
 
 
 -- 90_workflow/functions/queue_step.sql
@@ -4120,8 +4173,9 @@ END $$;
 
 -- 90_workflow/functions/start_run.sql
 
--- Start a run. `p_on_conflict` says what becomes of others with its concurrency key. Returns the run
--- under this key, which may be an older one.
+-- Start a run. `p_on_conflict` says what becomes of others with its concurrency key.
+-- Locks: the new run, then its concurrency key; what ending another run locks.
+-- Returns the run under this key, which may be an older one.
 CREATE OR REPLACE FUNCTION ailydian_start_run(
     p_run_id TEXT, p_version_id TEXT, p_input JSONB, p_key TEXT, p_slot_key TEXT, p_on_conflict TEXT,
     p_parent_step_id TEXT, p_depth INTEGER, p_producer TEXT, p_traceparent TEXT
@@ -4131,8 +4185,8 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 #variable_conflict use_column
 DECLARE
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
+    v_run_id CONSTANT TEXT := coalesce(p_run_id, public.ailydian_new_id());
     v_version RECORD;
-    v_earlier RECORD;
     v_state TEXT := 'running';
 BEGIN
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
@@ -4141,12 +4195,11 @@ BEGIN
         RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
-    p_run_id := coalesce(p_run_id, public.ailydian_new_id());
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "key", "concurrencyKey", "parentStepId", "depth", "endsOpen", "producer",
         "traceparent")
-    VALUES (p_run_id, v_version."workflowId", 'RUNNING', p_input, v_tenant_id, p_version_id, 'running', p_key,
-            p_slot_key, p_parent_step_id, p_depth, v_version."ends", p_producer, p_traceparent)
+    VALUES (v_run_id, v_version."workflowId", 'RUNNING', p_input, v_tenant_id, p_version_id, 'running',
+            p_key, p_slot_key, p_parent_step_id, p_depth, v_version."ends", p_producer, p_traceparent)
     ON CONFLICT ("workflowId", "key") WHERE "key" IS NOT NULL DO NOTHING;
     IF NOT FOUND THEN
         RETURN QUERY SELECT r."id", r."state", true FROM public."WorkflowRun" r
@@ -4155,33 +4208,17 @@ BEGIN
     END IF;
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
                                        "itemIndex", "state", "openNeeds")
-    SELECT p_run_id || '/' || n."position", p_run_id, n."name", 'PENDING', v_tenant_id, n."position", -1,
-           'pending', n."needs"
+    SELECT v_run_id || '/' || n."position", v_run_id, n."name", 'PENDING', v_tenant_id, n."position",
+           -1, 'pending', n."needs"
     FROM public."WorkflowNode" n
     WHERE n."versionId" = p_version_id AND n."compensates" IS NULL ORDER BY n."position";
-    IF p_slot_key IS NOT NULL AND NOT public.ailydian_enter_slot(v_tenant_id, p_slot_key, p_run_id, p_run_id) THEN
-        IF p_on_conflict = 'reject' THEN
-            RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', p_slot_key
-                USING ERRCODE = 'AL006';
-        END IF;
-        v_state := 'queued';
-        UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'
-        WHERE r."id" = p_run_id;
-        IF p_on_conflict = 'cancel_previous' THEN
-            FOR v_earlier IN
-                SELECT s."runId" FROM public."WorkflowSlot" s
-                WHERE s."tenantId" = v_tenant_id AND s."key" = p_slot_key AND s."runId" <> p_run_id
-                ORDER BY s."seq" DESC
-            LOOP
-                PERFORM public.ailydian_end_run(v_earlier."runId", 'cancelled',
-                    'a newer run with its concurrency key took its place', NULL, NULL);
-            END LOOP;
-            v_state := (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = p_run_id);
-        END IF;
+    IF p_slot_key IS NOT NULL
+       AND NOT public.ailydian_enter_slot(v_tenant_id, p_slot_key, v_run_id, v_run_id) THEN
+        v_state := public.ailydian_queue_run(v_run_id, v_tenant_id, p_slot_key, p_on_conflict);
     ELSE
-        PERFORM public.ailydian_launch_run(p_run_id);
+        PERFORM public.ailydian_launch_run(v_run_id);
     END IF;
-    RETURN QUERY SELECT p_run_id, v_state, false;
+    RETURN QUERY SELECT v_run_id, v_state, false;
 END $$;
 
 

@@ -1,5 +1,6 @@
--- Start a run. `p_on_conflict` says what becomes of others with its concurrency key. Returns the run
--- under this key, which may be an older one.
+-- Start a run. `p_on_conflict` says what becomes of others with its concurrency key.
+-- Locks: the new run, then its concurrency key; what ending another run locks.
+-- Returns the run under this key, which may be an older one.
 CREATE OR REPLACE FUNCTION ailydian_start_run(
     p_run_id TEXT, p_version_id TEXT, p_input JSONB, p_key TEXT, p_slot_key TEXT, p_on_conflict TEXT,
     p_parent_step_id TEXT, p_depth INTEGER, p_producer TEXT, p_traceparent TEXT
@@ -9,8 +10,8 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 #variable_conflict use_column
 DECLARE
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
+    v_run_id CONSTANT TEXT := coalesce(p_run_id, public.ailydian_new_id());
     v_version RECORD;
-    v_earlier RECORD;
     v_state TEXT := 'running';
 BEGIN
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
@@ -19,12 +20,11 @@ BEGIN
         RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
-    p_run_id := coalesce(p_run_id, public.ailydian_new_id());
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "key", "concurrencyKey", "parentStepId", "depth", "endsOpen", "producer",
         "traceparent")
-    VALUES (p_run_id, v_version."workflowId", 'RUNNING', p_input, v_tenant_id, p_version_id, 'running', p_key,
-            p_slot_key, p_parent_step_id, p_depth, v_version."ends", p_producer, p_traceparent)
+    VALUES (v_run_id, v_version."workflowId", 'RUNNING', p_input, v_tenant_id, p_version_id, 'running',
+            p_key, p_slot_key, p_parent_step_id, p_depth, v_version."ends", p_producer, p_traceparent)
     ON CONFLICT ("workflowId", "key") WHERE "key" IS NOT NULL DO NOTHING;
     IF NOT FOUND THEN
         RETURN QUERY SELECT r."id", r."state", true FROM public."WorkflowRun" r
@@ -33,31 +33,15 @@ BEGIN
     END IF;
     INSERT INTO public."WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
                                        "itemIndex", "state", "openNeeds")
-    SELECT p_run_id || '/' || n."position", p_run_id, n."name", 'PENDING', v_tenant_id, n."position", -1,
-           'pending', n."needs"
+    SELECT v_run_id || '/' || n."position", v_run_id, n."name", 'PENDING', v_tenant_id, n."position",
+           -1, 'pending', n."needs"
     FROM public."WorkflowNode" n
     WHERE n."versionId" = p_version_id AND n."compensates" IS NULL ORDER BY n."position";
-    IF p_slot_key IS NOT NULL AND NOT public.ailydian_enter_slot(v_tenant_id, p_slot_key, p_run_id, p_run_id) THEN
-        IF p_on_conflict = 'reject' THEN
-            RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', p_slot_key
-                USING ERRCODE = 'AL006';
-        END IF;
-        v_state := 'queued';
-        UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'
-        WHERE r."id" = p_run_id;
-        IF p_on_conflict = 'cancel_previous' THEN
-            FOR v_earlier IN
-                SELECT s."runId" FROM public."WorkflowSlot" s
-                WHERE s."tenantId" = v_tenant_id AND s."key" = p_slot_key AND s."runId" <> p_run_id
-                ORDER BY s."seq" DESC
-            LOOP
-                PERFORM public.ailydian_end_run(v_earlier."runId", 'cancelled',
-                    'a newer run with its concurrency key took its place', NULL, NULL);
-            END LOOP;
-            v_state := (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = p_run_id);
-        END IF;
+    IF p_slot_key IS NOT NULL
+       AND NOT public.ailydian_enter_slot(v_tenant_id, p_slot_key, v_run_id, v_run_id) THEN
+        v_state := public.ailydian_queue_run(v_run_id, v_tenant_id, p_slot_key, p_on_conflict);
     ELSE
-        PERFORM public.ailydian_launch_run(p_run_id);
+        PERFORM public.ailydian_launch_run(v_run_id);
     END IF;
-    RETURN QUERY SELECT p_run_id, v_state, false;
+    RETURN QUERY SELECT v_run_id, v_state, false;
 END $$;
