@@ -659,23 +659,24 @@ $$;
 CALL ailydian_build_rights('ailydian_failing_providers', 'ailydian_relay');
 
 
--- 20_models/functions/reward.sql
+-- 20_models/functions/keep_rewards.sql
 
--- What answers earned their models. A message's reward is one row: the word with the greater weight
--- holds, of equal ones the later, and the arms move by the difference, so a repeated or late word
--- is harmless. Old rewards fade by `p_discount` a day (gamma): an arm is brought up to now before it
--- moves, and a correction weighs what the reward it corrects weighs by now, so that an arm is always
--- 1 + the sum of what is in "ArmReward", each faded by its age (forward decay). A tenant's arm
--- begins with the global one, worth at most `p_prior_pulls` pulls. Locks are taken in one order: the
--- messages, the tenant's arms, and last, for they are everybody's, the global arms and scores.
-CREATE OR REPLACE FUNCTION ailydian_reward(
+-- Keep what is said of answers, one row a message: the word with the greater weight holds, of equal
+-- ones the later, so a repeated or late word is harmless. Messages that no model answered, or whose
+-- intent is not known, are left out. Old rewards fade by `p_discount` a day: a correction weighs what
+-- the reward it corrects weighs by now.
+-- Locks: the messages' rewards, in the order of their ids.
+-- Returns by how much the arm of each model and intent changes, and for how many messages.
+CREATE OR REPLACE FUNCTION ailydian_keep_rewards(
     p_message_ids TEXT[], p_values DOUBLE PRECISION[], p_weights DOUBLE PRECISION[],
-    p_discount DOUBLE PRECISION, p_prior_pulls DOUBLE PRECISION
-) RETURNS INTEGER LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+    p_discount DOUBLE PRECISION
+) RETURNS TABLE (
+    "modelId" TEXT, "intent" TEXT, "won" DOUBLE PRECISION, "lost" DOUBLE PRECISION,
+    "rewards" DOUBLE PRECISION, "pulls" BIGINT, "wins" BIGINT, "messages" BIGINT
+) LANGUAGE plpgsql ROWS 10 SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    v_tenant_id TEXT := current_setting('app.tenant_id');
-    v_moved INTEGER;
+    v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
 BEGIN
     INSERT INTO "ArmReward" ("tenantId", "messageId", "modelId", "intent", "reward", "weight")
     SELECT v_tenant_id, m."id", m."modelId", m."intent", 0, 0
@@ -684,9 +685,11 @@ BEGIN
     ORDER BY m."id"
     ON CONFLICT ("tenantId", "messageId") DO NOTHING;
 
+    RETURN QUERY
     WITH given AS MATERIALIZED (
         SELECT DISTINCT ON (g."id") g."id", g."value", g."weight"
-        FROM unnest(p_message_ids, p_values, p_weights) WITH ORDINALITY AS g ("id", "value", "weight", "at")
+        FROM unnest(p_message_ids, p_values, p_weights) WITH ORDINALITY
+             AS g ("id", "value", "weight", "at")
         ORDER BY g."id", g."weight" DESC, g."at" DESC
     ), held AS MATERIALIZED (
         SELECT r.* FROM "ArmReward" r
@@ -695,7 +698,8 @@ BEGIN
     ), kept AS (
         UPDATE "ArmReward" r SET "reward" = g."value", "weight" = g."weight"
         FROM held h JOIN given g ON g."id" = h."messageId"
-        WHERE r."tenantId" = v_tenant_id AND r."messageId" = h."messageId" AND g."weight" >= h."weight"
+        WHERE r."tenantId" = v_tenant_id AND r."messageId" = h."messageId"
+          AND g."weight" >= h."weight"
         RETURNING h."modelId", h."intent",
             ailydian_faded(g."weight" * g."value" - h."weight" * h."reward",
                            h."rewardedAt", p_discount) AS "won",
@@ -704,46 +708,44 @@ BEGIN
             g."value" - CASE WHEN h."weight" > 0 THEN h."reward" ELSE 0 END AS "rewards",
             (h."weight" = 0)::int AS "pulls",
             (g."value" >= 0.5)::int - (h."weight" > 0 AND h."reward" >= 0.5)::int AS "wins"
-    ), change AS MATERIALIZED (
-        SELECT k."modelId", k."intent", sum(k."won") AS "won", sum(k."lost") AS "lost",
-               sum(k."rewards") AS "rewards", sum(k."pulls") AS "pulls", sum(k."wins") AS "wins"
-        FROM kept k GROUP BY k."modelId", k."intent"
-    ), prior AS (
-        SELECT c.*, coalesce(p."alpha", 1) AS "alpha", coalesce(p."beta", 1) AS "beta"
-        FROM change c LEFT JOIN LATERAL (
-            SELECT 1 + f."won" * f."share" AS "alpha", 1 + f."lost" * f."share" AS "beta"
-            FROM "BanditArm" b, LATERAL (
-                SELECT ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount) AS "won",
-                       ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount) AS "lost"
-            ) n, LATERAL (
-                SELECT greatest(n."won", 0) AS "won", greatest(n."lost", 0) AS "lost",
-                       least(1, p_prior_pulls / nullif(greatest(n."won", 0) + greatest(n."lost", 0), 0)) AS "share"
-            ) f
-            WHERE b."modelId" = c."modelId" AND b."intent" = c."intent" AND f."share" IS NOT NULL
-        ) p ON true
-    ), own AS (
-        INSERT INTO "TenantArm" AS t ("tenantId", "modelId", "intent", "alpha", "beta", "pulls", "rewards")
-        SELECT v_tenant_id, p."modelId", p."intent", greatest(p."alpha" + p."won", 0),
-               greatest(p."beta" + p."lost", 0), p."pulls", p."rewards"
-        FROM prior p ORDER BY p."modelId", p."intent"
-        ON CONFLICT ("tenantId", "modelId", "intent") DO UPDATE
-        SET "alpha" = greatest(1 + ailydian_faded(t."alpha" - 1, t."updatedAt", p_discount)
-                + (SELECT c."won" FROM change c WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
-            "beta" = greatest(1 + ailydian_faded(t."beta" - 1, t."updatedAt", p_discount)
-                + (SELECT c."lost" FROM change c WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
-            "pulls" = t."pulls" + excluded."pulls", "rewards" = t."rewards" + excluded."rewards",
-            "updatedAt" = greatest(now(), t."updatedAt")
-        RETURNING t."modelId", t."intent"
+    )
+    SELECT k."modelId", k."intent", sum(k."won"), sum(k."lost"), sum(k."rewards"), sum(k."pulls"),
+           sum(k."wins"), count(*)
+    FROM kept k GROUP BY k."modelId", k."intent";
+END $$;
+
+
+-- 20_models/functions/reward.sql
+
+-- What answers earned their models: the rewards are kept, the tenant's arms move by the difference,
+-- and so do everybody's arms and scores.
+-- Locks are taken in one order: the messages, the tenant's arms, and last, for they are everybody's,
+-- the global arms and scores, by model and intent.
+-- Returns for how many messages something was kept.
+CREATE OR REPLACE FUNCTION ailydian_reward(
+    p_message_ids TEXT[], p_values DOUBLE PRECISION[], p_weights DOUBLE PRECISION[],
+    p_discount DOUBLE PRECISION, p_prior_pulls DOUBLE PRECISION
+) RETURNS INTEGER LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_messages INTEGER;
+BEGIN
+    WITH change AS MATERIALIZED (
+        SELECT k.* FROM ailydian_reward_tenant(p_message_ids, p_values, p_weights, p_discount,
+                                               p_prior_pulls) k
     ), everybodys AS (
         INSERT INTO "BanditArm" AS b ("modelId", "intent", "alpha", "beta", "pulls", "rewards")
         SELECT c."modelId", c."intent", greatest(1 + c."won", 0), greatest(1 + c."lost", 0),
                c."pulls", c."rewards"
-        FROM change c WHERE (SELECT count(*) FROM own) > 0 ORDER BY c."modelId", c."intent"
+        FROM change c ORDER BY c."modelId", c."intent"
         ON CONFLICT ("modelId", "intent") DO UPDATE
-        SET "alpha" = greatest(1 + ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount)
-                + (SELECT c."won" FROM change c WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
-            "beta" = greatest(1 + ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount)
-                + (SELECT c."lost" FROM change c WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
+        SET "alpha" = greatest(
+                1 + ailydian_faded(b."alpha" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount)
+                + (SELECT c."won" FROM change c
+                   WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
+            "beta" = greatest(
+                1 + ailydian_faded(b."beta" - 1, b."updatedAt" AT TIME ZONE 'UTC', p_discount)
+                + (SELECT c."lost" FROM change c
+                   WHERE c."modelId" = b."modelId" AND c."intent" = b."intent"), 0),
             "pulls" = b."pulls" + excluded."pulls", "rewards" = b."rewards" + excluded."rewards",
             "updatedAt" = greatest(now() AT TIME ZONE 'UTC', b."updatedAt" + interval '1 ms')
         RETURNING b."modelId", b."intent", b."alpha", b."beta"
@@ -754,10 +756,65 @@ BEGIN
         ORDER BY e."modelId", e."intent"
         ON CONFLICT ("modelId", "intent") DO UPDATE
         SET "pulls" = r."pulls" + excluded."pulls", "wins" = r."wins" + excluded."wins"
-        RETURNING 1
     )
-    SELECT count(*) INTO v_moved FROM kept, LATERAL (SELECT count(*) FROM scored) s;
-    RETURN v_moved;
+    SELECT coalesce(sum(c."messages"), 0) INTO v_messages FROM change c;
+    RETURN v_messages;
+END $$;
+
+
+-- 20_models/functions/reward_tenant.sql
+
+-- Keep what is said of answers and move the tenant's arms by it. An arm is brought up to now before
+-- it moves, so that it is always 1 + the sum of its rewards in "ArmReward", each faded by its age
+-- (forward decay). A new one begins with the global arm, worth at most `p_prior_pulls` pulls.
+-- Locks: what `ailydian_keep_rewards` locks, then the tenant's arms, by model and intent.
+-- Returns what `ailydian_keep_rewards` does.
+CREATE OR REPLACE FUNCTION ailydian_reward_tenant(
+    p_message_ids TEXT[], p_values DOUBLE PRECISION[], p_weights DOUBLE PRECISION[],
+    p_discount DOUBLE PRECISION, p_prior_pulls DOUBLE PRECISION
+) RETURNS TABLE (
+    "modelId" TEXT, "intent" TEXT, "won" DOUBLE PRECISION, "lost" DOUBLE PRECISION,
+    "rewards" DOUBLE PRECISION, "pulls" BIGINT, "wins" BIGINT, "messages" BIGINT
+) LANGUAGE plpgsql ROWS 10 SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
+BEGIN
+    RETURN QUERY
+    WITH change AS MATERIALIZED (
+        SELECT k.* FROM ailydian_keep_rewards(p_message_ids, p_values, p_weights, p_discount) k
+    ), prior AS (
+        SELECT c.*, coalesce(p."alpha", 1) AS "alpha", coalesce(p."beta", 1) AS "beta"
+        FROM change c LEFT JOIN LATERAL (
+            SELECT 1 + f."won" * f."share" AS "alpha", 1 + f."lost" * f."share" AS "beta"
+            FROM "BanditArm" b, LATERAL (
+                SELECT b."updatedAt" AT TIME ZONE 'UTC' AS "since"
+            ) u, LATERAL (
+                SELECT greatest(ailydian_faded(b."alpha" - 1, u."since", p_discount), 0) AS "won",
+                       greatest(ailydian_faded(b."beta" - 1, u."since", p_discount), 0) AS "lost"
+            ) n, LATERAL (
+                SELECT n."won", n."lost",
+                       least(1, p_prior_pulls / nullif(n."won" + n."lost", 0)) AS "share"
+            ) f
+            WHERE b."modelId" = c."modelId" AND b."intent" = c."intent" AND f."share" IS NOT NULL
+        ) p ON true
+    ), own AS (
+        INSERT INTO "TenantArm" AS t ("tenantId", "modelId", "intent", "alpha", "beta", "pulls",
+                                      "rewards")
+        SELECT v_tenant_id, p."modelId", p."intent", greatest(p."alpha" + p."won", 0),
+               greatest(p."beta" + p."lost", 0), p."pulls", p."rewards"
+        FROM prior p ORDER BY p."modelId", p."intent"
+        ON CONFLICT ("tenantId", "modelId", "intent") DO UPDATE
+        SET "alpha" = greatest(1 + ailydian_faded(t."alpha" - 1, t."updatedAt", p_discount)
+                + (SELECT c."won" FROM change c
+                   WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
+            "beta" = greatest(1 + ailydian_faded(t."beta" - 1, t."updatedAt", p_discount)
+                + (SELECT c."lost" FROM change c
+                   WHERE c."modelId" = t."modelId" AND c."intent" = t."intent"), 0),
+            "pulls" = t."pulls" + excluded."pulls", "rewards" = t."rewards" + excluded."rewards",
+            "updatedAt" = greatest(now(), t."updatedAt")
+    )
+    SELECT c.* FROM change c;
 END $$;
 
 
