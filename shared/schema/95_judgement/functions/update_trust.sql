@@ -1,9 +1,11 @@
 -- Note events and compute the trust of those they are about at an instant: with no events, that of
 -- `p_user_ids`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
--- events. A person's lock comes first, in the order of the ids, so that workers wait for each other
--- and each sees all that was noted before. Numbers are summed in one order: the same events give
--- the same score to the last bit. What has faded by 64 halves fades no more, and a value that is all
--- but 0 is none: smaller numbers than the type holds are an error here.
+-- events. Numbers are summed in one order: the same events give the same score to the last bit. What
+-- has faded by 64 halves fades no more, and a value that is all but 0 is none: smaller numbers than
+-- the type holds are an error here.
+-- Locks: a person's lock comes first, in the order of the ids, so that workers wait for each other
+-- and each sees all that was noted before; then the events, then the scores, in the same order.
+-- Returns the scores.
 CREATE OR REPLACE FUNCTION ailydian_update_trust(
     p_user_ids TEXT[], p_kinds TEXT[], p_source_ids TEXT[], p_values DOUBLE PRECISION[],
     p_occurred_at TIMESTAMPTZ[], p_revisions TIMESTAMPTZ[], p_withdrawn BOOLEAN[],
@@ -14,25 +16,15 @@ CREATE OR REPLACE FUNCTION ailydian_update_trust(
 SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    v_tenant_id TEXT := current_setting('app.tenant_id');
+    v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
     -- The tenant's own people alone: "userId" is unique over all tenants, and nobody's to occupy.
-    v_concerned TEXT[] := ARRAY(SELECT u."id" FROM "User" u WHERE u."id" = ANY(p_user_ids) ORDER BY u."id");
+    v_concerned CONSTANT TEXT[] := ARRAY(
+        SELECT u."id" FROM "User" u WHERE u."id" = ANY(p_user_ids) ORDER BY u."id");
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('trust' || chr(1) || v_tenant_id || chr(1) || p, 0))
     FROM unnest(v_concerned) p;
-    INSERT INTO "TrustEvent" AS e ("tenantId", "userId", "kind", "sourceId", "value", "occurredAt",
-                                   "revision", "withdrawn")
-    SELECT DISTINCT ON (n."userId", n."kind", n."sourceId") v_tenant_id, n.*
-    FROM unnest(p_user_ids, p_kinds, p_source_ids, p_values, p_occurred_at, p_revisions, p_withdrawn)
-         AS n ("userId", "kind", "sourceId", "value", "occurredAt", "revision", "withdrawn")
-    WHERE n."kind" IS NOT NULL AND n."userId" = ANY(v_concerned)
-    ORDER BY n."userId", n."kind", n."sourceId", n."revision" DESC, n."withdrawn" DESC,
-             n."value" DESC, n."occurredAt" DESC
-    ON CONFLICT ("tenantId", "userId", "kind", "sourceId") DO UPDATE
-    SET "value" = excluded."value", "occurredAt" = excluded."occurredAt",
-        "revision" = excluded."revision", "withdrawn" = excluded."withdrawn"
-    WHERE (excluded."revision", excluded."withdrawn", excluded."value", excluded."occurredAt")
-        > (e."revision", e."withdrawn", e."value", e."occurredAt");
+    PERFORM ailydian_note_trust_events(v_concerned, p_user_ids, p_kinds, p_source_ids, p_values,
+                                       p_occurred_at, p_revisions, p_withdrawn);
     RETURN QUERY
     WITH factor AS MATERIALIZED (
         SELECT f.* FROM unnest(p_factors, p_weights, p_half_lives_s, p_lows, p_highs) WITH ORDINALITY
