@@ -649,6 +649,7 @@ $$;
 
 -- 20_models/functions/failing_providers.sql
 
+-- Providers in use whose circuit breaker is not closed.
 CREATE OR REPLACE FUNCTION ailydian_failing_providers()
 RETURNS TABLE ("slug" TEXT, "failures" INTEGER, "openedAt" TIMESTAMPTZ) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -994,6 +995,8 @@ END $$;
 
 -- 30_messages/functions/forget_answers_of_chunk.sql
 
+-- A chunk's text has changed: cached answers that rest on its document go. SECURITY DEFINER: the
+-- platform has no rights to "CacheSource".
 CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunk() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -1006,6 +1009,8 @@ END $$;
 
 -- 30_messages/functions/forget_answers_of_chunks.sql
 
+-- Chunks were deleted: cached answers that rest on their documents go. SECURITY DEFINER: the platform
+-- has no rights to "CacheSource".
 CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunks() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -1540,6 +1545,7 @@ CALL ailydian_build_rights('ailydian_answer_incident', 'ailydian_relay');
 
 -- 50_operations/functions/count_incidents.sql
 
+-- How many incidents of each severity are open.
 CREATE OR REPLACE FUNCTION ailydian_count_incidents()
 RETURNS TABLE ("severity" TEXT, "incidents" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$
@@ -1566,6 +1572,7 @@ END $$;
 
 -- 50_operations/functions/incident_noticed.sql
 
+-- An incident was opened, escalated or resolved: on-call gets a notice, in the same transaction.
 CREATE OR REPLACE FUNCTION ailydian_incident_noticed() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -1680,6 +1687,7 @@ CALL ailydian_build_rights('ailydian_raise_incident', 'ailydian_relay');
 
 -- 50_operations/functions/settle_incidents.sql
 
+-- Resolve open incidents of these kinds that nobody has seen for so long. Returns how many.
 CREATE OR REPLACE FUNCTION ailydian_settle_incidents(p_kinds TEXT[], p_quiet INTERVAL) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -1801,6 +1809,7 @@ COMMENT ON TABLE "WalletTransaction" IS 'One entry of a wallet; append-only for 
 
 -- 60_money/functions/spent_budgets.sql
 
+-- Budgets that are used up and not yet due to be reset.
 CREATE OR REPLACE FUNCTION ailydian_spent_budgets()
 RETURNS TABLE ("tenantId" TEXT, "id" TEXT, "name" TEXT, "spentUsd" NUMERIC, "limitUsd" NUMERIC,
                "resetAt" TIMESTAMPTZ) LANGUAGE sql STABLE
@@ -2296,6 +2305,8 @@ END $$;
 
 -- 80_ledger/functions/claim_receipts.sql
 
+-- The receipts of several jobs at once: all count, or none. Locks: the jobs, by id. SECURITY DEFINER
+-- for its plan, as `ailydian_claim_receipt`.
 CREATE OR REPLACE FUNCTION ailydian_claim_receipts(p_job_ids TEXT[], p_fences BIGINT[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -2379,6 +2390,7 @@ END $$;
 
 -- 80_ledger/functions/tenant_gone.sql
 
+-- A tenant was deleted: its rows of the ledger go too, which no foreign key holds to it.
 CREATE OR REPLACE FUNCTION ailydian_tenant_gone() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -2738,6 +2750,7 @@ END $$;
 
 -- 90_workflow/functions/cancel_run.sql
 
+-- Cancel a run that has not ended. Locks: the run, then what ending it locks.
 CREATE OR REPLACE FUNCTION ailydian_cancel_run(p_run_id TEXT, p_reason TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
@@ -2907,6 +2920,8 @@ CALL ailydian_build_rights('ailydian_count_need');
 
 -- 90_workflow/functions/count_runs.sql
 
+-- How many runs there are in each state that has not ended, and how many failed in the last hour;
+-- at most `p_limit` of either are looked at.
 CREATE OR REPLACE FUNCTION ailydian_count_runs(p_limit INTEGER)
 RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
@@ -3266,6 +3281,8 @@ CALL ailydian_build_rights('ailydian_fork_steps');
 
 -- 90_workflow/functions/hold_step.sql
 
+-- Whether a walker still owns its step, in a transaction of its own: 'held', 'stopped' or 'moved'.
+-- Locks: the job, then the step.
 CREATE OR REPLACE FUNCTION ailydian_hold_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
@@ -3674,6 +3691,7 @@ CALL ailydian_build_rights('ailydian_park_steps');
 
 -- 90_workflow/functions/pause_run.sql
 
+-- Pause a run: steps that run go on, those they let begin wait. Locks: the run.
 CREATE OR REPLACE FUNCTION ailydian_pause_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -3924,6 +3942,7 @@ CALL ailydian_build_rights('ailydian_reopen_steps');
 
 -- 90_workflow/functions/resolve_stuck_runs.sql
 
+-- Resolve the incidents of stuck runs that have ended.
 CREATE OR REPLACE FUNCTION ailydian_resolve_stuck_runs() RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE public."Incident" i SET "status" = 'RESOLVED', "resolvedAt" = now() AT TIME ZONE 'UTC'
@@ -3964,6 +3983,7 @@ CALL ailydian_build_rights('ailydian_restore_waits');
 
 -- 90_workflow/functions/resume_run.sql
 
+-- Resume a paused run: what was parked gets jobs. Locks: the run, then those steps.
 CREATE OR REPLACE FUNCTION ailydian_resume_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
@@ -3979,6 +3999,8 @@ END $$;
 
 -- 90_workflow/functions/retry_run.sql
 
+-- A run that failed or was cancelled goes on, or the caller is told why not. Locks: the run, then
+-- what reviving it locks.
 CREATE OR REPLACE FUNCTION ailydian_retry_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
@@ -4190,6 +4212,10 @@ END $$;
 
 -- 90_workflow/functions/skip_step.sql
 
+-- Skip a step that has what it needs and is not over; its items, job, waits and places behind keys
+-- go. What depends on it goes on without its output.
+-- Locks: the run (for those who act on it, not for walkers), the step, its items, then what settling
+-- the step locks, and its jobs.
 CREATE OR REPLACE FUNCTION ailydian_skip_step(p_run_id TEXT, p_step_name TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
@@ -4898,6 +4924,7 @@ CALL ailydian_build_rights('ailydian_flagged_shares', 'ailydian_relay');
 
 -- 95_judgement/functions/judgement_gone.sql
 
+-- A tenant was deleted: its rows of judgement go too, which no foreign key holds to it.
 CREATE OR REPLACE FUNCTION ailydian_judgement_gone() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -4918,6 +4945,7 @@ END $$;
 
 -- 95_judgement/functions/move_moderationresult.sql
 
+-- Content has changed its tenant: its verdicts go along.
 CREATE OR REPLACE FUNCTION public.ailydian_move_moderationresult() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

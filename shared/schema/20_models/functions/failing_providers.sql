@@ -1,3 +1,4 @@
+-- Providers in use whose circuit breaker is not closed.
 CREATE OR REPLACE FUNCTION ailydian_failing_providers()
 RETURNS TABLE ("slug" TEXT, "failures" INTEGER, "openedAt" TIMESTAMPTZ) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$

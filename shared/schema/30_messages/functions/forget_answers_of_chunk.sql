@@ -1,3 +1,5 @@
+-- A chunk's text has changed: cached answers that rest on its document go. SECURITY DEFINER: the
+-- platform has no rights to "CacheSource".
 CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunk() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

@@ -1,3 +1,5 @@
+-- Chunks were deleted: cached answers that rest on their documents go. SECURITY DEFINER: the platform
+-- has no rights to "CacheSource".
 CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunks() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

@@ -1,3 +1,4 @@
+-- An incident was opened, escalated or resolved: on-call gets a notice, in the same transaction.
 CREATE OR REPLACE FUNCTION ailydian_incident_noticed() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE

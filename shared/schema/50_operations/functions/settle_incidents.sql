@@ -1,3 +1,4 @@
+-- Resolve open incidents of these kinds that nobody has seen for so long. Returns how many.
 CREATE OR REPLACE FUNCTION ailydian_settle_incidents(p_kinds TEXT[], p_quiet INTERVAL) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE

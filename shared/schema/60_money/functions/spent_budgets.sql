@@ -1,3 +1,4 @@
+-- Budgets that are used up and not yet due to be reset.
 CREATE OR REPLACE FUNCTION ailydian_spent_budgets()
 RETURNS TABLE ("tenantId" TEXT, "id" TEXT, "name" TEXT, "spentUsd" NUMERIC, "limitUsd" NUMERIC,
                "resetAt" TIMESTAMPTZ) LANGUAGE sql STABLE

@@ -1,3 +1,5 @@
+-- The receipts of several jobs at once: all count, or none. Locks: the jobs, by id. SECURITY DEFINER
+-- for its plan, as `ailydian_claim_receipt`.
 CREATE OR REPLACE FUNCTION ailydian_claim_receipts(p_job_ids TEXT[], p_fences BIGINT[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$

@@ -1,3 +1,4 @@
+-- Pause a run: steps that run go on, those they let begin wait. Locks: the run.
 CREATE OR REPLACE FUNCTION ailydian_pause_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

@@ -1,3 +1,4 @@
+-- Resolve the incidents of stuck runs that have ended.
 CREATE OR REPLACE FUNCTION ailydian_resolve_stuck_runs() RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE public."Incident" i SET "status" = 'RESOLVED', "resolvedAt" = now() AT TIME ZONE 'UTC'

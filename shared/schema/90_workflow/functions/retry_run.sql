@@ -1,3 +1,5 @@
+-- A run that failed or was cancelled goes on, or the caller is told why not. Locks: the run, then
+-- what reviving it locks.
 CREATE OR REPLACE FUNCTION ailydian_retry_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$

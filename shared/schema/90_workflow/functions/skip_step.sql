@@ -1,3 +1,7 @@
+-- Skip a step that has what it needs and is not over; its items, job, waits and places behind keys
+-- go. What depends on it goes on without its output.
+-- Locks: the run (for those who act on it, not for walkers), the step, its items, then what settling
+-- the step locks, and its jobs.
 CREATE OR REPLACE FUNCTION ailydian_skip_step(p_run_id TEXT, p_step_name TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off AS $$
