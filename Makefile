@@ -26,7 +26,7 @@ help:
 	@echo 'make demo     documents ingested, embedded and searched, on servers of its own'
 	@echo 'make test     all tests, on all processors; ARGS="-k name" for some, WORKERS=0 for one process'
 	@echo 'make unit     the tests that need no servers, in half a minute'
-	@echo 'make check    format, lint, types'
+	@echo 'make check    format, lint, types, functions of the schema'
 	@echo 'make schema   schema.sql, from the chapters in shared/schema'
 	@echo 'make fix      format, and mend what the linter can mend'
 	@echo 'make shell    Python with the pool open, on the embedded servers or on DATABASE_URL'
@@ -71,6 +71,7 @@ check: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.support.routines
 
 schema: $(STAMP)
 	@$(BIN)/python -m shared.schema schema.sql
