@@ -80,7 +80,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema a1cc7cbe2189c225e28aa82ed4e420b9d4dfa40fe6382283ff54fef23d87a038,0002_unpriced_uses 04cf2219ce865caa60336bfb73919f0bee15f5c1c3ba0de29d5ab5b4d61071cd}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 22e4809d9427d285493aaa76cdc92f57f77faadeeaaa013df2a9baeef64b1d3e}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -5132,7 +5132,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- Which version a new database has. One that was here before is brought on by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema a1cc7cbe2189c225e28aa82ed4e420b9d4dfa40fe6382283ff54fef23d87a038,0002_unpriced_uses 04cf2219ce865caa60336bfb73919f0bee15f5c1c3ba0de29d5ab5b4d61071cd}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 22e4809d9427d285493aaa76cdc92f57f77faadeeaaa013df2a9baeef64b1d3e}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

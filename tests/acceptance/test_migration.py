@@ -14,7 +14,7 @@ from tests.support import schema_copy
 from tests.support.factories import make_tenant, publish_jobs, rows
 
 ROUNDS = 6
-NAMES = re.compile(r"\b(p_job_ids?|p_fences?)\b")
+NAMES = re.compile(r"\b(p_job_ids?|p_fences?|job_ids?|job_fence|fences)\b")
 CHANGED = ("claim_receipt", "claim_receipts", "job_accepted", "job_kind")
 COUNTED = 'SELECT count(*), count(DISTINCT "jobId") FROM "ProbeEntry"'
 
@@ -33,7 +33,7 @@ def test_jobs_run_through_migrations_that_change_tables_and_signatures(folder, p
 
     applied = []
     with _publishing(make_tenant()) as published:
-        for number in range(2, 2 + ROUNDS):
+        for number in range(9902, 9902 + ROUNDS):
             done = _completed()
             plant.until(lambda done=done: _completed() > done)
             _change(folder, number, before)

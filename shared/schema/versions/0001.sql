@@ -710,7 +710,7 @@ COMMENT ON TABLE "TrainingExample" IS 'Good pairs of prompt and completion, for 
 -- the GIN index and every row of the tenant is tried. Text search therefore goes through SECURITY
 -- DEFINER functions owned by ailydian_owner, whose policy is `true`; they name the tenant
 -- themselves, by app.tenant_id. Their plan is a bitmap scan of "ChunkText_tsv_idx"
--- (tests/integration/operations/test_schema.py proves both plans).
+-- (tests/integration/test_schema.py proves both plans).
 -- ============================================================================================
 
 CREATE TABLE IF NOT EXISTS "Document" (
@@ -3804,7 +3804,7 @@ CREATE TABLE IF NOT EXISTS "TrustEvent" (
 );
 
 -- Note events and compute the trust of those they are about at an instant: with no events, that of
--- `people`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
+-- `people`. The factors are rows of workers/domain/trust.py, in columns; "age" is the one without
 -- events. A person's lock comes first, in the order of the ids, so that workers wait for each other
 -- and each sees all that was noted before. Numbers are summed in one order: the same events give
 -- the same score to the last bit. What has faded by 64 halves fades no more, and a value that is all
@@ -4277,7 +4277,7 @@ SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 $$;
 
 -- The expected calibration error of the newest rated estimates that each tenant's last calibration
--- has made: ten bins of equal mass, as workers/domain/judgement/calibration.py has computed its own.
+-- has made: ten bins of equal mass, as workers/domain/calibration.py has computed its own.
 CREATE OR REPLACE FUNCTION ailydian_calibration_errors(pairs_max INTEGER)
 RETURNS TABLE ("tenantId" TEXT, "version" INTEGER, "promised" DOUBLE PRECISION,
                "found" DOUBLE PRECISION, "pairs" BIGINT) LANGUAGE sql STABLE

@@ -101,14 +101,14 @@ def test_a_second_migration_applies_nothing(version_1):
 
 
 def test_a_database_made_by_hand_needs_no_step(folder, make_database):
-    (folder / "steps/0002_fails.sql").write_text("SELECT 1 / 0;\n")
+    (folder / "steps/9902_fails.sql").write_text("SELECT 1 / 0;\n")
     url = make_database(schema.text())
     before = _facts(url)
 
     done = migrate(url)
 
-    assert _rows(url)["0002_fails"] == versions.steps()[0].digest
-    assert "0002_fails" not in done.applied
+    assert _rows(url)["9902_fails"] == versions.steps()[-1].digest
+    assert "9902_fails" not in done.applied
     assert catalogue.differences(_facts(url), before) == []
 
 
@@ -123,11 +123,11 @@ def test_the_whole_file_refuses_a_database_from_before_version_1(make_database):
 
 
 def test_the_whole_file_refuses_a_database_that_lacks_a_step(folder, version_1):
-    (folder / "steps/0002_more.sql").write_text("SELECT 1;\n")
+    (folder / "steps/9902_more.sql").write_text("SELECT 1;\n")
 
     with (
         psycopg.connect(version_1) as conn,
-        pytest.raises(psycopg.errors.RaiseException, match="lacks 0002_more"),
+        pytest.raises(psycopg.errors.RaiseException, match="9902_more"),
     ):
         conn.execute(schema.text().encode())
 
@@ -142,7 +142,7 @@ def test_a_version_of_every_kind_of_change_gives_what_a_new_database_has(
         '    "tenantId"  TEXT\n);\n\nCREATE TABLE IF NOT EXISTS "ApiKey"',
         '    "tenantId"  TEXT,\n    "region"    TEXT\n);\n\nCREATE TABLE IF NOT EXISTS "ApiKey"',
     )
-    (folder / "steps/0002_region.sql").write_text(
+    (folder / "steps/9902_region.sql").write_text(
         'ALTER TABLE "Session" ADD COLUMN IF NOT EXISTS "region" TEXT;\n'
         'ALTER TABLE "Session" DROP COLUMN IF EXISTS "ipAddress";\n'
     )
@@ -162,7 +162,7 @@ def test_a_version_of_every_kind_of_change_gives_what_a_new_database_has(
         "CALL ailydian_build_security('DSARRequest')",
         "CALL ailydian_build_security('DSARRequest', 'SELECT')",
     )
-    (folder / "steps/0003_index.sql").write_text(
+    (folder / "steps/9903_index.sql").write_text(
         "-- online\n"
         'CREATE INDEX CONCURRENTLY IF NOT EXISTS "Session_region_idx" ON "Session" ("region");\n'
     )
@@ -173,13 +173,13 @@ def test_a_version_of_every_kind_of_change_gives_what_a_new_database_has(
     migrate(new)
 
     assert done.applied == [
-        "0002_region",
-        "0003_index",
+        "9902_region",
+        "9903_index",
         "10_accounts/functions/session_region",
         "10_accounts/triggers",
         "70_privacy/policies",
     ]
-    assert done.version.startswith("3-")
+    assert done.version.startswith(f"{1 + len(versions.steps())}-")
     assert catalogue.differences(_facts(version_1), _facts(new)) == []
     assert migrate(version_1).applied == []
 
@@ -278,7 +278,7 @@ def test_a_body_that_does_not_compile_changes_nothing(folder, version_1):
 
 
 def test_a_newer_database_is_left_as_it_is(folder, version_1):
-    step = folder / "steps/0002_more.sql"
+    step = folder / "steps/9902_more.sql"
     step.write_text("SELECT 1;\n")
     migrate(version_1)
     step.unlink()

@@ -17,16 +17,16 @@ NOTED = """SELECT count(*) FROM "SchemaMigration" WHERE "version" = %s"""
 def test_a_step_that_holds_its_locks_for_too_long_is_given_up(folder, version_1, monkeypatch):
     monkeypatch.setattr(migration, "PATIENCE_S", 0.0)
     monkeypatch.setattr(migration, "HOLD_S", 0.3)
-    (folder / "steps/0002_slow.sql").write_text(
+    (folder / "steps/9902_slow.sql").write_text(
         'ALTER TABLE "Session" ADD COLUMN "x" TEXT;\nSELECT pg_sleep(30);\n'
     )
 
-    with pytest.raises(MigrationBusy, match="0002_slow"):
+    with pytest.raises(MigrationBusy, match="9902_slow"):
         migrate(version_1)
 
     with psycopg.connect(version_1) as conn:
         assert "column Session.x" not in catalogue.facts(conn)
-        assert conn.execute(NOTED, ("0002_slow",)).fetchone() == (0,)
+        assert conn.execute(NOTED, ("9902_slow",)).fetchone() == (0,)
 
 
 def test_what_version_1_sends_is_answered_during_and_after_a_migration(version_1):
@@ -57,7 +57,7 @@ def test_what_version_1_sends_is_answered_during_and_after_a_migration(version_1
 
 def test_a_step_that_waits_for_a_lock_lets_readers_through(folder, version_1):
     migrate(version_1)
-    (folder / "steps/0002_more.sql").write_text('ALTER TABLE "Job" ADD COLUMN "more" TEXT;\n')
+    (folder / "steps/9902_more.sql").write_text('ALTER TABLE "Job" ADD COLUMN "more" TEXT;\n')
     longest = 0.0
     with (
         psycopg.connect(version_1) as holder,
@@ -77,7 +77,7 @@ def test_a_step_that_waits_for_a_lock_lets_readers_through(folder, version_1):
 
     assert waited
     assert migration.LOCK_S / 2 < longest < 1  # it stood behind the step, which gave way
-    assert done.applied == ["0002_more"]
+    assert done.applied == ["9902_more"]
 
 
 def test_two_migrations_at_once_apply_everything_once(version_1):
