@@ -91,22 +91,6 @@ BEGIN
     END IF;
 END $$;
 
--- CREATE OR REPLACE cannot rename a parameter: a function of ours whose parameters have the names of
--- version 1 is dropped here and made again below, in this transaction.
-DO $$
-DECLARE
-    v_function record;
-BEGIN
-    FOR v_function IN
-        SELECT p.oid::regprocedure AS "name" FROM pg_proc p
-        WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'ailydian\_%' AND EXISTS (
-            SELECT FROM unnest(p.proargnames, p.proargmodes) a("name", "mode")
-            WHERE coalesce(a."mode", 'i') IN ('i', 'b', 'v') AND a."name" NOT LIKE 'p\_%')
-    LOOP
-        EXECUTE format('DROP FUNCTION %s', v_function."name");
-    END LOOP;
-END $$;
-
 
 -- 00_ground/tools.sql
 

@@ -17,12 +17,12 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from producers.models import shipped_catalogue
 from producers.queries.operations import migrations
 from shared import schema
 from shared.contracts import CONTRACTS
 from shared.db import Connection
 from shared.errors import MigrationBusy, MigrationRefused, ServerUnavailable
-from shared.models import catalogue
 from shared.schema import statements, versions
 from shared.schema.versions import SCHEMA, Part, Step
 
@@ -244,7 +244,7 @@ def _note_contracts(conn: Connection, done: dict[str, str]) -> None:
     with conn.transaction():
         migrations.put_job_kinds(conn, kinds)
         # Once for each list: what people have taken out of the catalogue stays out.
-        if done.get(MODELS) != catalogue.digest():
+        if done.get(MODELS) != shipped_catalogue.digest():
             with migrations.as_owner(conn):
-                catalogue.seed(conn)
-            migrations.note(conn, MODELS, catalogue.digest())
+                shipped_catalogue.seed(conn)
+            migrations.note(conn, MODELS, shipped_catalogue.digest())

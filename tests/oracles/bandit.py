@@ -1,8 +1,8 @@
 """Thompson sampling as it stands in the book, as a second opinion on the bandit that routes.
 
 Production keeps its arms in Postgres (`ailydian_reward`) and chooses by a blend
-(`workers.domain.models.routing.choose`); here is the plain algorithm on numbers of its own, so that tests
-and the benchmark can compare the two. Nothing outside the tests imports it.
+(`workers.domain.models.routing.choose`); here is the plain algorithm on numbers of its own, so
+that tests and the benchmark can compare the two. Nothing outside the tests imports it.
 
 Source: Thompson (1933); for rewards in [0, 1] that count as parts of a success, Agrawal and
 Goyal, "Analysis of Thompson sampling for the multi-armed bandit problem" (2012), section 3. Fading

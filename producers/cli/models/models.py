@@ -13,11 +13,10 @@ from producers.cli.terminal.output import (
     print_json,
     print_table,
 )
-from producers.models import catalogue as changing
+from producers.models import catalogue, shipped_catalogue
 from shared import db
 from shared.db import Role
 from shared.judgement import intents
-from shared.models import catalogue
 from shared.queries.models import model_routes
 from shared.queries.models import models as queries
 from shared.queries.models.models import NewModel, NewProvider
@@ -83,13 +82,17 @@ def put_model(slug: str, as_json: bool, **fields: Any) -> None:  # noqa: ANN401
     """Make a model, or change one; what is not named stays as it is. The act is audited."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         known = queries.select_models(conn, slug)
-        row = changing.put_model(conn, _model(slug, known[0] if known else None, fields))
+        row = catalogue.put_model(conn, _model(slug, known[0] if known else None, fields))
     (print_json if as_json else print_fields)(as_document(row))
 
 
 def _model(slug: str, known: queries.ModelRow | None, fields: dict[str, Any]) -> NewModel:
     given = {name: value for name, value in fields.items() if value not in (None, ())}
-    before: dict[str, Any] = {"name": slug, "capabilities": [catalogue.COMPLETION], "enabled": True}
+    before: dict[str, Any] = {
+        "name": slug,
+        "capabilities": [shipped_catalogue.COMPLETION],
+        "enabled": True,
+    }
     if known is not None:
         names = ("provider", "name", "context_window", "cost_in", "cost_out", "capabilities")
         before = {name: getattr(known, name) for name in (*names, "enabled")}
@@ -120,7 +123,7 @@ def put_provider(
             base_url or (known.base_url if known else None),
             enabled,
         )
-        changing.put_provider(conn, new)
+        catalogue.put_provider(conn, new)
     (print_json if as_json else print_fields)(as_document(new))
 
 
@@ -129,7 +132,7 @@ def put_provider(
 def seed(as_json: bool) -> None:
     """Add what is shipped and not there; what people have changed stays as it is."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
-        providers, added = catalogue.seed(conn)
+        providers, added = shipped_catalogue.seed(conn)
     (print_json if as_json else print_fields)({"providers": providers, "models": added})
 
 

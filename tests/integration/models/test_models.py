@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
+from producers.models import shipped_catalogue
 from shared import db
 from shared.contracts import RefreshRouting
 from shared.db import Role
 from shared.errors import NoModelFits
-from shared.models import catalogue
 from shared.models.providers import LOCAL_COMPLETER
 from shared.queries.accounts import preferences
 from shared.queries.accounts.preferences import Preference
@@ -42,7 +42,7 @@ def test_a_migrated_database_has_the_catalogue_and_seeding_again_changes_nothing
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute('UPDATE "AIModel" SET "costPer1kIn" = 7, "enabled" = false')
 
-        assert catalogue.seed(conn) == (0, 0)
+        assert shipped_catalogue.seed(conn) == (0, 0)
 
     assert model().cost_in == Decimal(7)
     assert not model(LOCAL_COMPLETER).enabled

@@ -15,7 +15,7 @@ import pytest
 
 from shared.servers import embedded_postgres, embedded_valkey
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("shared", "producers", "workers")
 SOURCES = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
 EMBEDDED = (embedded_postgres.PACKAGE, embedded_valkey.PACKAGE)
@@ -117,8 +117,10 @@ def test_the_schema_comes_out_of_the_wheel(installed):
 
 def test_nothing_is_imported_from_the_checkout(installed):
     code = """
-import ailydian, producers.cli, producers.operations.migration, workers.process.main
-print(*sorted(m.__file__ for m in (producers.cli, producers.operations.migration, workers.process.main, ailydian)))
+import ailydian, producers.cli
+from producers.operations import migration
+from workers.process import main
+print(*sorted(one.__file__ for one in (producers.cli, migration, main, ailydian)))
 """
     ran = installed.run("python", "-c", code)
     version = installed.run("ailydian", "--version")

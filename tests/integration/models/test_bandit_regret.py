@@ -4,12 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from tests.integration.test_model_routes import make_answers
 
 from shared import db
 from shared.queries.models import model_routes
 from shared.queries.models.model_routes import Reward
 from tests.benchmarks.bandit import Environment, at_random, production, textbook
+from tests.integration.models.test_model_routes import make_answers
 from tests.oracles.bandit import moved
 from tests.support.factories import make_tenant, rows
 from workers.domain.models.bandit import Arm

@@ -5,10 +5,9 @@ from decimal import Decimal
 
 import pytest
 from click.testing import CliRunner
-from tests.integration.test_complete_step import ASKED, do
 
 from producers.cli import main
-from producers.models import catalogue as changing
+from producers.models import catalogue
 from producers.web import metrics
 from shared import db
 from shared.db import Role
@@ -18,6 +17,7 @@ from shared.models import spending
 from shared.models.providers import LOCAL_COMPLETER, uses
 from shared.queries.messages import semantic_entries
 from shared.queries.models.models import NewModel, Price
+from tests.integration.workflow.test_complete_step import ASKED, do
 from tests.support import factories
 from tests.support.factories import environment, make_tenant, rows
 from tests.support.promql import Scrape
@@ -55,7 +55,7 @@ def put(slug, cost_in, cost_out, provider="local"):
     """Set a price as `ailydian models put` does."""
     new = NewModel(slug, provider, slug, 8_192, Decimal(cost_in), Decimal(cost_out), ["completion"])
     with db.transaction(None, role=Role.OWNER) as conn:
-        changing.put_model(conn, new)
+        catalogue.put_model(conn, new)
 
 
 def figures(tenant):
