@@ -96,6 +96,9 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; what it raises becomes one sentence and an exit code."""
         try:
+            from shared import plugins  # noqa: PLC0415 - `--help` needs none
+
+            plugins.load()
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise

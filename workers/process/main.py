@@ -16,12 +16,11 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 
 import dramatiq
 import structlog
 
-from shared import db
+from shared import db, plugins
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable
@@ -134,12 +133,7 @@ def _import_actors(queues: Sequence[str]) -> None:
     for name in queues:
         if name in served:
             importlib.import_module(f"workers.actors.{name}")
-    plugins = [name for name in settings().plugins.split(",") if name]
-    here = str(Path.cwd())
-    if plugins and here not in sys.path:  # last: what lies there hides nothing of ours
-        sys.path.append(here)
-    for name in plugins:
-        importlib.import_module(name)
+    plugins.load()
 
 
 def _slots_memory(descriptor: int | None) -> mmap.mmap:

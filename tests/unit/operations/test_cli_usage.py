@@ -13,6 +13,7 @@ from producers.cli import COMMANDS, main
 from producers.cli.terminal import failures, values
 from shared.contracts import CONTRACTS
 from shared.errors import ConfigurationBroken, PayloadRefused
+from tests.factories import environment
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -88,6 +89,31 @@ def test_help_imports_no_command():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert ran.stdout.endswith("[]\n")
+
+
+def test_commands_know_the_jobs_of_plugins(tmp_path, monkeypatch):
+    (tmp_path / "plugin_of_a_test.py").write_text(
+        "from typing import ClassVar\n"
+        "from shared.contracts import Contract, register\n\n\n"
+        "@register\n"
+        "class Polish(Contract):\n"
+        '    actor_name: ClassVar[str] = "polish"\n'
+        '    queue_name: ClassVar[str] = "audit"\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with environment(AILYDIAN_PLUGINS="plugin_of_a_test"):
+        listed = CliRunner().invoke(main, ["publish", "--list", "--json"])
+    CONTRACTS.pop("polish", None)
+
+    assert "polish" in {one["job"] for one in json.loads(listed.output)}
+
+
+def test_a_plugin_that_is_missing_is_named():
+    with environment(AILYDIAN_PLUGINS="no_such_module"):
+        ran = CliRunner().invoke(main, ["config"])
+
+    assert ran.exit_code != 0
+    assert "AILYDIAN_PLUGINS names 'no_such_module'" in ran.output
 
 
 def test_unknown_commands_and_options_end_2():
