@@ -50,7 +50,7 @@ ALL = [block for page in pages.pages() for block in _blocks(page)]
 RUN = sorted({block.page for block in ALL if block.language != PROSE and not _listed(block)})
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("page", RUN)
 def test_what_a_page_shows_is_what_happens(page: str):
     done = pages.run(page, _text(page), skipped=skipped(page))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 # name: what is masked. An id stands for another id from its first appearance on.
 _MASKS = {
     "id": r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{16,64}\b",
+    "hex": r"\b0x[0-9a-f]{16,32}\b",
     "time": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC)?",
     "day": r"\b\d{4}-\d\d-\d\d\b",
     "span": r"\b\d[\d.,]* (?:us|ms|s|min|h|d)\b(?: \d+ (?:s|min|h)\b)?",

@@ -13,8 +13,8 @@ from typing import IO, Self
 
 import psutil
 
-TIMEOUT_S = 60.0
-LOOK_AGAIN_S = 20.0
+TIMEOUT_S = 120.0
+LOOK_AGAIN_S = 60.0
 _END = "\x1e"
 _LOOKS = re.compile(
     r"ailydian (?:status|queues|explain|verify)\b|"
@@ -71,13 +71,13 @@ class Shell:
             os.killpg(self._bash.pid, signal.SIGKILL)
             self._bash.communicate()
 
-    def run(self, command: str, *, until: Callable[[str], bool]) -> tuple[int, str]:
+    def run(self, command: str, *, until: Callable[[str], bool] | None) -> tuple[int, str]:
         """Run a command; one that only looks is run again until it sees what is asked for.
 
         Args:
             command: A line for the shell. What ends with `&` is left running as soon as it has
                 printed a line.
-            until: Whether an output is what is asked for.
+            until: Whether an output is what is asked for; None takes the first.
 
         Returns:
             Its exit code, and what it printed on both streams.
@@ -87,7 +87,12 @@ class Shell:
         deadline = time.monotonic() + LOOK_AGAIN_S
         while True:
             code, printed = self._once(command)
-            if until(printed) or not _LOOKS.match(command) or time.monotonic() > deadline:
+            if (
+                until is None
+                or until(printed)
+                or not _LOOKS.match(command)
+                or time.monotonic() > deadline
+            ):
                 return code, printed
             threading.Event().wait(0.3)
 

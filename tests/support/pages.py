@@ -130,6 +130,8 @@ class Run:
         self._servers = servers
         self.ids = Ids()
         self.faults: list[str] = []
+        self._given: list[str] = []  # commands, as they were run
+        self._files: dict[str, Block] = {}
         # line of the page -> what the command there printed instead of what the page has
         self.printed: dict[int, list[str]] = {}
 
@@ -150,10 +152,20 @@ class Run:
         elif block.language in {"yaml", "json"}:
             self._parsed(block)
 
+    def end(self) -> None:
+        """Note the files that no command of the page has used."""
+        for stem, block in self._files.items():
+            if not any(stem in command for command in self._given):
+                self.faults.append(f"{block}: no command uses this file")
+
     def _command(self, block: Block, command: Command) -> None:
         expected = "\n".join(command.printed)
         real = self.ids.real(command.text)
-        code, printed = self._shell.run(real, until=lambda text: matches(expected, text, self.ids))
+        self._given.append(real)
+        code, printed = self._shell.run(
+            real,
+            until=(lambda text: matches(expected, text, self.ids)) if expected.strip() else None,
+        )
         if block.language == "setup":
             if code:
                 self.faults.append(f"{block.page}:{command.at}: {command.text}: {printed}")
@@ -176,6 +188,7 @@ class Run:
             if quoted not in (ROOT / path).read_text():
                 self.faults.append(f"{block}: this does not stand in {path}")
             return
+        self._files[Path(path).stem] = block
         (self._shell.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self._shell.folder / path).write_text(block.text)
 
@@ -223,6 +236,7 @@ def run(page: str, text: str, *, skipped: frozenset[str] = frozenset()) -> Run:
             for block in blocks(page, text):
                 if block.language != PROSE and block.first not in skipped:
                     done.block(block)
+            done.end()
             return done
     finally:
         shutil.rmtree(folder, ignore_errors=True)

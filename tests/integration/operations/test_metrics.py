@@ -26,7 +26,7 @@ from shared.models.providers import uses
 from shared.queries.ledger import dispatches, workers
 from shared.queries.ledger.workers import Process
 from shared.queries.models import model_uses
-from tests.support import factories, promql
+from tests.support import factories, pages, promql
 from tests.support.factories import claim, do, make_tenant, publish_jobs, publish_probe
 from tests.support.patience import patience
 from tests.support.promql import Scrape
@@ -288,15 +288,12 @@ def test_each_metric_of_the_dashboard_and_the_rules_is_in_a_scrape(web):
 
 def test_each_rule_says_who_is_woken_up_and_what_to_do_first():
     rules = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"][0]["rules"]
-    readme = (ROOT / "README.md").read_text().lower()
-
     for rule in rules:
         promql_parser.parse(rule["expr"])
         assert rule.keys() == {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in {"page", "warn"}
-        anchor = rule["annotations"]["runbook"].partition("README#")[2]
-        heading = anchor.replace("-", " ")
-        assert f"\n## {heading}\n" in readme, rule["alert"]
+        page, _, anchor = rule["annotations"]["runbook"].rpartition(" ")[2].partition("#")
+        assert anchor in pages.anchors((ROOT / page).read_text()), rule["alert"]
 
 
 def test_pages_are_answered_to_several_clients_at_once(web):
