@@ -166,6 +166,7 @@ class Run:
             real,
             until=(lambda text: matches(expected, text, self.ids)) if expected.strip() else None,
         )
+        printed = printed.replace(f"{ROOT}/", "")  # in tracebacks: a page knows no machine
         if block.language == "setup":
             if code:
                 self.faults.append(f"{block.page}:{command.at}: {command.text}: {printed}")
