@@ -35,6 +35,11 @@ class Ids:
         """A text with the real ids in place of the page's."""
         return re.sub(_MASKS["id"], lambda found: self._real.get(found[0], found[0]), text)
 
+    def written(self, text: str) -> str:
+        """A text with the page's ids in place of the real ones."""
+        mine = {real: written for written, real in self._real.items()}
+        return re.sub(_MASKS["id"], lambda found: mine.get(found[0], found[0]), text)
+
     def knows(self, written: str) -> bool:
         """Whether an id of the page has appeared."""
         return written in self._real

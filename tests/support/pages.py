@@ -19,6 +19,7 @@ import argparse
 import json
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ _PATH = re.compile(r"^(?:#|--) ([\w./-]+\.(?:py|ya?ml|sql|jsonl?))\b")
 _ERROR = re.compile(r"^-- ERROR: +(.*)$", re.MULTILINE)
 # What is in a page and is no program: drawings, formulas, forms of commands.
 PROSE = "text"
+# Where the pages serve /metrics; each run has a port of its own in its place.
+PORT = "8080"
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class Run:
         self._servers = servers
         self.ids = Ids()
         self.faults: list[str] = []
+        self._port = _free_port()
         self._given: list[str] = []  # commands, as they were run
         self._files: dict[str, Block] = {}
         # line of the page -> what the command there printed instead of what the page has
@@ -160,7 +164,7 @@ class Run:
 
     def _command(self, block: Block, command: Command) -> None:
         expected = "\n".join(command.printed)
-        real = self.ids.real(command.text)
+        real = self.ids.real(command.text).replace(PORT, str(self._port))
         self._given.append(real)
         code, printed = self._shell.run(
             real,
@@ -243,8 +247,13 @@ def run(page: str, text: str, *, skipped: frozenset[str] = frozenset()) -> Run:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 def rewritten(text: str, done: Run, page: str) -> str:
-    """The page's text with what its commands have printed, and with the real ids."""
+    """The page's text with what its commands have printed; ids that it has stay as they are."""
     lines = text.splitlines()
     found = [
         (command.at, command)
@@ -256,8 +265,9 @@ def rewritten(text: str, done: Run, page: str) -> str:
         if at in done.printed:
             begin = at - 1 + len(command.text.split("\n"))
             blank = [""] if command.printed and not command.printed[-1].strip() else []
-            lines[begin : begin + len(command.printed)] = done.printed[at] + blank
-    return done.ids.real("\n".join(lines) + "\n")
+            printed = [done.ids.written(line) for line in done.printed[at]]
+            lines[begin : begin + len(command.printed)] = printed + blank
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
