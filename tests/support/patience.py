@@ -16,7 +16,7 @@ LOOK_AGAIN_S = 5.0
 SLOWNESS_MAX = 40.0  # beyond it a test that waits tells nothing any more
 POLL_S = 0.05
 
-_measured: list[tuple[float, float]] = []  # when, and how slow it was
+_measured: dict[str, tuple[float, float]] = {}  # when, and how slow it was
 
 
 def patience(seconds: float) -> float:
@@ -26,18 +26,12 @@ def patience(seconds: float) -> float:
 
 def cpu_patience(seconds: float) -> float:
     """These seconds of processor time, as this machine's processors need them now."""
-    began = time.thread_time()
-    _work()
-    return seconds * max(1.0, (time.thread_time() - began) / REFERENCE_S)
+    return seconds * _remembered("processor", _processor)
 
 
 def slowness() -> float:
     """How many times longer than on the reference a piece of work takes now; never below 1."""
-    now = time.monotonic()
-    if not _measured or now - _measured[-1][0] > LOOK_AGAIN_S:
-        found = min(max(1.0, _speed()) * max(1.0, _crowding()), SLOWNESS_MAX)
-        _measured[:] = [(time.monotonic(), found)]
-    return _measured[-1][1]
+    return _remembered("all", lambda: min(max(1.0, _speed()) * max(1.0, _crowding()), SLOWNESS_MAX))
 
 
 def until(
@@ -57,6 +51,21 @@ def until(
         meanwhile()
         time.sleep(POLL_S)
     return time.monotonic() - began
+
+
+def _remembered(what: str, measure: Callable[[], float]) -> float:
+    """A measure that is at most LOOK_AGAIN_S old: measuring takes time itself."""
+    if what not in _measured or time.monotonic() - _measured[what][0] > LOOK_AGAIN_S:
+        found = measure()
+        _measured[what] = (time.monotonic(), found)
+    return _measured[what][1]
+
+
+def _processor() -> float:
+    """How many times more processor time than on the reference the work takes now, at least 1."""
+    began = time.thread_time()
+    _work()
+    return max(1.0, (time.thread_time() - began) / REFERENCE_S)
 
 
 @cache

@@ -24,6 +24,7 @@ def test_folding_keeps_every_offset(text, language):
     assert fold(folded, language) == folded
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("language", ["tr", "en"])
 def test_no_code_point_folds_to_two(language):
     letters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
