@@ -11,7 +11,7 @@ from shared.settings import settings
 def load() -> None:
     """Import the plugins; the contracts that they register are known afterwards.
 
-    Modules are looked for on PYTHONPATH and among installed packages, then in the working directory.
+    Modules are looked for on PYTHONPATH, among installed packages, then in the working directory.
 
     Raises:
         ConfigurationBroken: A module is not found.

@@ -6,10 +6,10 @@ import subprocess
 import pytest
 import yaml
 
-from tests.reading import ROOT
 from tests.support import pages
 from tests.support.masks import Ids, matches
 from tests.support.pages import PROSE, Block
+from tests.support.source_code import ROOT
 
 LANGUAGES = {"console", "python", "sql", "yaml", "json", "js", "sh", PROSE, "setup"}
 

@@ -32,9 +32,9 @@ from shared.servers import embedded
 from shared.servers.embedded import Servers
 from shared.settings import Settings
 from shared.workflow import reading
-from tests.reading import ROOT
 from tests.support.masks import Ids, matches
 from tests.support.page_shell import Shell
+from tests.support.source_code import ROOT
 
 _FENCE = re.compile(r"^```(\w*)\s*$")
 _PATH = re.compile(r"^(?:#|--) ([\w./-]+\.(?:py|ya?ml|sql|jsonl?))\b")

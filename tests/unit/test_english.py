@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import reading
-from tests.reading import ROOT
-from tests.support import pages
+from tests.support import pages, source_code
+from tests.support.source_code import ROOT
 
 _USUAL = "more|longer|faster|slower|later|less|help"
 # pattern: what to write
@@ -43,7 +42,7 @@ def found_in(text: str) -> list[str]:
 
 def sentences(path: str) -> Iterator[tuple[int, str]]:
     """Every text of a module that somebody reads: docstrings, messages, help."""
-    for node in ast.walk(reading.tree(path)):
+    for node in ast.walk(source_code.tree(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.lineno, node.value
 
@@ -52,7 +51,7 @@ def idiom_of_code(*rooms: str) -> list[str]:
     """Where the code of some rooms speaks the private idiom."""
     return [
         f"{path}:{line}: {turn}"
-        for path in reading.files(*rooms)
+        for path in source_code.files(*rooms)
         for line, text in sentences(path)
         for turn in found_in(text)
     ]

@@ -13,7 +13,7 @@ from producers.cli import COMMANDS, main
 from producers.cli.terminal import failures, values
 from shared.contracts import CONTRACTS
 from shared.errors import ConfigurationBroken, PayloadRefused
-from tests.factories import environment
+from tests.support.factories import environment
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
