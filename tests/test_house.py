@@ -8,17 +8,9 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 
-import psycopg
-
-from producers.queries.ledger import retentions
-from producers.queries.operations import schema_facts
 from shared.contracts import CONTRACTS
-from shared.ledger.outbox import Lease
-from shared.queries.ledger import dispatches, outbox
 from tests.support import source_code
-from tests.support.row_reader import Reader
-from tests.support.rows import Server, differences, fields
-from tests.support.source_code import ROOT
+from tests.support.source_code import ROOT, assert_none
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
@@ -47,20 +39,62 @@ SQL_ELSEWHERE = {
     "shared/schema/versions.py": "completes the scripts of functions with who may execute them",
     "shared/servers/embedded_postgres.py": "makes our database, before there is any schema",
 }
-# Statements that cannot be prepared against schema.sql, as module.NAME, and why.
-NOT_PREPARED: dict[str, str] = {}
-# Functions of the shelf that put their statement together, and why.
-COMPOSED = {
-    schema_facts.count_without_tenant: "one SELECT a table, of the tables that it is given",
-    schema_facts.delete_row: "a probe of any table",
-    schema_facts.insert_row: "a probe of any table",
-    schema_facts.select_row: "a probe of any table",
-    schema_facts.update_row: "a probe of any table",
+
+
+# The second level of every room that has one: the same subjects under the same words.
+CHAPTERS = {
+    "ledger",
+    "documents",
+    "messages",
+    "judgement",
+    "models",
+    "workflow",
+    "operations",
+    "accounts",
 }
-# Statements whose rows a class elsewhere takes, and those of its fields that no column fills.
-TAKEN_ELSEWHERE = {outbox.CLAIM: (Lease, {"receipted"})}
-# Statements that go with BEGIN, `db.transaction(first=...)`: nobody reads what they answer.
-FIRST = {dispatches.TAKE_TURNS, dispatches.WAIT_BRIEFLY, retentions.TAKE_TURNS}
+# Folders of a room that are no chapter, and what they hold.
+OTHER_FOLDERS = {
+    "shared": {
+        "egress": "requests to the outside",
+        "observability": "logs, traces, redaction",
+        "queries": "SQL",
+        "schema": "the tables and functions that schema.sql is made from",
+        "servers": "embedded Postgres and Valkey",
+        "text": "pure knowledge of Turkish and English text",
+    },
+    "producers": {
+        "cli": "the `ailydian` command",
+        "demo": "the documents of `ailydian demo`",
+        "launcher": "the console script of the wheel",
+        "queries": "SQL",
+        "web": "the HTTP server",
+    },
+    "producers/cli": {
+        "demo": "the command `demo`",
+        "roles": "long-running processes and their children",
+        "terminal": "output, input and errors of all commands",
+    },
+    "workers": {
+        "actors": "one module or folder a queue",
+        "cache": "the semantic cache of completions",
+        "domain": "pure decisions",
+        "parsers": "bytes to text",
+        "process": "the worker process",
+        "queries": "SQL",
+        "steps": "one module a step kind",
+    },
+    "workers/domain": {},
+    "shared/queries": {},
+    "producers/queries": {},
+    "workers/queries": {},
+}
+# Modules of `shared` that one room alone imports and that stay, and why.
+ONE_SIDED = {
+    "shared/schema/": "data that belongs beside the tables",
+    "shared/text/": "one room of knowledge, whoever needs which part",
+    "shared/workflow/trial/": "the authors' test bench: tests of theirs import it",
+}
+EQUAL_LINES_MIN = 8
 
 
 @dataclass(frozen=True)
@@ -143,7 +177,57 @@ def test_every_room_imports_only_what_it_may():
                 ours = ", ".join(sorted(room.ours))
                 broken.append(f"{path}:{line} imports {name}; of ours {room.folder} sees: {ours}")
 
-    _assert_none(broken, "Rooms speak through publish, contracts and arguments; see style.md.")
+    assert_none(
+        broken, "Rooms speak through publish, contracts and arguments; see .github/CONTRIBUTING.md."
+    )
+
+
+def test_every_room_is_cut_into_the_same_chapters():
+    found = {
+        (room, path.removeprefix(f"{room}/").partition("/")[0])
+        for room in OTHER_FOLDERS
+        for path in source_code.files(room)
+        if "/" in path.removeprefix(f"{room}/")
+    }
+    wanted = {(room, name) for room, names in OTHER_FOLDERS.items() for name in names}
+
+    broken = [f"{room}/{name}" for room, name in found - wanted if name not in CHAPTERS]
+    assert_none(broken, f"A folder is a chapter ({', '.join(sorted(CHAPTERS))}) or listed above.")
+    assert wanted <= found, "a folder of OTHER_FOLDERS is gone"
+
+
+def test_what_one_room_alone_uses_lives_in_it():
+    users = source_code.users()
+    broken = []
+    for path in source_code.files("shared"):
+        rooms = source_code.rooms_of(path, users)
+        kept = path.startswith(tuple(ONE_SIDED)) or path.endswith("/__init__.py")
+        if len(rooms) < 2 and not kept:
+            broken.append(f"{path} is used by {', '.join(rooms) or 'nobody'}")
+
+    assert_none(broken, "Move it to the room that uses it; shared is what both need.")
+
+
+def test_no_function_is_written_twice():
+    places: dict[str, list[str]] = {}
+    for path, function in source_code.functions():
+        if function.end_lineno - function.lineno + 1 >= EQUAL_LINES_MIN:
+            where = f"{path}:{function.lineno} {function.name}"
+            places.setdefault(source_code.shape(function), []).append(where)
+
+    broken = [" = ".join(equal) for equal in places.values() if len(equal) > 1]
+    assert_none(broken, "The same but for names: keep one, and let both call it.")
+
+
+def test_equal_functions_have_one_shape():
+    one, other, longer = ast.parse(
+        "def a(x, *, by):\n  y = x + by\n  return y.z\n"
+        'def b(v, *, n):\n  """Say."""\n  w = v + n\n  return w.z\n'
+        "def c(v, *, n):\n  w = v + n\n  return w.y\n"
+    ).body
+
+    assert source_code.shape(one) == source_code.shape(other)
+    assert source_code.shape(one) != source_code.shape(longer)
 
 
 def test_imports_are_absolute():
@@ -154,7 +238,7 @@ def test_imports_are_absolute():
         if isinstance(node, ast.ImportFrom) and node.level > 0
     ]
 
-    _assert_none(broken, "Write the whole name: from shared.errors import ...")
+    assert_none(broken, "Write the whole name: from shared.errors import ...")
 
 
 def test_decisions_take_time_and_chance_as_arguments():
@@ -171,7 +255,7 @@ def test_decisions_take_time_and_chance_as_arguments():
             if called or shared_state:
                 broken.append(f"{path}:{node.lineno} {text}")
 
-    _assert_none(broken, "Take `now` or `rng` as an argument; the caller owns time and chance.")
+    assert_none(broken, "Take `now` or `rng` as an argument; the caller owns time and chance.")
 
 
 def test_sql_stands_on_its_shelf():
@@ -182,59 +266,8 @@ def test_sql_stands_on_its_shelf():
     }
 
     broken = [f"{path}:{lines}" for path, lines in found.items() if path not in SQL_ELSEWHERE]
-    _assert_none(broken, "Move the statement into a `queries` folder.")
+    assert_none(broken, "Move the statement into a `queries` folder.")
     assert SQL_ELSEWHERE.keys() <= found.keys(), "an exception of SQL_ELSEWHERE is not needed"
-
-
-def test_every_statement_prepares_against_the_schema(database_url: str):
-    broken = []
-    statements = dict(source_code.statements())
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        server = Server(conn)
-        for name, statement in statements.items():
-            error = server.prepare(statement)
-            if error and name not in NOT_PREPARED:
-                broken.append(f"{name}: {error}")
-
-    assert statements, "no statement found: the test looks in the wrong place"
-    assert len(statements) == len(list(source_code.statements())), "two modules share name and NAME"
-    assert statements.keys() >= NOT_PREPARED.keys(), "an exception of NOT_PREPARED is gone"
-    _assert_none(broken, "A type that cannot be found needs a cast: %(ids)s::text[].")
-
-
-def test_every_row_goes_into_fields_of_its_names_and_types(database_url: str):
-    statements = {name: it for name, it in source_code.statements() if name not in NOT_PREPARED}
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        server = Server(conn)
-        rows = {name: server.described(name, it) for name, it in statements.items()}
-
-    elsewhere = {name: it for name, it in statements.items() if it in TAKEN_ELSEWHERE}
-    readers = [Reader(path, it, rows, elsewhere).read() for path, it in source_code.shelf()]
-    broken = [line for reader in readers for line in reader.broken]
-    for name, statement in elsewhere.items():
-        made, without = TAKEN_ELSEWHERE[statement]
-        wanted = {field: kind for field, kind in fields(made).items() if field not in without}
-        broken += [f"{name}: {it}" for it in differences(rows[name].cells, wanted)]
-
-    unread = rows.keys() - {name for reader in readers for name in reader.executed}
-    broken += [
-        f"no function beside {name} executes it" for name in unread if statements[name] not in FIRST
-    ]
-    composed = {name for reader in readers for name in reader.composed}
-    excused = {f"{it.__module__.rpartition('.')[2]}.{it.__name__}" for it in COMPOSED}
-    broken += [f"{name} executes what is no constant" for name in composed - excused]
-    assert composed >= excused, "an exception of COMPOSED is not needed"
-    assert {statements[name] for name in unread} >= FIRST, "an exception of FIRST is not needed"
-    assert sum(reader.taken for reader in readers) > 100, "the test no longer finds the rows"
-    _assert_none(sorted(broken), 'Give a column the name of its field: count(*) AS "chunks".')
-
-
-def test_placeholders_become_numbers_and_keep_their_casts():
-    named = "SELECT %(b)s::int, %(a)b::text[], %(b)t, '100%%'"
-    positional = "VALUES (%s, %b::text)"
-
-    assert source_code.numbered(named) == "SELECT $1::int, $2::text[], $1, '100%'"
-    assert source_code.numbered(positional) == "VALUES ($1, $2::text)"
 
 
 def test_every_contract_has_exactly_one_actor():
@@ -256,7 +289,7 @@ def test_every_contract_has_exactly_one_actor():
     for kind in ours:
         if actors[kind.__name__] != 1:
             broken.append(f"{kind.__name__} has {actors[kind.__name__]} actors")
-    _assert_none(broken, "Each contract of shared/contracts.py has one @actor(Contract).")
+    assert_none(broken, "Each contract of shared/contracts.py has one @actor(Contract).")
 
 
 def test_only_settings_read_the_environment():
@@ -269,7 +302,7 @@ def test_only_settings_read_the_environment():
         or (isinstance(node, ast.alias) and node.name in {"environ", "environb", "getenv"})
     ]
 
-    _assert_none(broken, "Add a field to Settings in shared/settings.py and read that.")
+    assert_none(broken, "Add a field to Settings in shared/settings.py and read that.")
 
 
 def test_files_are_short():
@@ -279,7 +312,7 @@ def test_files_are_short():
         if (lines := len((ROOT / path).read_text().splitlines())) > FILE_LINES_MAX
     ]
 
-    _assert_none(broken, "Split it where its prose head would need an `and`.")
+    assert_none(broken, "Split it where its prose head would need an `and`.")
 
 
 def test_functions_are_short_and_take_few_parameters():
@@ -295,7 +328,7 @@ def test_functions_are_short_and_take_few_parameters():
         if len(names) > PARAMETERS_MAX:
             broken.append(f"{where} takes {len(names)} parameters, at most {PARAMETERS_MAX}")
 
-    _assert_none(broken, "Name its parts, or give what belongs together a dataclass.")
+    assert_none(broken, "Name its parts, or give what belongs together a dataclass.")
 
 
 def test_the_top_level_holds_what_the_style_fixed():
@@ -307,8 +340,10 @@ def test_the_top_level_holds_what_the_style_fixed():
         and not any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignored)
     }
 
-    assert found - TOP_LEVEL == set(), "these belong into a room, or into style.md first"
-    assert TOP_LEVEL - found == set(), "these are promised by style.md and missing"
+    assert found - TOP_LEVEL == set(), (
+        "these belong into a room, or into .github/CONTRIBUTING.md first"
+    )
+    assert TOP_LEVEL - found == set(), "these are promised by .github/CONTRIBUTING.md and missing"
 
 
 def test_no_test_is_skipped_sleeps_or_mocks():
@@ -324,7 +359,7 @@ def test_no_test_is_skipped_sleeps_or_mocks():
             f"{path}:{at} {it}" for at, it in source_code.imports(path) if it == "unittest.mock"
         ]
 
-    _assert_none(broken, "A test that does not run, waits blindly or mocks us proves nothing.")
+    assert_none(broken, "A test that does not run, waits blindly or mocks us proves nothing.")
 
 
 def test_the_lock_pins_by_hash_and_names_no_registry():
@@ -345,10 +380,6 @@ def test_the_lock_holds_what_the_project_asks_for():
     bare = (re.sub(r"\[.*?\]|\s*;.*", "", requirement) for requirement in asked)
     pinned = {requirement for requirement in bare if "==" in requirement}
     assert {it for it in pinned if f"\n{it} " not in f"\n{lock}"} == set(), "run `make lock`"
-
-
-def _assert_none(broken: list[str], advice: str) -> None:
-    assert not broken, "\n  ".join([advice, *broken])
 
 
 def _queue_of(path: str) -> str:

@@ -1,4 +1,4 @@
-"""How `test_house.py` reads the code: files, imports, statements, actors, functions."""
+"""How the tests of the house read the code: files, imports, statements, actors, functions."""
 
 import ast
 import importlib
@@ -138,3 +138,47 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
 def parameters(arguments: ast.arguments) -> list[ast.arg]:
     """What a caller passes; * and ** gather, they are not counted."""
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+
+
+def users() -> dict[str, set[str]]:
+    """The files that import each file."""
+    found: dict[str, set[str]] = {}
+    for path in files("shared", "producers", "workers"):
+        for _, name in imports(path):
+            place = name.replace(".", "/")
+            for target in (f"{place}.py", f"{place}/__init__.py"):
+                found.setdefault(target, set()).add(path)
+    return found
+
+
+def rooms_of(path: str, using: dict[str, set[str]]) -> list[str]:
+    """The rooms beside `shared` that import a file, themselves or through `shared`."""
+    seen: set[str] = set()
+    waiting = [path]
+    while waiting:
+        for user in using.get(waiting.pop(), set()) - seen:
+            seen.add(user)
+            if user.startswith("shared/"):
+                waiting.append(user)
+    return sorted({user.partition("/")[0] for user in seen} - {"shared"})
+
+
+def shape(function: ast.AST) -> str:
+    """A function without its names, docstring and place: equal for functions that do the same."""
+    bare = ast.parse(ast.unparse(function)).body[0]
+    assert isinstance(bare, ast.FunctionDef | ast.AsyncFunctionDef)
+    names: dict[str, str] = {bare.name: "function"}
+    bare.name = "function"
+    if ast.get_docstring(bare, clean=False) is not None:
+        del bare.body[0]
+    for node in ast.walk(bare):
+        if isinstance(node, ast.arg):
+            node.arg = names.setdefault(node.arg, f"name{len(names)}")
+        elif isinstance(node, ast.Name):
+            node.id = names.setdefault(node.id, f"name{len(names)}")
+    return ast.dump(bare)
+
+
+def assert_none(broken: list[str], advice: str) -> None:
+    """Fail with the advice and a line for each that is broken."""
+    assert not broken, "\n  ".join([advice, *broken])

@@ -17,9 +17,10 @@ from shared.models import spending
 from shared.models.providers import LOCAL_COMPLETER, uses
 from shared.queries.messages import semantic_entries
 from shared.queries.models.models import NewModel, Price
-from tests.integration.workflow.test_complete_step import ASKED, do
+from tests.integration.workflow.test_complete_step import ASKED
 from tests.support import factories
 from tests.support.factories import environment, make_tenant, rows
+from tests.support.one_step import do_step
 from tests.support.promql import Scrape
 from tests.support.stub_openai import StubOpenAI
 from tests.support.stub_site import StubSite, answer
@@ -88,7 +89,7 @@ def test_a_model_of_ones_own_costs_what_the_catalogue_says_everywhere(acme, site
     put(OURS, "0.0005", "0.003")
     site.answers.append(replied())
 
-    paid, free = (do("complete", {"prompt": ASKED}, acme) for _ in range(2))
+    paid, free = (do_step("complete", {"prompt": ASKED}, acme) for _ in range(2))
 
     assert (paid["model"], paid["costUsd"], free["costUsd"]) == (OURS, "0.0008", "0")
     found = figures(acme)
@@ -104,11 +105,11 @@ def test_a_model_of_ones_own_costs_what_the_catalogue_says_everywhere(acme, site
 def test_a_changed_price_holds_from_the_next_answer_on(acme, site):
     site.answers += [replied(), replied()]
     put(OURS, "0.0005", "0.003")
-    before = do("complete", {"prompt": ASKED, "cache": False}, acme)
+    before = do_step("complete", {"prompt": ASKED, "cache": False}, acme)
     assert used() == [(1, 1_100, Decimal("0.0008"), 0)]
 
     put(OURS, "0.001", "0.003")
-    after = do("complete", {"prompt": ASKED, "cache": False}, acme)
+    after = do_step("complete", {"prompt": ASKED, "cache": False}, acme)
 
     assert (before["costUsd"], after["costUsd"]) == ("0.0008", "0.0013")
     assert used() == [(2, 2_200, Decimal("0.0021"), 0)]
@@ -117,7 +118,7 @@ def test_a_changed_price_holds_from_the_next_answer_on(acme, site):
 def test_what_a_model_without_a_price_costs_is_unknown_and_never_nothing(acme, site, redis_url):
     site.answers.append(replied())
 
-    asked, again = (do("complete", {"prompt": ASKED}, acme) for _ in range(2))
+    asked, again = (do_step("complete", {"prompt": ASKED}, acme) for _ in range(2))
 
     assert (asked["costUsd"], again["costUsd"], again["cached"]) == (None, "0", True)
     found = figures(acme)
@@ -130,20 +131,20 @@ def test_what_a_model_without_a_price_costs_is_unknown_and_never_nothing(acme, s
 
 def test_a_price_that_is_set_later_counts_what_comes_after_it(acme, site):
     site.answers += [replied(), replied()]
-    do("complete", {"prompt": ASKED, "cache": False}, acme)
+    do_step("complete", {"prompt": ASKED, "cache": False}, acme)
     assert used() == [(1, 1_100, None, 1)]
 
     put(OURS, "0.0005", "0.003")
-    do("complete", {"prompt": ASKED, "cache": False}, acme)
+    do_step("complete", {"prompt": ASKED, "cache": False}, acme)
 
     assert used() == [(2, 2_200, Decimal("0.0008"), 1)]
 
 
 def test_a_local_model_is_free_because_the_catalogue_says_so(acme):
     given = {"prompt": ASKED, "context": [PASSAGE], "cache": False}
-    free = do("complete", given, acme)
+    free = do_step("complete", given, acme)
     put(LOCAL_COMPLETER, "1", "0")
-    dear = do("complete", given, acme)
+    dear = do_step("complete", given, acme)
 
     assert free["costUsd"] == "0"
     assert Decimal(dear["costUsd"]) == Decimal(dear["tokensIn"]) / 1_000 > 0

