@@ -3,7 +3,7 @@
 import psycopg
 
 from producers.queries.ledger import retentions
-from producers.queries.operations import schema_facts
+from producers.queries.operations import migrations, schema_facts
 from shared.ledger.outbox import Lease
 from shared.queries.ledger import dispatches, outbox
 from tests.support import source_code
@@ -15,6 +15,7 @@ from tests.support.source_code import assert_none
 NOT_PREPARED: dict[str, str] = {}
 # Functions of the shelf that put their statement together, and why.
 COMPOSED = {
+    migrations.drop_function: "DROP FUNCTION takes no parameter",
     schema_facts.count_without_tenant: "one SELECT a table, of the tables that it is given",
     schema_facts.delete_row: "a probe of any table",
     schema_facts.insert_row: "a probe of any table",

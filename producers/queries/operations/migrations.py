@@ -54,7 +54,8 @@ LIMIT_TIME: Final = """
 
 # What a function is, and which writing of it: the second changes when it is written again.
 SELECT_FUNCTIONS: Final = """
-    SELECT p.oid::regprocedure::text, concat_ws(' ', p.xmin, p.ctid) FROM pg_proc p
+    SELECT p.oid::regprocedure::text AS "signature", concat_ws(' ', p.xmin, p.ctid) AS "writing"
+    FROM pg_proc p
     WHERE p.pronamespace = 'public'::regnamespace AND p.proname = %(name)s
 """
 
@@ -131,7 +132,8 @@ def limit_time(conn: Connection, *, lock_s: float, statement_s: float) -> None:
 
 def select_functions(conn: Connection, name: str) -> dict[str, str]:
     """The functions of a name, by their signatures, each with its writing."""
-    return dict(conn.execute(SELECT_FUNCTIONS, {"name": name}).fetchall())
+    rows = conn.execute(SELECT_FUNCTIONS, {"name": name})
+    return {signature: writing for signature, writing in rows}
 
 
 def drop_function(conn: Connection, signature: str) -> None:

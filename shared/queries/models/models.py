@@ -190,7 +190,7 @@ class Price:
 
 
 SELECT_PRICES: Final = """
-    SELECT "slug", "costPer1kIn", "costPer1kOut" FROM "AIModel"
+    SELECT "slug", "costPer1kIn" AS "costIn", "costPer1kOut" AS "costOut" FROM "AIModel"
     WHERE "slug" = ANY(%(slugs)s::text[])
 """
 
