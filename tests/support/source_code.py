@@ -163,6 +163,13 @@ def rooms_of(path: str, using: dict[str, set[str]]) -> list[str]:
     return sorted({user.partition("/")[0] for user in seen} - {"shared"})
 
 
+def skeleton(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """The kinds of a function's nodes in their order: what differs in it differs in `shape`."""
+    documented = ast.get_docstring(function, clean=False) is not None
+    parts = [function.args, *function.body[documented:]]
+    return " ".join(type(node).__name__ for part in parts for node in ast.walk(part))
+
+
 def shape(function: ast.AST) -> str:
     """A function without its names, docstring and place: equal for functions that do the same."""
     bare = ast.parse(ast.unparse(function)).body[0]
