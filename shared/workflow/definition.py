@@ -1,4 +1,4 @@
-"""What a definition may say. Its JSON form is what "Workflow"."dag" holds."""
+"""The shape of a definition, as pydantic models. Its JSON form is what "Workflow"."dag" holds."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of a run's input: what it may say, and how an input is held against it.
+"""The JSON Schema of a run's input: which schemas are allowed, and how an input is validated.
 
 A definition is a stranger's: its patterns are matched by an engine that takes linear time, and
 its references lead nowhere but into itself.

@@ -1,7 +1,8 @@
-"""YAML and JSON into values, at the pace that 100,000 steps ask for, and into nothing but JSON.
+"""Parse a text, YAML or JSON, into plain JSON values; nothing here knows what a workflow is.
 
-YAML is built from the parser's events: no recursion, no tags, and texts mean what YAML 1.2 and
-editors say (`no`, `1:30` and dates are texts). Names are texts as they are written.
+YAML is built from the parser's events, fast enough for 100,000 steps: no recursion, no tags, and
+texts mean what YAML 1.2 and editors say (`no`, `1:30` and dates are texts). Names are texts as
+they are written.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""The order that needs ask for, circles among them, and who comes before whom: no recursion."""
+"""Sort steps by their needs: topological order, circles, ancestors; without recursion."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set

@@ -1,4 +1,4 @@
-"""A definition compiled: steps in topological order, and who depends on whom."""
+"""Compile a definition that was read: steps in topological order, with their dependents."""
 
 import hashlib
 import json

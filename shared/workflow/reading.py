@@ -1,4 +1,4 @@
-"""Read a definition from YAML or JSON; all its faults are told at once, with their places."""
+"""Read a definition: parse it, check it, and report all faults at once, with line and column."""
 
 import math
 import re

@@ -1,0 +1,1 @@
+"""Expressions of definitions: read into words, checked for references and cost, evaluated."""

@@ -1,4 +1,4 @@
-"""What an expression may cost: refused before it begins, for it cannot be interrupted.
+"""Limit what an expression may cost: refused before it begins, for it cannot be interrupted.
 
 The library holds Python's lock while it evaluates, and its map and filter copy what they have so
 far for each item. So an expression over long lists would stop every thread of a worker.

@@ -1,4 +1,4 @@
-"""Expressions in definitions: CEL, and templates whose texts hold `${{ expression }}`."""
+"""Compile and evaluate expressions (CEL), and templates whose texts hold `${{ expression }}`."""
 
 import json
 import math

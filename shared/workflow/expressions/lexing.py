@@ -1,4 +1,4 @@
-"""The words of an expression, and the expressions of a template: one pass, no guessing."""
+"""Split an expression into words, and find the expressions of a template; in one pass."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What an expression reads, found in its words: nothing is evaluated for it."""
+"""Find what an expression reads, from its words; nothing is evaluated."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
