@@ -144,7 +144,8 @@ ROOMS = [
     Room("producers", _set("shared producers")),
     Room(
         "workers/domain",
-        _set("workers.domain shared.errors shared.ids shared.text"),
+        # the limits are plain numbers, of which each stands once
+        _set("workers.domain shared.errors shared.ids shared.text shared.workflow.limits"),
         # regex knows grapheme clusters; sklearn fits calibrations
         _set("numpy regex sklearn"),
         _set(NOT_PURE),

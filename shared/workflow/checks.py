@@ -1,4 +1,4 @@
-"""What a definition must fulfil beyond its shape: names that exist, no circle, sound expressions.
+"""Check a definition beyond its shape: names that exist, no circular needs, valid expressions.
 
 Nothing here recurses, and what is looked up is looked up in sets: there may be 100,000 steps.
 """
@@ -13,7 +13,6 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import ExpressionRefused
-from shared.workflow.decisions import ITEMS_MAX
 from shared.workflow.definition import Definition, StepSpec
 from shared.workflow.durations import seconds
 from shared.workflow.expressions.evaluation import (
@@ -24,12 +23,10 @@ from shared.workflow.expressions.evaluation import (
 )
 from shared.workflow.input_schema import schema_faults
 from shared.workflow.kinds import Kind, kinds
+from shared.workflow.limits import BACKOFF_MAX_S, ITEMS_MAX, STEP_TIMEOUT_MAX_S, WAIT_MAX_S
 from shared.workflow.ordering import circle, ordered, shown, unneeded
 
 Path = tuple[str, ...]
-_WAIT_MAX_S: Final = 366 * 86_400.0
-_RUN_MAX_S: Final = 24 * 3_600.0
-_BACKOFF_MAX_S: Final = 3_600.0
 _WAITING: Final = frozenset({"sleep", "signal", "approval", "workflow"})
 _ITEM_NAMES: Final = frozenset({"item", "index"})
 # What no allowance of an operator's opens: see shared/egress/targets.py for the whole rule.
@@ -62,7 +59,7 @@ def faults_of(definition: Definition) -> list[Fault]:
     check = _Check(definition, kinds())
     _inputs(check)
     if definition.timeout is not None:
-        _duration(check, ("timeout",), definition.timeout, (1.0, _WAIT_MAX_S))
+        _duration(check, ("timeout",), definition.timeout, (1.0, WAIT_MAX_S))
     for name, step in definition.steps.items():
         check.needs[name] = _needs(check, name, step)
     order = ordered(check.needs)
@@ -118,12 +115,12 @@ def _step(check: _Check, name: str, step: StepSpec) -> None:
     if step.compensate is not None:
         _kind(check, (*path, "compensate"), step.compensate.uses, step.compensate.with_)
     if step.sleep is not None:
-        _duration(check, (*path, "sleep"), step.sleep, (0.0, _WAIT_MAX_S))
+        _duration(check, (*path, "sleep"), step.sleep, (0.0, WAIT_MAX_S))
     if step.timeout is not None:
-        most = _WAIT_MAX_S if kind in _WAITING else _RUN_MAX_S
+        most = WAIT_MAX_S if kind in _WAITING else STEP_TIMEOUT_MAX_S
         _duration(check, (*path, "timeout"), step.timeout, (1.0, most))
     if step.retry is not None and step.retry.backoff is not None:
-        _duration(check, (*path, "retry", "backoff"), step.retry.backoff, (0.0, _BACKOFF_MAX_S))
+        _duration(check, (*path, "retry", "backoff"), step.retry.backoff, (0.0, BACKOFF_MAX_S))
     if isinstance(step.for_each, list) and len(step.for_each) > ITEMS_MAX:
         check.say((*path, "for_each"), "too_many_items", f"at most {ITEMS_MAX:,}")
     if step.max_parallel is not None and step.for_each is None:
@@ -178,7 +175,7 @@ def _given(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> No
     if uses == "http" and not url.startswith("${{") and _NEVER_FETCHED.match(url):
         check.say((*path, "with", "url"), "bad_address", "it is no http address of a public host")
     elif uses == "sleep" and isinstance(waits, str | int | float) and "${{" not in str(waits):
-        _duration(check, (*path, "with", "for"), waits, (0.0, _WAIT_MAX_S))
+        _duration(check, (*path, "with", "for"), waits, (0.0, WAIT_MAX_S))
     elif uses == "workflow" and given.get("name") == check.definition.name:
         check.say((*path, "with", "name"), "runs_itself", "a workflow does not run itself")
 

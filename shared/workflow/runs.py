@@ -1,4 +1,4 @@
-"""Put a definition, start a run: what producers and steps have in common."""
+"""Store a definition and start a run, in the caller's transaction."""
 
 import hashlib
 import json
@@ -20,15 +20,16 @@ from shared.workflow.definition import Definition
 from shared.workflow.durations import seconds
 from shared.workflow.expressions.evaluation import compile_expression, references, render
 from shared.workflow.input_schema import input_faults
+from shared.workflow.limits import (
+    ATTEMPTS_DEFAULT,
+    BACKOFF_DEFAULT_S,
+    DEPTH_MAX,
+    INPUT_BYTES_MAX,
+    KEY_CHARS_MAX,
+    TIMEOUT_DEFAULT_S,
+)
 from shared.workflow.plan import Node, Plan, compile_plan
 from shared.workflow.reading import of_json
-
-INPUT_BYTES_MAX = 1024 * 1024
-DEPTH_MAX = 8
-ATTEMPTS_DEFAULT = 3
-BACKOFF_DEFAULT_S = 1.0
-TIMEOUT_DEFAULT_S = 7 * 86_400.0
-KEY_CHARS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)

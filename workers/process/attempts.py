@@ -44,7 +44,7 @@ def run(
     try:
         limit_s = max(_limit_s(contract, lease) for lease in unit.leases)
         with holding.doing(unit.leases, limit_s=limit_s):
-            done = _do(function, contract, unit.leases)
+            done = _do(function, contract, unit.leases, holding)
             to_complete = [lease for lease in done if not lease.receipted]
     finally:
         # What is not held is not renewed: should an ending itself have failed, the lease lapses.
@@ -59,7 +59,7 @@ def _limit_s(contract: type[Contract], lease: Lease) -> float:
 
 
 def _do(
-    function: Callable[..., None], contract: type[Contract], leases: list[Lease]
+    function: Callable[..., None], contract: type[Contract], leases: list[Lease], holding: Holding
 ) -> list[Lease]:
     """Call the actor. Returns the leases whose jobs it did; the others are settled.
 
@@ -71,7 +71,7 @@ def _do(
     if batch and len(pairs) > 1 and copy_context().run(_done_together, function, pairs):
         return [lease for _, lease in pairs]
     done = _done_of_batch if batch else _done
-    return [pair[1] for pair in pairs if copy_context().run(done, function, pair)]
+    return [pair[1] for pair in pairs if copy_context().run(done, function, pair, holding)]
 
 
 def _read(contract: type[Contract], lease: Lease) -> Pair | None:
@@ -88,22 +88,23 @@ def _refuse(lease: Lease, error: PayloadRefused) -> None:
         _fail(lease, error, attempt)
 
 
-def _done_of_batch(function: Callable[..., None], pair: Pair) -> bool:
-    return _done(lambda *one: function([one]), pair)
+def _done_of_batch(function: Callable[..., None], pair: Pair, holding: Holding) -> bool:
+    return _done(lambda *one: function([one]), pair, holding)
 
 
-def _done(function: Callable[..., None], pair: Pair) -> bool:
+def _done(function: Callable[..., None], pair: Pair, holding: Holding) -> bool:
     job, lease = pair
     with tracing.attempt([lease]) as attempt:
         _begin([lease], attempt)
         try:
             function(job, lease)
         except Overdue:
-            late = TimeLimitExceeded(f"stopped after {_limit_s(type(job), lease):g} seconds")
-            _fail(lease, late, attempt)
+            now = holding.now(lease)
+            late = TimeLimitExceeded(f"stopped after {_limit_s(type(job), now):g} seconds")
+            _fail(now, late, attempt)
             return False
         except BaseException as error:  # a SystemExit ends a job, not a worker's thread
-            _fail(lease, error, attempt)
+            _fail(holding.now(lease), error, attempt)
             return False
     return True
 

@@ -101,12 +101,10 @@ def signing_key() -> bytes:
     return embedded.signing_key(settings())
 
 
-def moved(lease: Lease, fence: int, *, limit_s: float) -> None:
-    """Note that a job went on under a new fence, with `limit_s` seconds for what it does now."""
-    if broker.runtime is None:  # an actor that is called directly
-        lease.fence = fence
-    else:
-        broker.runtime.holding.moved(lease, fence, limit_s=limit_s)
+def goes_on(lease: Lease, now: Lease, *, limit_s: float) -> None:
+    """Let this process hold `now` for a claimed lease, with `limit_s` seconds for what it does."""
+    if broker.runtime is not None:  # else the actor is called directly
+        broker.runtime.holding.goes_on(lease, now, limit_s=limit_s)
 
 
 def actor(contract: type[Contract]) -> Callable[[Work], Work]:

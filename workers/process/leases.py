@@ -72,7 +72,8 @@ class Holding:
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._lock = threading.Lock()
-        self._held: set[tuple[JobId, int]] = set()
+        # By the job and the fence it was claimed with: the lease as it stands now.
+        self._held: dict[tuple[JobId, int], Lease] = {}
         self._free = list(range(SLOTS - 1, -1, -1))
         self._deadlines: dict[int, float] = {}
         self._threads: dict[JobId, tuple[int, int]] = {}
@@ -85,17 +86,23 @@ class Holding:
     def take(self, leases: Sequence[Lease]) -> None:
         """Note leases that were just claimed."""
         with self._lock:
-            self._held.update((lease.job_id, lease.fence) for lease in leases)
+            self._held.update((_key(lease), lease) for lease in leases)
 
     def drop(self, leases: Sequence[Lease]) -> None:
         """Forget leases: the jobs ended, or were given back."""
         with self._lock:
-            self._held.difference_update((lease.job_id, lease.fence) for lease in leases)
+            for lease in leases:
+                self._held.pop(_key(lease), None)
 
     def all(self) -> list[tuple[JobId, int]]:
         """Everything held, as (job id, fence), ordered as rows are locked."""
         with self._lock:
-            return sorted(self._held)
+            return sorted(_key(lease) for lease in self._held.values())
+
+    def now(self, lease: Lease) -> Lease:
+        """A lease that was claimed, as it stands now: its job may have gone on since."""
+        with self._lock:
+            return self._held.get(_key(lease), lease)
 
     @contextmanager
     def doing(self, leases: Sequence[Lease], *, limit_s: float) -> Iterator[None]:
@@ -130,13 +137,15 @@ class Holding:
                 self._done += len(leases)
             self._leave(alone_s > 0)
 
-    def moved(self, lease: Lease, fence: int, *, limit_s: float) -> None:
-        """Note that a job went on under a new fence, and with a time limit of its own."""
+    def goes_on(self, lease: Lease, now: Lease, *, limit_s: float) -> None:
+        """Note that the job of a claimed lease goes on with a lease `now`.
+
+        That one is renewed, and by it the attempt is settled should it fail; `limit_s` seconds
+        from here it has to end.
+        """
         deadline = time.monotonic() + limit_s
         with self._lock:
-            self._held.discard((lease.job_id, lease.fence))
-            lease.fence = fence
-            self._held.add((lease.job_id, fence))
+            self._held[_key(lease)] = now
             thread, slot = self._threads.get(lease.job_id, (None, None))
             if thread is not None and slot is not None:
                 self._deadlines[thread] = deadline
@@ -192,3 +201,7 @@ class Holding:
                 self._together -= 1
             if alone or not self._together:
                 self._turn.notify_all()
+
+
+def _key(lease: Lease) -> tuple[JobId, int]:
+    return lease.job_id, lease.fence

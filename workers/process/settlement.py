@@ -26,6 +26,7 @@ from shared.errors import (
 from shared.ledger.outbox import Lease
 from shared.observability.redaction import redact
 from shared.queries.ledger import attempts
+from shared.workflow.retries import retry_wait_s
 from workers.domain.ledger import failure
 from workers.process.leases import Holding
 
@@ -160,7 +161,7 @@ def _ending(lease: Lease, error: BaseException, *, permanent: bool) -> attempts.
 def _wait_s(lease: Lease, error: BaseException) -> float:
     contract = CONTRACTS[lease.job]
     if lease.backoff_s is not None:
-        wait = failure.doubling_s(lease.attempt, lease.backoff_s, _rng)
+        wait = failure.jittered_s(retry_wait_s(lease.attempt, lease.backoff_s), _rng)
     else:
         wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
     asked = error.retry_after_s if isinstance(error, TransientError) else None

@@ -15,7 +15,10 @@ from shared.ids import JobId, StepId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A walker's claim on the step it is at: the fence of its job proves it."""
+    """A walker's claim on the step that it is at, proved by the fence of its job.
+
+    `workers.steps.step.Step` is one; the calls below need no more of it.
+    """
 
     tenant_id: TenantId
     job_id: JobId
@@ -77,7 +80,8 @@ FINISH: Final = """
 
 def finish(hold: Hold, end: Finished) -> str | None:
     """Finish a step and begin the next."""
-    return db.call(hold.tenant_id, FINISH, _end_values(hold, end), durable=end.durable)
+    values = _end_values(hold, end)
+    return db.call(hold.tenant_id, FINISH, values, durable=end.durable)
 
 
 def finish_within(conn: Connection, hold: Hold, end: Finished) -> object:

@@ -1,4 +1,4 @@
-"""What a trial plays: definitions with their fakes, and the runs of them that go on."""
+"""The state of a trial: definitions with their fakes, and their runs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from shared.contracts import CONTRACTS, RunStep
 from shared.workflow.durations import seconds
+from shared.workflow.limits import ATTEMPTS_DEFAULT
 from shared.workflow.plan import Node
-from shared.workflow.runs import ATTEMPTS_DEFAULT
 from shared.workflow.trial.engine_model import At, Graph, Run
 from shared.workflow.trial.fakes import Fake
 

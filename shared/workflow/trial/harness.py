@@ -1,11 +1,11 @@
-"""Tests for who writes workflows: a definition runs in memory, with fake steps and a fake clock.
+"""Test a workflow: its definition runs in memory, with fake steps and a fake clock.
 
     trial = Trial(text, steps={"fetch": {"n": 3}, "complete": fake(ConnectionError(), "well")})
     outcome = trial.run({"url": "https://example.org"})
     assert outcome.state == "completed"
 
-The rules are the engine's own (`engine_model`); expressions, `with`, retries, timeouts,
-keys and waits are worked out as in a worker.
+`engine_model` has the engine's rules; expressions, `with`, retries, timeouts, concurrency keys
+and waits are computed as in a worker.
 """
 
 import re
@@ -20,15 +20,13 @@ from pydantic import BaseModel
 from shared.errors import RunRefused, SignalRefused
 from shared.workflow.durations import seconds
 from shared.workflow.kinds import kind_named
+from shared.workflow.limits import SIGNALS_KEPT_MAX, TIMEOUT_DEFAULT_S
 from shared.workflow.plan import Node, compile_plan
 from shared.workflow.reading import read
-from shared.workflow.runs import TIMEOUT_DEFAULT_S
 from shared.workflow.trial.engine_model import RUN_LIVE, At, Graph
-from shared.workflow.trial.fakes import Fake, FakeMissing, TrialStep, fake
+from shared.workflow.trial.fakes import Fake, FakeMissing, fake
 from shared.workflow.trial.flows import Flow, Script
 from shared.workflow.trial.player import Play
-
-__all__ = ["FakeMissing", "Outcome", "StepOutcome", "Trial", "TrialStep", "Waiting", "fake"]
 
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _REAL: Final = frozenset({"transform", "outputs", "sleep", "signal", "approval", "workflow"})
@@ -78,7 +76,7 @@ class Outcome:
 
 
 class Trial:
-    """Runs of one definition, one at a time; `run` begins a new one.
+    """Runs one definition, one run at a time; `run` starts a new one.
 
     Args:
         definition: Its text, YAML or JSON.
@@ -132,7 +130,7 @@ class Trial:
 
         Raises:
             RunRefused: The run is over.
-            SignalRefused: An approval has this name.
+            SignalRefused: An approval has this name, or too many signals wait already.
         """
         flow = self._flow(workflow)
         if flow.run.state not in RUN_LIVE:
@@ -140,6 +138,8 @@ class Trial:
         if any((node.name, node.uses) == (name, "approval") for node in flow.script.nodes):
             raise SignalRefused(f"{name} is an approval; answer it as one.")
         if not self._play.answer(flow, "signal", (name, None), payload):
+            if len(flow.signals) >= SIGNALS_KEPT_MAX:
+                raise SignalRefused(f"{SIGNALS_KEPT_MAX:,} signals wait at the run already.")
             flow.signals.append((name, payload))
         return self._go()
 

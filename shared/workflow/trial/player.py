@@ -1,7 +1,7 @@
-"""Play a run in memory, step after step: what walkers, timers and waits do, by a clock of its own.
+"""Run workflows in memory, step by step: what walkers, timers and waits do, by a fake clock.
 
-`engine_model` says which steps may begin; this does them with fakes. Nothing is random
-and nothing sleeps: time passes only where the play moves its clock.
+`engine_model` decides which steps may begin; this does them with fakes. Nothing is random and
+nothing sleeps: time passes only where the clock is moved.
 """
 
 import heapq
@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,18 +23,15 @@ from shared.errors import (
     UsageError,
     WorkflowNotFound,
 )
-from shared.workflow.decisions import is_skipped, items_of
+from shared.workflow.decisions import Do, Expand, Skip, decide
 from shared.workflow.durations import seconds
 from shared.workflow.expressions.evaluation import render
 from shared.workflow.kinds import SleepWith
-from shared.workflow.runs import BACKOFF_DEFAULT_S, DEPTH_MAX
+from shared.workflow.limits import BACKOFF_DEFAULT_S, DEPTH_MAX, PARK_S
+from shared.workflow.retries import retry_wait_s
 from shared.workflow.trial.engine_model import LIVE, RUN_LIVE, At, Run
 from shared.workflow.trial.fakes import Takes, TrialStep
 from shared.workflow.trial.flows import Flow, Script, Wait
-
-BACKOFF_MAX_S: Final = 3_600.0
-PARK_S: Final = 180.0
-PARALLEL_DEFAULT: Final = 32
 
 
 class Play:
@@ -180,20 +177,20 @@ class Play:
 
     def _take(self, flow: Flow, at: At, attempt: int) -> None:
         node, run, scope = flow.script.nodes[at[0]], flow.run, flow.scope(at)
-        if at[1] < 0 and node.spec.get("for_each") is not None:
-            # An `if` of a mapped step is asked of each item; that it has one lets it begin at all.
-            if run.all_needs_skipped(at) and node.spec.get("if") is None:
+        expands = at[1] < 0 and node.spec.get("for_each") is not None
+        skipped = run.all_needs_skipped(at)
+        match decide(node.spec, scope, expands=expands, all_needs_skipped=skipped):
+            case Skip():
                 self._settle(flow, at, "skipped")
-            else:
-                parallel = node.spec.get("max_parallel") or PARALLEL_DEFAULT
-                self.opened(flow, run.expand(at, _json(items_of(node.spec, scope)), parallel))
-        elif is_skipped(node.spec, scope, all_needs_skipped=run.all_needs_skipped(at)):
-            self._settle(flow, at, "skipped")
-        elif node.spec.get("concurrency") is None or self._may_enter(flow, at, scope):
-            given = render(node.spec.get("with") or {}, scope)
-            flow.attempts[at], flow.given[at] = attempt, given
-            self.began.append(flow.name(at))
-            self._do(flow, at, given)
+            case Expand(items, parallel):
+                self.opened(flow, run.expand(at, _json(items), parallel))
+            case Do(key):
+                if key is not None and not self._may_enter(flow, at, key):
+                    return
+                given = render(node.spec.get("with") or {}, scope)
+                flow.attempts[at], flow.given[at] = attempt, given
+                self.began.append(flow.name(at))
+                self._do(flow, at, given)
 
     def _do(self, flow: Flow, at: At, given: dict[str, Any]) -> None:
         script, node = flow.script, flow.script.nodes[at[0]]
@@ -258,7 +255,7 @@ class Play:
             return
         else:
             first_s = seconds(retry.get("backoff", BACKOFF_DEFAULT_S))
-            wait_s = max(min(first_s * 2.0 ** min(attempt - 1, 40), BACKOFF_MAX_S), asked_s)
+            wait_s = max(retry_wait_s(attempt, first_s), asked_s)
             attempt += 1
         again = (flow, at, attempt)
         self._work_on(flow, at, wait_s, lambda: self._ready.append(again))
@@ -340,8 +337,7 @@ class Play:
 
     # ---- concurrency keys
 
-    def _may_enter(self, flow: Flow, at: At, scope: dict[str, Any]) -> bool:
-        key = str(render(flow.script.nodes[at[0]].spec["concurrency"], scope))
+    def _may_enter(self, flow: Flow, at: At, key: str) -> bool:
         line = self._lines[key]
         line[flow.id, at] = flow
         flow.keys[at] = key

@@ -20,8 +20,8 @@ from shared.queries.models.models import NewModel, Price
 from tests.integration.workflow.test_complete_step import ASKED
 from tests.support import factories
 from tests.support.factories import environment, make_tenant, rows
-from tests.support.one_step import do_step
 from tests.support.promql import Scrape
+from tests.support.steps import do_step
 from tests.support.stub_openai import StubOpenAI
 from tests.support.stub_site import StubSite, answer
 

@@ -7,7 +7,7 @@ import pytest
 from shared.errors import ProviderUnavailable
 from tests.support import factories
 from tests.support.factories import environment, rows
-from tests.support.one_step import do_step
+from tests.support.steps import do_step
 from tests.support.stub_site import StubSite, answer
 
 MODEL = "gpt-4.1-mini"

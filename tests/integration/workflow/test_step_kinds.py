@@ -6,7 +6,7 @@ from shared import db
 from shared.db import Role
 from shared.errors import DocumentNotFound, PayloadRefused, SpendRefused
 from tests.support import factories
-from tests.support.one_step import do_step
+from tests.support.steps import do_step
 from workers.steps.index_check import DocumentNotFindable, IndexIncomplete
 
 BACKUPS = """# Backups

@@ -7,11 +7,11 @@ import pytest
 from shared.egress.fetching import ReplyRefused
 from shared.egress.targets import AddressUnreachable
 from shared.errors import AddressRefused, PermanentError, TransientError
-from shared.ids import RunId, StepId, TenantId
+from shared.ids import StepId
 from tests.support.factories import environment
+from tests.support.steps import make_step
 from tests.support.stub_site import StubSite, answer
 from workers.steps.http import AnswerDelayed, AnswerUnexpected
-from workers.steps.step import Step
 from workers.steps.table import lookup
 
 SECRET = "hunter2-canary"
@@ -26,19 +26,7 @@ def site():
 
 
 def do(site, path="/", **given):
-    step = Step(
-        tenant_id=TenantId("acme"),
-        run_id=RunId("run"),
-        step_id=StepId("step-7"),
-        name="fetch",
-        workflow="onboarding",
-        attempt=2,
-        item=None,
-        index=None,
-        traceparent=TRACE,
-        _progress=lambda *_: None,
-        _transaction=lambda: None,
-    )
+    step = make_step(step_id=StepId("step-7"), attempt=2, traceparent=TRACE)
     return lookup("http")({"url": f"{site.url}{path}"} | given, step)
 
 

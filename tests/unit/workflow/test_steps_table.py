@@ -8,30 +8,14 @@ import pytest
 
 from shared.contracts import CONTRACTS, Probe
 from shared.errors import PayloadRefused, PermanentError, StepCancelled, UnknownKind
-from shared.ids import RunId, StepId, TenantId
 from shared.workflow.kinds import kinds
+from tests.support.steps import make_step
 from workers.steps.functions import FunctionNotFound, function
 from workers.steps.outcomes import AwaitSignal, Delegate, Sleep, StartRun
 from workers.steps.step import NOT_DONE, Step
 from workers.steps.table import lookup, step_kind
 
 SECRET = "sk-abcdefghijklmnopqrstuvwxyz0123456789ABCDEF"
-
-
-def make_step(*, name="fetch", attempt=1, progress=lambda *_: None, transaction=None):
-    return Step(
-        tenant_id=TenantId("acme"),
-        run_id=RunId("run"),
-        step_id=StepId("step"),
-        name=name,
-        workflow="onboarding",
-        attempt=attempt,
-        item=None,
-        index=None,
-        traceparent=None,
-        _progress=progress,
-        _transaction=transaction,
-    )
 
 
 def do(kind, given, step=None):
@@ -159,7 +143,7 @@ def test_a_function_gets_its_arguments_by_name():
 
 def test_a_function_that_asks_for_the_step_gets_it():
     heard = []
-    step = make_step(progress=lambda part, note: heard.append((part, note)))
+    step = make_step(_progress=lambda _, part, note: heard.append((part, note)))
 
     name = do("python", {"function": "test_steps.told", "args": {"part": 0.5}}, step)
 
@@ -195,7 +179,7 @@ class Transactions:
         self.written, self.committed, self.fails = [], [], fails
 
     @contextmanager
-    def open(self):
+    def open(self, step):
         self.written = []
         yield self.written
         if self.fails:
@@ -205,7 +189,7 @@ class Transactions:
 
 def test_an_effect_commits_with_the_output_that_done_was_given():
     transactions = Transactions()
-    step = make_step(transaction=transactions.open)
+    step = make_step(_transaction=transactions.open)
 
     with step.effect() as conn:
         conn.append("row")
@@ -217,7 +201,7 @@ def test_an_effect_commits_with_the_output_that_done_was_given():
 
 
 def test_done_may_be_given_nothing():
-    step = make_step(transaction=Transactions().open)
+    step = make_step(_transaction=Transactions().open)
 
     with step.effect():
         step.done(None)
@@ -228,7 +212,7 @@ def test_done_may_be_given_nothing():
 
 def test_an_effect_that_does_not_end_the_step_is_rolled_back():
     transactions = Transactions()
-    step = make_step(transaction=transactions.open)
+    step = make_step(_transaction=transactions.open)
 
     with pytest.raises(RuntimeError, match="done"), step.effect() as conn:
         conn.append("row")
@@ -238,7 +222,7 @@ def test_an_effect_that_does_not_end_the_step_is_rolled_back():
 
 
 def test_an_effect_whose_commit_fails_has_not_ended_the_step():
-    step = make_step(transaction=Transactions(fails=True).open)
+    step = make_step(_transaction=Transactions(fails=True).open)
 
     with pytest.raises(ConnectionError), step.effect():
         step.done(1)
@@ -247,7 +231,7 @@ def test_an_effect_whose_commit_fails_has_not_ended_the_step():
 
 
 def test_a_step_has_one_effect():
-    step = make_step(transaction=Transactions().open)
+    step = make_step(_transaction=Transactions().open)
     with step.effect():
         step.done(1)
 
@@ -264,8 +248,8 @@ def test_progress_is_a_share(part):
 
 
 def test_progress_of_a_cancelled_run_raises():
-    def cancelled(part, note):
+    def cancelled(step, part, note):
         raise StepCancelled("The run was cancelled.")
 
     with pytest.raises(StepCancelled):
-        make_step(progress=cancelled).progress(0.1)
+        make_step(_progress=cancelled).progress(0.1)

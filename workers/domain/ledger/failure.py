@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from random import Random
 
+from shared.workflow.limits import PARK_S
+
 BACKOFF_BASE_S = 2.0
 BACKOFF_FACTOR = 3.0
 BACKOFF_MAX_S = 1_200.0
 ASKED_MAX_S = 900.0
-PARK_S = 180.0
 FRAMES = 3
 
 # Ids, addresses, paths, quotations and numbers tell one failure from its twin: they go.
@@ -21,15 +22,9 @@ _VARIES = re.compile(
 )
 
 
-def doubling_s(attempt: int, first_s: float, rng: Random) -> float:
-    """Seconds to wait after a step's attempt failed: doubling from its own first wait, to an hour.
-
-    Args:
-        attempt: The attempt that failed, 1-based.
-        first_s: The wait after the first.
-        rng: Source of the jitter of 15 %.
-    """
-    return float(min(first_s * 2.0 ** min(attempt - 1, 40), 3_600.0) * rng.uniform(0.85, 1.15))
+def jittered_s(wait_s: float, rng: Random) -> float:
+    """A wait in seconds, up to 15 % shorter or longer: jobs that failed together part."""
+    return wait_s * rng.uniform(0.85, 1.15)
 
 
 def backoff_s(attempt: int, rng: Random, *, max_s: float = BACKOFF_MAX_S) -> float:
@@ -43,7 +38,7 @@ def backoff_s(attempt: int, rng: Random, *, max_s: float = BACKOFF_MAX_S) -> flo
         max_s: The cap, before its jitter.
     """
     wait = min(BACKOFF_BASE_S * BACKOFF_FACTOR ** min(attempt - 1, 40), max_s)
-    return wait * rng.uniform(0.85, 1.15)
+    return jittered_s(wait, rng)
 
 
 def asked_s(retry_after_s: float | None, rng: Random) -> float:
