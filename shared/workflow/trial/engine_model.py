@@ -1,8 +1,8 @@
-"""The workflow engine without Postgres: what shared/schema/90_workflow does to one run, as values.
+"""A model of the workflow engine: what shared/schema/90_workflow does to one run, in memory.
 
-No clock, no I/O, no chance: who holds a `Run` says when steps begin and how they end, and is told
-which steps may begin then. Trials of authors run on it, and a property test gives the same events
-to it and to the functions in the database.
+Pure: no clock, no I/O, no randomness. The caller of a `Run` says when steps begin and how they
+end, and gets the steps that may begin then. The test bench runs on it, and
+tests/machines/test_workflow_machine.py gives the same events to it and to the SQL functions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ _GOES_ON: Final = frozenset({"running", "paused", "compensating"})
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the machine has to know of a node."""
+    """What the model has to know of a node."""
 
     needs: int
     dependents: tuple[int, ...]

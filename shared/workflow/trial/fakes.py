@@ -1,4 +1,4 @@
-"""Fake steps of a trial: what stands in for an actor or a step kind while authors test."""
+"""Fake steps of a trial: they stand in for actors and step kinds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

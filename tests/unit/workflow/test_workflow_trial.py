@@ -12,7 +12,8 @@ from shared.errors import (
     SignalRefused,
     TransientError,
 )
-from shared.workflow.trial.harness import FakeMissing, Trial, fake
+from shared.workflow.limits import SIGNALS_KEPT_MAX
+from shared.workflow.trial import FakeMissing, Trial, fake
 
 ORDER = """
 name: order
@@ -211,6 +212,16 @@ def test_a_signal_that_comes_early_is_kept():
 
     assert trial.advance(hours=1).output == {"payload": {"n": 1}}
     with pytest.raises(RunRefused, match="completed"):
+        trial.signal("go")
+
+
+def test_a_run_keeps_a_limited_number_of_signals():
+    trial = Trial(steps(a="{sleep: 1h}"))
+    trial.run()
+    for n in range(SIGNALS_KEPT_MAX):
+        trial.signal("go", n)
+
+    with pytest.raises(SignalRefused, match="1,000 signals"):
         trial.signal("go")
 
 
