@@ -17,10 +17,12 @@ LANGUAGES = {"console", "python", "sql", "yaml", "json", "js", "sh", PROSE, "set
 PARSED_ONLY = {
     ("README.md", "make demo"): "minutes of set-up; this suite is its other half",
     ("README.md", "make setup"): "this checkout has done it",
+    ("README.md", "pip wheel"): "tests/acceptance/operations/test_wheel.py does it",
     ("README.md", "await redis.xadd"): "needs Node and ioredis; redis-cli runs the same words",
     ("producers/cli/README.md", "apiVersion: keda.sh"): "needs Kubernetes with KEDA",
     ("producers/cli/README.md", "POSTGRES_PASSWORD="): "needs Docker",
-    ("tests/README.md", "make test"): "this suite would run itself",
+    ("shared/schema/README.md", "make schema"): "its second line would run this suite",
+    ("tests/README.md", "make unit"): "this suite would run itself",
     ("tests/README.md", ".venv/bin/python -m tests.support.pages"): "it would write this page",
     ("tests/README.md", "$ make soak"): "a minute of faults; tests/acceptance/faults does each",
     ("tests/benchmarks/README.md", "$ ailydian bench moderation"): "minutes, and needs its corpora",
@@ -151,3 +153,15 @@ def test_a_page_with_another_output_fails():
     assert len(done.faults) == 1
     assert "a page:2: echo hello" in done.faults[0]
     assert pages.rewritten(page, done, "a page") == page.replace("hullo", "hello")
+
+
+def test_what_is_written_keeps_the_ellipses_of_the_page():
+    page = (
+        "```console\n$ printf 'a 1 s\\nb\\nc\\nnew\\nend of it\\n'\na 2 s\n...\nold\nend ...\n```\n"
+    )
+
+    done = pages.run("a page", page)
+
+    written = pages.rewritten(page, done, "a page")
+    assert written.endswith("a 1 s\n...\nnew\nend ...\n```\n")
+    assert pages.run("a page", written).faults == []

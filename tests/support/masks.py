@@ -58,6 +58,11 @@ class Ids:
         self._real.update(zip(mine, theirs, strict=False))
 
 
+def masked(line: str) -> str:
+    """A line without what is different each time, to compare two of them."""
+    return _MASK.sub(lambda found: f"<{found.lastgroup}>", _plain(line).strip())
+
+
 def matches(expected: str, printed: str, ids: Ids) -> bool:
     """Whether a command has printed what the page shows."""
     return _pattern(expected, ids).fullmatch(_plain(printed)) is not None

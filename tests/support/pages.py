@@ -12,7 +12,8 @@ A page is run from its top to its bottom in an empty folder, in one shell, on em
   is parsed, a workflow is validated.
 - `<!-- setup` begins a console block that readers do not see.
 
-`python -m tests.support.pages --write README.md` runs a page and writes what was printed.
+`python -m tests.support.pages --write README.md` runs a page and writes what was printed; with
+`--all` every page, one after another.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import json
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -32,6 +34,7 @@ from shared.servers import embedded
 from shared.servers.embedded import Servers
 from shared.settings import Settings
 from shared.workflow import reading
+from tests.support import page_writing
 from tests.support.masks import Ids, matches
 from tests.support.page_shell import Shell
 from tests.support.source_code import ROOT
@@ -265,27 +268,36 @@ def rewritten(text: str, done: Run, page: str) -> str:
         if at in done.printed:
             begin = at - 1 + len(command.text.split("\n"))
             blank = [""] if command.printed and not command.printed[-1].strip() else []
-            printed = [done.ids.written(line) for line in done.printed[at]]
-            lines[begin : begin + len(command.printed)] = printed + blank
+            shown = command.printed[: len(command.printed) - len(blank)]
+            written = page_writing.merged(shown, done.printed[at], done.ids)
+            lines[begin : begin + len(command.printed)] = written + blank
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Run the pages that are named, and say or write what they do not have right."""
-    from tests.acceptance.test_pages import skipped  # noqa: PLC0415 - the table stands there
+def main() -> int:
+    """Run the pages that are named, and say or write what they do not have right.
+
+    Returns:
+        1 if something is wrong that was not written.
+    """
+    from tests.acceptance.test_pages import RUN, skipped  # noqa: PLC0415 - the table is there
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write what was printed")
-    parser.add_argument("pages", nargs="+", type=Path)
+    parser.add_argument("--all", action="store_true", help="every page that has something to run")
+    parser.add_argument("pages", nargs="*", type=Path)
     asked = parser.parse_args()
-    for path in asked.pages:
-        page = str(path.resolve().relative_to(ROOT))
-        text = path.read_text()
+    left = 0
+    for page in RUN if asked.all else [str(it.resolve().relative_to(ROOT)) for it in asked.pages]:
+        text = (ROOT / page).read_text()
         done = run(page, text, skipped=skipped(page))
-        print("\n\n".join([*done.faults, f"{page}: {len(done.faults)} faults"]))
+        print("\n\n".join([*done.faults, f"{page}: {len(done.faults)} faults"]), flush=True)
+        left += len(done.faults)
         if asked.write:
-            path.write_text(rewritten(text, done, page))
+            (ROOT / page).write_text(rewritten(text, done, page))
+            left -= len(done.printed)
+    return 1 if left else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
