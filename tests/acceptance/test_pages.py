@@ -27,6 +27,7 @@ PARSED_ONLY = {
     ("tests/README.md", "$ make soak"): "a minute of faults; tests/acceptance/faults does each",
     ("tests/benchmarks/README.md", "$ ailydian bench moderation"): "minutes, and needs its corpora",
 }
+_NAMED = re.compile(r"`((?:shared|producers|workers|tests)/[\w./-]+|[\w-]+\.(?:py|sql|txt|yaml))`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -96,6 +97,19 @@ def test_links_lead_to_pages_and_headings():
                 broken.append(f"{page}: {link}")
 
     assert broken == []
+
+
+def test_files_that_pages_name_exist():
+    rooms = ("shared", "producers", "workers", "tests")
+    known = {path.name for room in rooms for path in (ROOT / room).rglob("*.*")}
+    missing = [
+        f"{page}: {name}"
+        for page in pages.pages()
+        for name in _NAMED.findall(pages.fenced_out(_text(page)))
+        if not (ROOT / name).exists() and name not in known
+    ]
+
+    assert missing == []
 
 
 def test_the_first_page_is_short():

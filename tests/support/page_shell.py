@@ -50,7 +50,6 @@ class Shell:
                 "PATH": f"{commands}:{here}:{os.environ['PATH']}",
                 "HOME": str(folder),
                 "LANG": "C.UTF-8",
-                "PYTHONDONTWRITEBYTECODE": "1",
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -122,6 +122,11 @@ def commands(block: Block) -> Iterator[Command]:
         yield current
 
 
+def fenced_out(text: str) -> str:
+    """The prose of a page."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def anchors(text: str) -> set[str]:
     """What a link may name after `#`: the headings of a page, as GitHub writes them."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)

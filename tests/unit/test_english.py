@@ -29,7 +29,6 @@ IDIOM = {
     r"\bso long as nobody\b": "until somebody",
 }
 _IDIOM = re.compile("|".join(f"(?:{pattern})" for pattern in IDIOM), re.IGNORECASE)
-_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # Switched on, room by room, as their sentences are rewritten.
 CODE: tuple[str, ...] = ()
 
@@ -59,7 +58,7 @@ def idiom_of_code(*rooms: str) -> list[str]:
 
 @pytest.mark.parametrize("page", pages.pages())
 def test_pages_speak_the_words_of_the_field(page: str):
-    prose = _FENCED.sub("", (ROOT / page).read_text())
+    prose = pages.fenced_out((ROOT / page).read_text())
 
     assert found_in(prose) == [], f"write instead: {IDIOM}"
 
