@@ -29,14 +29,17 @@ APP = {
 CUSTOM = {"jobs.UNQUEUE"}
 # What reads a whole table on purpose: which, and why nobody minds.
 WHOLE = {
-    "flights.MEASURE_DEPTH": ("JobOutbox", "counts it; the relay spends 1 % of its time on that"),
+    "dispatches.MEASURE_DEPTH": (
+        "JobOutbox",
+        "counts it; the relay spends 1 % of its time on that",
+    ),
     "dead_letters.SELECT_DEAD": ("DeadLetter", "a person's filter is looked for along them all"),
     "dead_letters.SELECT_GROUPS": ("DeadLetter", "a person asks for an overview of them all"),
     "dead_letters.COUNT_DEAD": ("DeadLetter", "a person asks how many there are"),
     "retentions.COUNT_DEAD": ("DeadLetter Job", "a dry run counts them"),
-    "holds.COUNT_LEFT": ("JobOutbox", "an operator waits for a drain: up to 10,000 of a tenant"),
+    "pauses.COUNT_LEFT": ("JobOutbox", "an operator waits for a drain: up to 10,000 of a tenant"),
     "replays.SELECT_UNBEGUN": ("JobOutbox Job", "an operator takes a replay back, once"),
-    "lives.SELECT_UNENDED": ("JobOutbox Job", "an operator cancels all that waits, once"),
+    "job_history.SELECT_UNENDED": ("JobOutbox Job", "an operator cancels all that waits, once"),
 }
 
 
@@ -124,17 +127,17 @@ def special(size):
         "dead_letters.REPLAY": {"ids": dead},
         "dead_letters.DISCARD": {"ids": dead},
         "events.SELECT_EVENTS": {"job_id": None},
-        "figures.SELECT_FIGURES": {"queues": list(QUEUES)},
-        "figures.SELECT_LAGS": {"queues": list(QUEUES)},
-        "flights.MEASURE_DEPTH": {"queues": list(QUEUES)},
-        "flights.SELECT_LANES": {
+        "queue_figures.SELECT_FIGURES": {"queues": list(QUEUES)},
+        "queue_figures.SELECT_LAGS": {"queues": list(QUEUES)},
+        "dispatches.MEASURE_DEPTH": {"queues": list(QUEUES)},
+        "dispatches.SELECT_LANES": {
             "queues": list(QUEUES),
             "tenants": [""] * len(QUEUES),
             "jobs": [""] * len(QUEUES),
             "keys": [""] * len(QUEUES),
             "priorities": [-32_768] * len(QUEUES),
         },
-        "flights.RESEND": {"queues": list(QUEUES)},
+        "dispatches.RESEND": {"queues": list(QUEUES)},
         "jobs.SELECT_BY_IDS": {"ids": done},
         "jobs.CANCEL": {"ids": waiting},
         "jobs.UNQUEUE": {"ids": waiting, "dues": ["2020-01-01"] * 30},
@@ -162,12 +165,12 @@ def special(size):
             "limit": 200,
         },
         "retentions.COUNT_DEAD": {"queues": ["maintenance"], "ages": [timedelta(hours=1)]},
-        "stats.COUNT_DEAD": {"queues": ["maintenance"]},
+        "metric_figures.COUNT_DEAD": {"queues": ["maintenance"]},
         # It counts so many of each lane: what it may read is that times the number of lanes.
         "workers.SELECT_LOADS": {"queues": list(QUEUES), "ready_max": 20},
-        "lives.SELECT_UNENDED": everything,
+        "job_history.SELECT_UNENDED": everything,
         "replays.SELECT_UNBEGUN": everything,
-        "holds.COUNT_LEFT": {"queue": "maintenance"},
+        "pauses.COUNT_LEFT": {"queue": "maintenance"},
         "workflow_runs.SELECT_ATTEMPTS": {"step_ids": dead, "job_ids": dead},
     }
 
