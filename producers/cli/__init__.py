@@ -105,7 +105,7 @@ class LazyGroup(click.Group):
         except Exception as error:
             from producers.cli.terminal import failures  # noqa: PLC0415 - only when it is needed
 
-            raise failures.told(error, as_json=bool(ctx.meta.get(AS_JSON))) from error
+            raise failures.reported(error, as_json=bool(ctx.meta.get(AS_JSON))) from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,7 +11,7 @@ HITS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DemoQuestion:
     """A search and the document that must be among its first `HITS` hits."""
 
     text: str
@@ -21,14 +21,14 @@ class Question:
 
 
 QUESTIONS: Final = (
-    Question("How do I rotate the web server's log files?", "en", "apache-logs.en.html"),
-    Question("Hizmet reddi saldırısına ne yapılır?", "tr", "apache-security-tips.tr.html"),
-    Question("Is primary school free of charge?", "en", "udhr.en.md"),
-    Question("Bisikletin bataryası kaç saatte dolar?", "tr", "kullanim-kilavuzu.pdf"),
-    Question("Kutusu ezilmiş bisiklet için müşteri ne istiyor?", "tr", "musteri-mektubu.eml"),
-    Question("Katlanır bisiklet ne kadar?", "tr", "fiyat-listesi.xlsx"),
-    Question("Garanti neleri kapsamaz?", "tr", "service-terms.docx", across=True),
-    Question(
+    DemoQuestion("How do I rotate the web server's log files?", "en", "apache-logs.en.html"),
+    DemoQuestion("Hizmet reddi saldırısına ne yapılır?", "tr", "apache-security-tips.tr.html"),
+    DemoQuestion("Is primary school free of charge?", "en", "udhr.en.md"),
+    DemoQuestion("Bisikletin bataryası kaç saatte dolar?", "tr", "kullanim-kilavuzu.pdf"),
+    DemoQuestion("Kutusu ezilmiş bisiklet için müşteri ne istiyor?", "tr", "musteri-mektubu.eml"),
+    DemoQuestion("Katlanır bisiklet ne kadar?", "tr", "fiyat-listesi.xlsx"),
+    DemoQuestion("Garanti neleri kapsamaz?", "tr", "service-terms.docx", across=True),
+    DemoQuestion(
         "How long does it take to charge the battery?", "en", "kullanim-kilavuzu.pdf", across=True
     ),
 )

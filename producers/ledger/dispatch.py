@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from producers.queries.ledger.job_limits import Counter, Flying, Limit
-from producers.queries.ledger.pauses import Hold
+from producers.queries.ledger.job_limits import Counter, InFlight, Limit
+from producers.queries.ledger.pauses import Pause
 from shared.queries.ledger.dispatches import Lane, Share, Taken
 
 AGEING_S = 30.0
@@ -26,16 +26,16 @@ UNCLAIMED_S = 0.5
 class Rules:
     """What operators have decided."""
 
-    holds: Sequence[Hold] = ()
+    pauses: Sequence[Pause] = ()
     limits: Sequence[Limit] = ()
 
-    def held(self, lane: Lane) -> bool:
+    def is_paused(self, lane: Lane) -> bool:
         """Whether a lane is paused."""
         return any(
-            hold.queue in (None, lane.queue)
-            and hold.tenant_id in (None, lane.tenant_id)
-            and hold.job in (None, lane.job)
-            for hold in self.holds
+            pause.queue in (None, lane.queue)
+            and pause.tenant_id in (None, lane.tenant_id)
+            and pause.job in (None, lane.job)
+            for pause in self.pauses
         )
 
     def of(self, lane: Lane) -> list[tuple[Limit, Counter]]:
@@ -55,19 +55,19 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class LimitUsage:
     """How far limits are used up.
 
     Attributes:
-        flying: What is in flight, by tenant, kind and key.
+        in_flight: What is in flight, by tenant, kind and key.
         spent_s: For how many seconds each rate is spent; what is missing is not.
     """
 
-    flying: Sequence[Flying] = ()
+    in_flight: Sequence[InFlight] = ()
     spent_s: Mapping[Counter, float] = field(default_factory=dict)
 
 
-def counter(limit: Limit, lane: Lane | Taken | Flying) -> Counter:
+def counter(limit: Limit, lane: Lane | Taken | InFlight) -> Counter:
     """Where a limit counts a lane's jobs: one counter a tenant, unless it is of a kind alone."""
     of_tenant = limit.tenant_id is not None or limit.tier is not None or limit.per_key
     return Counter(
@@ -75,13 +75,15 @@ def counter(limit: Limit, lane: Lane | Taken | Flying) -> Counter:
     )
 
 
-def shares(lanes: Iterable[Lane], room: Mapping[str, int], rules: Rules, use: Use) -> list[Share]:
+def shares(
+    lanes: Iterable[Lane], room: Mapping[str, int], rules: Rules, use: LimitUsage
+) -> list[Share]:
     """Decide how many rows of which lanes may go now.
 
     Args:
         lanes: The lanes seen.
         room: How many wake-ups each queue has room for.
-        rules: Holds and limits.
+        rules: Pauses and limits.
         use: How far the limits are used up.
 
     Returns:
@@ -89,7 +91,7 @@ def shares(lanes: Iterable[Lane], room: Mapping[str, int], rules: Rules, use: Us
         each tenant's `tenant_rows` once.
     """
     due = [lane for lane in lanes if lane.due_s >= 0 and room.get(lane.queue)]
-    due = [lane for lane in due if not rules.held(lane)]
+    due = [lane for lane in due if not rules.is_paused(lane)]
     due.sort(key=lambda lane: -(lane.due_s + lane.priority * AGEING_S))
     caps = _caps(due, rules, use)
     queues: dict[str, dict[str, list[Lane]]] = defaultdict(lambda: defaultdict(list))
@@ -155,7 +157,7 @@ def spent(taken: Iterable[Taken], lanes: Iterable[Lane], rules: Rules) -> dict[C
     return dict(seconds)
 
 
-def free(limit: Limit, flying: int, unclaimed: int, spent_s: float) -> tuple[float, float]:
+def free(limit: Limit, in_flight: int, unclaimed: int, spent_s: float) -> tuple[float, float]:
     """What a counter still lets go.
 
     Returns:
@@ -163,7 +165,7 @@ def free(limit: Limit, flying: int, unclaimed: int, spent_s: float) -> tuple[flo
     """
     rows = cost = math.inf
     if limit.concurrency_max is not None:
-        rows = max(0, limit.concurrency_max - flying)
+        rows = max(0, limit.concurrency_max - in_flight)
     if limit.rate_per_s is not None:
         # A look comes late for what is free: by so much the next may come early.
         burst_s = limit.burst / limit.rate_per_s + LOOK_S
@@ -177,7 +179,7 @@ def free(limit: Limit, flying: int, unclaimed: int, spent_s: float) -> tuple[flo
     return rows, cost
 
 
-def _caps(due: Sequence[Lane], rules: Rules, use: Use) -> dict[int, tuple[int, float]]:
+def _caps(due: Sequence[Lane], rules: Rules, use: LimitUsage) -> dict[int, tuple[int, float]]:
     """The most rows and cost of each lane: what a counter has free is divided between its lanes.
 
     A lane that some counter forbids takes no part in what the others divide: it could not use it,
@@ -193,8 +195,8 @@ def _caps(due: Sequence[Lane], rules: Rules, use: Use) -> dict[int, tuple[int, f
             limits[where] = limit
     left = {}
     for where, lanes in sharing.items():
-        flying, unclaimed = _flying(limits[where], where, use.flying)
-        left[where] = free(limits[where], flying, unclaimed, use.spent_s.get(where, 0.0))
+        in_flight, unclaimed = _in_flight(limits[where], where, use.in_flight)
+        left[where] = free(limits[where], in_flight, unclaimed, use.spent_s.get(where, 0.0))
         if left[where][0] < 1 or left[where][1] <= 0:
             caps.update(dict.fromkeys(lanes, (0, 0.0)))
     for where, lanes in sharing.items():
@@ -211,8 +213,8 @@ def _caps(due: Sequence[Lane], rules: Rules, use: Use) -> dict[int, tuple[int, f
     return caps
 
 
-def _flying(limit: Limit, where: Counter, flying: Iterable[Flying]) -> tuple[int, int]:
+def _in_flight(limit: Limit, where: Counter, in_flight: Iterable[InFlight]) -> tuple[int, int]:
     counted = [
-        one for one in flying if limit.job in (None, one.job) and counter(limit, one) == where
+        one for one in in_flight if limit.job in (None, one.job) and counter(limit, one) == where
     ]
-    return sum(one.flying for one in counted), sum(one.unclaimed for one in counted)
+    return sum(one.in_flight for one in counted), sum(one.unclaimed for one in counted)

@@ -7,7 +7,7 @@ cursor and the follow-ups change in one transaction, so each event counts exactl
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from producers.queries.ledger import batches, events
-from producers.queries.ledger.events import Folded
+from producers.queries.ledger.events import CountedEvents
 from shared.db import Connection
 
 EVENTS_MAX = 5_000
@@ -15,7 +15,7 @@ EVENTS_MAX = 5_000
 WAIT_S = 0.1
 
 
-def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> Folded:
+def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> CountedEvents:
     """Count the next events into "JobStat" and "JobBatch", finish batches, wake followers up.
 
     Nothing happens, and it is done the next time, while another relay folds or while a batch that
@@ -27,7 +27,7 @@ def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> Folded:
             do, for a crash takes the counters back together with the cursor.
         limit: Events at most, >= 1; `more` of the answer tells whether others wait.
     """
-    nothing = Folded(0, more=False, tenants=[])
+    nothing = CountedEvents(0, more=False, tenants=[])
     if not events.has_news(conn):
         return nothing
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 from producers.queries.ledger import events
-from producers.queries.ledger.events import BEGINNING, Event, Position, Wanted
+from producers.queries.ledger.events import BEGINNING, Event, EventFilters, Position
 from shared import db
 from shared.db import Connection, Listener, Role
 from shared.errors import ServerUnavailable
@@ -46,7 +46,7 @@ def follow(
         Events in the order of their positions. None is left out, however long a transaction
         stays open: what ends later waits for it.
     """
-    reader = _Reader(tenant_id, Wanted(job_id, batch_id), after)
+    reader = _Reader(tenant_id, EventFilters(job_id, batch_id), after)
     stop = stop or threading.Event()
     while not stop.is_set():
         try:
@@ -62,7 +62,9 @@ def follow(
 class _Reader:
     """How far somebody has read."""
 
-    def __init__(self, tenant_id: TenantId | None, wanted: Wanted, after: Position | None) -> None:
+    def __init__(
+        self, tenant_id: TenantId | None, wanted: EventFilters, after: Position | None
+    ) -> None:
         self._tenant_id = tenant_id
         self._wanted = wanted
         self._after = after

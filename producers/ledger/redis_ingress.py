@@ -49,7 +49,7 @@ Fields = dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class IngressRequest:
     """One entry of the stream that can be understood."""
 
     entry: bytes
@@ -59,7 +59,7 @@ class Request:
     traceparent: str | None
 
 
-class Door:
+class RedisIngress:
     """One reader of the stream; several share it as a consumer group."""
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
@@ -107,7 +107,7 @@ class Door:
 
     def _serve(self, entries: list[tuple[bytes, Fields]]) -> None:
         replies: dict[bytes, tuple[bytes | None, dict[str, Any]]] = {}
-        by_tenant: dict[str, list[Request]] = defaultdict(list)
+        by_tenant: dict[str, list[IngressRequest]] = defaultdict(list)
         for entry, fields in entries:
             try:
                 request = _read(entry, fields)
@@ -127,7 +127,7 @@ class Door:
             pipe.execute()
 
 
-def _read(entry: bytes, fields: Fields) -> Request:
+def _read(entry: bytes, fields: Fields) -> IngressRequest:
     try:
         texts = {name.decode(): value.decode() for name, value in fields.items()}
     except UnicodeDecodeError:
@@ -148,7 +148,7 @@ def _read(entry: bytes, fields: Fields) -> Request:
     if not isinstance(payload, dict):
         raise PayloadRefused("The payload is not a JSON object.")
     job = contract.from_payload(payload, contract.schema_version)
-    return Request(entry, texts["tenant"], texts["key"], job, texts.get("traceparent"))
+    return IngressRequest(entry, texts["tenant"], texts["key"], job, texts.get("traceparent"))
 
 
 def _key(fields: Fields) -> bytes | None:
@@ -157,7 +157,7 @@ def _key(fields: Fields) -> bytes | None:
     return key if 0 < len(key) <= REPLY_KEY_BYTES_MAX else None
 
 
-def _accept(slug: str, requests: list[Request]) -> list[dict[str, Any]]:
+def _accept(slug: str, requests: list[IngressRequest]) -> list[dict[str, Any]]:
     """Publish a tenant's requests together; if that is refused, one by one."""
     try:
         tenant_id = _tenant(slug)

@@ -19,7 +19,7 @@ import redis
 import structlog
 
 from producers.ledger import dispatch, event_counters
-from producers.ledger.dispatch import Rules, Use
+from producers.ledger.dispatch import LimitUsage, Rules
 from producers.queries.ledger import job_limits, pauses
 from shared import db
 from shared.contracts import QUEUES
@@ -123,7 +123,7 @@ class Relay:
         now = time.monotonic()
         if now >= self._seen_at:
             self._seen_at = now + SEEN_EVERY_S
-            self._tell()
+            self._show_sign_of_life()
         if now >= self._fold_at:
             self._fold_at = now if self.fold() else now + FOLD_EVERY_S
         if now >= self._fire_at:
@@ -146,7 +146,7 @@ class Relay:
         idle_s = FOLD_EVERY_S if lively else min(IDLE_S, self._config.sweep_s)
         return min(idle_s, max(self._fire_at - time.monotonic(), 0.0))
 
-    def _tell(self) -> None:
+    def _show_sign_of_life(self) -> None:
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             workers.upsert_process(conn, self._me, {"redisOk": self._redis_ok})
 
@@ -195,7 +195,7 @@ class Relay:
     def _read_rules(self, conn: Connection) -> None:
         now = time.monotonic()
         if now - self._rules_at >= RULES_EVERY_S:
-            self._rules = Rules(pauses.select_holds(conn), job_limits.select_limits(conn))
+            self._rules = Rules(pauses.select_pauses(conn), job_limits.select_limits(conn))
             self._rules_at = now
 
     def _go_round(self, lanes: Sequence[Lane]) -> bool:
@@ -226,11 +226,11 @@ class Relay:
                     job_limits.spend(conn, spent)
         return taken
 
-    def _use(self, conn: Connection) -> Use:
+    def _use(self, conn: Connection) -> LimitUsage:
         if not self._rules.limits:
-            return Use()
+            return LimitUsage()
         ids = [limit.id for limit in self._rules.limits if limit.rate_per_s]
-        return Use(job_limits.count_flying(conn), job_limits.select_spent(conn, ids))
+        return LimitUsage(job_limits.count_in_flight(conn), job_limits.select_spent(conn, ids))
 
     def send(self, wakeups: Iterable[Wakeup]) -> None:
         """Push wake-ups to their queues, in one round trip."""
@@ -248,7 +248,7 @@ class Relay:
         self.take_back_lapsed()
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             dispatches.delete_stale(conn)
-            if self._rules.holds:
+            if self._rules.pauses:
                 pauses.withdraw(conn)
             waiting = dispatches.count_waiting(conn)
         self._resend_lost(waiting)

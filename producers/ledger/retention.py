@@ -19,7 +19,7 @@ import structlog
 
 from producers.ledger import archive
 from producers.queries.ledger import retentions as queries
-from producers.queries.ledger.retentions import START, Keep, Place
+from producers.queries.ledger.retentions import START, EventCursor, Keep
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Connection, Role
@@ -137,8 +137,8 @@ class _Sweep:
                 place, more = self._step(conn, place, age, queues)
 
     def _step(
-        self, conn: Connection, place: Place, age: timedelta, queues: Sequence[str]
-    ) -> tuple[Place, bool]:
+        self, conn: Connection, place: EventCursor, age: timedelta, queues: Sequence[str]
+    ) -> tuple[EventCursor, bool]:
         """One stretch of the way. Returns where it ends, and whether more may be ripe there."""
         limit = ARCHIVED_MAX if self._archive_done else EVENTS_MAX
         events = queries.select_events(conn, place, age=age, limit=limit)

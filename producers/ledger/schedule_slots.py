@@ -59,7 +59,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SlotPlan:
     """What to do about a schedule that is due: the slots to run, and where it goes on."""
 
     runs: tuple[datetime, ...]
@@ -129,13 +129,13 @@ def due_at(schedule_id: str, timing: Timing, slot: datetime) -> datetime:
     return slot + timedelta(seconds=share * timing.jitter_s)
 
 
-def first(schedule_id: str, timing: Timing, after: datetime) -> Plan:
+def first(schedule_id: str, timing: Timing, after: datetime) -> SlotPlan:
     """Where a new or changed schedule begins."""
     slot = next_slot(timing, after)
-    return Plan((), slot, due_at(schedule_id, timing, slot))
+    return SlotPlan((), slot, due_at(schedule_id, timing, slot))
 
 
-def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> Plan:
+def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> SlotPlan:
     """What to do about a schedule whose slot is due, by its policy for missed ones.
 
     Args:
@@ -159,7 +159,7 @@ def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> Pla
         if more:
             note = f"More than {CATCH_UP_MAX} slots were missed: the first {CATCH_UP_MAX} were run."
     following = _first_not_due(schedule_id, timing, runs[-1] if runs else slot, now)
-    return Plan(runs, following, due_at(schedule_id, timing, following), note)
+    return SlotPlan(runs, following, due_at(schedule_id, timing, following), note)
 
 
 def zone_named(name: str) -> ZoneInfo:

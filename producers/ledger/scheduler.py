@@ -131,7 +131,9 @@ def sweep_if_due(name: str, stop: threading.Event) -> bool:
             log.warning("sweep.set_aside", sweep=name, error=str(error))
             queries.disable(conn, slot.id, error=str(error))
             return False
-        step = queries.Step(slot.id, plan.slot_at, plan.next_at, slot.slot_at, None, None)
+        step = queries.ScheduleAdvance(
+            slot.id, plan.slot_at, plan.next_at, slot.slot_at, None, None
+        )
         queries.advance(conn, [step])
     _do(name, slot.id, stop)
     return True

@@ -11,7 +11,12 @@ import structlog
 from producers.ledger import schedule_slots
 from producers.ledger.schedule_slots import CronRefused, TimeZoneUnknown, Timing
 from producers.queries.ledger import schedules as queries
-from producers.queries.ledger.schedules import DueSchedule, NewSchedule, ScheduleRow, Step
+from producers.queries.ledger.schedules import (
+    DueSchedule,
+    NewSchedule,
+    ScheduleAdvance,
+    ScheduleRow,
+)
 from shared import db
 from shared.contracts import contract_named
 from shared.db import Connection, Role
@@ -102,7 +107,7 @@ def _run(tenant_id: TenantId, ids: Sequence[str]) -> int:
     return sum(step.ran_slot_at is not None for step in steps)
 
 
-def _step(conn: Connection, schedule: DueSchedule) -> Step:
+def _step(conn: Connection, schedule: DueSchedule) -> ScheduleAdvance:
     """Publish what a claimed schedule owes. Returns where it goes on."""
     plan = schedule_slots.plan(schedule.id, _timing(schedule), schedule.slot_at, schedule.now)
     error, job_ids = plan.note, list[JobId]()
@@ -113,7 +118,7 @@ def _step(conn: Connection, schedule: DueSchedule) -> Step:
             # Nothing reached the database: the transaction goes on, without these slots.
             error = str(refused)
             log.warning("schedule.refused", schedule=schedule.name, error=error)
-    return Step(
+    return ScheduleAdvance(
         id=schedule.id,
         slot_at=plan.slot_at,
         next_at=plan.next_at,

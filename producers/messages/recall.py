@@ -3,7 +3,7 @@
 from typing import Final
 
 from producers.queries.messages import message_recall
-from producers.queries.messages.message_recall import Remembered, Wanted
+from producers.queries.messages.message_recall import RecallQuery, Remembered
 from shared import db
 from shared.documents import quantization
 from shared.documents.search import K_MAX, QUESTION_CHARS_MAX, QueryRefused
@@ -44,7 +44,7 @@ def recall(
         model = live_model(conn)
     # Think: no connection is held while the model answers.
     vector = providers.embedder_for(model).embed_query(text)
-    wanted = Wanted(model, vector, quantization.bits(vector[None])[0], user_id)
+    wanted = RecallQuery(model, vector, quantization.bits(vector[None])[0], user_id)
     with db.transaction(tenant_id) as conn:
         return message_recall.select_nearest(
             conn, wanted, scanned=max(_SCANNED_MIN, 2 * k), hits_max=k

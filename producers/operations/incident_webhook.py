@@ -19,7 +19,7 @@ from producers.queries.operations.incident_notices import Notice
 from shared import db
 from shared.db import Role
 from shared.egress import fetching
-from shared.egress.fetching import Limits, Request
+from shared.egress.fetching import FetchLimits, FetchRequest
 from shared.egress.targets import policy_of
 from shared.errors import AilydianError, ConfigurationBroken
 from shared.settings import Settings
@@ -124,9 +124,9 @@ def _post(config: Settings, notice: Notice) -> str | None:
         "X-Ailydian-Delivery": notice.id,
         "X-Ailydian-Signature": signature(config.incident_webhook_secret, body, int(time.time())),
     }
-    request = Request("POST", config.incident_webhook_url.get_secret_value(), headers, body)
+    request = FetchRequest("POST", config.incident_webhook_url.get_secret_value(), headers, body)
     try:
-        reply = fetching.fetch(request, Limits(timeout_s=TIMEOUT_S), policy=policy_of(config))
+        reply = fetching.fetch(request, FetchLimits(timeout_s=TIMEOUT_S), policy=policy_of(config))
     except AilydianError as error:
         return str(error)
     if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:

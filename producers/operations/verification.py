@@ -21,7 +21,7 @@ TENANT_RULE: Final = "current_setting('app.tenant_id'::text, true)"
 
 
 @dataclass(frozen=True)
-class Check:
+class VerificationCheck:
     """One thing that was looked at; `detail` says what was found, or what is wrong."""
 
     name: str
@@ -29,7 +29,7 @@ class Check:
     detail: str
 
 
-def verify(conn_url: str) -> list[Check]:
+def verify(conn_url: str) -> list[VerificationCheck]:
     """Compare a database with what it should be. Changes nothing: probe rows are rolled back.
 
     Args:
@@ -47,7 +47,7 @@ def verify(conn_url: str) -> list[Check]:
             checks = [_checked(conn, name, find) for name, find in _FINDERS.items()]
             return [*checks, *_probe_tables(conn), _count_without_tenant(conn)]
     except AilydianError as error:
-        return [Check("connection", False, str(error))]
+        return [VerificationCheck("connection", False, str(error))]
     finally:
         pool.close()
 
@@ -55,14 +55,16 @@ def verify(conn_url: str) -> list[Check]:
 Faults = Iterator[str]
 
 
-def _checked(conn: Connection, name: str, find: Callable[[Connection], Faults]) -> Check:
+def _checked(
+    conn: Connection, name: str, find: Callable[[Connection], Faults]
+) -> VerificationCheck:
     """Run one check in a savepoint, so that its failure leaves the others their transaction."""
     try:
         with conn.transaction(force_rollback=True):
             faults = list(find(conn))
     except psycopg.Error as error:
         faults = [_first_line(error)]
-    return Check(name, not faults, "; ".join(faults) or "as it should be")
+    return VerificationCheck(name, not faults, "; ".join(faults) or "as it should be")
 
 
 def _extension(conn: Connection) -> Faults:
@@ -217,7 +219,7 @@ _FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
 }
 
 
-def _probe_tables(conn: Connection) -> list[Check]:
+def _probe_tables(conn: Connection) -> list[VerificationCheck]:
     """Write, read, change and delete one row of each table, then roll all of it back."""
     tables = platform_tables.parents_first()
     tag = uuid4().hex
@@ -229,7 +231,9 @@ def _probe_tables(conn: Connection) -> list[Check]:
         for table in reversed(tables):
             _probe(conn, faults, table, lambda table: _delete(conn, table, ids))
     return [
-        Check(f"crud.{table.name}", table.name not in faults, faults.get(table.name, "rolled back"))
+        VerificationCheck(
+            f"crud.{table.name}", table.name not in faults, faults.get(table.name, "rolled back")
+        )
         for table in tables
     ]
 
@@ -260,13 +264,13 @@ def _delete(conn: Connection, table: Table, ids: dict[str, str]) -> bool:
     return schema_facts.delete_row(conn, table.name, ids[table.name]) == 1
 
 
-def _count_without_tenant(conn: Connection) -> Check:
+def _count_without_tenant(conn: Connection) -> VerificationCheck:
     """Rows without a tenant are the platform's: workers do not see them, so people should."""
     columns = schema_facts.select_columns(conn)
     tables = [name for name in platform_tables.TABLES if (name, "tenantId") in columns]
     counts = schema_facts.count_without_tenant(conn, tables) if tables else {}
     detail = ", ".join(f"{table} {count}" for table, count in counts.items())
-    return Check("rows_without_tenant", True, detail or "none")
+    return VerificationCheck("rows_without_tenant", True, detail or "none")
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -25,7 +25,7 @@ REDIS_FULL_RATIO = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthCheck:
     """One thing that has to be true; `detail` says for a person what was found."""
 
     name: str
@@ -33,7 +33,7 @@ class Check:
     detail: str
 
 
-def look(client: redis.Redis) -> list[Check]:
+def look(client: redis.Redis) -> list[HealthCheck]:
     """Check everything that this installation needs, in the order of what needs what.
 
     Args:
@@ -46,22 +46,22 @@ def look(client: redis.Redis) -> list[Check]:
     answers = _redis(client)
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
-            checks = [Check("postgres", ok=True, detail="answers"), _schema(conn), answers]
+            checks = [HealthCheck("postgres", ok=True, detail="answers"), _schema(conn), answers]
             for check in (_relay, _scheduler, _workers, _processes):
                 checks += check(conn)
             return checks
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         detail = f"{db.sentence(error)}: run `ailydian migrate`"
         return [
-            Check("postgres", ok=True, detail="answers"),
-            Check("schema", False, detail),
+            HealthCheck("postgres", ok=True, detail="answers"),
+            HealthCheck("schema", False, detail),
             answers,
         ]
     except (AilydianError, psycopg.Error) as error:
-        return [Check("postgres", ok=False, detail=db.sentence(error)), answers]
+        return [HealthCheck("postgres", ok=False, detail=db.sentence(error)), answers]
 
 
-def _schema(conn: Connection) -> Check:
+def _schema(conn: Connection) -> HealthCheck:
     wanted = {
         (one.actor_name, one.queue_name, one.schema_version)
         for one in CONTRACTS.values()
@@ -69,17 +69,19 @@ def _schema(conn: Connection) -> Check:
     }
     missing = sorted(job for job, *_ in wanted - metric_figures.select_kinds(conn))
     if missing:
-        return Check("schema", False, f"knows no {', '.join(missing)}: run `ailydian migrate`")
-    return Check("schema", ok=True, detail="knows every contract")
+        return HealthCheck(
+            "schema", False, f"knows no {', '.join(missing)}: run `ailydian migrate`"
+        )
+    return HealthCheck("schema", ok=True, detail="knows every contract")
 
 
-def _redis(client: redis.Redis) -> Check:
+def _redis(client: redis.Redis) -> HealthCheck:
     try:
         ratio = redis_used_ratio(client)
     except AWAY as error:
-        return Check("redis", ok=False, detail=f"does not answer: {error}")
+        return HealthCheck("redis", ok=False, detail=f"does not answer: {error}")
     full = ratio >= REDIS_FULL_RATIO
-    return Check("redis", ok=not full, detail=f"answers; {ratio:.0%} of its memory is used")
+    return HealthCheck("redis", ok=not full, detail=f"answers; {ratio:.0%} of its memory is used")
 
 
 def redis_used_ratio(client: redis.Redis) -> float:
@@ -94,29 +96,29 @@ def redis_used_ratio(client: redis.Redis) -> float:
     return int(memory["used_memory"]) / most if most else 0.0
 
 
-def _relay(conn: Connection) -> list[Check]:
+def _relay(conn: Connection) -> list[HealthCheck]:
     return [_seen("relay", queue_figures.select_seen(conn).relay_s, RELAY_SILENT_S)]
 
 
-def _scheduler(conn: Connection) -> list[Check]:
+def _scheduler(conn: Connection) -> list[HealthCheck]:
     return [_seen("scheduler", queue_figures.select_seen(conn).scheduler_s, SCHEDULER_SILENT_S)]
 
 
-def _seen(name: str, ago_s: float | None, silent_s: float) -> Check:
+def _seen(name: str, ago_s: float | None, silent_s: float) -> HealthCheck:
     if ago_s is None:
-        return Check(name, ok=False, detail=f"never heard of: start `ailydian {name}`")
-    return Check(name, ok=ago_s <= silent_s, detail=f"heard of {ago_s:.0f} s ago")
+        return HealthCheck(name, ok=False, detail=f"never heard of: start `ailydian {name}`")
+    return HealthCheck(name, ok=ago_s <= silent_s, detail=f"heard of {ago_s:.0f} s ago")
 
 
-def _workers(conn: Connection) -> list[Check]:
+def _workers(conn: Connection) -> list[HealthCheck]:
     rows = queue_figures.select_figures(conn, QUEUES, rate_s=events.RATE_S, counted_max=0)
     idle = [one.queue for one in rows if not one.workers]
     if idle:
-        return [Check("workers", False, f"no worker serves {', '.join(idle)}")]
-    return [Check("workers", ok=True, detail="every queue has a worker process")]
+        return [HealthCheck("workers", False, f"no worker serves {', '.join(idle)}")]
+    return [HealthCheck("workers", ok=True, detail="every queue has a worker process")]
 
 
-def _processes(conn: Connection) -> list[Check]:
+def _processes(conn: Connection) -> list[HealthCheck]:
     rows = queue_figures.select_processes(conn, silent_s=WORKER_FORGOTTEN_S)
     lame = [one for one in rows if one.threads_alive < one.threads_expected]
     stale = [one for one in rows if one.silent_s > WORKER_STALE_S]
@@ -126,6 +128,6 @@ def _processes(conn: Connection) -> list[Check]:
     ]
 
 
-def _all(name: str, bad: Sequence[ProcessRow], tell: Callable[[ProcessRow], str]) -> Check:
+def _all(name: str, bad: Sequence[ProcessRow], tell: Callable[[ProcessRow], str]) -> HealthCheck:
     detail = "; ".join(f"{one.host} pid {one.pid}: {tell(one)}" for one in bad)
-    return Check(name, ok=not bad, detail=detail or "all well")
+    return HealthCheck(name, ok=not bad, detail=detail or "all well")

@@ -97,7 +97,7 @@ def read_ledger() -> Ledger:
         )
 
 
-class Figures(Collector):
+class MetricsCollector(Collector):
     """What a scrape yields; safe to be asked from several threads."""
 
     def __init__(self, client: redis.Redis, wire: Wire) -> None:
@@ -219,8 +219,8 @@ def _of_queues(ledger: Ledger) -> Iterator[Metric]:
         "queue_paused": ("1 if the whole queue is held.", lambda row: row.paused),
         "worker_processes": ("Live processes that serve the queue.", lambda row: row.workers),
     }
-    for name, (told, value) in by_queue.items():
-        yield _gauge(name, told, ["queue"], [((row.queue,), value(row)) for row in rows])
+    for name, (help_text, value) in by_queue.items():
+        yield _gauge(name, help_text, ["queue"], [((row.queue,), value(row)) for row in rows])
     limits = ledger.depths_max.items()
     yield _gauge(
         "queue_depth_max",
@@ -230,13 +230,13 @@ def _of_queues(ledger: Ledger) -> Iterator[Metric]:
     )
     lags = {(row.queue, why): 0.0 for row in rows for why in ("free", "held", "limited")}
     lags |= {(lag.queue, lag.why): lag.seconds for lag in ledger.lags}
-    told = "Age of the oldest due job that was not sent; held and limited ones apart."
-    yield _gauge("relay_lag_seconds", told, ["queue", "why"], lags.items())
+    help_text = "Age of the oldest due job that was not sent; held and limited ones apart."
+    yield _gauge("relay_lag_seconds", help_text, ["queue", "why"], lags.items())
     # From the beginning at 0: of a series that only then appears Prometheus sees no increase.
     letters = {(row.queue, reason): 0 for row in rows for reason in REASONS}
     letters |= {(queue, reason): count for queue, reason, count in ledger.dead}
-    told = "Dead letters, up to 5,000 a queue."
-    yield _gauge("dead_letters", told, ["queue", "reason"], letters.items())
+    help_text = "Dead letters, up to 5,000 a queue."
+    yield _gauge("dead_letters", help_text, ["queue", "reason"], letters.items())
     bad = [((queue,), count) for queue, count in ledger.quarantined]
     yield _gauge("quarantined", "Quarantined messages, up to 20,000 a queue.", ["queue"], bad)
 
@@ -293,10 +293,10 @@ def _of_processes(processes: Sequence[ProcessRow]) -> Iterator[Metric]:
         ):
             threads[served, state] = threads.get((served, state), 0) + count
         memory[(served,)] = memory.get((served,), 0) + (one.figures.get("rssBytes") or 0)
-    told = "Threads of worker processes, by what the processes serve."
-    yield _gauge("worker_threads", told, ["queues", "state"], threads.items())
-    told = "Memory of worker processes, by what they serve."
-    yield _gauge("worker_resident_bytes", told, ["queues"], memory.items())
+    help_text = "Threads of worker processes, by what the processes serve."
+    yield _gauge("worker_threads", help_text, ["queues", "state"], threads.items())
+    help_text = "Memory of worker processes, by what they serve."
+    yield _gauge("worker_resident_bytes", help_text, ["queues"], memory.items())
     stale = sum(one.silent_s > health.WORKER_STALE_S for one in processes)
     yield _gauge("worker_silent", "Worker processes that stopped telling.", [], [((), stale)])
 
@@ -304,8 +304,8 @@ def _of_processes(processes: Sequence[ProcessRow]) -> Iterator[Metric]:
 def _of_roles(ledger: Ledger) -> Iterator[Metric]:
     for name, ago_s in (("relay", ledger.seen.relay_s), ("scheduler", ledger.seen.scheduler_s)):
         never = math.inf if ago_s is None else ago_s
-        told = f"Since the {name} was heard of; +Inf is never."
-        yield _gauge(f"{name}_seen_seconds", told, [], [((), never)])
+        help_text = f"Since the {name} was heard of; +Inf is never."
+        yield _gauge(f"{name}_seen_seconds", help_text, [], [((), never)])
     held, overdue = ledger.leases
     states = [(("held",), held), (("overdue",), overdue)]
     yield _gauge("leases", "Leases held, and lapsed ones among them.", ["state"], states)
@@ -320,10 +320,10 @@ def _of_roles(ledger: Ledger) -> Iterator[Metric]:
 
 def _of_models(uses: Sequence[ModelUse]) -> Iterator[Metric]:
     tokens = CounterMetricFamily("ailydian_tokens", "Tokens sent to models.", labels=["model"])
-    told = "Dollars by the catalogue's prices; requests without a price are not in it."
-    cost = CounterMetricFamily("ailydian_cost_usd", told, labels=["model"])
-    told = "Requests of models that had no price in the catalogue."
-    unpriced = CounterMetricFamily("ailydian_model_unpriced_requests", told, labels=["model"])
+    help_text = "Dollars by the catalogue's prices; requests without a price are not in it."
+    cost = CounterMetricFamily("ailydian_cost_usd", help_text, labels=["model"])
+    help_text = "Requests of models that had no price in the catalogue."
+    unpriced = CounterMetricFamily("ailydian_model_unpriced_requests", help_text, labels=["model"])
     requests = CounterMetricFamily("ailydian_model_requests", "Requests.", labels=["model"])
     for use in uses:
         tokens.add_metric([use.model], use.tokens)
@@ -347,11 +347,11 @@ def _of_tables(tables: Sequence[tuple[str, int, int, int]]) -> Iterator[Metric]:
 
 def _gauge(
     name: str,
-    told: str,
+    help_text: str,
     labels: Sequence[str],
     samples: Iterable[tuple[Sequence[str], float]],
 ) -> Metric:
-    family = GaugeMetricFamily(f"ailydian_{name}", told, labels=labels)
+    family = GaugeMetricFamily(f"ailydian_{name}", help_text, labels=labels)
     for values, value in samples:
         family.add_metric(list(values), float(value))
     return family

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from producers.web import health, metrics
-from producers.web.metrics import Figures
+from producers.web.metrics import MetricsCollector
 from shared.ledger.wakeups import Wire
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ class Web:
 
     def __init__(self, client: redis.Redis, wire: Wire) -> None:
         self._client = client
-        self._figures = Figures(client, wire)
+        self._figures = MetricsCollector(client, wire)
         self._registry = metrics.registry_of(self._figures)
         self._started = time.monotonic()
 

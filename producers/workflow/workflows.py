@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from producers.queries.workflow import run_actions
-from producers.queries.workflow.run_actions import Signal
+from producers.queries.workflow.run_actions import RunSignal
 from shared.db import Connection
 from shared.errors import SignalRefused
 from shared.ids import RunId
@@ -107,7 +107,7 @@ def signal(conn: Connection, run_id: RunId, name: str, payload: object) -> None:
         RunNotFound: The tenant has none of this id.
         RunRefused: It has ended.
     """
-    sent = Signal("signal", name, _payload(payload), who())
+    sent = RunSignal("signal", name, _payload(payload), who())
     _act(conn, "signal", run_id, lambda: run_actions.signal(conn, run_id, sent), name=name)
 
 
@@ -122,7 +122,7 @@ def approve(
     item = _ITEM.match(step)
     name, index = (item[1], int(item[2])) if item is not None else (step, None)
     answer = _payload({"approved": approved, "by": who(), "comment": comment})
-    sent = Signal("approval", name, answer, who(), index)
+    sent = RunSignal("approval", name, answer, who(), index)
     verb = "approve" if approved else "reject"
     _act(conn, verb, run_id, lambda: run_actions.signal(conn, run_id, sent), step=step)
 

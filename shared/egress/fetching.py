@@ -19,7 +19,7 @@ from typing import Final
 
 from shared.egress.targets import (
     AddressUnreachable,
-    Policy,
+    EgressPolicy,
     Resolver,
     Target,
     redirected,
@@ -29,7 +29,7 @@ from shared.egress.targets import (
 from shared.errors import AddressRefused, PermanentError
 
 REDIRECTS_MAX: Final = 3
-STRICT: Final = Policy()
+STRICT: Final = EgressPolicy()
 _CONNECT_S: Final = 10.0
 _PIECE_BYTES: Final = 65_536
 _HEAD_CHARS_MAX: Final = 32_768
@@ -48,7 +48,7 @@ class ReplyRefused(PermanentError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FetchRequest:
     """What is asked. `headers` may hold credentials: they stay with the site they were given for.
 
     Raises:
@@ -70,7 +70,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FetchLimits:
     """How much of an answer is taken, and how long it may need with all its redirects."""
 
     bytes_max: int = 256 << 10
@@ -88,10 +88,10 @@ class Reply:
 
 
 def fetch(
-    request: Request,
-    limits: Limits = Limits(),
+    request: FetchRequest,
+    limits: FetchLimits = FetchLimits(),
     *,
-    policy: Policy = STRICT,
+    policy: EgressPolicy = STRICT,
     resolve: Resolver = system_resolver,
 ) -> Reply:
     """Send a request and follow at most three redirects.
@@ -125,7 +125,7 @@ def fetch(
     raise ReplyRefused(f"{at.host} redirects more than {REDIRECTS_MAX} times.")
 
 
-def _followed(request: Request, status: int, url: str) -> Request:
+def _followed(request: FetchRequest, status: int, url: str) -> FetchRequest:
     is_get = status == _SEE_OTHER or (status in _TO_GET and request.method == "POST")
     if is_get and request.method != "HEAD":
         headers = {n: v for n, v in request.headers.items() if n.lower() != "content-type"}
@@ -133,14 +133,14 @@ def _followed(request: Request, status: int, url: str) -> Request:
     return replace(request, url=url)
 
 
-def _for_another_site(request: Request, before: Target) -> Request:
+def _for_another_site(request: FetchRequest, before: Target) -> FetchRequest:
     if request.body:
         raise AddressRefused(f"{before.host} redirects to another site, which is sent no body.")
     kept = {n: v for n, v in request.headers.items() if n.lower() in _HARMLESS}
     return replace(request, headers=kept)
 
 
-def _exchange(at: Target, request: Request, bytes_max: int, deadline: float) -> Reply:
+def _exchange(at: Target, request: FetchRequest, bytes_max: int, deadline: float) -> Reply:
     """One request over a connection of its own, to an address that was checked."""
     try:
         with closing(_connected(at, deadline)) as sock:
@@ -189,7 +189,7 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def _send(conn: HTTPConnection, at: Target, request: Request) -> None:
+def _send(conn: HTTPConnection, at: Target, request: FetchRequest) -> None:
     conn.putrequest(request.method, at.path, skip_host=True, skip_accept_encoding=True)
     conn.putheader("Host", at.authority)
     conn.putheader("Accept-Encoding", "identity")

@@ -36,7 +36,7 @@ class AddressUnreachable(TransientError):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class EgressPolicy:
     """What is allowed beyond https to public addresses.
 
     Attributes:
@@ -78,7 +78,7 @@ class Target:
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def policy_of(settings: Settings) -> Policy:
+def policy_of(settings: Settings) -> EgressPolicy:
     """The policy that the settings describe.
 
     Raises:
@@ -93,7 +93,7 @@ def policy_of(settings: Settings) -> Policy:
             raise ConfigurationBroken(
                 f"AILYDIAN_EGRESS_ALLOW holds {entry!r}; it takes pairs such as 127.0.0.1:8080."
             ) from None
-    return Policy(http=settings.egress_http, allow=frozenset(allow))
+    return EgressPolicy(http=settings.egress_http, allow=frozenset(allow))
 
 
 def system_resolver(host: str, port: int) -> Sequence[str]:
@@ -102,7 +102,7 @@ def system_resolver(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def target(url: str, policy: Policy, resolve: Resolver = system_resolver) -> Target:
+def target(url: str, policy: EgressPolicy, resolve: Resolver = system_resolver) -> Target:
     """Decide where a URL leads, and that it may be gone there.
 
     Args:

@@ -11,7 +11,7 @@ import structlog
 from shared import db
 from shared.db import Role
 from shared.models.providers import uses
-from shared.models.providers.uses import Use
+from shared.models.providers.uses import UsageRecord
 from shared.queries.models import model_uses, models
 from shared.queries.models.model_uses import ModelUse
 from shared.queries.models.models import Price
@@ -61,7 +61,7 @@ def _warn_of(unpriced: Sequence[str]) -> None:
             )
 
 
-def _priced(use: Use, prices: Mapping[str, Price]) -> ModelUse:
+def _priced(use: UsageRecord, prices: Mapping[str, Price]) -> ModelUse:
     price, tokens = prices.get(use.model), use.tokens_in + use.tokens_out
     if price is None:
         return ModelUse(use.model, use.requests, tokens, None, use.requests)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from producers.queries.ledger import job_limits, pauses
 from producers.queries.ledger.job_limits import Limit
-from producers.queries.ledger.pauses import Hold
+from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.contracts import Contract, Probe
 from shared.db import Role
@@ -37,7 +37,7 @@ def publish_all(tenant: str, count: int, make: Callable[[int], Contract]) -> Non
 
 def waits_of_the_small_s(here: World, seconds: float, flood: int) -> list[float]:
     """How long jobs of a small tenant wait while another's flood drains, sorted."""
-    hold = Hold(None, TenantId("t0"), None)
+    hold = Pause(None, TenantId("t0"), None)
     with db.transaction(None, role=Role.RELAY) as conn:
         pauses.put(conn, hold, held_by="the benchmark")
     publish_all("t0", flood, lambda n: Probe(n=n, mode="statement"))

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from producers.queries.ledger import pauses
-from producers.queries.ledger.pauses import Hold
+from producers.queries.ledger.pauses import Pause
 from producers.workflow import workflows
 from shared import db
 from shared.db import Role
@@ -21,7 +21,7 @@ from tests.benchmarks.workflow_sides import SLOTS
 QUEUE = "workflow"
 TENANT = TenantId("t0")
 WARM_UP_RUNS = 16
-HELD = Hold(QUEUE, None, None)
+HELD = Pause(QUEUE, None, None)
 NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
 STATE = 'SELECT "state" FROM "WorkflowRun" WHERE "id" = %s'
 OPEN = """SELECT count(*) FROM "WorkflowRun"

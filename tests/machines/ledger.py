@@ -12,9 +12,9 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine
 
 from producers.ledger import dispatch
-from producers.ledger.dispatch import Rules, Use
+from producers.ledger.dispatch import LimitUsage, Rules
 from producers.queries.ledger import dead_letters, jobs, pauses, replays
-from producers.queries.ledger.pauses import Hold
+from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.contracts import QUEUES, Probe
 from shared.db import Role
@@ -140,9 +140,9 @@ class Ledger(RuleBasedStateMachine):
         due = [one for one in due if self.known[one].tenant not in self.held]
         order = rows(ORDER, due)
         with db.transaction(None, role=Role.RELAY) as conn:
-            rules = Rules(pauses.select_holds(conn))
+            rules = Rules(pauses.select_pauses(conn))
             lanes = dispatches.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
-            shares = dispatch.shares(lanes, {QUEUE: room}, rules, Use())
+            shares = dispatch.shares(lanes, {QUEUE: room}, rules, LimitUsage())
             taken = dispatches.take(conn, shares, ageing_s=dispatch.AGEING_S) if shares else []
         found = [one.wakeup.job_id for one in taken]
         places = {job_id: place for job_id, place, _ in order}
@@ -310,7 +310,7 @@ class Ledger(RuleBasedStateMachine):
 
     def hold(self, tenant: TenantId) -> None:
         with db.transaction(None, role=Role.RELAY) as conn:
-            new = pauses.put(conn, Hold(None, tenant, None), held_by="a machine")
+            new = pauses.put(conn, Pause(None, tenant, None), held_by="a machine")
             pauses.withdraw(conn)
         assert new == (tenant not in self.held)
         self.held.add(tenant)
@@ -320,7 +320,7 @@ class Ledger(RuleBasedStateMachine):
 
     def lift(self, tenant: TenantId) -> None:
         with db.transaction(None, role=Role.RELAY) as conn:
-            assert pauses.delete(conn, Hold(None, tenant, None)) == (tenant in self.held)
+            assert pauses.delete(conn, Pause(None, tenant, None)) == (tenant in self.held)
         self.held.discard(tenant)
 
     def resend(self) -> None:

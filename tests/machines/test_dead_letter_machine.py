@@ -8,7 +8,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from producers.queries.ledger import dead_letter_edits, dead_letters, replays, retentions
 from producers.queries.ledger.dead_letter_edits import Edit
-from producers.queries.ledger.dead_letters import Filters
+from producers.queries.ledger.dead_letters import DeadLetterFilters
 from shared import db
 from shared.contracts import Probe
 from shared.db import Role
@@ -146,7 +146,7 @@ class Letters(Ledger):
         dead = {one.id for one in self.jobs("DEAD")}
         listed = []
         for tenant in self.tenants:
-            wanted, after = Filters(tenant_id=tenant), None
+            wanted, after = DeadLetterFilters(tenant_id=tenant), None
             with db.transaction(None, role=Role.RELAY) as conn:
                 while page := dead_letters.select_dead(conn, wanted, after=after, limit=2):
                     listed += [row.id for row in page]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from producers.ledger import dispatch
-from producers.ledger.dispatch import Rules, Use
+from producers.ledger.dispatch import LimitUsage, Rules
 from producers.queries.ledger import job_limits
 from producers.queries.ledger.job_limits import Limit
 from shared import db
@@ -131,7 +131,7 @@ class Limiter(RuleBasedStateMachine):
             spent_s = job_limits.select_spent(
                 conn, [one.id for one in rules.limits if one.rate_per_s]
             )
-            use = Use(job_limits.count_flying(conn), spent_s)
+            use = LimitUsage(job_limits.count_in_flight(conn), spent_s)
             shares = dispatch.shares(lanes, {QUEUE: room}, rules, use)
             taken = dispatches.take(conn, shares, ageing_s=dispatch.AGEING_S) if shares else []
             if spent := dispatch.spent(taken, lanes, rules):

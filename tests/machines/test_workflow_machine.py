@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from producers.queries.workflow import run_actions
-from producers.queries.workflow.run_actions import Signal
+from producers.queries.workflow.run_actions import RunSignal
 from shared import db
 from shared.db import Role
 from shared.errors import RunRefused
@@ -153,7 +153,7 @@ class Runs(Walks):
             self.kept.append(payload)
         else:
             self.settle(waiting, "completed", {"payload": payload})
-        self.act(run_actions.signal, Signal("signal", "go", str(payload), "someone"))
+        self.act(run_actions.signal, RunSignal("signal", "go", str(payload), "someone"))
 
     @precondition(lambda self: self.asked("approval"))
     @rule(which=ANY, approved=st.booleans())
@@ -161,7 +161,7 @@ class Runs(Walks):
         asked = self.asked("approval")
         at = asked[which % len(asked)]
         answer = {"approved": approved, "by": "someone"}
-        sent = Signal("approval", self.waits[at][1], json.dumps(answer), "someone",
+        sent = RunSignal("approval", self.waits[at][1], json.dumps(answer), "someone",
                       at[1] if at[1] >= 0 else None)  # fmt: skip
         self.order_times()
         self.settle(

@@ -11,7 +11,7 @@ import pytest
 from producers.documents import submission
 from producers.documents.submission import Submitted
 from producers.ledger import dispatch
-from producers.ledger.dispatch import Rules, Use
+from producers.ledger.dispatch import LimitUsage, Rules
 from producers.ledger.relay import Relay
 from shared import db
 from shared.contracts import QUEUES, Contract, Probe, contract_named
@@ -66,7 +66,7 @@ def publish_probe(tenant_id: TenantId, **fields: Any) -> JobId:
 def wake(conn: Connection, rows: int = 1_000) -> None:
     """Move what is due into flight, as the relay does; nothing is sent."""
     lanes = dispatches.select_lanes(conn, dict.fromkeys(QUEUES, BEFORE_ALL), limit=1_000)
-    if chosen := dispatch.shares(lanes, dict.fromkeys(QUEUES, rows), Rules(), Use()):
+    if chosen := dispatch.shares(lanes, dict.fromkeys(QUEUES, rows), Rules(), LimitUsage()):
         dispatches.take(conn, chosen, ageing_s=dispatch.AGEING_S)
 
 

@@ -13,7 +13,7 @@ from shared.errors import (
 )
 from shared.models import providers
 from shared.models.embedding_model import live_model
-from shared.models.providers.completions import Completion, Passage, Question
+from shared.models.providers.completions import AnswerPassage, Completion, CompletionRequest
 from shared.queries.messages.semantic_entries import Source
 from shared.queries.models.models import Call, Price
 from shared.text.language import detect
@@ -57,7 +57,7 @@ def complete(given: CompleteWith, step: Step) -> object:
         said = _NOTHING_GIVEN[detect(given.prompt)]
         nothing = Answer(said, chosen.model, cost_usd=Decimal(0))  # no model was asked
         return _described(Found(nothing), chosen, latency_ms=0)
-    question = Question(
+    question = CompletionRequest(
         prompt=given.prompt,
         system=given.system or "",
         passages=passages,
@@ -70,7 +70,7 @@ def complete(given: CompleteWith, step: Step) -> object:
     return _described(found, chosen, latency_ms=latency_ms)
 
 
-def _found(question: Question, chosen: Chosen, step: Step, *, is_kept: bool) -> Found:
+def _found(question: CompletionRequest, chosen: Chosen, step: Step, *, is_kept: bool) -> Found:
     """The answer from the cache, or the model's; who asks by chance wants another each time."""
     if not is_kept or (question.temperature or 0.0) > semantic_cache.TEMPERATURE_MAX:
         return Found(_asked(question, chosen, step))
@@ -94,7 +94,7 @@ def _found(question: Question, chosen: Chosen, step: Step, *, is_kept: bool) -> 
     return semantic_cache.answered(ask, lambda: _asked(question, chosen, step))
 
 
-def _asked(question: Question, chosen: Chosen, step: Step) -> Answer:
+def _asked(question: CompletionRequest, chosen: Chosen, step: Step) -> Answer:
     completer = providers.completer_for(chosen.model)
     began = time.monotonic()
     try:
@@ -113,11 +113,11 @@ def _sha256(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _passages(given: CompleteWith, step: Step) -> tuple[Passage, ...]:
+def _passages(given: CompleteWith, step: Step) -> tuple[AnswerPassage, ...]:
     context = given.model_dump(mode="json", by_alias=True, include={"context"})["context"] or []
     try:
         return tuple(
-            Passage(str(each["chunkId"]), str(each["documentId"]), str(each["content"]))
+            AnswerPassage(str(each["chunkId"]), str(each["documentId"]), str(each["content"]))
             for each in context
         )
     except (KeyError, TypeError):

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from shared.egress import fetching
-from shared.egress.fetching import Limits, Reply, ReplyRefused, Request
+from shared.egress.fetching import FetchLimits, FetchRequest, Reply, ReplyRefused
 from shared.egress.targets import policy_of
 from shared.errors import PermanentError, TransientError
 from shared.models.providers.answers import retry_after_s
@@ -45,7 +45,7 @@ def http(given: HttpWith, step: Step) -> object:
         TransientError: Nobody answers, or not in time.
     """
     reply = fetching.fetch(
-        _request(given, step), Limits(bytes_max=given.bytes_max), policy=policy_of(settings())
+        _request(given, step), FetchLimits(bytes_max=given.bytes_max), policy=policy_of(settings())
     )
     if not _is_expected(given, reply.status):
         _refuse(given.method, reply)
@@ -53,7 +53,7 @@ def http(given: HttpWith, step: Step) -> object:
     return {"status": reply.status, "headers": shown, "body": _body(reply)}
 
 
-def _request(given: HttpWith, step: Step) -> Request:
+def _request(given: HttpWith, step: Step) -> FetchRequest:
     headers = dict(given.headers)
     named = {name.lower() for name in headers}
     body = b""
@@ -69,7 +69,7 @@ def _request(given: HttpWith, step: Step) -> Request:
         headers["Idempotency-Key"] = step.step_id  # of all attempts: a good server does it once
     if step.traceparent and "traceparent" not in named:
         headers["Traceparent"] = step.traceparent
-    return Request(given.method, given.url, headers, body)
+    return FetchRequest(given.method, given.url, headers, body)
 
 
 def _is_expected(given: HttpWith, status: int) -> bool:

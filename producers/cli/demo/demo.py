@@ -135,7 +135,7 @@ def _expect(job_id: JobId, state: str, check: Check) -> None:
             raise DemoFailed(f"Job {job_id} is {family[0].state}, not {state}: {family[0].error}.")
 
 
-def _ask(tenant_id: TenantId, question: documents_of_ours.Question, say: Say) -> dict[str, Any]:
+def _ask(tenant_id: TenantId, question: documents_of_ours.DemoQuestion, say: Say) -> dict[str, Any]:
     hits = search.search(tenant_id, question.text, k=10, mode="hybrid")
     place = next((at for at, hit in enumerate(hits, 1) if hit.source == question.expected), None)
     if place is None or place > documents_of_ours.HITS:

@@ -34,7 +34,7 @@ STDIN = "-"
 
 
 @dataclass(slots=True)
-class Outcome:
+class IngestOutcome:
     """What became of one path."""
 
     id: DocumentId | None
@@ -131,7 +131,7 @@ def _files_below(folder: str) -> list[str]:
 
 def _submit(
     tenant_id: TenantId, paths: Sequence[str], how: dict[str, object], advance: Advance
-) -> list[tuple[Outcome, JobId | None]]:
+) -> list[tuple[IngestOutcome, JobId | None]]:
     """Hand every file over, each in its own transaction: one that is refused stops no other."""
     submitted = []
     for path in paths:
@@ -139,11 +139,11 @@ def _submit(
         try:
             outcome, job_id = _submit_one(tenant_id, path, how)
         except OSError as error:
-            outcome = Outcome(None, path, "REFUSED", None, f"unreadable: {error.strerror}.")
+            outcome = IngestOutcome(None, path, "REFUSED", None, f"unreadable: {error.strerror}.")
         except (ServerUnavailable, TenantNotFound):
             raise
         except AilydianError as error:
-            outcome = Outcome(None, path, "REFUSED", None, str(error))
+            outcome = IngestOutcome(None, path, "REFUSED", None, str(error))
         if job_id is None:
             advance()
         submitted.append((outcome, job_id))
@@ -152,7 +152,7 @@ def _submit(
 
 def _submit_one(
     tenant_id: TenantId, path: str, how: dict[str, object]
-) -> tuple[Outcome, JobId | None]:
+) -> tuple[IngestOutcome, JobId | None]:
     content = _read(path)
     with db.transaction(tenant_id) as conn:
         done = submit_document(
@@ -163,8 +163,8 @@ def _submit_one(
             lossy=bool(how["lossy"]),
         )
     if done.state == "UNCHANGED":
-        return Outcome(done.document_id, path, "UNCHANGED", done.chunks, None), None
-    return Outcome(done.document_id, path, "PENDING", None, None), done.job_id
+        return IngestOutcome(done.document_id, path, "UNCHANGED", done.chunks, None), None
+    return IngestOutcome(done.document_id, path, "PENDING", None, None), done.job_id
 
 
 def _read(path: str) -> bytes:
@@ -178,10 +178,12 @@ def _read(path: str) -> bytes:
 
 
 def _await(
-    submitted: Sequence[tuple[Outcome, JobId | None]], check: Callable[[], None], advance: Advance
+    submitted: Sequence[tuple[IngestOutcome, JobId | None]],
+    check: Callable[[], None],
+    advance: Advance,
 ) -> None:
     """Follow every job to its end, its embedding included, and note what came of it."""
-    by_job: dict[JobId, list[Outcome]] = {}
+    by_job: dict[JobId, list[IngestOutcome]] = {}
     for outcome, job_id in submitted:
         if job_id is not None:
             by_job.setdefault(job_id, []).append(outcome)
@@ -191,7 +193,7 @@ def _await(
             advance()
 
 
-def _note(outcome: Outcome, family: Sequence[Progress]) -> None:
+def _note(outcome: IngestOutcome, family: Sequence[Progress]) -> None:
     own, *followed = family
     failed = next((one for one in (own, *followed) if one.state != "COMPLETED"), None)
     if own.outcome is not None:
@@ -207,7 +209,7 @@ def _note(outcome: Outcome, family: Sequence[Progress]) -> None:
         outcome.error = failed.error or f"The job {failed.id} is {failed.state}."
 
 
-def _print(outcomes: Sequence[Outcome], job_ids: Sequence[JobId], as_json: bool) -> None:
+def _print(outcomes: Sequence[IngestOutcome], job_ids: Sequence[JobId], as_json: bool) -> None:
     if as_json:
         unique = list(dict.fromkeys(job_ids))
         print_json({"jobs": unique, "documents": [asdict(one) for one in outcomes]})

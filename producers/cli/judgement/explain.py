@@ -59,9 +59,9 @@ def _show(document: dict[str, Any]) -> None:
     importance = document["importance"]
     click.echo(f"{document['subject']}  {importance['score']:.4f}  ({document['method']})")
     _bars(importance)
-    if told := importance.get("sentences"):
-        click.echo(f"its sentences, by words alone and uncalibrated  {told['score']:.4f}")
-        _bars(told)
+    if sentences := importance.get("sentences"):
+        click.echo(f"its sentences, by words alone and uncalibrated  {sentences['score']:.4f}")
+        _bars(sentences)
 
 
 def _bars(importance: dict[str, Any]) -> None:

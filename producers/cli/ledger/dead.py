@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from producers.cli.ledger import dead_actions, dead_edit, selection
-from producers.cli.ledger.dead_actions import Trial
+from producers.cli.ledger.dead_actions import CanaryTrial
 from producers.cli.ledger.selection import (
     ALL,
     CHOICE,
@@ -29,7 +29,7 @@ from producers.cli.terminal.output import (
 )
 from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, QUEUE
 from producers.queries.ledger import dead_letter_edits, dead_letters, replays
-from producers.queries.ledger.dead_letters import Filters
+from producers.queries.ledger.dead_letters import DeadLetterFilters
 from shared import db
 from shared.db import Role
 from shared.queries.ledger import attempts
@@ -68,7 +68,7 @@ def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  
 def show_dead(job_id: str, as_json: bool) -> None:
     """One dead job: its payload, and every attempt with its traceback."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        rows = dead_letters.select_dead(conn, Filters(), ids=[job_id], limit=1)
+        rows = dead_letters.select_dead(conn, DeadLetterFilters(), ids=[job_id], limit=1)
         letter = dead_letter_edits.select_letter(conn, rows[0].id) if rows else None
         if letter is None:
             raise JobNotFound(f"No dead job has the id {job_id!r}: see `ailydian dead list`.")
@@ -137,7 +137,7 @@ def replay_dead(
     trial = None
     if canary is not None or stop_if_failing is not None:
         share = None if stop_if_failing is None else stop_if_failing / 100
-        trial = Trial(canary, share, canary_wait)
+        trial = CanaryTrial(canary, share, canary_wait)
     with session.opened():
         choice = selection.read(given)
         matched, done = dead_actions.act(dead_letters.replay, "replay", choice, trial)

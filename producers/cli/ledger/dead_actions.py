@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from producers.cli.ledger import selection
-from producers.cli.ledger.selection import Choice
+from producers.cli.ledger.selection import DeadLetterSelection
 from producers.cli.terminal import session
 from producers.queries.ledger import replays
 from producers.queries.ledger.dead_letters import Moved
@@ -26,7 +26,7 @@ Move = Callable[[Connection, Sequence[JobId]], Sequence[Moved | Unreplayed]]
 
 
 @dataclass(slots=True)
-class Trial:
+class CanaryTrial:
     """Whether replayed jobs fail again, and so whether to go on.
 
     Attributes:
@@ -76,7 +76,9 @@ class Trial:
         return ended
 
 
-def act(move: Move, verb: str, choice: Choice, trial: Trial | None = None) -> tuple[int, int]:
+def act(
+    move: Move, verb: str, choice: DeadLetterSelection, trial: CanaryTrial | None = None
+) -> tuple[int, int]:
     """Move the chosen letters; each page commits with its audit entries.
 
     Args:

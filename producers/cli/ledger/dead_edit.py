@@ -8,7 +8,7 @@ from producers.cli.terminal import session
 from producers.cli.terminal.failures import JobNotFound
 from producers.queries.ledger import dead_letter_edits, dead_letters
 from producers.queries.ledger.dead_letter_edits import Edit, LetterRow
-from producers.queries.ledger.dead_letters import DeadRow, Filters
+from producers.queries.ledger.dead_letters import DeadLetterFilters, DeadRow
 from shared import db
 from shared.contracts import Contract, contract_named
 from shared.db import Connection, Role
@@ -41,7 +41,7 @@ def edit(job_id: str, payload: dict[str, Any]) -> Changes:
         EditRefused: Another job does this already, or someone else was quicker.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
-        rows = dead_letters.select_dead(conn, Filters(), ids=[job_id], limit=1)
+        rows = dead_letters.select_dead(conn, DeadLetterFilters(), ids=[job_id], limit=1)
         letter = dead_letter_edits.select_letter(conn, rows[0].id) if rows else None
         if letter is None:
             raise JobNotFound(f"No dead job has the id {job_id!r}: see `ailydian dead list`.")

@@ -15,7 +15,7 @@ from producers.ledger import live_events
 from producers.ledger.live_events import BEGINNING, Event, Position
 from producers.queries.ledger import events as ledger
 from producers.queries.ledger import jobs
-from producers.queries.ledger.events import Wanted
+from producers.queries.ledger.events import EventFilters
 from shared import db
 from shared.db import Role
 from shared.ids import JobId, TenantId
@@ -95,7 +95,7 @@ def _stream(
 
 
 def _kept(tenant_id: TenantId | None, after: Position, which: dict[str, Any]) -> Iterator[Event]:
-    wanted = Wanted(**which)
+    wanted = EventFilters(**which)
     role = Role.RELAY if tenant_id is None else Role.APP
     full = True
     while full:

@@ -20,7 +20,7 @@ from producers.cli.terminal.values import JOB, MOMENT, QUEUE
 from producers.queries.ledger import job_history
 from producers.queries.ledger import jobs as ledger
 from producers.queries.ledger.job_history import Scope
-from producers.queries.ledger.jobs import Cancelled, JobRow
+from producers.queries.ledger.jobs import CancelledJob, JobRow
 from shared import db
 from shared.db import Connection, Role
 from shared.ids import JobId, TenantId
@@ -52,7 +52,7 @@ def list_jobs(slug: str | None, limit: int, as_json: bool, **filters: Any) -> No
     """Jobs, newest first."""
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
-        wanted = ledger.Filters(tenant_id=tenant_id, **filters)
+        wanted = ledger.JobFilters(tenant_id=tenant_id, **filters)
         with db.transaction(None, role=Role.RELAY) as conn:
             rows = ledger.select_jobs(conn, wanted, limit=limit)
     if as_json:
@@ -86,11 +86,11 @@ def explain_job(job_id: str, as_json: bool) -> None:
     with session.opened():
         with db.transaction(None, role=Role.RELAY) as conn:
             row = _found(conn, job_id)
-        life = jobs_why.read(row)
+        history = jobs_why.read(row)
     if as_json:
-        print_json(jobs_why.document(life))
+        print_json(jobs_why.document(history))
     else:
-        jobs_why.tell(life)
+        jobs_why.render(history)
 
 
 @jobs.command("cancel")
@@ -166,7 +166,7 @@ def _cancel_pages(ids: Sequence[JobId], words: dict[str, Any]) -> int:
     return count
 
 
-def _note(conn: Connection, cancelled: Sequence[Cancelled], words: dict[str, Any]) -> None:
+def _note(conn: Connection, cancelled: Sequence[CancelledJob], words: dict[str, Any]) -> None:
     """Write down who cancelled what, one entry a tenant."""
     of: dict[TenantId, list[JobId]] = defaultdict(list)
     for one in cancelled:

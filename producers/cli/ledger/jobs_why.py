@@ -1,4 +1,4 @@
-"""`jobs why`: the whole life of a job, from its producer to its last effect."""
+"""`jobs why`: the whole history of a job, from its producer to its last effect."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from producers.ledger import dispatch
 from producers.ledger.dispatch import Rules
 from producers.queries.ledger import dead_letters, job_history, job_limits, pauses
 from producers.queries.ledger import jobs as ledger
-from producers.queries.ledger.job_history import Act, Descendant, Origin
+from producers.queries.ledger.job_history import Descendant, JobAction, Origin
 from producers.queries.ledger.jobs import JobRow
-from producers.queries.ledger.pauses import HoldRow
+from producers.queries.ledger.pauses import PauseRow
 from shared import db
 from shared.db import Connection, Role
 from shared.observability import tracing
@@ -29,38 +29,40 @@ MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class JobHistory:
     """All that is known of a job."""
 
     row: JobRow
     origin: Origin
     parent: JobRow | None
-    tries: list[AttemptRow]
-    acts: list[Act]
+    attempts_made: list[AttemptRow]
+    acts: list[JobAction]
     letter: dead_letters.DeadRow | None
     descendants: list[Descendant]
     waits: str | None
 
 
-def read(row: JobRow) -> Life:
+def read(row: JobRow) -> JobHistory:
     """Gather what is known of a job; needs an open session."""
     with db.transaction(None, role=Role.RELAY) as conn:
         origin = job_history.select_origin(conn, row.id)
         assert origin is not None, "it was there a moment ago"
         parents = ledger.select_by_ids(conn, [row.parent_id] if row.parent_id else [])
-        tries = attempts.select_history(conn, row.id, limit=ROWS_MAX)
-        letters = dead_letters.select_dead(conn, dead_letters.Filters(), ids=[row.id], limit=1)
+        attempts_made = attempts.select_history(conn, row.id, limit=ROWS_MAX)
+        letters = dead_letters.select_dead(
+            conn, dead_letters.DeadLetterFilters(), ids=[row.id], limit=1
+        )
         below = job_history.select_descendants(conn, row.id, depth=DEPTH_MAX, limit=ROWS_MAX)
         waits = _waits(conn, row, origin)
     with db.transaction(None, role=Role.AUDIT_READER) as conn:
         acts = job_history.select_acts(
             conn, origin.tenant_id, row.id, since=row.created_at, limit=ROWS_MAX
         )
-    return Life(
+    return JobHistory(
         row=row,
         origin=origin,
         parent=next(iter(parents), None),
-        tries=tries,
+        attempts_made=attempts_made,
         acts=acts,
         letter=next(iter(letters), None),
         descendants=below,
@@ -68,59 +70,59 @@ def read(row: JobRow) -> Life:
     )
 
 
-def document(life: Life) -> dict[str, Any]:
-    """A life as `--json` shows it."""
-    trace = tracing.read(life.origin.traceparent)
+def document(history: JobHistory) -> dict[str, Any]:
+    """A history as `--json` shows it."""
+    trace = tracing.read(history.origin.traceparent)
     return {
-        "job": as_document(life.row),
-        "publishedBy": publisher(life),
-        "origin": as_document(life.origin) | {"traceId": trace.trace_id if trace else None},
-        "waits": life.waits,
-        "parent": as_document(life.parent) if life.parent else None,
-        "attempts": [as_document(one) for one in life.tries],
-        "acts": [as_document(one) for one in life.acts],
-        "deadLetter": as_document(life.letter) if life.letter else None,
-        "children": [as_document(one) for one in life.descendants if one.depth == 1],
-        "descendants": [as_document(one) for one in life.descendants],
+        "job": as_document(history.row),
+        "publishedBy": publisher(history),
+        "origin": as_document(history.origin) | {"traceId": trace.trace_id if trace else None},
+        "waits": history.waits,
+        "parent": as_document(history.parent) if history.parent else None,
+        "attempts": [as_document(one) for one in history.attempts_made],
+        "acts": [as_document(one) for one in history.acts],
+        "deadLetter": as_document(history.letter) if history.letter else None,
+        "children": [as_document(one) for one in history.descendants if one.depth == 1],
+        "descendants": [as_document(one) for one in history.descendants],
     }
 
 
-def publisher(life: Life) -> str:
+def publisher(history: JobHistory) -> str:
     """Who published a job, for a person."""
     names = []
-    if life.origin.producer:
-        names.append(life.origin.producer)
-    if life.parent is not None:
-        names.append(f"the job {life.parent.job} {life.parent.id}")
-    elif life.row.parent_id:
-        names.append(f"the job {life.row.parent_id}, which is gone")
+    if history.origin.producer:
+        names.append(history.origin.producer)
+    if history.parent is not None:
+        names.append(f"the job {history.parent.job} {history.parent.id}")
+    elif history.row.parent_id:
+        names.append(f"the job {history.row.parent_id}, which is gone")
     return ", after ".join(names) or "a producer without a name"
 
 
-def tell(life: Life) -> None:
-    """Print a life in the order in which it went."""
-    row, origin = life.row, life.origin
+def render(history: JobHistory) -> None:
+    """Print a history in the order in which it went."""
+    row, origin = history.row, history.origin
     print_fields(
         {"id": row.id, "job": row.job, "queue": row.queue, "tenant": row.tenant}
         | {"state": row.state, "payload": row.payload}
     )
-    click.echo(f"\n{_at(row.created_at)}  published by {publisher(life)}")
+    click.echo(f"\n{_at(row.created_at)}  published by {publisher(history)}")
     for detail in _circumstances(origin):
         click.echo(f"{'':21}{detail}")
-    told = [(one.ended_at, _attempt(one)) for one in life.tries]
-    told += [(one.at, f"{one.action} by {one.actor or 'somebody'}") for one in life.acts]
-    if row.due_at > row.created_at and not told:
-        told.append((row.due_at, "due"))
+    lines = [(one.ended_at, _attempt(one)) for one in history.attempts_made]
+    lines += [(one.at, f"{one.action} by {one.actor or 'somebody'}") for one in history.acts]
+    if row.due_at > row.created_at and not lines:
+        lines.append((row.due_at, "due"))
     if row.started_at and row.state in {"RUNNING", "COMPLETED"}:
         began = f"attempt {row.attempt} of {row.attempts_max} began on {row.worker}"
-        told.append((row.started_at, began))
+        lines.append((row.started_at, began))
     if row.finished_at:
-        told.append((row.finished_at, _end(life)))
-    for at, sentence in sorted(told, key=lambda one: one[0]):
+        lines.append((row.finished_at, _end(history)))
+    for at, sentence in sorted(lines, key=lambda one: one[0]):
         click.echo(f"{_at(at)}  {sentence}")
-    if life.waits:
-        click.echo(f"waits {life.waits}")
-    for line in _tree(life.descendants, row.id):
+    if history.waits:
+        click.echo(f"waits {history.waits}")
+    for line in _tree(history.descendants, row.id):
         click.echo(line)
 
 
@@ -149,13 +151,13 @@ def _attempt(one: AttemptRow) -> str:
     return f"attempt {one.attempt} {one.verdict} on {where}{took}{noted}: {error}"
 
 
-def _end(life: Life) -> str:
-    row = life.row
+def _end(history: JobHistory) -> str:
+    row = history.row
     took = ""
     if row.state == "COMPLETED" and row.started_at and row.finished_at:
         took = f" after {(row.finished_at - row.started_at).total_seconds():.3f} s"
     outcome = f": {row.outcome}" if row.outcome else ""
-    reason = f" ({life.letter.reason})" if life.letter else ""
+    reason = f" ({history.letter.reason})" if history.letter else ""
     return f"{row.state.lower()}{took}{outcome}{reason}"
 
 
@@ -179,7 +181,7 @@ def _waits(conn: Connection, row: JobRow, origin: Origin) -> str | None:
         return f"for an operator: `ailydian dead replay {row.id}`"
     if row.state not in {"PENDING", "QUEUED"}:
         return None
-    held = _hold(pauses.list_holds(conn), row)
+    held = _hold(pauses.list_pauses(conn), row)
     if held is not None:
         return held
     if row.due_at > datetime.now(UTC):
@@ -188,17 +190,17 @@ def _waits(conn: Connection, row: JobRow, origin: Origin) -> str | None:
     return limited or _turn(conn, row)
 
 
-def _hold(rows: Iterable[HoldRow], row: JobRow) -> str | None:
-    for hold in rows:
+def _hold(rows: Iterable[PauseRow], row: JobRow) -> str | None:
+    for pause in rows:
         if (
-            hold.queue in (None, row.queue)
-            and hold.tenant in (None, row.tenant)
-            and hold.job in (None, row.job)
+            pause.queue in (None, row.queue)
+            and pause.tenant in (None, row.tenant)
+            and pause.job in (None, row.job)
         ):
-            words = [hold.queue, hold.tenant and f"--tenant {hold.tenant}"]
-            words.append(hold.job and f"--job {hold.job}")
+            words = [pause.queue, pause.tenant and f"--tenant {pause.tenant}"]
+            words.append(pause.job and f"--job {pause.job}")
             undo = " ".join(["ailydian resume", *filter(None, words)])
-            return f"for an operator: `{undo}` (paused by {hold.held_by} {_at(hold.held_at)})"
+            return f"for an operator: `{undo}` (paused by {pause.held_by} {_at(pause.held_at)})"
     return None
 
 
@@ -218,17 +220,17 @@ def _limit(conn: Connection, row: JobRow, origin: Origin) -> str | None:
     counted = rules.of(lane)
     if not counted:
         return None
-    flying = job_limits.count_flying(conn)
+    in_flight = job_limits.count_in_flight(conn)
     spent = job_limits.select_spent(conn, [limit.id for limit, _ in counted])
     for limit, where in counted:
         ours = [
             one
-            for one in flying
+            for one in in_flight
             if limit.job in (None, one.job) and dispatch.counter(limit, one) == where
         ]
         rows, cost = dispatch.free(
             limit,
-            sum(one.flying for one in ours),
+            sum(one.in_flight for one in ours),
             sum(one.unclaimed for one in ours),
             spent.get(where, 0.0),
         )
@@ -243,7 +245,7 @@ def _limit(conn: Connection, row: JobRow, origin: Origin) -> str | None:
 def _turn(conn: Connection, row: JobRow) -> str:
     if row.queue not in session.queues_served():
         return f"for a worker: none serves the queue {row.queue}, see `ailydian work`"
-    left = pauses.count_left(conn, pauses.Hold(row.queue, None, None))
+    left = pauses.count_left(conn, pauses.Pause(row.queue, None, None))
     many = " or more" if left.ready >= pauses.COUNTED_MAX else ""
     if row.state == "QUEUED":
         return f"for a worker of the queue {row.queue} to be free; it has been woken up"

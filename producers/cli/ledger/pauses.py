@@ -11,7 +11,7 @@ from producers.cli.terminal.failures import WaitedTooLong
 from producers.cli.terminal.output import Command, json_option, print_json
 from producers.cli.terminal.values import DURATION, JOB, QUEUE
 from producers.queries.ledger import pauses
-from producers.queries.ledger.pauses import Hold
+from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.db import Role
 from shared.queries.operations import audit_logs
@@ -55,19 +55,19 @@ def _change(
     queue: str | None, slug: str | None, job: str | None, as_json: bool, *, paused: bool
 ) -> None:
     with session.opened():
-        hold = _hold(queue, slug, job)
+        selected = _pause(queue, slug, job)
         with db.transaction(None, role=Role.RELAY) as conn:
             if paused:
-                changed = pauses.put(conn, hold, held_by=session.actor())
+                changed = pauses.put(conn, selected, held_by=session.actor())
             else:
                 # What workers have dropped meanwhile goes on at once, not when it is missed.
                 pauses.withdraw(conn)
-                changed = pauses.delete(conn, hold)
+                changed = pauses.delete(conn, selected)
             if changed:
                 act = "jobs.pause" if paused else "jobs.resume"
                 scope = {"queue": queue, "tenant": slug, "job": job}
                 audit_logs.insert_acts(
-                    conn, [Act(hold.tenant_id, session.actor(), act, "JobHold", None, scope)]
+                    conn, [Act(selected.tenant_id, session.actor(), act, "JobHold", None, scope)]
                 )
     if as_json:
         print_json({"queue": queue, "tenant": slug, "job": job, "paused": paused})
@@ -86,10 +86,10 @@ def drain(
     """Wait until none of these jobs is ready or running; delayed ones may stay."""
     began = time.monotonic()
     with session.opened():
-        hold = _hold(queue, slug, job)
+        selected = _pause(queue, slug, job)
         while True:
             with db.transaction(None, role=Role.RELAY) as conn:
-                left = pauses.count_left(conn, hold)
+                left = pauses.count_left(conn, selected)
             waited_s = time.monotonic() - began
             if left.ready + left.running == 0:
                 break
@@ -107,10 +107,10 @@ def drain(
         click.echo(f"{_name(queue, slug, job).capitalize()} is empty after {waited_s:.1f} s.")
 
 
-def _hold(queue: str | None, slug: str | None, job: str | None) -> Hold:
+def _pause(queue: str | None, slug: str | None, job: str | None) -> Pause:
     if queue is None and slug is None and job is None:
         raise click.UsageError("Say what: a QUEUE, --tenant SLUG or --job NAME; see --help.")
-    return Hold(queue, None if slug is None else session.tenant_named(slug), job)
+    return Pause(queue, None if slug is None else session.tenant_named(slug), job)
 
 
 def _name(queue: str | None, slug: str | None, job: str | None) -> str:

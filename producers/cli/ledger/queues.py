@@ -123,7 +123,7 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(page)
     else:
-        _tell(page)
+        _print_page(page)
 
 
 def _page(database: str, redis_url: str) -> dict[str, Any]:
@@ -150,10 +150,10 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             "deadGroups": [
                 as_document(one)
                 for one in dead_letters.select_groups(
-                    conn, dead_letters.Filters(), limit=GROUPS_MAX
+                    conn, dead_letters.DeadLetterFilters(), limit=GROUPS_MAX
                 )
             ],
-            "holds": [as_document(one) for one in pauses.list_holds(conn)],
+            "holds": [as_document(one) for one in pauses.list_pauses(conn)],
             "limits": [as_document(one) for one in job_limits.select_limits(conn)],
             "runs": {state: count for state, count in runs.items() if state != "failed"},
             "runsFailedLastHour": runs.get("failed", 0),
@@ -179,7 +179,7 @@ def _worker(row: ProcessRow) -> dict[str, Any]:
     }
 
 
-def _tell(page: dict[str, Any]) -> None:
+def _print_page(page: dict[str, Any]) -> None:
     away = "" if page["redisAnswers"] else "  DOES NOT ANSWER"
     click.echo(f"Postgres  {page['database']}")
     click.echo(f"Redis     {page['redis']}{away}")
@@ -197,14 +197,14 @@ def _tell(page: dict[str, Any]) -> None:
     )
     print_table(COLUMNS, [list(one.values()) for one in page["queues"]])
     click.echo()
-    _tell_workers(page["workers"])
-    _tell_more(page)
+    _print_workers(page["workers"])
+    _print_exceptions(page)
     for check in page["checks"]:
         if not check["ok"]:
             say(f"Not well: {check['name']}: {check['detail']}")
 
 
-def _tell_workers(workers: list[dict[str, Any]]) -> None:
+def _print_workers(workers: list[dict[str, Any]]) -> None:
     columns = ("worker", "host", "pid", "queues", "threads", "busy", "memory", "started", "seen")
     print_table(
         columns,
@@ -224,7 +224,7 @@ def _tell_workers(workers: list[dict[str, Any]]) -> None:
         say("No worker runs: start everything with `ailydian up`.")
 
 
-def _tell_more(page: dict[str, Any]) -> None:
+def _print_exceptions(page: dict[str, Any]) -> None:
     """What is only there when something is out of the ordinary."""
     if page["deadGroups"]:
         click.echo()

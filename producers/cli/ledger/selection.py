@@ -15,7 +15,7 @@ from producers.cli.terminal.output import Command, json_option
 from producers.cli.terminal.values import JOB, MOMENT, QUEUE, RATE
 from producers.queries.ledger import dead_letters
 from producers.queries.ledger import jobs as ledger
-from producers.queries.ledger.dead_letters import DeadRow, Filters
+from producers.queries.ledger.dead_letters import DeadLetterFilters, DeadRow
 from shared import db
 from shared.db import Role
 from shared.ids import JobId
@@ -56,7 +56,7 @@ def options(*wanted: Callable[[Command], Command]) -> Callable[[Command], Comman
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DeadLetterSelection:
     """Which dead letters, and whether and how fast.
 
     Attributes:
@@ -68,7 +68,7 @@ class Choice:
     """
 
     ids: tuple[str, ...]
-    wanted: Filters
+    wanted: DeadLetterFilters
     words: dict[str, Any]
     dry_run: bool
     rate: float | None
@@ -84,7 +84,7 @@ def page_size(rate: float | None) -> int:
     return PAGE if rate is None else max(1, min(PAGE, int(rate / BATCHES_PER_SECOND)))
 
 
-def read(options_given: dict[str, Any]) -> Choice:
+def read(options_given: dict[str, Any]) -> DeadLetterSelection:
     """What the options of `CHOICE`, `OF_JOBS` and `PACE` choose; needs an open session.
 
     Raises:
@@ -98,10 +98,10 @@ def read(options_given: dict[str, Any]) -> Choice:
     if ids:
         _refuse_unknown(ids)
     words = {name: str(value) for name, value in given.items() if value is not None}
-    return Choice(ids, read_filters(given), words, dry_run, rate)
+    return DeadLetterSelection(ids, read_filters(given), words, dry_run, rate)
 
 
-def read_filters(given: dict[str, Any]) -> Filters:
+def read_filters(given: dict[str, Any]) -> DeadLetterFilters:
     """The filters of options; needs an open session.
 
     Raises:
@@ -110,7 +110,7 @@ def read_filters(given: dict[str, Any]) -> Filters:
     rest = dict(given)
     slug = rest.pop("slug")
     tenant_id = None if slug is None else session.tenant_named(slug)
-    return Filters(tenant_id=tenant_id, **rest)
+    return DeadLetterFilters(tenant_id=tenant_id, **rest)
 
 
 def refuse_no_choice(ids: Sequence[str], every: bool, filters: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ def regex_checked() -> Iterator[None]:
         raise click.UsageError(f"--error: {str(error).partition(chr(10))[0]}.") from error
 
 
-def pages(choice: Choice, first: int | None = None) -> Iterator[list[DeadRow]]:
+def pages(choice: DeadLetterSelection, first: int | None = None) -> Iterator[list[DeadRow]]:
     """What was dead when we began, a page at a time; who dies again meanwhile is not met twice.
 
     Args:
@@ -161,7 +161,7 @@ def pages(choice: Choice, first: int | None = None) -> Iterator[list[DeadRow]]:
         size = choice.page
 
 
-def count(choice: Choice) -> int:
+def count(choice: DeadLetterSelection) -> int:
     """How many letters a choice means."""
     if choice.ids:
         return len(choice.ids)
@@ -188,7 +188,7 @@ def _refuse_unknown(ids: Sequence[str]) -> None:
     """An id that is neither a job's nor a letter's is a mistake; a job that lives is not."""
     with db.transaction(None, role=Role.RELAY) as conn:
         known: set[str] = {row.id for row in ledger.select_by_ids(conn, [JobId(it) for it in ids])}
-        letters = dead_letters.select_dead(conn, Filters(), ids=ids, limit=len(ids))
+        letters = dead_letters.select_dead(conn, DeadLetterFilters(), ids=ids, limit=len(ids))
     known |= {row.letter_id for row in letters}
     unknown = [one for one in ids if one not in known]
     if unknown:

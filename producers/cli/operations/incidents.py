@@ -14,7 +14,7 @@ from producers.cli.terminal.output import (
 )
 from producers.queries.operations import incident_notices
 from producers.queries.operations import incidents as queries
-from producers.queries.operations.incidents import Filters, IncidentRow
+from producers.queries.operations.incidents import IncidentFilters, IncidentRow
 from shared import db
 from shared.db import Connection, Role
 from shared.errors import PermanentError, UsageError
@@ -59,7 +59,7 @@ def list_incidents(slug: str | None, system: bool, only_open: bool, as_json: boo
         raise UsageError("--tenant and --system exclude each other.")
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
-        wanted = Filters(tenant_id=tenant_id, system=system, only_open=only_open)
+        wanted = IncidentFilters(tenant_id=tenant_id, system=system, only_open=only_open)
         with db.transaction(None, role=Role.RELAY) as conn:
             rows = queries.select_incidents(conn, wanted, limit=LIST_MAX)
     if as_json:
@@ -108,7 +108,7 @@ def take(incident_id: str, as_json: bool) -> None:
         _found(conn, incident_id)
         answer = queries.take(conn, incident_id, session.actor())
         row = _noted(conn, incident_id, answer, "take", {})
-    _tell(row, as_json)
+    _print_outcome(row, as_json)
 
 
 @incidents.command("close")
@@ -123,11 +123,11 @@ def close(incident_id: str, reason: str, as_json: bool) -> None:
         _found(conn, incident_id)
         answer = queries.close(conn, incident_id, session.actor(), reason)
         row = _noted(conn, incident_id, answer, "close", {"reason": reason})
-    _tell(row, as_json)
+    _print_outcome(row, as_json)
 
 
 def _found(conn: Connection, incident_id: str) -> IncidentRow:
-    rows = queries.select_incidents(conn, Filters(id=incident_id), limit=1)
+    rows = queries.select_incidents(conn, IncidentFilters(id=incident_id), limit=1)
     if not rows:
         raise IncidentNotFound(f"No incident has the id {incident_id}: see `incidents list`.")
     return rows[0]
@@ -154,7 +154,7 @@ def _noted(
     return row
 
 
-def _tell(row: IncidentRow, as_json: bool) -> None:
+def _print_outcome(row: IncidentRow, as_json: bool) -> None:
     if as_json:
         print_json(as_document(row))
     else:

@@ -39,7 +39,7 @@ class Crew:
     threads: int
     process: subprocess.Popen[bytes] | None = None
     control_fd: int = -1
-    told: int = 0
+    requested: int = 0
     need: Need = field(default_factory=lambda: Need(0))
 
     def keep(self, count: int) -> None:
@@ -51,14 +51,14 @@ class Crew:
         if self.process is None:
             if count:
                 self._start(count)
-        elif count != self.told:
+        elif count != self.requested:
             try:
                 os.write(self.control_fd, f"{count}\n".encode())
             except BrokenPipeError:
                 return  # it ends: the next look starts it again
-        if count != self.told:
-            log.info("autoscale.resized", queue=self.queue, processes=count, before=self.told)
-        self.told = count
+        if count != self.requested:
+            log.info("autoscale.resized", queue=self.queue, processes=count, before=self.requested)
+        self.requested = count
 
     def end(self) -> None:
         """Close the pipe: the supervisor lets its processes end, and ends."""

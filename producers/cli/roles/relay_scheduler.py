@@ -9,7 +9,7 @@ from producers.cli.roles import processes
 from producers.cli.terminal import session
 from producers.cli.terminal.output import announce, json_option
 from producers.ledger import scheduler as clock
-from producers.ledger.redis_ingress import Door
+from producers.ledger.redis_ingress import RedisIngress
 from producers.ledger.relay import Relay
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
@@ -28,9 +28,9 @@ def relay(parent: int | None, as_json: bool) -> None:
     config = settings()
     with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
         wire = Wire(config.redis_namespace, embedded.signing_key(config))
-        door = Door(connect(servers.redis_url), config.redis_namespace)
+        ingress = RedisIngress(connect(servers.redis_url), config.redis_namespace)
         broken: list[Exception] = []
-        thread = threading.Thread(target=_keep_open, args=(door, stop, broken), name="door")
+        thread = threading.Thread(target=_keep_open, args=(ingress, stop, broken), name="door")
         thread.start()
         if as_json:
             announce({"role": "relay", "pid": os.getpid()})
@@ -46,9 +46,9 @@ def relay(parent: int | None, as_json: bool) -> None:
             raise broken[0]
 
 
-def _keep_open(door: Door, stop: threading.Event, broken: list[Exception]) -> None:
+def _keep_open(ingress: RedisIngress, stop: threading.Event, broken: list[Exception]) -> None:
     try:
-        door.run(stop)
+        ingress.run(stop)
     except Exception as error:
         broken.append(error)
         stop.set()

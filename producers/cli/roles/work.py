@@ -76,21 +76,21 @@ def _restart(queues: tuple[str, ...], *, as_json: bool) -> None:
     with session.opened():
         with db.transaction(None, role=Role.RELAY) as conn:
             rows = queue_figures.select_processes(conn)
-        told = set()
+        signalled = set()
         for row in rows:
             if row.host != socket.gethostname() or (queues and not set(queues) & set(row.queues)):
                 continue
             try:
                 above = psutil.Process(row.pid).parent()
                 if above is not None and "workers.process.supervisor" in above.cmdline():
-                    told.add(above.pid)
+                    signalled.add(above.pid)
             except psutil.Error:  # it has ended by now
                 continue
-        if not told:
+        if not signalled:
             raise WorkersMissing("No supervisor of these queues runs on this machine.")
-        for pid in told:
+        for pid in signalled:
             os.kill(pid, signal.SIGHUP)
     if as_json:
-        print_json({"restarted": sorted(told)})
+        print_json({"restarted": sorted(signalled)})
     else:
-        click.echo(f"{len(told)} supervisor(s) told to restart their processes, one by one.")
+        click.echo(f"{len(signalled)} supervisor(s) told to restart their processes, one by one.")

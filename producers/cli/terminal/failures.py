@@ -73,7 +73,7 @@ class WaitedTooLong(PermanentError):
     code = "waited_too_long"
 
 
-class Told(click.ClickException):
+class ReportedError(click.ClickException):
     """An error as the command line shows it."""
 
     def __init__(self, sentence: str, code: str, exit_code: int, *, as_json: bool) -> None:
@@ -88,7 +88,7 @@ class Told(click.ClickException):
             click.echo(json.dumps(self._document, ensure_ascii=False))
 
 
-def told(error: Exception, *, as_json: bool) -> Told:
+def reported(error: Exception, *, as_json: bool) -> ReportedError:
     """What to say of an error, and how to end.
 
     Args:
@@ -97,26 +97,26 @@ def told(error: Exception, *, as_json: bool) -> Told:
     """
     if isinstance(error, AilydianError):
         exit_code = MISUSED if isinstance(error, UsageError) else FAILED
-        return Told(str(error), error.code, exit_code, as_json=as_json)
+        return ReportedError(str(error), error.code, exit_code, as_json=as_json)
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction):
         sentence = f"The database lacks the schema ({_line(error)}): run `ailydian migrate`."
-        return Told(sentence, "schema_missing", FAILED, as_json=as_json)
+        return ReportedError(sentence, "schema_missing", FAILED, as_json=as_json)
     if isinstance(error, psycopg.OperationalError):
         sentence = f"Postgres does not answer: {_line(error)}."
-        return Told(sentence, "server_unavailable", FAILED, as_json=as_json)
+        return ReportedError(sentence, "server_unavailable", FAILED, as_json=as_json)
     if isinstance(error, redis.RedisError):
         sentence = f"Redis does not answer: {_line(error)}."
-        return Told(sentence, "server_unavailable", FAILED, as_json=as_json)
+        return ReportedError(sentence, "server_unavailable", FAILED, as_json=as_json)
     if isinstance(error, OSError):
         sentence = f"{error.filename or 'The system'}: {error.strerror or error}."
-        return Told(sentence, "system", FAILED, as_json=as_json)
+        return ReportedError(sentence, "system", FAILED, as_json=as_json)
     if settings().log_level == "debug":
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     sentence = (
         f"This is a fault of ours, {type(error).__name__}: {_line(error)}; "
         "AILYDIAN_LOG_LEVEL=debug shows where."
     )
-    return Told(sentence, "bug", FAILED, as_json=as_json)
+    return ReportedError(sentence, "bug", FAILED, as_json=as_json)
 
 
 def _line(error: Exception) -> str:

@@ -61,11 +61,11 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
             with named:
                 yield servers
         finally:
-            _tell_uses()
+            _report_uses()
             db.close_pool()
 
 
-def _tell_uses() -> None:
+def _report_uses() -> None:
     """Tell the ledger what this process asked of models; figures are no reason to fail."""
     try:
         spending.flush()

@@ -115,7 +115,7 @@ def list_runs(
     **filters: Any,  # noqa: ANN401
 ) -> None:
     """Runs, newest first."""
-    wanted = workflow_lists.Filters(where=dict(where), **filters)
+    wanted = workflow_lists.RunFilters(where=dict(where), **filters)
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
@@ -198,7 +198,7 @@ def diff(name: str, one: int, other: int, slug: str, as_json: bool) -> None:
     if as_json:
         print_json({"workflow": name, "from": one, "to": other} | changes)
         return
-    _tell(changes)
+    _print_changes(changes)
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[An
     }
 
 
-def _tell(changes: dict[str, Any]) -> None:
+def _print_changes(changes: dict[str, Any]) -> None:
     lines = [f"+ {name}" for name in changes["added"]]
     lines += [f"- {name}" for name in changes["removed"]]
     for name, fields in {"(workflow)": changes["workflow"], **changes["changed"]}.items():

@@ -22,7 +22,7 @@ ATTEMPTS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildRun:
     """A run that a step started."""
 
     id: RunId
@@ -48,7 +48,7 @@ class View:
     further: Sequence[StepRow]
     counts: Sequence[Count]
     attempts: dict[StepId, list[FailedAttempt]]
-    children: dict[StepId, list[Child]]
+    children: dict[StepId, list[ChildRun]]
 
     @property
     def is_live(self) -> bool:
@@ -111,7 +111,7 @@ def read(tenant_id: TenantId, run_id: str, slug: str, *, limit: int) -> View:
         children = defaultdict(list)
         parents = [step.id for step in shown if step.uses == "workflow"]
         for one in queries.select_children(conn, parents):
-            children[one.parent_step_id].append(Child(one.id, one.workflow, one.state))
+            children[one.parent_step_id].append(ChildRun(one.id, one.workflow, one.state))
         counts = queries.count_states(conn, run.id)
     return View(run, steps, further, counts, dict(attempts), dict(children))
 
@@ -131,7 +131,7 @@ def read_step(tenant_id: TenantId, run: RunRow, step_id: StepId) -> dict[str, An
         steps = queries.select_steps(conn, run, [step_id])
         attempts = queries.select_attempts(conn, steps, limit=ATTEMPTS_MAX)
         children = [
-            Child(one.id, one.workflow, one.state)
+            ChildRun(one.id, one.workflow, one.state)
             for one in queries.select_children(conn, [step_id])
         ]
         counts = queries.count_states(conn, run.id) if steps[0].items is not None else []

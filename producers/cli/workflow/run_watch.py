@@ -104,14 +104,14 @@ def _still(run: RunRow, slug: str, waiting: list[StepRow], moving: bool) -> str 
 def _progress() -> Iterator[Advance]:
     """A bar on a terminal; in a pipe a sentence when the run begins to wait for somebody."""
     if not sys.stderr.isatty():
-        told: list[str | None] = [None]
+        shown: list[str | None] = [None]
 
-        def tell(_: float, still: str | None) -> None:
-            if still is not None and still != told[0]:
+        def show_progress(_: float, still: str | None) -> None:
+            if still is not None and still != shown[0]:
                 say(f"{still[0].upper()}{still[1:]}.")
-            told[0] = still or told[0]
+            shown[0] = still or shown[0]
 
-        yield tell
+        yield show_progress
         return
     from rich.console import Console  # noqa: PLC0415 - slow to import, and for terminals only
     from rich.progress import Progress, TimeElapsedColumn  # noqa: PLC0415
@@ -171,11 +171,11 @@ def _changes(view: View, seen: dict[StepId, str]) -> Iterator[str]:
     """A line for each step whose state, attempt or wait is another than it was."""
     at = f"{datetime.now(UTC):%H:%M:%S}"
     for step in (*view.steps, *view.further):
-        told = step.state + (f", attempt {step.attempt}" if step.attempt > 1 else "")
+        shown = step.state + (f", attempt {step.attempt}" if step.attempt > 1 else "")
         if step.waits_for is not None:
-            told += f": {run_tree.waits(step)}"
+            shown += f": {run_tree.waits(step)}"
         elif step.error is not None:
-            told += f": {step.error}"
-        before, seen[step.id] = seen.get(step.id), told
-        if told != before and not (before is None and step.state == "pending"):
-            yield f"{at}  {view.progress:4.0%}  {step.name}  {told}"
+            shown += f": {step.error}"
+        before, seen[step.id] = seen.get(step.id), shown
+        if shown != before and not (before is None and step.state == "pending"):
+            yield f"{at}  {view.progress:4.0%}  {step.name}  {shown}"

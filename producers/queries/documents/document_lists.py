@@ -49,7 +49,7 @@ def select_documents(
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkRow:
+class ListedChunk:
     """A chunk; `start` and `end` are code points of the document's content."""
 
     id: ChunkId
@@ -70,7 +70,7 @@ SELECT_CHUNKS: Final = """
 """
 
 
-def select_chunks(conn: Connection, document_id: DocumentId, *, limit: int) -> list[ChunkRow]:
+def select_chunks(conn: Connection, document_id: DocumentId, *, limit: int) -> list[ListedChunk]:
     """The chunks of a document, in its order."""
     values = {"id": document_id, "limit": limit}
-    return [ChunkRow(*row) for row in conn.execute(SELECT_CHUNKS, values)]
+    return [ListedChunk(*row) for row in conn.execute(SELECT_CHUNKS, values)]

@@ -91,17 +91,17 @@ def add(conn: Connection, batch_id: str, count: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedBatch:
     """A batch to which no more jobs come; `ended` when all of them had ended before."""
 
     tenant_id: TenantId
     ended: bool
 
 
-def seal(conn: Connection, batch_id: str) -> Sealed | None:
+def seal(conn: Connection, batch_id: str) -> SealedBatch | None:
     """Let no more jobs into a batch; None when the transaction's tenant has none of this id."""
     row = conn.execute(SEAL, {"id": batch_id}).fetchone()
-    return None if row is None else Sealed(*row)
+    return None if row is None else SealedBatch(*row)
 
 
 class Ended(Protocol):

@@ -13,7 +13,7 @@ from shared.ids import JobId, TenantId
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class DeadLetterFilters:
     """Which rows are meant; None means any. `error` is a POSIX regular expression."""
 
     queue: str | None = None
@@ -84,7 +84,7 @@ SELECT_DEAD_BY_IDS: Final = """
 
 def select_dead(
     conn: Connection,
-    wanted: Filters,
+    wanted: DeadLetterFilters,
     *,
     ids: Sequence[str] | None = None,
     after: str | None = None,
@@ -142,7 +142,7 @@ SELECT_GROUPS: Final = """
 """
 
 
-def select_groups(conn: Connection, wanted: Filters, *, limit: int) -> list[GroupRow]:
+def select_groups(conn: Connection, wanted: DeadLetterFilters, *, limit: int) -> list[GroupRow]:
     """Dead letters grouped by failure, the largest group first."""
     values = _values(wanted) | {"limit": limit}
     return [GroupRow(*row) for row in conn.execute(SELECT_GROUPS, values)]
@@ -160,7 +160,7 @@ COUNT_DEAD: Final = """
 """
 
 
-def count_dead(conn: Connection, wanted: Filters) -> int:
+def count_dead(conn: Connection, wanted: DeadLetterFilters) -> int:
     """How many letters there are."""
     row = conn.execute(COUNT_DEAD, _values(wanted)).fetchone()
     assert row is not None, "an aggregate yields a row"
@@ -242,7 +242,7 @@ def discard(conn: Connection, ids: Sequence[JobId]) -> list[Moved]:
     return [Moved(*row) for row in conn.execute(DISCARD, {"ids": list(ids)})]
 
 
-def _values(wanted: Filters) -> dict[str, object]:
+def _values(wanted: DeadLetterFilters) -> dict[str, object]:
     return {
         "queue": wanted.queue,
         "job": wanted.job,

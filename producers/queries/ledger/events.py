@@ -23,7 +23,7 @@ RATE_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class CountedEvents:
     """What one fold has done: events counted, whether more wait, and whose they were."""
 
     events: int
@@ -181,7 +181,7 @@ def wait_briefly(conn: Connection, seconds: float) -> None:
     conn.execute(WAIT_BRIEFLY, {"milliseconds": f"{seconds * 1000:.0f}"})
 
 
-def fold(conn: Connection, *, limit: int) -> tuple[Folded, list[EndedBatch]]:
+def fold(conn: Connection, *, limit: int) -> tuple[CountedEvents, list[EndedBatch]]:
     """Count the next events, once and for all.
 
     Args:
@@ -200,7 +200,7 @@ def fold(conn: Connection, *, limit: int) -> tuple[Folded, list[EndedBatch]]:
     events, tenants, ended_tenants, ended_batches, ended_jobs = row
     ended = zip(ended_tenants, ended_batches, ended_jobs, strict=True)
     batches = [EndedBatch(tenant_id, batch_id, job_id) for tenant_id, batch_id, job_id in ended]
-    return Folded(events, events >= limit, tenants), batches
+    return CountedEvents(events, events >= limit, tenants), batches
 
 
 class Position(NamedTuple):
@@ -281,7 +281,7 @@ SELECT_BELOW: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventFilters:
     """Which events are meant; None means any."""
 
     job_id: JobId | None = None
@@ -297,7 +297,7 @@ class Page:
     full: bool
 
 
-def select_events(conn: Connection, after: Position, wanted: Wanted, *, limit: int) -> Page:
+def select_events(conn: Connection, after: Position, wanted: EventFilters, *, limit: int) -> Page:
     """The wanted among the next events that the transaction may see, in their order.
 
     Args:

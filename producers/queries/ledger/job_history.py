@@ -41,7 +41,7 @@ def select_origin(conn: Connection, job_id: JobId) -> Origin | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class JobAction:
     """What somebody did to a job."""
 
     at: datetime
@@ -63,7 +63,7 @@ SELECT_ACTS: Final = """
 
 def select_acts(
     conn: Connection, tenant_id: TenantId, job_id: JobId, *, since: datetime, limit: int
-) -> list[Act]:
+) -> list[JobAction]:
     """What people did to a job, oldest first.
 
     Args:
@@ -75,7 +75,9 @@ def select_acts(
     """
     values = {"tenant_id": tenant_id, "id": job_id, "since": since, "limit": limit}
     rows = conn.execute(SELECT_ACTS, values)
-    return [Act(at.replace(tzinfo=UTC), actor, action, what) for at, actor, action, what in rows]
+    return [
+        JobAction(at.replace(tzinfo=UTC), actor, action, what) for at, actor, action, what in rows
+    ]
 
 
 @dataclass(frozen=True, slots=True)

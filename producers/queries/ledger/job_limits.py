@@ -96,27 +96,27 @@ def delete(conn: Connection, limit_id: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Flying:
+class InFlight:
     """Jobs of one tenant, kind and key in flight; `unclaimed` of them no worker has begun."""
 
     tenant_id: TenantId
     job: str
     limit_key: str
-    flying: int
+    in_flight: int
     unclaimed: int
 
 
-COUNT_FLYING: Final = """
-    SELECT f."tenantId", f."job", f."limitKey", count(*) AS "flying",
+COUNT_IN_FLIGHT: Final = """
+    SELECT f."tenantId", f."job", f."limitKey", count(*) AS "inFlight",
            count(*) FILTER (WHERE j."state" = 'PENDING') AS "unclaimed"
     FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
     GROUP BY 1, 2, 3
 """
 
 
-def count_flying(conn: Connection) -> list[Flying]:
+def count_in_flight(conn: Connection) -> list[InFlight]:
     """What is in flight, by tenant, kind and key."""
-    return [Flying(*row) for row in conn.execute(COUNT_FLYING)]
+    return [InFlight(*row) for row in conn.execute(COUNT_IN_FLIGHT)]
 
 
 SELECT_SPENT: Final = """

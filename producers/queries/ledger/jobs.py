@@ -14,7 +14,7 @@ from shared.ids import JobId, TenantId
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class JobFilters:
     """Which jobs are meant; None means any."""
 
     queue: str | None = None
@@ -72,7 +72,7 @@ SELECT_JOBS: Final = """
 """
 
 
-def select_jobs(conn: Connection, wanted: Filters, *, limit: int) -> list[JobRow]:
+def select_jobs(conn: Connection, wanted: JobFilters, *, limit: int) -> list[JobRow]:
     """Jobs, newest first."""
     values = {
         "queue": wanted.queue,
@@ -191,7 +191,7 @@ PLAN_FOR_VALUES: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
+class CancelledJob:
     """A job that was cancelled, and the state it was in: PENDING or RUNNING."""
 
     id: JobId
@@ -199,7 +199,7 @@ class Cancelled:
     was: str
 
 
-def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[Cancelled]:
+def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[CancelledJob]:
     """Cancel those of these jobs that have not ended; a thousand at once is well."""
     rows = conn.execute(CANCEL, {"ids": list(ids)}).fetchall()
     if not rows:
@@ -222,7 +222,7 @@ def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[Cancelled]:
             "ids": [id_ for id_, *_ in rows],
         },
     )
-    return [Cancelled(*row[:3]) for row in rows]
+    return [CancelledJob(*row[:3]) for row in rows]
 
 
 def cancel(conn: Connection, job_id: JobId) -> str | None:

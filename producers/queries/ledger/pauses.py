@@ -1,4 +1,4 @@
-"""Holds: what operators have paused. In the relay's role."""
+"""Pauses set by operators. In the relay's role."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from shared.ids import TenantId
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Pause:
     """A pause of everything that is all of what is named here; None is anything."""
 
     queue: str | None
@@ -18,7 +18,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldRow:
+class PauseRow:
     """A pause as people look at it."""
 
     queue: str | None
@@ -28,24 +28,24 @@ class HoldRow:
     held_at: datetime
 
 
-SELECT_HOLDS: Final = """
+SELECT_PAUSES: Final = """
     SELECT "queue", "tenantId", "job" FROM "JobHold"
 """
 
-LIST_HOLDS: Final = """
+LIST_PAUSES: Final = """
     SELECT h."queue", t."slug" AS "tenant", h."job", h."heldBy", h."heldAt"
     FROM "JobHold" h LEFT JOIN "Tenant" t ON t."id" = h."tenantId" ORDER BY h."heldAt", h."id"
 """
 
 
-def select_holds(conn: Connection) -> list[Hold]:
+def select_pauses(conn: Connection) -> list[Pause]:
     """All that is paused."""
-    return [Hold(*row) for row in conn.execute(SELECT_HOLDS)]
+    return [Pause(*row) for row in conn.execute(SELECT_PAUSES)]
 
 
-def list_holds(conn: Connection) -> list[HoldRow]:
+def list_pauses(conn: Connection) -> list[PauseRow]:
     """All that is paused, by whom and since when; oldest first."""
-    return [HoldRow(*row) for row in conn.execute(LIST_HOLDS)]
+    return [PauseRow(*row) for row in conn.execute(LIST_PAUSES)]
 
 
 PUT: Final = """
@@ -53,7 +53,7 @@ PUT: Final = """
     VALUES (%(queue)s, %(tenant_id)s, %(job)s, %(held_by)s) ON CONFLICT DO NOTHING
 """
 
-# What is not held any more may be due: the relay is woken up.
+# Resumed jobs may be due: the relay is woken up.
 DELETE: Final = """
     WITH gone AS (
         DELETE FROM "JobHold"
@@ -66,24 +66,24 @@ DELETE: Final = """
 """
 
 
-def put(conn: Connection, hold: Hold, *, held_by: str) -> bool:
+def put(conn: Connection, pause: Pause, *, held_by: str) -> bool:
     """Pause. Returns whether it was not paused before."""
-    return conn.execute(PUT, _values(hold) | {"held_by": held_by}).rowcount == 1
+    return conn.execute(PUT, _values(pause) | {"held_by": held_by}).rowcount == 1
 
 
-def delete(conn: Connection, hold: Hold) -> bool:
+def delete(conn: Connection, pause: Pause) -> bool:
     """Undo exactly this pause. Returns whether there was one."""
-    row = conn.execute(DELETE, _values(hold)).fetchone()
+    row = conn.execute(DELETE, _values(pause)).fetchone()
     assert row is not None, "an aggregate yields a row"
     gone, _ = row
     return bool(gone)
 
 
-def _values(hold: Hold) -> dict[str, object]:
-    return {"queue": hold.queue, "tenant_id": hold.tenant_id, "job": hold.job}
+def _values(pause: Pause) -> dict[str, object]:
+    return {"queue": pause.queue, "tenant_id": pause.tenant_id, "job": pause.job}
 
 
-# Wake-ups of held jobs that no worker has claimed go back to the outbox, in their old place.
+# Wake-ups of paused jobs that no worker has claimed go back to the outbox, in their old place.
 WITHDRAW: Final = """
     WITH held AS (
         SELECT j."id" FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
@@ -105,7 +105,7 @@ WITHDRAW: Final = """
 
 
 def withdraw(conn: Connection) -> int:
-    """Take held jobs back whose wake-ups nobody has claimed. Returns how many."""
+    """Take paused jobs back whose wake-ups nobody has claimed. Returns how many."""
     return conn.execute(WITHDRAW).rowcount
 
 
@@ -128,21 +128,21 @@ COUNT_LEFT: Final = """
           AND (%(tenant_id)s::text IS NULL OR o."tenantId" = %(tenant_id)s)
           AND (%(job)s::text IS NULL OR o."job" = %(job)s)
         LIMIT %(limit)s
-    ), flying AS (
+    ), in_flight AS (
         SELECT j."state" FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
         WHERE (%(queue)s::text IS NULL OR f."queue" = %(queue)s)
           AND (%(tenant_id)s::text IS NULL OR f."tenantId" = %(tenant_id)s)
           AND (%(job)s::text IS NULL OR f."job" = %(job)s)
     )
     SELECT (SELECT count(*) FROM waiting WHERE "due")
-               + (SELECT count(*) FROM flying WHERE "state" = 'PENDING') AS "ready",
+               + (SELECT count(*) FROM in_flight WHERE "state" = 'PENDING') AS "ready",
            (SELECT count(*) FROM waiting WHERE NOT "due") AS "delayed",
-           (SELECT count(*) FROM flying WHERE "state" = 'RUNNING') AS "running"
+           (SELECT count(*) FROM in_flight WHERE "state" = 'RUNNING') AS "running"
 """
 
 
-def count_left(conn: Connection, scope: Hold) -> Left:
-    """Count the jobs that a hold with this scope would hold, and those of them that run."""
+def count_left(conn: Connection, scope: Pause) -> Left:
+    """Count the jobs that a pause of this scope would stop, and those of them that run."""
     row = conn.execute(COUNT_LEFT, _values(scope) | {"limit": COUNTED_MAX}).fetchone()
     assert row is not None, "a select without a table yields a row"
     return Left(*row)

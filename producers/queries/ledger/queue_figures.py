@@ -88,7 +88,7 @@ SELECT_FIGURES: Final = """
                     WHEN d."delayed" <= %(counted_max)s THEN d."delayed"
                     ELSE greatest(d."total" - d."ready", 0) END AS "delayed"
         FROM counted c LEFT JOIN deep d USING ("queue")
-    ), flying AS (
+    ), in_flight AS (
         SELECT f."queue", count(*) FILTER (WHERE j."state" = 'PENDING') AS "queued",
                count(*) FILTER (WHERE j."state" = 'RUNNING') AS "running",
                min(j."dueAt") FILTER (WHERE j."state" = 'PENDING') AS "oldest"
@@ -113,7 +113,7 @@ SELECT_FIGURES: Final = """
            EXISTS (
                SELECT FROM "JobHold" h
                WHERE h."queue" = w."queue" AND num_nonnulls(h."tenantId", h."job") = 0) AS "paused"
-    FROM waiting w LEFT JOIN heads h USING ("queue") LEFT JOIN flying f USING ("queue")
+    FROM waiting w LEFT JOIN heads h USING ("queue") LEFT JOIN in_flight f USING ("queue")
     LEFT JOIN done r USING ("queue") LEFT JOIN serving s USING ("queue")
     ORDER BY w."place"
 """

@@ -95,7 +95,7 @@ def undo(conn: Connection, ids: Sequence[JobId]) -> list[Unreplayed]:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplayOutcome:
     """What has become of replayed jobs so far; the others wait or run."""
 
     completed: int
@@ -111,8 +111,8 @@ SELECT_OUTCOME: Final = """
 """
 
 
-def select_outcome(conn: Connection, ids: Sequence[JobId]) -> Outcome:
+def select_outcome(conn: Connection, ids: Sequence[JobId]) -> ReplayOutcome:
     """How replayed jobs fare."""
     row = conn.execute(SELECT_OUTCOME, {"ids": list(ids)}).fetchone()
     assert row is not None, "an aggregate yields a row"
-    return Outcome(*row)
+    return ReplayOutcome(*row)

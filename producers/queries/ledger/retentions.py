@@ -27,21 +27,21 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EventCursor:
     """How far the walk along the events has come."""
 
     xid: str
     position: int
 
 
-START: Final = Place("0", 0)
+START: Final = EventCursor("0", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ripe:
     """An event on the walk: `ends` tells an end from a retry, `ripe` whether it is old enough."""
 
-    place: Place
+    place: EventCursor
     job_id: JobId
     queue: str
     ends: bool
@@ -96,10 +96,10 @@ SELECT_PLACE: Final = """
 """
 
 
-def select_place(conn: Connection, walk: str) -> Place:
+def select_place(conn: Connection, walk: str) -> EventCursor:
     """Where a walk goes on."""
     row = conn.execute(SELECT_PLACE, {"walk": walk}).fetchone()
-    return START if row is None else Place(*row)
+    return START if row is None else EventCursor(*row)
 
 
 # Below the oldest open transaction, so that no event commits behind our back; and not beyond what
@@ -121,7 +121,9 @@ SELECT_EVENTS: Final = """
 """
 
 
-def select_events(conn: Connection, after: Place, *, age: timedelta, limit: int) -> list[Ripe]:
+def select_events(
+    conn: Connection, after: EventCursor, *, age: timedelta, limit: int
+) -> list[Ripe]:
     """The next events of all queues, in order, as far as everybody else has read them.
 
     Args:
@@ -132,7 +134,7 @@ def select_events(conn: Connection, after: Place, *, age: timedelta, limit: int)
     """
     values = {"xid": after.xid, "position": after.position, "age": age, "limit": limit}
     rows = conn.execute(SELECT_EVENTS, values)
-    return [Ripe(Place(xid, position), *rest) for xid, position, *rest in rows]
+    return [Ripe(EventCursor(xid, position), *rest) for xid, position, *rest in rows]
 
 
 # A job that was replayed since is not over, or its end is younger than its event.
@@ -311,7 +313,9 @@ MOVE: Final = """
 """
 
 
-def pass_by(conn: Connection, walk: str, queues: Sequence[str], start: Place, to: Place) -> None:
+def pass_by(
+    conn: Connection, walk: str, queues: Sequence[str], start: EventCursor, to: EventCursor
+) -> None:
     """Delete the events of these queues up to a place, and let the walk go on behind it."""
     values = {
         "walk": walk,

@@ -219,7 +219,7 @@ def claim_sweep(conn: Connection, sweep: str) -> DueSchedule | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScheduleAdvance:
     """How a claimed schedule goes on; `ran_slot_at` is None when no slot of it was run."""
 
     id: str
@@ -243,7 +243,7 @@ ADVANCE: Final = """
 """
 
 
-def advance(conn: Connection, steps: Sequence[Step]) -> None:
+def advance(conn: Connection, steps: Sequence[ScheduleAdvance]) -> None:
     """Move claimed schedules on to their next slots."""
     values: dict[str, object] = {
         "ids": [step.id for step in steps],

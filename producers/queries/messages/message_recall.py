@@ -25,7 +25,7 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RecallQuery:
     """What is looked for: a vector (1536,) float32 of a model, its bits (192,) uint8, and whose."""
 
     model: str
@@ -58,7 +58,7 @@ SELECT_NEAREST: Final = """
 
 
 def select_nearest(
-    conn: Connection, wanted: Wanted, *, scanned: int, hits_max: int
+    conn: Connection, wanted: RecallQuery, *, scanned: int, hits_max: int
 ) -> list[Remembered]:
     """The nearest messages, best first, of the `scanned` nearest by their bits."""
     rows = conn.execute(

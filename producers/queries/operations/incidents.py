@@ -241,7 +241,7 @@ SELECT_INCIDENTS: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class IncidentFilters:
     """Which incidents are meant; by default all."""
 
     id: str | None = None
@@ -250,7 +250,7 @@ class Filters:
     only_open: bool = False
 
 
-def select_incidents(conn: Connection, wanted: Filters, *, limit: int) -> list[IncidentRow]:
+def select_incidents(conn: Connection, wanted: IncidentFilters, *, limit: int) -> list[IncidentRow]:
     """Incidents, newest first; those of no tenant are the system's."""
     values = {
         "id": wanted.id,

@@ -57,7 +57,7 @@ def select_uningested(conn: Connection, ids: list[str]) -> list[tuple[DocumentId
 
 
 @dataclass(frozen=True, slots=True)
-class MessageRow:
+class PlatformMessage:
     """A message that the platform wrote; `question` is what stands before an answer, or ''."""
 
     id: MessageId
@@ -81,14 +81,16 @@ SELECT_MESSAGES: Final = """
 """
 
 
-def select_messages(conn: Connection, ids: list[str], *, question_chars: int) -> list[MessageRow]:
+def select_messages(
+    conn: Connection, ids: list[str], *, question_chars: int
+) -> list[PlatformMessage]:
     """Those of the messages that are still there."""
     rows = conn.execute(SELECT_MESSAGES, {"ids": ids, "chars": question_chars})
-    return [MessageRow(*row) for row in rows]
+    return [PlatformMessage(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackRow:
+class PlatformFeedback:
     """A rating that the platform wrote; `comment_sha256` is None without a comment."""
 
     id: str
@@ -103,6 +105,6 @@ SELECT_FEEDBACK: Final = """
 """
 
 
-def select_feedback(conn: Connection, ids: list[str]) -> list[FeedbackRow]:
+def select_feedback(conn: Connection, ids: list[str]) -> list[PlatformFeedback]:
     """Those of the ratings that are still there."""
-    return [FeedbackRow(*row) for row in conn.execute(SELECT_FEEDBACK, {"ids": ids})]
+    return [PlatformFeedback(*row) for row in conn.execute(SELECT_FEEDBACK, {"ids": ids})]

@@ -47,7 +47,7 @@ SIGNAL: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class RunSignal:
     """A signal, or the answer to an approval; `payload` is JSON text, `item` of a mapped step."""
 
     what: str
@@ -57,7 +57,7 @@ class Signal:
     item: int | None = None
 
 
-def signal(conn: Connection, run_id: RunId, sent: Signal) -> None:
+def signal(conn: Connection, run_id: RunId, sent: RunSignal) -> None:
     """Answer the step that waits for it; a signal that none waits for is kept."""
     conn.execute(
         SIGNAL,

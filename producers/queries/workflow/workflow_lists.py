@@ -10,7 +10,7 @@ from shared.ids import RunId, TenantId
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class RunFilters:
     """Which runs are meant; None means any. `where`: dotted path of the input -> its value."""
 
     workflow: str | None = None
@@ -65,7 +65,7 @@ SELECT_RUNS: Final = """
 
 
 def select_runs(
-    conn: Connection, tenant_id: TenantId, wanted: Filters, *, limit: int
+    conn: Connection, tenant_id: TenantId, wanted: RunFilters, *, limit: int
 ) -> list[ListedRun]:
     """The tenant's runs, newest first."""
     where = wanted.where or {}

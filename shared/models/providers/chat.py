@@ -8,7 +8,12 @@ from typing import Any, Final, cast
 from shared.errors import ProviderContractBroken, ProviderRefused
 from shared.models.providers import uses
 from shared.models.providers.api import Api
-from shared.models.providers.completions import Citation, Completion, Passage, Question
+from shared.models.providers.completions import (
+    AnswerCitation,
+    AnswerPassage,
+    Completion,
+    CompletionRequest,
+)
 from shared.models.providers.shaping import cleaned
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import Settings
@@ -44,7 +49,7 @@ class OpenAICompleter:
         # OpenAI's newer models know the longer name alone, other servers the shorter.
         self._limit = "max_tokens" if settings.openai_base_url else "max_completion_tokens"
 
-    def complete(self, question: Question) -> Completion:
+    def complete(self, question: CompletionRequest) -> Completion:
         """Ask the model; see `providers.Completer`.
 
         Raises:
@@ -82,7 +87,7 @@ class OpenAICompleter:
         self._api.close()
 
 
-def messages_of(question: Question) -> list[dict[str, str]]:
+def messages_of(question: CompletionRequest) -> list[dict[str, str]]:
     """What is sent: rules as `system`, passages and prompt as two messages of the user.
 
     A document's words never stand in the system's message. The mark around them is a hash of all
@@ -128,11 +133,11 @@ def _believed(told: object, counted: int) -> int:
     return counted
 
 
-def _citations(text: str, passages: tuple[Passage, ...]) -> tuple[Citation, ...]:
+def _citations(text: str, passages: tuple[AnswerPassage, ...]) -> tuple[AnswerCitation, ...]:
     """The passages that the answer names, whole, each once, in the order of their naming."""
     numbers = dict.fromkeys(int(number) for number in _CITED.findall(text))
     cited = [passages[number - 1] for number in numbers if 1 <= number <= len(passages)]
-    return tuple(Citation(it.chunk_id, it.document_id, 0, len(it.content)) for it in cited)
+    return tuple(AnswerCitation(it.chunk_id, it.document_id, 0, len(it.content)) for it in cited)
 
 
 def _broken(what: str) -> ProviderContractBroken:

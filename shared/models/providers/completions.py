@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class AnswerPassage:
     """A chunk that an answer may rest on."""
 
     chunk_id: str
@@ -14,7 +14,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class CompletionRequest:
     """What is asked of a model.
 
     Attributes:
@@ -27,13 +27,13 @@ class Question:
 
     prompt: str = field(repr=False)
     system: str = field(default="", repr=False)
-    passages: tuple[Passage, ...] = field(default=(), repr=False)
+    passages: tuple[AnswerPassage, ...] = field(default=(), repr=False)
     tokens_max: int = 512
     temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Citation:
+class AnswerCitation:
     """What a part of the answer rests on: the passage's content[start:end], in code points."""
 
     chunk_id: str
@@ -48,7 +48,7 @@ class Completion:
 
     text: str = field(repr=False)
     model: str
-    citations: tuple[Citation, ...] = ()
+    citations: tuple[AnswerCitation, ...] = ()
     tokens_in: int = 0
     tokens_out: int = 0
 
@@ -60,7 +60,7 @@ class Completer(Protocol):
     def model(self) -> str:
         """The name stored beside each answer."""
 
-    def complete(self, question: Question) -> Completion:
+    def complete(self, question: CompletionRequest) -> Completion:
         """Answer. Hold no database connection meanwhile.
 
         Raises:

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from shared.errors import ProviderRefused
 from shared.models.providers import LOCAL_COMPLETER as MODEL
 from shared.models.providers import Embedder, uses
-from shared.models.providers.completions import Citation, Completion, Passage, Question
+from shared.models.providers.completions import (
+    AnswerCitation,
+    AnswerPassage,
+    Completion,
+    CompletionRequest,
+)
 from shared.text import tokens
 from shared.text.sentences import Sentence, sentences
 from shared.text.stems import stems
@@ -38,7 +43,7 @@ _FAR_BEHIND: Final = 0.6  # of the best one's score: what is below says somethin
 class _Candidate(NamedTuple):
     """A sentence of a passage, with its stems."""
 
-    passage: Passage
+    passage: AnswerPassage
     place: int
     sentence: Sentence
     stems: frozenset[str]
@@ -53,7 +58,7 @@ class ExtractiveCompleter:
         """Rank with a local embedder, which costs nothing either."""
         self._embedder = embedder
 
-    def complete(self, question: Question) -> Completion:
+    def complete(self, question: CompletionRequest) -> Completion:
         """Answer with at most five sentences in the order in which they stand.
 
         Raises:
@@ -81,7 +86,7 @@ class ExtractiveCompleter:
             text=text,
             model=MODEL,
             citations=tuple(
-                Citation(
+                AnswerCitation(
                     it.passage.chunk_id, it.passage.document_id, it.sentence.start, it.sentence.end
                 )
                 for it in taken
@@ -93,7 +98,7 @@ class ExtractiveCompleter:
     def close(self) -> None:
         """Nothing to give up: the embedder is the process's."""
 
-    def _best(self, question: Question, found: list[_Candidate]) -> list[_Candidate]:
+    def _best(self, question: CompletionRequest, found: list[_Candidate]) -> list[_Candidate]:
         """Take the best, then the best that says something else, while the answer has room."""
         if not found:
             return []
@@ -118,7 +123,7 @@ class ExtractiveCompleter:
         return [found[at] for at in taken]
 
 
-def _candidates(question: Question) -> list[_Candidate]:
+def _candidates(question: CompletionRequest) -> list[_Candidate]:
     """Every sentence once, though chunks overlap; headings only where there is nothing else."""
     seen: set[str] = set()
     found = []

@@ -12,7 +12,7 @@ _TOLD = re.compile(rb'"total_tokens"\s*:\s*(\d{1,15})')
 _TAIL_BYTES = 512
 
 
-class Use(NamedTuple):
+class UsageRecord(NamedTuple):
     """What one model was asked for: requests, tokens it read, tokens it wrote."""
 
     model: str
@@ -22,12 +22,12 @@ class Use(NamedTuple):
 
 
 _lock = Lock()
-_counted: dict[str, Use] = {}
+_counted: dict[str, UsageRecord] = {}
 
 
 def note(model: str, tokens_in: int, tokens_out: int = 0) -> None:
     """Count one answered request of so many tokens, >= 0 each."""
-    put_back([Use(model, 1, tokens_in, tokens_out)])
+    put_back([UsageRecord(model, 1, tokens_in, tokens_out)])
 
 
 def tokens_of(content: bytes, *, estimate: int) -> int:
@@ -36,7 +36,7 @@ def tokens_of(content: bytes, *, estimate: int) -> int:
     return int(told[1]) if told else estimate
 
 
-def take() -> list[Use]:
+def take() -> list[UsageRecord]:
     """What was counted since the last call; who cannot keep it puts it back."""
     with _lock:
         taken = list(_counted.values())
@@ -44,12 +44,12 @@ def take() -> list[Use]:
     return taken
 
 
-def put_back(uses: Iterable[Use]) -> None:
+def put_back(uses: Iterable[UsageRecord]) -> None:
     """Count what was taken and could not be kept once more."""
     with _lock:
         for use in uses:
-            held = _counted.get(use.model, Use(use.model, 0, 0, 0))
-            _counted[use.model] = Use(
+            held = _counted.get(use.model, UsageRecord(use.model, 0, 0, 0))
+            _counted[use.model] = UsageRecord(
                 use.model,
                 held.requests + use.requests,
                 held.tokens_in + use.tokens_in,

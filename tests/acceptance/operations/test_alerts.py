@@ -10,7 +10,7 @@ import yaml
 from producers.ledger import scheduler
 from producers.operations import incident_sweep
 from producers.queries.ledger import schedules
-from producers.web.metrics import Figures, registry_of, text
+from producers.web.metrics import MetricsCollector, registry_of, text
 from shared import db
 from shared.contracts import QUEUES, Probe
 from shared.db import Role
@@ -47,7 +47,7 @@ class Scene:
     def firing(self) -> set[str]:
         """The alerts whose expression is true after one more scrape."""
         with wakeups.connect(self.redis_url, timeout_s=1.0) as client:
-            figures = Figures(client, Wire("ailydian", factories.KEY))
+            figures = MetricsCollector(client, Wire("ailydian", factories.KEY))
             page = text(registry_of(figures)).decode()
             if self.lost_postgres:
                 db.open_pool(self.plant.database_url)  # ends what still waits for the lost one

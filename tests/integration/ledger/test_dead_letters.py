@@ -11,10 +11,10 @@ import click
 import pytest
 
 from producers.cli.ledger import dead_actions, dead_edit, selection
-from producers.cli.ledger.dead_actions import Trial
+from producers.cli.ledger.dead_actions import CanaryTrial
 from producers.cli.terminal.failures import JobNotFound
 from producers.queries.ledger import dead_letter_edits, dead_letters, replays
-from producers.queries.ledger.dead_letters import Filters
+from producers.queries.ledger.dead_letters import DeadLetterFilters
 from shared import db
 from shared.contracts import IngestDocument, Probe
 from shared.db import Role
@@ -46,7 +46,7 @@ def choose(**given):
 
 def letters(**wanted):
     with db.transaction(None, role=Role.RELAY) as conn:
-        return dead_letters.select_dead(conn, Filters(**wanted), limit=1_000)
+        return dead_letters.select_dead(conn, DeadLetterFilters(**wanted), limit=1_000)
 
 
 def acts():
@@ -64,8 +64,8 @@ def test_letters_of_one_failure_are_one_group_with_its_span_and_a_sample(pool):
     kill(publish_probe(tenant), error="Page 7 is torn.")
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        common, rare = dead_letters.select_groups(conn, Filters(), limit=10)
-        mine = dead_letters.select_groups(conn, Filters(tenant_id=tenant), limit=10)
+        common, rare = dead_letters.select_groups(conn, DeadLetterFilters(), limit=10)
+        mine = dead_letters.select_groups(conn, DeadLetterFilters(tenant_id=tenant), limit=10)
 
     assert (common.count, common.tenants, common.job) == (4, 2, "probe")
     assert common.error == "no_text: No text in 'b.docx'."
@@ -317,7 +317,7 @@ def test_a_replay_that_nobody_has_begun_is_taken_back_with_its_letter(pool):
 def test_canaries_that_fail_again_stop_the_replay_of_the_others(pool):
     ids = dead_probes(make_tenant(), 6)
 
-    class Unlucky(Trial):
+    class Unlucky(CanaryTrial):
         """Its jobs are done, and fail again, before it looks."""
 
         def watch(self, moved):
@@ -339,7 +339,7 @@ def test_canaries_that_end_well_let_the_others_follow(pool):
         with db.transaction(None, role=Role.RELAY) as conn:
             attempts.complete(conn, [(lease.job_id, lease.fence)])
 
-    Trial(canary=2, failing_max=None, canary_s=0.0).watch(moved)
+    CanaryTrial(canary=2, failing_max=None, canary_s=0.0).watch(moved)
 
     assert len(letters()) == 4
 
@@ -348,7 +348,7 @@ def test_canaries_that_nobody_does_stop_the_replay_in_time(pool):
     dead_probes(make_tenant(), 3)
 
     with pytest.raises(ReplayStopped, match="have not all ended"):
-        dead_actions.act(dead_letters.replay, "replay", choose(), Trial(1, None, 0.0))
+        dead_actions.act(dead_letters.replay, "replay", choose(), CanaryTrial(1, None, 0.0))
 
     assert len(letters()) == 2
 
@@ -362,6 +362,6 @@ def test_a_replay_stops_when_more_than_the_allowed_share_fails(pool):
         with db.transaction(None, role=Role.RELAY) as conn:
             attempts.complete(conn, [(lease.job_id, lease.fence)])
 
-    Trial(None, 0.30, 0.0).watch(moved)
+    CanaryTrial(None, 0.30, 0.0).watch(moved)
     with pytest.raises(ReplayStopped, match="6 of 20"):
-        Trial(None, 0.29, 0.0).watch(moved)
+        CanaryTrial(None, 0.29, 0.0).watch(moved)

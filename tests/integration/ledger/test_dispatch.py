@@ -8,7 +8,7 @@ import redis
 from producers.ledger import relay as relaying
 from producers.queries.ledger import job_limits, pauses
 from producers.queries.ledger.job_limits import Limit
-from producers.queries.ledger.pauses import Hold
+from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.contracts import Probe
 from shared.db import Role
@@ -105,7 +105,7 @@ def test_what_is_paused_is_taken_back_from_redis_and_not_begun(redis_url, client
     relay.step()
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        pauses.put(conn, Hold(None, tenant, None), held_by="a test")
+        pauses.put(conn, Pause(None, tenant, None), held_by="a test")
         wakeups = [(held, 0), (other, 0)]
         claimed = outbox.claim(conn, wakeups, worker="w", lease_s=30)
     again = make_relay(redis_url)
@@ -118,7 +118,7 @@ def test_what_is_paused_is_taken_back_from_redis_and_not_begun(redis_url, client
 
 def test_resumed_jobs_go_on_in_their_old_place(redis_url, client):
     tenant = make_tenant()
-    hold = Hold(None, None, "probe")
+    hold = Pause(None, None, "probe")
     first = probes(tenant, 3, note="first")
     make_relay(redis_url).step()
     with db.transaction(None, role=Role.RELAY) as conn:

@@ -9,7 +9,13 @@ import psycopg
 import pytest
 import redis
 
-from producers.ledger.redis_ingress import BATCH_MAX, FIELD_BYTES_MAX, GROUP, REPLY_TTL_S, Door
+from producers.ledger.redis_ingress import (
+    BATCH_MAX,
+    FIELD_BYTES_MAX,
+    GROUP,
+    REPLY_TTL_S,
+    RedisIngress,
+)
 from shared import db
 from shared.db import Role
 from shared.errors import ServerUnavailable
@@ -31,7 +37,7 @@ def client(redis_url, pool):
 
 @pytest.fixture
 def door(client):
-    return Door(client, "ailydian")
+    return RedisIngress(client, "ailydian")
 
 
 def request(key, tenant="a", **changed):
@@ -278,7 +284,7 @@ def test_a_request_that_postgres_left_in_the_lurch_is_served_later(door, client,
 
 def test_a_running_door_opens_its_stream_again_after_a_wipe(redis_url, client):
     make_tenant("a")
-    door, stop = Door(redis.Redis.from_url(redis_url), "ailydian"), threading.Event()
+    door, stop = RedisIngress(redis.Redis.from_url(redis_url), "ailydian"), threading.Event()
     thread = threading.Thread(target=door.run, args=(stop,))
     client.flushdb()
 

@@ -9,7 +9,7 @@ import pytest
 from producers.ledger import event_counters, live_events
 from producers.ledger.live_events import BEGINNING, Position
 from producers.queries.ledger import events
-from producers.queries.ledger.events import Wanted
+from producers.queries.ledger.events import EventFilters
 from shared import db
 from shared.contracts import Probe
 from shared.db import Role
@@ -95,7 +95,7 @@ def test_a_tenant_sees_its_own_events_alone(pool):
     end_jobs(theirs, 2, start=10)
 
     with db.transaction(ours) as conn:
-        page = events.select_events(conn, BEGINNING, Wanted(), limit=100)
+        page = events.select_events(conn, BEGINNING, EventFilters(), limit=100)
 
     assert [event.job_id for event in page.events] == ids
 
@@ -108,7 +108,7 @@ def test_a_filter_loses_nothing_at_the_edges_of_pages(pool, limit):
     found, after, full = [], BEGINNING, True
     with db.transaction(None, role=Role.RELAY) as conn:
         while full:
-            page = events.select_events(conn, after, Wanted(job_id=wanted), limit=limit)
+            page = events.select_events(conn, after, EventFilters(job_id=wanted), limit=limit)
             found += page.events
             after, full = page.end, page.full
 
@@ -123,7 +123,7 @@ def test_what_ends_after_an_open_transaction_waits_for_it(database_url, pool):
 
     def look(after):
         with db.transaction(None, role=Role.RELAY) as conn:
-            page = events.select_events(conn, after, Wanted(), limit=100)
+            page = events.select_events(conn, after, EventFilters(), limit=100)
         seen.extend(event.job_id for event in page.events)
         return page.end
 
@@ -170,7 +170,7 @@ def test_a_follower_goes_back_when_a_crash_took_what_it_had_read(pool):
     tenant = make_tenant()
     ids = end_jobs(tenant, 3)
     with db.transaction(None, role=Role.RELAY) as conn:
-        page = events.select_events(conn, BEGINNING, Wanted(), limit=100)
+        page = events.select_events(conn, BEGINNING, EventFilters(), limit=100)
         kept, lost = page.events[1].position, page.events[2].position
         conn.execute('DELETE FROM "JobEvent" WHERE "jobId" = %s', [ids[2]])
         # The number of its transaction is given again.

@@ -79,7 +79,7 @@ def kept(model):
 
 def scraped(redis_url, name, model=OURS):
     with wakeups.connect(redis_url) as client:
-        collector = metrics.Figures(client, Wire("ailydian", factories.KEY))
+        collector = metrics.MetricsCollector(client, Wire("ailydian", factories.KEY))
         text = metrics.text(metrics.registry_of(collector)).decode()
         collector.close()
     return Scrape.of(text, 0.0).samples.get(name, {}).get((("model", model),))

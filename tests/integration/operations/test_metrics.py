@@ -12,7 +12,7 @@ import yaml
 
 from producers.ledger import event_counters
 from producers.queries.ledger import events, pauses, queue_figures
-from producers.queries.ledger.pauses import Hold
+from producers.queries.ledger.pauses import Pause
 from producers.queries.operations import metric_figures
 from producers.web import metrics
 from producers.web.server import Web
@@ -49,7 +49,7 @@ def scrape(redis_url, pool):
 
     def read(name: str, **labels: str) -> float | None:
         with wakeups.connect(redis_url) as client:
-            collector = metrics.Figures(client, Wire("ailydian", factories.KEY))
+            collector = metrics.MetricsCollector(client, Wire("ailydian", factories.KEY))
             text = metrics.text(metrics.registry_of(collector)).decode()
             collector.close()
         return Scrape.of(text, 0.0).samples.get(name, {}).get(tuple(sorted(labels.items())))
@@ -113,7 +113,7 @@ def test_the_relays_lag_tells_held_and_limited_jobs_apart(scrape):
     for tenant in (free, held, limited):
         publish_probe(tenant)
     with db.transaction(None, role=Role.RELAY) as conn:
-        pauses.put(conn, Hold(None, held, None), held_by="test")
+        pauses.put(conn, Pause(None, held, None), held_by="test")
         conn.execute(
             'INSERT INTO "JobLimit" ("tenantId", "concurrencyMax") VALUES (%s, 1)', [limited]
         )

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from producers.ledger.redis_ingress import GROUP, Door
+from producers.ledger.redis_ingress import GROUP, RedisIngress
 from shared import db
 from shared.contracts import Probe
 from shared.errors import ConfigurationBroken
@@ -175,7 +175,7 @@ def test_the_door_continues_the_trace_of_each_request(pool, redis_url):
             fields = {"key": f"k{number}", "payload": f'{{"n": {number}}}'}
             client.xadd("ailydian:publish", request | fields | named)
 
-        Door(client, "ailydian").turn(block_s=0.001)
+        RedisIngress(client, "ailydian").turn(block_s=0.001)
 
     found = rows('SELECT "traceparent" FROM "Job" ORDER BY "key"')
     assert [header == HEADER for (header,) in found] == [True, False, False, True]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.ledger import dispatch
-from producers.ledger.dispatch import AGEING_S, Rules, Use, divide, shares
-from producers.queries.ledger.job_limits import Counter, Flying, Limit
-from producers.queries.ledger.pauses import Hold
+from producers.ledger.dispatch import AGEING_S, LimitUsage, Rules, divide, shares
+from producers.queries.ledger.job_limits import Counter, InFlight, Limit
+from producers.queries.ledger.pauses import Pause
 from shared.queries.ledger.dispatches import Lane, Taken, Wakeup
 from tests.support.thoroughness import examples
 
@@ -59,7 +59,7 @@ def test_room_is_divided_max_min_fairly_and_used_up(room, wanted):
 def test_with_more_tenants_than_room_those_that_waited_longest_go():
     lanes = [lane(f"t{n}", due_s=float(n)) for n in range(10)]
 
-    chosen = shares(lanes, {"maintenance": 3}, Rules(), Use())
+    chosen = shares(lanes, {"maintenance": 3}, Rules(), LimitUsage())
 
     assert [one.lane.tenant_id for one in chosen] == ["t9", "t8", "t7"]
 
@@ -71,7 +71,7 @@ def test_a_step_of_priority_counts_as_half_a_minute_of_waiting():
         lane("fresh", priority=0, due_s=1.0),
     ]
 
-    chosen = shares(lanes, {"maintenance": 2}, Rules(), Use())
+    chosen = shares(lanes, {"maintenance": 2}, Rules(), LimitUsage())
 
     assert [one.lane.tenant_id for one in chosen] == ["waited", "urgent"]
 
@@ -79,7 +79,7 @@ def test_a_step_of_priority_counts_as_half_a_minute_of_waiting():
 def test_what_is_not_due_yet_takes_no_room():
     lanes = [lane("later", due_s=-5.0), lane("now")]
 
-    chosen = shares(lanes, {"maintenance": 10}, Rules(), Use())
+    chosen = shares(lanes, {"maintenance": 10}, Rules(), LimitUsage())
 
     assert rows_of(chosen) == {("now", "probe"): 10}
 
@@ -89,9 +89,9 @@ def test_what_is_not_due_yet_takes_no_room():
 
 def test_a_hold_holds_where_all_that_it_names_is_true():
     lanes = [lane("a"), lane("a", job="other"), lane("b")]
-    holds = [Hold(None, "a", "probe")]
+    holds = [Pause(None, "a", "probe")]
 
-    chosen = shares(lanes, {"maintenance": 10}, Rules(holds), Use())
+    chosen = shares(lanes, {"maintenance": 10}, Rules(holds), LimitUsage())
 
     assert set(rows_of(chosen)) == {("a", "other"), ("b", "probe")}
 
@@ -102,7 +102,7 @@ def test_a_hold_holds_where_all_that_it_names_is_true():
 def test_room_that_a_limited_tenant_cannot_use_goes_to_the_others():
     lanes = [lane("limited"), lane("free")]
     rules = Rules(limits=[limit(tenant_id="limited", concurrency_max=3)])
-    use = Use(flying=[Flying("limited", "probe", "", 2, 0)])
+    use = LimitUsage(in_flight=[InFlight("limited", "probe", "", 2, 0)])
 
     chosen = shares(lanes, {"maintenance": 100}, rules, use)
 
@@ -118,7 +118,7 @@ def test_a_tenants_own_limit_takes_the_place_of_its_tiers():
         ]
     )
 
-    chosen = shares(lanes, {"maintenance": 100}, rules, Use())
+    chosen = shares(lanes, {"maintenance": 100}, rules, LimitUsage())
 
     assert rows_of(chosen) == {("own", "probe"): 7, ("plain", "probe"): 2}
 
@@ -126,7 +126,7 @@ def test_a_tenants_own_limit_takes_the_place_of_its_tiers():
 def test_a_limit_by_key_counts_each_key_by_itself_and_leaves_jobs_without_one_free():
     lanes = [lane(key="k1"), lane(key="k2", job="other"), lane(key="", job="free")]
     rules = Rules(limits=[limit(tier="FREE", per_key=True, concurrency_max=1)])
-    use = Use(flying=[Flying("t", "probe", "k1", 1, 0)])
+    use = LimitUsage(in_flight=[InFlight("t", "probe", "k1", 1, 0)])
 
     chosen = shares(lanes, {"maintenance": 10}, rules, use)
 
@@ -138,7 +138,7 @@ def test_a_limit_by_key_counts_each_key_by_itself_and_leaves_jobs_without_one_fr
 def test_a_limit_of_a_kind_is_shared_by_all_tenants():
     lanes = [lane("a"), lane("b"), lane("a", job="other")]
     rules = Rules(limits=[limit(job="probe", concurrency_max=5)])
-    use = Use(flying=[Flying("c", "probe", "", 2, 0)])
+    use = LimitUsage(in_flight=[InFlight("c", "probe", "", 2, 0)])
 
     chosen = shares(lanes, {"maintenance": 100}, rules, use)
 
@@ -150,7 +150,9 @@ def test_while_workers_are_away_only_half_a_second_of_a_rate_is_woken_up():
     lanes = [lane()]
     rules = Rules(limits=[limit(tier="FREE", rate_per_s=100.0)])
 
-    chosen = shares(lanes, {"maintenance": 99}, rules, Use([Flying("t", "probe", "", 50, 50)]))
+    chosen = shares(
+        lanes, {"maintenance": 99}, rules, LimitUsage([InFlight("t", "probe", "", 50, 50)])
+    )
 
     assert chosen == []
 
@@ -170,7 +172,7 @@ def test_a_rate_is_exact_over_many_looks(rate, looks, costs, by_cost):
     started, row = 0.0, 0
     for pause_s in looks:
         now += pause_s
-        use = Use(spent_s={where: max(0.0, spent_until - now)})
+        use = LimitUsage(spent_s={where: max(0.0, spent_until - now)})
         waiting = lane(cost=costs[row % len(costs)])
         taken = []
         for share in shares([waiting], {"maintenance": 1_000}, Rules(limits=[one]), use):

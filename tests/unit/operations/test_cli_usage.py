@@ -217,9 +217,9 @@ def test_payloads_come_from_files_and_only_objects_pass(tmp_path):
 
 
 def test_the_exit_code_says_whose_mistake_it_was():
-    usage = failures.told(PayloadRefused("No."), as_json=False)
-    failed = failures.told(ConfigurationBroken("Broken."), as_json=False)
-    bug = failures.told(KeyError("oops"), as_json=False)
+    usage = failures.reported(PayloadRefused("No."), as_json=False)
+    failed = failures.reported(ConfigurationBroken("Broken."), as_json=False)
+    bug = failures.reported(KeyError("oops"), as_json=False)
 
     assert (usage.exit_code, failed.exit_code, bug.exit_code) == (2, 1, 1)
     assert "fault of ours" in bug.message

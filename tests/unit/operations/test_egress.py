@@ -5,8 +5,8 @@ import time
 import pytest
 
 from shared.egress import fetching
-from shared.egress.fetching import Limits, ReplyRefused, Request, fetch
-from shared.egress.targets import AddressUnreachable, Policy, policy_of
+from shared.egress.fetching import FetchLimits, FetchRequest, ReplyRefused, fetch
+from shared.egress.targets import AddressUnreachable, EgressPolicy, policy_of
 from shared.errors import AddressRefused, ConfigurationBroken
 from shared.settings import read
 from tests.support.patience import patience
@@ -30,12 +30,12 @@ def test_a_site_of_ones_own_is_reached_by_its_pair_alone():
     with StubSite(answer(b"{}")) as site:
         policy = policy_of(read({"AILYDIAN_EGRESS_ALLOW": f"127.0.0.1:{site.port}, 10.0.0.1:80"}))
 
-        reply = fetch(Request("GET", site.url), policy=policy)
+        reply = fetch(FetchRequest("GET", site.url), policy=policy)
 
         assert (reply.status, reply.body) == (200, b"{}")
         assert f"\r\nHost: 127.0.0.1:{site.port}\r\n" in site.requests[0]
         with pytest.raises(AddressRefused):
-            fetch(Request("GET", f"http://127.0.0.1:{site.port + 1}"), policy=policy)
+            fetch(FetchRequest("GET", f"http://127.0.0.1:{site.port + 1}"), policy=policy)
 
 
 @pytest.mark.parametrize("entry", ["localhost:80", "127.0.0.1", "127.0.0.1:x", "10.0.0.0/8:80"])
@@ -60,8 +60,8 @@ def test_host_and_tls_carry_the_name_though_the_address_is_connected_to(pem):
         resolver, given = answering([site.address])
 
         reply = fetch(
-            Request("GET", f"https://{TLS_NAME}:{site.port}/"),
-            policy=Policy(allow=frozenset({site.pair})),
+            FetchRequest("GET", f"https://{TLS_NAME}:{site.port}/"),
+            policy=EgressPolicy(allow=frozenset({site.pair})),
             resolve=resolver,
         )
 
@@ -71,11 +71,11 @@ def test_host_and_tls_carry_the_name_though_the_address_is_connected_to(pem):
 
 def test_a_site_with_the_certificate_of_another_name_is_sent_nothing(pem):
     with StubSite(answer(b"{}"), pem=pem) as site:
-        policy = Policy(allow=frozenset({site.pair}))
+        policy = EgressPolicy(allow=frozenset({site.pair}))
         for host in ("other.public.test", "127.0.0.1"):
             with pytest.raises(ReplyRefused, match="certificate"):
                 fetch(
-                    Request("GET", f"https://{host}:{site.port}/"),
+                    FetchRequest("GET", f"https://{host}:{site.port}/"),
                     policy=policy,
                     resolve=lambda *_: [site.address],
                 )
@@ -90,8 +90,8 @@ def test_a_certificate_that_nobody_vouches_for_is_not_believed(pem, monkeypatch,
     with StubSite(answer(b"{}"), pem=pem) as site:
         with pytest.raises(ReplyRefused, match="certificate"):
             fetch(
-                Request("GET", f"https://{TLS_NAME}:{site.port}/"),
-                policy=Policy(allow=frozenset({site.pair})),
+                FetchRequest("GET", f"https://{TLS_NAME}:{site.port}/"),
+                policy=EgressPolicy(allow=frozenset({site.pair})),
                 resolve=lambda *_: [site.address],
             )
 
@@ -103,7 +103,7 @@ def test_the_proxies_of_the_environment_are_not_used(monkeypatch):
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
 
-        fetch(Request("GET", site.url), policy=Policy(allow=frozenset({site.pair})))
+        fetch(FetchRequest("GET", site.url), policy=EgressPolicy(allow=frozenset({site.pair})))
 
         assert (proxy.connections, site.connections) == (0, 1)
 
@@ -115,8 +115,8 @@ def test_a_second_address_is_tried_where_the_first_does_not_answer():
         allow = frozenset({site.pair, ("127.0.0.2", site.port)})
 
         reply = fetch(
-            Request("GET", f"http://two.test:{site.port}/"),
-            policy=Policy(allow=allow),
+            FetchRequest("GET", f"http://two.test:{site.port}/"),
+            policy=EgressPolicy(allow=allow),
             resolve=lambda *_: ["127.0.0.2", "127.0.0.1"],
         )
 
@@ -127,8 +127,8 @@ def test_an_exempt_address_does_not_open_the_way_for_another():
     with StubSite(answer(b"{}")) as site:
         with pytest.raises(AddressRefused):
             fetch(
-                Request("GET", f"http://two.test:{site.port}/"),
-                policy=Policy(allow=frozenset({site.pair})),
+                FetchRequest("GET", f"http://two.test:{site.port}/"),
+                policy=EgressPolicy(allow=frozenset({site.pair})),
                 resolve=lambda *_: [site.address, "10.0.0.1"],
             )
 
@@ -157,7 +157,7 @@ def test_a_redirect_to_an_inner_address_is_not_followed(location):
     with StubSite() as trap:
         to = answer(status=302, Location=location.format(trap=trap.port))
         with StubSite(to) as site, pytest.raises(AddressRefused):
-            fetch(Request("GET", site.url), policy=Policy(allow=frozenset({site.pair})))
+            fetch(FetchRequest("GET", site.url), policy=EgressPolicy(allow=frozenset({site.pair})))
 
         assert trap.connections == 0
 
@@ -168,8 +168,8 @@ def test_a_name_that_changes_its_address_between_two_hops_is_judged_again():
         StubSite(answer(status=302, Location="/again")) as site,
         StubSite(answer(b"secrets"), address="127.0.0.2", port=site.port) as inner,
     ):
-        request = Request("GET", f"http://rebinds.test:{site.port}/")
-        policy = Policy(allow=frozenset({site.pair}))
+        request = FetchRequest("GET", f"http://rebinds.test:{site.port}/")
+        policy = EgressPolicy(allow=frozenset({site.pair}))
 
         with pytest.raises(AddressRefused, match=r"rebinds\.test"):
             fetch(request, policy=policy, resolve=resolver)
@@ -183,11 +183,13 @@ def test_three_redirects_are_followed_and_a_fourth_is_not():
         return [answer(status=302, Location=f"/{number}") for number in range(count)]
 
     with StubSite(*hops(3), answer(b"there")) as site:
-        reply = fetch(Request("GET", site.url), policy=Policy(allow=frozenset({site.pair})))
+        reply = fetch(
+            FetchRequest("GET", site.url), policy=EgressPolicy(allow=frozenset({site.pair}))
+        )
         assert reply.body == b"there"
     with StubSite(*hops(5)) as site:
         with pytest.raises(ReplyRefused, match="more than 3 times"):
-            fetch(Request("GET", site.url), policy=Policy(allow=frozenset({site.pair})))
+            fetch(FetchRequest("GET", site.url), policy=EgressPolicy(allow=frozenset({site.pair})))
         assert site.connections == 4
 
 
@@ -197,7 +199,7 @@ def test_credentials_stay_with_the_site_they_were_given_for():
         with StubSite(*hops) as site:
             headers = {"Authorization": SECRET, "X-Api-Key": SECRET, "Accept": "text/x"}
             allow = frozenset({site.pair, other.pair})
-            fetch(Request("GET", site.url, headers), policy=Policy(allow=allow))
+            fetch(FetchRequest("GET", site.url, headers), policy=EgressPolicy(allow=allow))
 
             assert all(SECRET in request for request in site.requests)
             assert SECRET not in other.requests[0]
@@ -208,9 +210,9 @@ def test_a_body_is_sent_again_to_the_same_site_and_to_no_other():
     with StubSite(answer(b"{}")) as other:
         hops = [answer(status=308, Location="/b"), answer(status=307, Location=other.url)]
         with StubSite(*hops) as site:
-            policy = Policy(allow=frozenset({site.pair, other.pair}))
+            policy = EgressPolicy(allow=frozenset({site.pair, other.pair}))
             with pytest.raises(AddressRefused, match="no body"):
-                fetch(Request("POST", site.url, body=b"the body"), policy=policy)
+                fetch(FetchRequest("POST", site.url, body=b"the body"), policy=policy)
 
         assert [request.endswith("the body") for request in site.requests] == [True, True]
         assert other.connections == 0
@@ -218,8 +220,8 @@ def test_a_body_is_sent_again_to_the_same_site_and_to_no_other():
 
 def test_after_see_other_a_post_becomes_a_get_without_its_body():
     with StubSite(answer(status=303, Location="/b"), answer(b"{}")) as site:
-        request = Request("POST", site.url, {"Content-Type": "text/plain"}, b"the body")
-        fetch(request, policy=Policy(allow=frozenset({site.pair})))
+        request = FetchRequest("POST", site.url, {"Content-Type": "text/plain"}, b"the body")
+        fetch(request, policy=EgressPolicy(allow=frozenset({site.pair})))
 
         assert site.requests[1].startswith("GET /b HTTP/1.1\r\n")
         assert "the body" not in site.requests[1]
@@ -264,9 +266,9 @@ def test_an_answer_that_trickles_ends_at_the_deadline(talk):
 
         with pytest.raises(AddressUnreachable, match="in time"):
             fetch(
-                Request("GET", site.url),
-                Limits(timeout_s=0.3),
-                policy=Policy(allow=frozenset({site.pair})),
+                FetchRequest("GET", site.url),
+                FetchLimits(timeout_s=0.3),
+                policy=EgressPolicy(allow=frozenset({site.pair})),
             )
 
         assert time.monotonic() - started < patience(5)
@@ -287,9 +289,9 @@ def test_an_answer_that_trickles_ends_at_the_deadline(talk):
 def test_an_answer_that_is_too_much_or_no_http_is_refused(sent, why):
     with StubSite(sent) as site, pytest.raises(ReplyRefused, match=why):
         fetch(
-            Request("GET", site.url),
-            Limits(bytes_max=1_000),
-            policy=Policy(allow=frozenset({site.pair})),
+            FetchRequest("GET", site.url),
+            FetchLimits(bytes_max=1_000),
+            policy=EgressPolicy(allow=frozenset({site.pair})),
         )
 
 
@@ -304,15 +306,19 @@ def test_an_answer_that_is_too_much_or_no_http_is_refused(sent, why):
 )
 def test_an_answer_that_is_cut_off_is_no_answer(sent):
     with StubSite(sent) as site, pytest.raises(AddressUnreachable):
-        fetch(Request("GET", site.url), policy=Policy(allow=frozenset({site.pair})))
+        fetch(FetchRequest("GET", site.url), policy=EgressPolicy(allow=frozenset({site.pair})))
 
 
 def test_the_largest_body_that_is_allowed_comes_whole():
     with StubSite(answer(b"x" * 1_000)) as site:
-        policy = Policy(allow=frozenset({site.pair}))
+        policy = EgressPolicy(allow=frozenset({site.pair}))
 
         assert (
-            len(fetch(Request("GET", site.url), Limits(bytes_max=1_000), policy=policy).body)
+            len(
+                fetch(
+                    FetchRequest("GET", site.url), FetchLimits(bytes_max=1_000), policy=policy
+                ).body
+            )
             == 1_000
         )
 
@@ -336,18 +342,20 @@ def test_the_largest_body_that_is_allowed_comes_whole():
 )
 def test_a_header_that_changes_the_request_is_refused(headers):
     with pytest.raises(AddressRefused):
-        Request("GET", "https://public.test/", headers)
+        FetchRequest("GET", "https://public.test/", headers)
 
 
 def test_errors_and_values_show_neither_paths_nor_headers_nor_bodies():
     with StubSite(answer(SECRET.encode() * 99)) as site:
-        request = Request(
+        request = FetchRequest(
             "POST", f"{site.url}/{SECRET}?key={SECRET}", {"X-Key": SECRET}, SECRET.encode()
         )
         with pytest.raises(ReplyRefused) as caught:
-            fetch(request, Limits(bytes_max=9), policy=Policy(allow=frozenset({site.pair})))
+            fetch(
+                request, FetchLimits(bytes_max=9), policy=EgressPolicy(allow=frozenset({site.pair}))
+            )
         with pytest.raises(AddressRefused) as refused:
-            fetch(Request("GET", f"https://u:{SECRET}@public.test/{SECRET}"))
+            fetch(FetchRequest("GET", f"https://u:{SECRET}@public.test/{SECRET}"))
 
     assert SECRET not in f"{caught.value} {refused.value}"
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

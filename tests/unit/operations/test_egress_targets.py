@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.egress.addresses import is_public
-from shared.egress.fetching import Request, fetch
-from shared.egress.targets import Policy, target
+from shared.egress.fetching import FetchRequest, fetch
+from shared.egress.targets import EgressPolicy, target
 from shared.errors import AddressRefused
 from tests.support.stub_site import StubSite
 
@@ -99,7 +99,7 @@ def test_a_forbidden_address_is_refused_and_nothing_is_connected(url, connects):
     before = len(connects)
 
     with pytest.raises(AddressRefused):
-        fetch(Request("GET", url), resolve=resolve)
+        fetch(FetchRequest("GET", url), resolve=resolve)
 
     assert connects[before:] == []
 
@@ -108,7 +108,7 @@ def test_a_forbidden_address_is_refused_and_nothing_is_connected(url, connects):
 def test_a_trap_on_this_machine_sees_no_connection(host):
     with StubSite() as trap:
         with pytest.raises(AddressRefused):
-            fetch(Request("GET", f"http://{host}:{trap.port}/"), resolve=resolve)
+            fetch(FetchRequest("GET", f"http://{host}:{trap.port}/"), resolve=resolve)
 
         assert trap.connections == 0
 
@@ -116,7 +116,7 @@ def test_a_trap_on_this_machine_sees_no_connection(host):
 def test_even_with_plain_http_and_a_port_that_is_fine_an_inner_address_is_not():
     for address in ("127.0.0.1", "[::1]", "private.test", "half.test"):
         with pytest.raises(AddressRefused, match="not public"):
-            target(f"http://{address}/", Policy(http=True), resolve)
+            target(f"http://{address}/", EgressPolicy(http=True), resolve)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_no_address_is_public_that_python_calls_private_or_loopback(address):
 @given(st.text(max_size=60))
 def test_no_text_makes_the_reader_fail_in_another_way(text):
     try:
-        found = target(f"https://{text}", Policy(), resolve)
+        found = target(f"https://{text}", EgressPolicy(), resolve)
     except AddressRefused:
         return
 
@@ -186,18 +186,18 @@ def test_a_number_that_a_resolver_would_take_for_an_address_is_not_handed_to_one
     asked = []
 
     with pytest.raises(AddressRefused, match="a number"):
-        target(f"https://{host}/", Policy(), lambda *name: asked.append(name) or [PUBLIC])
+        target(f"https://{host}/", EgressPolicy(), lambda *name: asked.append(name) or [PUBLIC])
 
     assert asked == []
 
 
 def test_a_name_with_a_dot_at_its_end_is_the_same_name():
-    assert target("https://public.test./", Policy(), resolve).host == "public.test"
+    assert target("https://public.test./", EgressPolicy(), resolve).host == "public.test"
 
 
 def test_a_name_with_addresses_without_end_is_refused():
     with pytest.raises(AddressRefused, match="32 addresses"):
-        target("https://many.test/", Policy(), lambda *_: [PUBLIC] * 33)
+        target("https://many.test/", EgressPolicy(), lambda *_: [PUBLIC] * 33)
 
 
 def test_a_name_is_resolved_once_and_connected_to_by_its_address():
@@ -207,7 +207,9 @@ def test_a_name_is_resolved_once_and_connected_to_by_its_address():
         asked.append(name)
         return [PUBLIC]
 
-    found = target("https://Public.TEST:443/ä b?q=ş#part".replace(" ", "%20"), Policy(), resolver)
+    found = target(
+        "https://Public.TEST:443/ä b?q=ş#part".replace(" ", "%20"), EgressPolicy(), resolver
+    )
 
     assert asked == [("public.test", 443)]
     assert found.addresses == (PUBLIC,)
@@ -216,7 +218,7 @@ def test_a_name_is_resolved_once_and_connected_to_by_its_address():
 
 
 def test_a_name_in_other_letters_is_resolved_in_ascii():
-    found = target("https://bücher.test/", Policy(), lambda *_: [PUBLIC])
+    found = target("https://bücher.test/", EgressPolicy(), lambda *_: [PUBLIC])
 
     assert found.host == "xn--bcher-kva.test"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from producers.cli.workflow.run_show import difference
 from producers.cli.workflow.run_tree import BAR_CHARS, arrange, bar, duration, rendered, waits
-from producers.cli.workflow.run_view import Child, View, document
+from producers.cli.workflow.run_view import ChildRun, View, document
 from producers.queries.workflow.workflow_runs import Count, FailedAttempt, RunRow, StepRow
 
 BEGAN = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -194,7 +194,7 @@ def test_attempts_children_and_undoing_steps_are_shown():
     seen = view(
         *(again, child, undo),
         attempts={"run/0": [failed]},
-        children={"run/1": [Child("run-2", "inner", "running")]},
+        children={"run/1": [ChildRun("run-2", "inner", "running")]},
         counts=[],
         steps_total=2,
     )
