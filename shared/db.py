@@ -1,4 +1,4 @@
-"""One pool, one way to open a transaction. Role and tenant are set here and nowhere else."""
+"""The connection pool and transactions. Role and tenant are set here and nowhere else."""
 
 import time
 from collections import deque
@@ -30,19 +30,19 @@ class Role(StrEnum):
 
 
 # The ledger's statements name jobs by id, a few at a time. Their plans are made once and by index:
-# neither planned anew for each call, nor caught with a plan from when the tables were empty.
+# neither replanned for each call, nor stuck with a plan from when the tables were empty.
 _BY_INDEX = (
     "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; "
     "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
 )
-# What a crash of Postgres takes back (less than a second of it) the ledger does again: a lost claim
-# is claimed anew, a lost receipt is lost with its effects. So such a commit need not wait for disk.
+# The ledger repeats what a crash of Postgres loses (less than a second): a lost claim is claimed
+# again, a lost receipt is lost with its effects. So such a commit need not wait for disk.
 _REDOABLE = "SET LOCAL synchronous_commit = off; "
 
 
 _REPLACE_EVERY_S = 1.0
-# The library doubles its pause from try to try, without an end: after a restart of three seconds
-# fifteen would pass. It tries once a second.
+# The library doubles its retry delay without limit: after a restart of three seconds fifteen
+# would pass. With this it retries once a second.
 AttemptWithBackoff.DELAY_BACKOFF = 1.0
 
 
@@ -73,7 +73,7 @@ class Pool:
                 "autocommit": True,
                 "application_name": "ailydian",
                 "connect_timeout": 5,
-                # A network that swallows everything is noticed in seconds, not in hours.
+                # A network that drops all packets is noticed in seconds, not in hours.
                 "keepalives_idle": 10,
                 "keepalives_interval": 3,
                 "keepalives_count": 3,
@@ -105,24 +105,24 @@ class Pool:
         """Open a transaction whose first statement sets its role and its tenant.
 
         Args:
-            tenant_id: Whose rows may be seen; None with a role that serves all tenants.
+            tenant_id: The tenant whose rows are visible; None with a role that serves all tenants.
             role: The database role the transaction runs as.
             first: SQL without parameters that travels in the same round trip as BEGIN.
-            durable: Whether COMMIT waits for the disk; False only for what the ledger would do
-                again, were it lost.
+            durable: Whether COMMIT waits for the disk; False only for writes that the ledger
+                repeats if they are lost.
 
         Yields:
             A connection inside the transaction. Leaving the block commits, an exception rolls
             back. No other code can reach a connection, so none runs without a role.
 
         Raises:
-            ServerUnavailable: Postgres does not answer, or the connection broke on the way.
-                After a broken COMMIT the outcome is unknown: try again, receipts make it safe.
+            ServerUnavailable: Postgres is not responding, or the connection was lost. After a lost
+                COMMIT the outcome is unknown: retry, receipts make it safe.
         """
         try:
             conn = self._pool.getconn()
         except PoolTimeout as error:
-            raise ServerUnavailable(f"Postgres gives no connection: {error}") from error
+            raise ServerUnavailable(f"Could not get a connection from the pool: {error}") from error
         try:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
             yield conn
@@ -130,7 +130,7 @@ class Pool:
         except psycopg.DatabaseError as error:
             if conn.closed or conn.broken:
                 self._replace_idle()
-                raise ServerUnavailable(f"The connection to Postgres broke: {error}") from error
+                raise ServerUnavailable(f"The connection to Postgres was lost: {error}") from error
             raise
         finally:
             _roll_back_what_is_left(conn)
@@ -145,7 +145,7 @@ class Pool:
         role: Role = Role.APP,
         durable: bool = True,
     ) -> str | None:
-        """Do one statement in a transaction of its own, in one round trip.
+        """Run one statement in its own transaction, in one round trip.
 
         The statements of one message are one transaction, which Postgres commits with the last.
 
@@ -153,12 +153,12 @@ class Pool:
             The only value of its only row, as text.
 
         Raises:
-            ServerUnavailable: As `transaction`; whether it was done is then unknown.
+            ServerUnavailable: As `transaction`; the outcome is then unknown.
         """
         try:
             conn = self._pool.getconn()
         except PoolTimeout as error:
-            raise ServerUnavailable(f"Postgres gives no connection: {error}") from error
+            raise ServerUnavailable(f"Could not get a connection from the pool: {error}") from error
         try:
             tenant = psycopg.sql.Literal(tenant_id).as_string(conn)
             text = psycopg.ClientCursor(conn).mogrify(statement, values)
@@ -172,7 +172,7 @@ class Pool:
         except psycopg.DatabaseError as error:
             if conn.closed or conn.broken:
                 self._replace_idle()
-                raise ServerUnavailable(f"The connection to Postgres broke: {error}") from error
+                raise ServerUnavailable(f"The connection to Postgres was lost: {error}") from error
             raise
         finally:
             _roll_back_what_is_left(conn)
@@ -181,7 +181,7 @@ class Pool:
     def _replace_idle(self) -> None:
         """Replace the idle connections: what broke one, such as a restart, broke them all.
 
-        Otherwise each would be found out by a transaction that fails.
+        Otherwise each would be found by a failing transaction.
         """
         now = time.monotonic()
         if now - self._replaced_at > _REPLACE_EVERY_S:
@@ -210,7 +210,7 @@ def _begin(conn: Connection, tenant_id: TenantId | None, role: Role, first: str)
         if "role" not in str(error):
             raise
         raise ConfigurationBroken(
-            f"The database user {conn.info.user} may not act as {role.value}: "
+            f"The database user {conn.info.user} lacks the role {role.value}: "
             f"GRANT {role.value} TO {conn.info.user}."
         ) from error
 
@@ -218,11 +218,11 @@ def _begin(conn: Connection, tenant_id: TenantId | None, role: Role, first: str)
 def _commit(conn: Connection) -> None:
     tag = _send(conn, b"COMMIT")
     # Postgres answers COMMIT of a failed transaction with ROLLBACK and no error.
-    assert tag == b"COMMIT", "a statement failed inside the transaction and was ignored"
+    assert tag == b"COMMIT", "a statement failed inside the transaction and its error was ignored"
 
 
 def _send(conn: Connection, statements: bytes) -> bytes | None:
-    """Run statements that yield nothing we need, by libpq itself: a quarter of a cursor's price.
+    """Run statements without results by libpq: a quarter of the cost of a cursor.
 
     Returns:
         The command tag of the last one.
@@ -234,7 +234,7 @@ def _result_of(conn: Connection, statements: bytes) -> PGresult:
     result = conn.pgconn.exec_(statements)
     if result.status == ExecStatus.FATAL_ERROR:
         error = psycopg.errors.error_from_result(result, conn.info.encoding)
-        if error.sqlstate is None:  # libpq's own: the server did not answer, the connection is lost
+        if error.sqlstate is None:  # libpq's own: no response, the connection is lost
             conn.close()
         raise error
     return result
@@ -249,7 +249,7 @@ def _roll_back_what_is_left(conn: Connection) -> None:
 
 
 class _Process:
-    """The pool of this process."""
+    """Return the pool of this process."""
 
     pool: Pool | None = None
 
@@ -290,7 +290,7 @@ def call(
 
 
 def sentence(error: BaseException) -> str:
-    """An error's message without the detail in which Postgres quotes a row's values."""
+    """Return an error's message without the DETAIL in which Postgres quotes row values."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return error.diag.message_primary
     return str(error) or type(error).__name__
@@ -306,12 +306,12 @@ class Listener:
         """Wait for a notification, at most `timeout_s` seconds. Returns whether one came.
 
         Raises:
-            ServerUnavailable: The connection broke.
+            ServerUnavailable: The connection was lost.
         """
         try:
             return any(True for _ in self._conn.notifies(timeout=timeout_s, stop_after=1))
         except psycopg.OperationalError as error:
-            raise ServerUnavailable(f"The listening connection broke: {error}") from error
+            raise ServerUnavailable(f"The LISTEN connection was lost: {error}") from error
 
 
 @contextmanager
@@ -319,12 +319,12 @@ def listening(url: str, channel: str) -> Iterator[Listener]:
     """Listen on a channel. Behind a transaction-mode pooler nothing arrives: poll as well.
 
     Raises:
-        ServerUnavailable: Postgres does not answer.
+        ServerUnavailable: Postgres is not responding.
     """
     try:
         conn = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="ailydian")
     except psycopg.OperationalError as error:
-        raise ServerUnavailable(f"Postgres does not answer: {error}") from error
+        raise ServerUnavailable(f"Postgres is not responding: {error}") from error
     with conn:
         conn.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
         yield Listener(conn)

@@ -1,29 +1,29 @@
-"""The error tree: each class says who must act, each leaf says what happened.
+"""The error tree: the base classes state who must act, the leaves what happened.
 
-PermanentError needs a person: the job goes to the dead letters at once. TransientError needs
-time: the job is tried again. UsageError is the caller's to mend: nothing was accepted.
+PermanentError needs an operator: the job becomes a dead letter at once. TransientError needs
+time: the job is retried. UsageError needs the caller: nothing was accepted.
 """
 
 from typing import ClassVar
 
 
 class AilydianError(Exception):
-    """Everything this system raises on purpose. The message is one sentence for a person."""
+    """Base of all expected errors. The message is one sentence for a person."""
 
     code: ClassVar[str] = "error"
 
 
 class PermanentError(AilydianError):
-    """Trying again cannot help; an operator must act."""
+    """Retrying cannot help; an operator must act."""
 
 
 class TransientError(AilydianError):
-    """Trying again later may help.
+    """Retrying later may help.
 
     Attributes:
-        counted: Whether an attempt that ends so uses up one of `attempts_max`. What is no fault
-            of the job's, such as a spent budget, parks it instead.
-        retry_after_s: What the other side asked us to wait, in seconds, or None.
+        counted: Whether such an attempt counts against `attempts_max`. If the job is not at
+            fault, as with an exhausted budget, it is parked instead.
+        retry_after_s: Retry delay requested by the other side, in seconds, or None.
     """
 
     counted: ClassVar[bool] = True
@@ -34,7 +34,7 @@ class TransientError(AilydianError):
 
 
 class UsageError(AilydianError):
-    """The caller asked for something impossible; nothing was accepted or changed."""
+    """The request is invalid; nothing was accepted or changed."""
 
 
 # ---- publishing
@@ -53,13 +53,13 @@ class PayloadRefused(UsageError):
 
 
 class PayloadTooLarge(UsageError):
-    """The payload is larger than a ledger row may be."""
+    """The payload exceeds the size limit."""
 
     code = "payload_too_large"
 
 
 class QueueFull(UsageError):
-    """Back-pressure: the queue holds as many jobs as it may."""
+    """Back-pressure: the queue is full."""
 
     code = "queue_full"
 
@@ -71,13 +71,13 @@ class TenantNotFound(UsageError):
 
 
 class UserNotFound(UsageError):
-    """No person of the tenant has this e-mail or id."""
+    """The tenant has no user with this e-mail or id."""
 
     code = "user_not_found"
 
 
 class MessageNotFound(UsageError):
-    """The tenant has no message of this id."""
+    """The tenant has no message with this id."""
 
     code = "message_not_found"
 
@@ -92,19 +92,19 @@ class ConfigurationBroken(PermanentError):
 
 
 class ServerUnavailable(TransientError):
-    """Postgres or Redis does not answer."""
+    """Postgres or Redis is not responding."""
 
     code = "server_unavailable"
 
 
 class MigrationBusy(TransientError):
-    """A step of a migration did not get its locks, or held them too long; nothing of it stays."""
+    """A migration step did not get its locks, or held them too long; it was rolled back."""
 
     code = "migration_busy"
 
 
 class MigrationRefused(PermanentError):
-    """A part of the schema that cannot be changed like this, because something depends on it."""
+    """A part of the schema cannot be changed because other objects depend on it."""
 
     code = "migration_refused"
 
@@ -113,25 +113,25 @@ class MigrationRefused(PermanentError):
 
 
 class LeaseLost(AilydianError):
-    """Someone newer owns the job, or it has ended; nothing of this attempt may be written."""
+    """A newer attempt owns the job, or it has ended; this attempt must not write."""
 
     code = "lease_lost"
 
 
 class EditRefused(PermanentError):
-    """What was edited is no dead letter any more, or its edit would make a double of another."""
+    """The job is not dead any more, or the edit would duplicate another job."""
 
     code = "edit_refused"
 
 
 class ReplayStopped(PermanentError):
-    """Replayed jobs fail again, so the others were left alone."""
+    """Replayed jobs failed again, so the others were not replayed."""
 
     code = "replay_stopped"
 
 
 class TimeLimitExceeded(TransientError):
-    """The job ran longer than its contract allows."""
+    """The job exceeded its time limit."""
 
     code = "time_limit"
 
@@ -150,13 +150,13 @@ class DocumentRefused(PermanentError):
 
 
 class DocumentNotFound(PermanentError):
-    """The document is gone or belongs to someone else."""
+    """The document was deleted or belongs to another tenant."""
 
     code = "document_not_found"
 
 
 class VectorsMissing(TransientError):
-    """Chunks lack their vector of a model; they may be on their way."""
+    """Chunks have no vector of a model yet."""
 
     code = "vectors_missing"
 
@@ -165,39 +165,39 @@ class VectorsMissing(TransientError):
 
 
 class ProviderRefused(PermanentError):
-    """The provider will not serve this request, however often it is asked."""
+    """The provider rejects this request permanently."""
 
     code = "provider_refused"
 
 
 class ProviderRateLimited(TransientError):
-    """The provider asked us to slow down."""
+    """The provider's rate limit was reached."""
 
     code = "provider_rate_limited"
 
 
 class ProviderBudgetSpent(ProviderRateLimited):
-    """Our own share of the provider's budget is spent for now; nothing was sent."""
+    """Our own rate budget for the provider is spent for now; nothing was sent."""
 
     code = "provider_budget_spent"
     counted: ClassVar[bool] = False
 
 
 class QuotaExhausted(TransientError):
-    """The account's quota, budget or right is gone: jobs wait until a person has seen to it."""
+    """The account has no quota, budget or permission left: jobs wait for an operator."""
 
     code = "quota_exhausted"
     counted: ClassVar[bool] = False
 
 
 class ProviderUnavailable(TransientError):
-    """The provider did not answer, or answered with a fault of its own."""
+    """The provider did not respond, or responded with a server error."""
 
     code = "provider_unavailable"
 
 
 class ProviderContractBroken(TransientError):
-    """The provider answered with something that is not what was asked for; nothing is stored."""
+    """The provider's response is invalid; nothing is stored."""
 
     code = "provider_contract_broken"
 
@@ -206,7 +206,7 @@ class ProviderContractBroken(TransientError):
 
 
 class DefinitionRefused(UsageError):
-    """A definition that cannot run; the message names each fault with its line and column."""
+    """Invalid definition; the message lists every error with its line and column."""
 
     code = "definition_refused"
 
@@ -218,120 +218,120 @@ class UnknownKind(UsageError):
 
 
 class ExpressionRefused(UsageError):
-    """An expression that is not allowed, or does not parse."""
+    """Invalid expression."""
 
     code = "expression_refused"
 
 
 class ExpressionFailed(PermanentError):
-    """An expression that cannot be evaluated with what is there."""
+    """An expression failed on its input."""
 
     code = "expression_failed"
 
 
 class WorkflowNotFound(UsageError):
-    """The tenant has no workflow, or no such version of it, of this name."""
+    """The tenant has no such workflow or version."""
 
     code = "workflow_not_found"
 
 
 class RunNotFound(UsageError):
-    """No run of the tenant has this id."""
+    """The tenant has no run with this id."""
 
     code = "run_not_found"
 
 
 class RunRefused(UsageError):
-    """A run cannot be started, or changed, like this."""
+    """The run cannot be started or changed in this state."""
 
     code = "run_refused"
 
 
 class SignalRefused(UsageError):
-    """The run takes no such signal."""
+    """The run does not accept the signal."""
 
     code = "signal_refused"
 
 
 class StepFailed(PermanentError):
-    """A step found that it cannot succeed."""
+    """A step failed permanently."""
 
     code = "step_failed"
 
 
 class StepCancelled(AilydianError):
-    """The step's run was stopped while it ran; nothing it still does counts."""
+    """The step's run was stopped while it ran; its result is discarded."""
 
     code = "step_cancelled"
 
 
 class OutputTooLarge(PermanentError):
-    """A step's output is larger than a run may keep."""
+    """A step's output exceeds the size limit."""
 
     code = "output_too_large"
 
 
 class AddressRefused(PermanentError):
-    """An address that this system does not connect to."""
+    """The address is not allowed."""
 
     code = "address_refused"
 
 
 class SpendRefused(PermanentError):
-    """A paid call that nobody has allowed."""
+    """Paid calls are not allowed by the settings."""
 
     code = "spend_refused"
 
 
 class NoModelFits(PermanentError):
-    """The limits of a request leave no model that could answer it."""
+    """No model satisfies the limits of the request."""
 
     code = "no_model_fits"
 
 
 class MessageGone(PermanentError):
-    """A message that a job is about was deleted."""
+    """The message of a job was deleted."""
 
     code = "message_gone"
 
 
 class RatingRefused(UsageError):
-    """A rating that nobody can give, or a comment that is too long."""
+    """Invalid rating, or the comment is too long."""
 
     code = "rating_refused"
 
 
 class NothingToExplain(PermanentError):
-    """There is no such score, or what it was made of is gone."""
+    """The score does not exist, or its inputs were deleted."""
 
     code = "nothing_to_explain"
 
 
 class PolicyRefused(UsageError):
-    """A moderation policy that cannot hold; the message has every fault."""
+    """Invalid moderation policy; the message lists every error."""
 
     code = "policy_refused"
 
 
 class VerdictNotFound(UsageError):
-    """The tenant has no verdict or appeal of this id."""
+    """The tenant has no verdict or appeal with this id."""
 
     code = "verdict_not_found"
 
 
 class AppealRefused(UsageError):
-    """A verdict that cannot be appealed, or an appeal that was decided."""
+    """The verdict cannot be appealed, or the appeal is decided already."""
 
     code = "appeal_refused"
 
 
 class ContentGone(PermanentError):
-    """A text that is to be judged was deleted."""
+    """The text to be moderated was deleted."""
 
     code = "content_gone"
 
 
 class ProviderNotFound(UsageError):
-    """The catalogue has no provider of this slug."""
+    """The catalogue has no provider with this slug."""
 
     code = "provider_not_found"

@@ -1,4 +1,4 @@
-"""Every setting, read from the environment once and frozen. Nobody else reads os.environ."""
+"""All settings, read from the environment once and frozen. No other module reads os.environ."""
 
 import os
 import sys
@@ -45,15 +45,15 @@ class Settings(BaseModel):
     )
     allow_spend: bool = False
 
-    # Answers given before
+    # Answer cache
     cache_ttl_s: Annotated[float, Field(gt=0)] = 86_400.0
     cache_entries_max: Annotated[int, Field(ge=1)] = 100_000
 
-    # On-call: where incidents are posted, signed
+    # On-call: webhook of incidents, signed
     incident_webhook_url: Secret = None
     incident_webhook_secret: Secret = None
 
-    # What `http` steps may reach: public addresses by https, and what is added here.
+    # Egress of `http` steps: public addresses by https, and what is added here.
     egress_http: bool = Field(False, description="plain http to port 80 as well")
     egress_allow: str = Field("", description="address:port pairs, exempt from all rules")
 
@@ -61,7 +61,7 @@ class Settings(BaseModel):
     signing_key: Secret = None
 
     # Work
-    plugins: str = Field("", description="modules with contracts and actors of yours, by commas")
+    plugins: str = Field("", description="your modules with contracts and actors, comma-separated")
     chunk_tokens: Annotated[int, Field(ge=32, le=8191)] = 512
     threads: Annotated[int, Field(ge=1, le=256)] = 8
     processes: Annotated[int, Field(ge=1, le=256)] = 2
@@ -77,7 +77,7 @@ class Settings(BaseModel):
     archive_done: bool = Field(False, description="archive what retention deletes of done jobs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    # Traces: spans are recorded if one of these is set; OpenTelemetry reads its other variables.
+    # Traces: spans are recorded if one of these is set; OpenTelemetry reads its own variables.
     tracing: bool = False
     otel_traces_exporter: str | None = Field(None, alias="OTEL_TRACES_EXPORTER")
     otel_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -110,24 +110,24 @@ def read(environment: dict[str, str]) -> Settings:
         known = Settings.model_fields.get(name)
         if known is not None:
             name = known.alias or f"AILYDIAN_{name.upper()}"
-        raise ConfigurationBroken(f"The setting {name} is not usable: {first['msg']}.") from None
+        raise ConfigurationBroken(f"Invalid setting {name}: {first['msg']}.") from None
 
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read at the first call."""
+    """Return the settings of this process, read at the first call."""
     return read(dict(os.environ))
 
 
 def child_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours in a process of its own.
+    """Return the command that runs one of our modules in its own process.
 
-    Not with the working directory as the first place to import from (-P): a project that uses us
-    may have a package of its own there that is called `shared`.
+    The working directory is not on the import path (-P): it may contain another package called
+    `shared`.
     """
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def child_environment(**changes: str) -> dict[str, str]:
-    """The environment for a process that we start: ours, with changes."""
+    """Return the environment of a child process: ours, with changes."""
     return dict(os.environ) | changes

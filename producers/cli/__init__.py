@@ -1,87 +1,93 @@
-"""The `ailydian` command. Groups are imported when they are called, so that `--help` is quick."""
+"""The `ailydian` command. Command modules are imported on first use to keep `--help` fast."""
 
 import importlib
 
 import click
 
-# name: (where the command of that name lies, what `ailydian --help` says of it)
+# name: (module of the command, its line in `ailydian --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("producers.cli.roles.up", "Run everything: relay, scheduler, workers."),
+    "up": ("producers.cli.roles.up", "Run all roles: relay, scheduler, workers."),
     "relay": (
         "producers.cli.roles.relay_scheduler",
-        "Run the relay: due jobs to Redis, and the Redis door.",
+        "Run the relay (dispatches due jobs to Redis) and Redis ingress.",
     ),
     "scheduler": (
         "producers.cli.roles.relay_scheduler",
-        "Run the scheduler: what is due by the clock.",
+        "Run the scheduler (cron schedules and system sweeps).",
     ),
     "work": ("producers.cli.roles.work", "Run workers."),
-    "autoscale": ("producers.cli.roles.autoscale", "Run workers, as many as the lag asks for."),
-    "web": ("producers.cli.roles.web", "Serve /metrics, /health and /ready."),
-    "demo": ("producers.cli.demo.demo", "Show the main job on documents that come along."),
-    "bench": ("producers.cli.operations.bench", "Measure, side by side with the raw floor."),
+    "autoscale": ("producers.cli.roles.autoscale", "Run workers and scale them with queue lag."),
+    "web": ("producers.cli.roles.web", "Serve /metrics, /health and /ready over HTTP."),
+    "demo": ("producers.cli.demo.demo", "Run an end-to-end demo on built-in documents."),
+    "bench": ("producers.cli.operations.bench", "Run benchmarks against a baseline."),
     "migrate": (
         "producers.cli.operations.databases",
-        "Bring the database to this version's schema.",
+        "Migrate the database to this version's schema.",
     ),
     "verify": (
         "producers.cli.operations.databases",
-        "Compare the database with what it should be.",
+        "Check the database schema for errors.",
     ),
-    "config": ("producers.cli.operations.databases", "Print the settings, secrets masked."),
-    "status": ("producers.cli.ledger.queues", "Queues, workers, lag and dead jobs on one page."),
-    "queues": ("producers.cli.ledger.queues", "What waits, runs and died in each queue."),
-    "pause": ("producers.cli.ledger.pauses", "Hold a queue, a tenant or a kind of job."),
-    "resume": ("producers.cli.ledger.pauses", "Undo pause."),
-    "drain": ("producers.cli.ledger.pauses", "Wait until nothing of it is ready or running."),
-    "limits": ("producers.cli.ledger.limits", "How much may run at once, or start a second."),
-    "schedule": ("producers.cli.ledger.schedule", "Jobs by the clock: cron with a time zone."),
+    "config": ("producers.cli.operations.databases", "Print the settings with secrets masked."),
+    "status": ("producers.cli.ledger.queues", "Show queues, workers, lag and dead jobs."),
+    "queues": ("producers.cli.ledger.queues", "Show ready, running and dead jobs per queue."),
+    "pause": ("producers.cli.ledger.pauses", "Pause a queue, a tenant or a kind of job."),
+    "resume": ("producers.cli.ledger.pauses", "Resume a paused queue, tenant or kind of job."),
+    "drain": ("producers.cli.ledger.pauses", "Wait until no matching job is ready or running."),
+    "limits": ("producers.cli.ledger.limits", "Manage concurrency and rate limits."),
+    "schedule": ("producers.cli.ledger.schedule", "Manage cron schedules."),
     "retention": (
         "producers.cli.ledger.retention",
-        "How long what has ended is kept, and its archive.",
+        "Manage retention and archiving of ended jobs.",
     ),
-    "tenant": ("producers.cli.accounts.tenants", "Create, list, adopt into and delete tenants."),
-    "user": ("producers.cli.accounts.users", "People, and what they prefer."),
+    "tenant": ("producers.cli.accounts.tenants", "Manage tenants."),
+    "user": ("producers.cli.accounts.users", "Manage users and their preferences."),
     "ingest": ("producers.cli.documents.ingest", "Ingest files, folders, globs or standard input."),
     "documents": ("producers.cli.documents.documents", "List, show and delete documents."),
     "search": ("producers.cli.documents.search", "Search a tenant's documents."),
     "message": ("producers.cli.messages.messages", "Record and show messages."),
-    "recall": ("producers.cli.messages.messages", "Find what was said before, by meaning."),
+    "recall": ("producers.cli.messages.messages", "Search past messages by meaning."),
     "feedback": ("producers.cli.judgement.feedback", "Rate messages."),
-    "moderation": ("producers.cli.judgement.moderation", "Verdicts, policies and appeals."),
-    "trust": ("producers.cli.judgement.trust", "How far people are trusted, and why."),
-    "models": ("producers.cli.models.models", "Providers, models and how they are routed to."),
-    "cache": ("producers.cli.models.cache", "Answers given before: figures, and forgetting them."),
-    "provenance": ("producers.cli.judgement.provenance", "Verify where an answer came from."),
-    "explain": ("producers.cli.judgement.explain", "What a score was made of."),
-    "training": ("producers.cli.judgement.training", "Export what was learnt, for fine-tuning."),
+    "moderation": (
+        "producers.cli.judgement.moderation",
+        "Manage moderation verdicts, policies and appeals.",
+    ),
+    "trust": ("producers.cli.judgement.trust", "Show trust scores of users."),
+    "models": ("producers.cli.models.models", "Manage providers, models and routing."),
+    "cache": ("producers.cli.models.cache", "Show and clear the answer cache."),
+    "provenance": (
+        "producers.cli.judgement.provenance",
+        "Show and verify the provenance of answers.",
+    ),
+    "explain": ("producers.cli.judgement.explain", "Explain a score by its factors."),
+    "training": ("producers.cli.judgement.training", "Export training examples for fine-tuning."),
     "incidents": ("producers.cli.operations.incidents", "List, show and close incidents."),
-    "workflow": ("producers.cli.workflow.workflow", "Workflows: put, run, show and act on runs."),
-    "publish": ("producers.cli.ledger.publish", "Publish any job by its name."),
+    "workflow": ("producers.cli.workflow.workflow", "Manage workflows and their runs."),
+    "publish": ("producers.cli.ledger.publish", "Publish a job by name."),
     "jobs": ("producers.cli.ledger.jobs", "List, show, explain and cancel jobs."),
-    "batches": ("producers.cli.ledger.batches", "Many jobs as one thing, with progress."),
-    "events": ("producers.cli.ledger.events", "Follow what becomes of jobs, live."),
-    "dead": ("producers.cli.ledger.dead", "List, show, edit, replay and discard dead jobs."),
-    "audit": ("producers.cli.operations.audit", "Who did what: the audit log."),
+    "batches": ("producers.cli.ledger.batches", "Publish jobs as a batch and track progress."),
+    "events": ("producers.cli.ledger.events", "Follow job events live."),
+    "dead": ("producers.cli.ledger.dead", "List, show, edit, replay and discard dead letters."),
+    "audit": ("producers.cli.operations.audit", "Read the audit log."),
     "quarantine": (
         "producers.cli.ledger.quarantine",
-        "List, edit, replay and discard what was no message of ours.",
+        "List, edit, replay and discard invalid Redis messages.",
     ),
 }
 
-# Where `--json` leaves its mark, for who reports an error.
+# Set by `--json`, read when an error is reported.
 AS_JSON = "ailydian.json"
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports the one that is called."""
+    """A command group that imports a command's module only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names, in the order of the table."""
+        """Return the command names in table order."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of this name, imported now."""
+        """Import and return the command of this name."""
         if cmd_name not in COMMANDS:
             return None
         found = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
@@ -89,12 +95,12 @@ class LazyGroup(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands by the table alone: nothing is imported for it."""
+        """Write the command list from the table, without importing any command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; what it raises becomes one sentence and an exit code."""
+        """Run a command; convert an exception to one sentence and an exit code."""
         try:
             from shared import plugins  # noqa: PLC0415 - `--help` needs none
 
@@ -113,7 +119,7 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Ailydian workers: publish once, effect once.
 
-    Without DATABASE_URL and REDIS_URL, servers of your own are kept in .ailydian/ (AILYDIAN_HOME),
-    started when a command needs them and stopped by the last one that does. Every command takes
-    --help; it ends 0 on success, 1 on a failed outcome and 2 on bad usage.
+    Without DATABASE_URL and REDIS_URL, embedded servers are kept in .ailydian/ (AILYDIAN_HOME).
+    They start when a command needs them and stop with the last such command. Exit codes: 0 on
+    success, 1 on failure, 2 on incorrect usage.
     """

@@ -1,4 +1,4 @@
-"""`python -m producers.cli` is `ailydian`: how commands start one another."""
+"""`python -m producers.cli` is `ailydian`; commands use it to start other commands."""
 
 from producers.cli import main
 

@@ -1,6 +1,6 @@
-"""The documents that `ailydian demo` ingests, and questions whose answers stand in them.
+"""The documents that `ailydian demo` ingests, and questions that they answer.
 
-What each document is, where it is from and under which licence: `SOURCES.md`.
+`SOURCES.md` lists each document's origin and licence.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Documents: submit bytes or text, delete what was made of them."""
+"""Submitting and deleting documents."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a submission: work in the ledger, or none because nothing changed."""
+    """The result of a submission: a job, or none because nothing changed."""
 
     state: Literal["PUBLISHED", "UNCHANGED"]
     job_id: JobId | None
@@ -31,17 +31,17 @@ def submit_document(
     title: str | None = None,
     lossy: bool = False,
 ) -> Submitted:
-    """Hand a document over to be ingested, in the caller's transaction.
+    """Submit a document for ingestion, in the caller's transaction.
 
-    A document is known by its source where one is given, else by its content: the same source
-    with other bytes is its next version, the same bytes again are no work at all.
+    A document is identified by its source if given, else by its content: the same source with
+    other bytes is a new version, the same bytes again do nothing.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
         content: The file's bytes, or text.
-        source: Where it is from: a path or URL, its name for ever.
-        title: Its title; by default what the document says.
-        lossy: Accept a text in an unclear encoding, with U+FFFD for what cannot be read.
+        source: Its path or URL, which identifies it.
+        title: Its title. Default: from its content.
+        lossy: Accept an ambiguous encoding; undecodable bytes become U+FFFD.
 
     Raises:
         QueueFull: Back-pressure; nothing was accepted.
@@ -62,7 +62,7 @@ def submit_document(
         lossy=lossy,
         replaces_version=current.version if current else 0,
     )
-    # Behind other bytes that are still on their way, the same bytes as before are a new fact.
+    # While other bytes are being ingested, the bytes of before are a new version.
     after = coming[0] if coming is not None and coming[1] != digest else None
     published = publish(conn, job, key=job.key() if after is None else f"{job.key()}\n{after}")
     if published.duplicate and published.state in ENDED:
@@ -74,5 +74,5 @@ def submit_document(
 
 
 def delete_document(conn: Connection, document_id: DocumentId) -> Published:
-    """Ask for a document to be removed with its chunks, vectors and words."""
+    """Publish the deletion of a document with its chunks, vectors and index entries."""
     return publish(conn, DeleteDocument(document_id=document_id))

@@ -1,4 +1,4 @@
-"""Asking for explanations: each score that a thing has, explained once for as long as it stands."""
+"""Requesting explanations of scores; a score is explained once until it changes."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from shared.queries.judgement.explanations import KINDS, Subject
 def explain(
     conn: Connection, subject_id: str, kinds: Sequence[str] = KINDS
 ) -> dict[str, Published]:
-    """Ask for the explanation of the scores of a message, a verdict, a person or a route.
+    """Request explanations of the scores of a message, a verdict, a user or a route.
 
-    A score that was explained as it stands is not explained again: the job is a duplicate.
+    An unchanged score is not explained again: the job is a duplicate.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
@@ -28,7 +28,7 @@ def explain(
         The jobs, by the kind of score.
 
     Raises:
-        NothingToExplain: It has no such score.
+        NothingToExplain: The subject has no such score.
     """
     found = {kind: explanations.select_subject(conn, kind, subject_id) for kind in kinds}
     jobs = {}
@@ -40,11 +40,11 @@ def explain(
     if not jobs:
         raise NothingToExplain(
             f"{subject_id} has no score of {' or '.join(kinds)}: name a message, a verdict, a "
-            f"person, or a route as MODEL/INTENT."
+            f"user, or a route as MODEL/INTENT."
         )
     return dict(zip(jobs, publish_many(conn, list(jobs.values())), strict=True))
 
 
 def _has_parts(subject: Subject) -> bool:
-    """Whether there is anything to tell: of a verdict that found nothing there is not."""
+    """Whether a score can be explained; a verdict that found nothing cannot."""
     return subject.kind != "moderation" or bool(subject.made_of.get("scores"))

@@ -1,4 +1,4 @@
-"""Feedback as services hand it over: a person rates a message, and may say why."""
+"""Submitting feedback: a user rates a message, with an optional comment."""
 
 import hashlib
 from typing import Final
@@ -23,27 +23,27 @@ def give(
     rating: int,
     comment: str | None = None,
 ) -> Published:
-    """Keep a person's rating of a message, in place of their earlier one, and let it take effect.
+    """Store a user's rating of a message, replacing the earlier one, and publish its effects.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
-        message_id: What is rated.
-        user_id: Who rates.
+        message_id: The rated message.
+        user_id: The rating user.
         rating: 1 to 5. (The platform's own rows may hold -1 and 1, down and up, instead.)
-        comment: Why; it is moderated as everything that people write.
+        comment: Optional comment; it is moderated like all user content.
 
     Returns:
         The job that carries the rating to the score, the model, the author and training.
 
     Raises:
-        RatingRefused: No such rating, or a comment that is too long.
+        RatingRefused: Invalid rating, or the comment is too long.
         MessageNotFound: The tenant has no such message.
     """
     if rating not in RATINGS:
-        raise RatingRefused(f"The rating is {rating}: give 1 to 5.")
+        raise RatingRefused(f"The rating must be 1 to 5 (got {rating}).")
     if comment is not None and len(comment) > COMMENT_CHARS_MAX:
         raise RatingRefused(
-            f"The comment has {len(comment):,} characters, at most {COMMENT_CHARS_MAX:,} fit."
+            f"The comment must be at most {COMMENT_CHARS_MAX:,} characters (got {len(comment):,})."
         )
     if not feedback_entries.has_message(conn, message_id):
         raise MessageNotFound(f"The tenant has no message {message_id}.")

@@ -1,4 +1,4 @@
-"""Moderation as people steer it: policies that hold from now on, and appeals against verdicts."""
+"""Moderation policies, and appeals against verdicts."""
 
 from typing import Final
 
@@ -14,13 +14,13 @@ from shared.queries.judgement import moderations, verdicts
 from shared.queries.judgement.verdicts import VerdictRow
 from shared.queries.ledger import clock
 
-# What a decided appeal says of its author, in [-1, 1].
+# Effect of a decided appeal on its author's trust, in [-1, 1].
 GRANTED, REJECTED = 1.0, -0.2
 REASON_CHARS_MAX: Final = 2_000
 
 
 def put_policy(conn: Connection, new: Policy) -> int:
-    """Let a policy hold from now on; what older ones decided is decided again.
+    """Set the moderation policy; content judged under older versions is judged again.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
@@ -43,26 +43,24 @@ def put_policy(conn: Connection, new: Policy) -> int:
 
 
 def open_appeal(conn: Connection, result_id: str, *, reason: str) -> str:
-    """Object to a verdict. Returns the appeal's id.
+    """Appeal a verdict. Returns the appeal's id.
 
     Raises:
         VerdictNotFound: The tenant has no such verdict.
-        AppealRefused: It flagged nothing, does not hold any more, or was objected to before.
+        AppealRefused: It flagged nothing, is outdated, or was appealed before.
     """
     row = _verdict(conn, result_id)
     if row.superseded:
-        raise AppealRefused(
-            f"The verdict {result_id} does not hold any more: appeal its successor."
-        )
+        raise AppealRefused(f"The verdict {result_id} is outdated: appeal its successor.")
     if not row.flagged:
-        raise AppealRefused(f"The verdict {result_id} let the text pass: there is nothing to undo.")
+        raise AppealRefused(f"The verdict {result_id} allowed the text: nothing to appeal.")
     if row.content_sha256 is None:
         raise AppealRefused(
-            f"The verdict {result_id} does not say which text it is of: put the policy again, "
-            "which has the text judged, and appeal what comes of that."
+            f"The verdict {result_id} has no content hash: put the policy again, "
+            "which judges the text again, and appeal the new verdict."
         )
     if not reason.strip() or len(reason) > REASON_CHARS_MAX:
-        raise AppealRefused(f"A reason has 1 to {REASON_CHARS_MAX:,} characters.")
+        raise AppealRefused(f"The reason must be 1-{REASON_CHARS_MAX:,} characters.")
     opened = verdicts.open_appeal(conn, result_id, reason=reason, opened_by=audit.who())
     if opened is None:
         raise AppealRefused(f"The verdict {result_id} was appealed before.")
@@ -71,9 +69,9 @@ def open_appeal(conn: Connection, result_id: str, *, reason: str) -> str:
 
 
 def decide_appeal(conn: Connection, appeal_id: str, *, granted: bool) -> None:
-    """Grant an appeal, which undoes all that the verdict did, or reject it.
+    """Grant an appeal (reverts the verdict and its effects) or reject it.
 
-    A granted one stands for exactly that text: whatever policy comes, it passes.
+    A granted appeal applies to exactly that text: it passes under every later policy.
 
     Raises:
         VerdictNotFound: The tenant has no such appeal.
@@ -121,7 +119,7 @@ def _verdict(conn: Connection, result_id: str) -> VerdictRow:
 
 
 def _holding(conn: Connection, row: VerdictRow) -> VerdictRow:
-    """The verdict that holds about the content of one that perhaps does so no more."""
+    """Return the current verdict on the content of a possibly outdated one."""
     moderations.hold(conn, [row.content_id])
     held = moderations.select_standing(conn, [row.content_id])[row.content_id].result_id
     return row if held is None else _verdict(conn, held)

@@ -1,4 +1,4 @@
-"""Verifying where an answer came from: what was altered since it was recorded, piece by piece."""
+"""Verification of provenance: everything altered since an answer was recorded."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from shared.judgement.provenance import Sealed
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it was recorded: which, and what is wrong with it."""
+    """One altered part of a record: which, and what is wrong with it."""
 
     what: str
     detail: str
@@ -25,7 +25,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a verification found; `is_sealed` is whether a watermark of ours covers the record."""
+    """The result of a verification; `is_sealed`: a watermark of ours covers the record."""
 
     message_id: MessageId
     is_sealed: bool
@@ -33,12 +33,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is as it was recorded, and the record is ours."""
+        """Whether nothing was altered and the record is ours."""
         return self.is_sealed and not self.findings
 
 
 def verify(conn: Connection, key: bytes, message_id: MessageId) -> Report:
-    """Compare a message, its question and what it cites with what was recorded of them.
+    """Compare a message, its question and its citations with its provenance record.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
@@ -55,9 +55,7 @@ def verify(conn: Connection, key: bytes, message_id: MessageId) -> Report:
         missing = Finding("record", "there is no provenance record of this message")
         return Report(message_id, is_sealed=False, findings=[missing])
     if row.watermark is None:
-        unsealed = Finding(
-            "watermark", "the record has no watermark: it may have been written anew"
-        )
+        unsealed = Finding("watermark", "the record has no watermark: it may have been rewritten")
         return Report(message_id, False, [unsealed, *_texts(row), *_citations(conn, row)])
     findings = [*_seal(row, key), *_texts(row), *_citations(conn, row)]
     return Report(message_id, is_sealed=True, findings=findings)
@@ -71,7 +69,7 @@ def _seal(row: ProvenanceRow, key: bytes) -> Iterator[Finding]:
         output_sha256=row.output_sha256,
         citations=_listed(row.citations),
     )
-    assert row.watermark is not None, "who has none is not asked"
+    assert row.watermark is not None, "only sealed records are checked"
     if provenance.is_sealed_by(key, sealed, row.watermark):
         return
     of_key = row.watermark.split(":")[1] if row.watermark.count(":") > 1 else "?"
@@ -81,14 +79,14 @@ def _seal(row: ProvenanceRow, key: bytes) -> Iterator[Finding]:
     else:
         yield Finding(
             "watermark",
-            "it does not fit the record: its model, hashes or citations, or the watermark itself, "
-            "were altered; what is told of those below may be forged",
+            "it does not match the record: model, hashes, citations or the watermark itself "
+            "were altered; the findings below may be forged",
         )
 
 
 def _texts(row: ProvenanceRow) -> Iterator[Finding]:
     if row.output_sha256 not in _hashes(row):
-        yield Finding("answer", "its text is not the one that was recorded")
+        yield Finding("answer", "its text differs from the recorded one")
     if row.model_slug != row.model and (row.model_slug is not None or row.is_catalogued):
         named = row.model_slug or "none"
         yield Finding("model", f"the message names {named}, the record {row.model}")
@@ -97,9 +95,9 @@ def _texts(row: ProvenanceRow) -> Iterator[Finding]:
 
 
 def _question(row: ProvenanceRow) -> Iterator[Finding]:
-    """What was asked and how; records of before, unsealed, kept neither."""
+    """Check the question and the parameters; old unsealed records have neither."""
     if row.question_id is not None and row.question is None:
-        yield Finding("question", f"the message {row.question_id} is gone")
+        yield Finding("question", f"the message {row.question_id} was deleted")
         return
     question = row.question or ""
     parameters = row.inputs.get("parameters") if isinstance(row.inputs, Mapping) else None
@@ -110,7 +108,7 @@ def _question(row: ProvenanceRow) -> Iterator[Finding]:
             yield Finding("question hash", "it was altered; the question itself was not")
         return
     if not is_kept:
-        yield Finding("question", "its text is not the one that was recorded")
+        yield Finding("question", "its text differs from the recorded one")
     elif isinstance(parameters, Mapping):
         yield Finding(
             "parameters",
@@ -118,13 +116,13 @@ def _question(row: ProvenanceRow) -> Iterator[Finding]:
             "its hash was rewritten with it",
         )
     if not isinstance(parameters, Mapping):
-        yield Finding("parameters", "they are gone from the record")
+        yield Finding("parameters", "they are missing from the record")
 
 
 def _citations(conn: Connection, row: ProvenanceRow) -> Iterator[Finding]:
     citations = _listed(row.citations)
     if citations != row.citations:
-        yield Finding("citations", "they are no list of passages: not all of them can be read")
+        yield Finding("citations", "not a valid list of passages: some cannot be read")
     ids = [ChunkId(str(one.get("chunkId"))) for one in citations]
     chunks = provenance_records.select_cited(conn, ids)
     for place, (cited, chunk_id) in enumerate(zip(citations, ids, strict=True), 1):
@@ -133,14 +131,14 @@ def _citations(conn: Connection, row: ProvenanceRow) -> Iterator[Finding]:
 
 
 def _listed(citations: object) -> list[dict[str, Any]]:
-    """Citations as they are written; whoever altered them may have put anything there."""
+    """Read citations without trusting their form: they may have been altered."""
     if not isinstance(citations, list):
         return []
     return [one for one in citations if isinstance(one, dict)]
 
 
 def _hashes(row: ProvenanceRow) -> tuple[str, ...]:
-    """What the answer's hash may be; that of records of before was of the bytes as they are."""
+    """Return the possible hashes of the answer; old records hash the raw bytes."""
     ours = provenance.output_sha256(row.content)
     if row.watermark is not None:
         return (ours,)
@@ -149,13 +147,13 @@ def _hashes(row: ProvenanceRow) -> tuple[str, ...]:
 
 def _fault(cited: dict[str, Any], chunk: tuple[str, str] | None) -> str:
     if chunk is None:
-        return "it is gone, with its document or because that has a new version"
+        return "it was deleted, with its document or by a new version of it"
     document_id, content = chunk
     start, end = cited.get("start"), cited.get("end")
     if cited.get("documentId") != document_id:
-        return f"it is of the document {document_id}, not of {cited.get('documentId')}"
+        return f"it belongs to the document {document_id}, not to {cited.get('documentId')}"
     if not (isinstance(start, int) and isinstance(end, int) and 0 <= start <= end <= len(content)):
         return f"[{start}:{end}] is not within its {len(content)} characters"
     if hashlib.sha256(content[start:end].encode()).hexdigest() != cited.get("sha256"):
-        return f"its text at [{start}:{end}] is not the one that was cited"
+        return f"its text at [{start}:{end}] differs from the cited text"
     return ""

@@ -1,4 +1,4 @@
-"""Training examples on their way out: as OpenAI's fine-tuning files, and as preference pairs."""
+"""Export of training examples: OpenAI fine-tuning files and preference pairs."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ PAGE: Final = 500
 
 
 def examples(tenant_id: TenantId, source: str | None = None) -> Iterator[ExampleRow]:
-    """A tenant's examples, a page in each transaction, by id."""
+    """Yield a tenant's examples by id, one page per transaction."""
     after = ""
     while True:
         with db.transaction(tenant_id) as conn:
@@ -28,7 +28,7 @@ def examples(tenant_id: TenantId, source: str | None = None) -> Iterator[Example
 
 
 def split_of(prompt: str, *, holdout: float) -> str:
-    """`train` or `holdout`, by a hash of the prompt: equal prompts never stand on both sides.
+    """Return `train` or `holdout` by a hash of the prompt: equal prompts get the same split.
 
     Args:
         prompt: The question.
@@ -39,9 +39,9 @@ def split_of(prompt: str, *, holdout: float) -> str:
 
 
 def line(example: ExampleRow, form: Format, system: str | None = None) -> dict[str, Any]:
-    """One line of an export.
+    """Format one line of an export.
 
-    `openai` is a chat to imitate, `dpo` a preferred and a non-preferred answer to one.
+    `openai` is a chat to imitate, `dpo` a preferred and a rejected answer.
 
     Source: OpenAI's formats for supervised fine-tuning and for direct preference optimisation.
     """

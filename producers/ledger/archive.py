@@ -1,7 +1,7 @@
-"""The archive: what retention deletes, as lines of JSON, a file a day and kind.
+"""The archive of deleted rows: JSON Lines, one file per day and kind.
 
-A line is on the disk before its row goes. Who dies in between writes it once more: twice is
-possible, never is not.
+A line is on disk before its row is deleted. After a crash in between it is written again: lines
+are written at least once.
 """
 
 import os
@@ -13,16 +13,16 @@ _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
 
 
 def append(folder: Path, kind: str, lines: Sequence[str], now: datetime) -> Path:
-    """Write lines to the file of this kind and day, and wait until they are on the disk.
+    """Append lines to the file of this kind and day, and sync it to disk.
 
     Args:
-        folder: Where the archive lies; made if it is missing, for its owner alone.
+        folder: The archive's folder; created if missing, readable by its owner only.
         kind: `done`, `dead` or `quarantined`.
         lines: JSON texts without line breaks.
         now: Its day in UTC names the file.
 
     Raises:
-        OSError: The disk is full or the folder may not be written; no part of a line stays.
+        OSError: The disk is full or the folder is not writable; no part of a line stays.
     """
     folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
     path = folder / f"{kind}-{now.astimezone(UTC):%Y-%m-%d}.jsonl"
@@ -30,7 +30,7 @@ def append(folder: Path, kind: str, lines: Sequence[str], now: datetime) -> Path
     opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE)
     try:
         size = os.fstat(opened).st_size
-        # A line that a crash tore apart stays alone: the next one does not grow onto it.
+        # A line torn by a crash is terminated, so that the next one does not continue it.
         torn = size > 0 and os.pread(opened, 1, size - 1) != b"\n"
         text = ("\n" if torn else "") + "".join(f"{line}\n" for line in lines)
         try:
@@ -53,7 +53,7 @@ def _write(opened: int, text: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A file is there after a crash only if its folder says so on the disk."""
+    """Sync a folder: a new file survives a crash only if its folder is on disk."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(opened)

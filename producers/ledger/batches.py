@@ -1,8 +1,8 @@
-"""Batches: many jobs published as one thing, with progress and a job that follows when all ended.
+"""Batches: jobs published together, with progress and a follow-up when all have ended.
 
 `publish_batch` does it in one transaction; `open_batch`, `add` and `seal` in as many as it takes.
-The follow-up comes also when some jobs died or were cancelled: the batch's counters tell. It
-comes once; a dead job that is replayed afterwards changes the counters and nothing else.
+The follow-up is published also if some jobs died or were cancelled; see the batch's counters. It
+is published once; replaying a dead job afterwards changes the counters only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,26 +22,26 @@ PAGE = 1_000
 
 
 class BatchNotFound(UsageError):
-    """The tenant has no batch of this id."""
+    """The tenant has no batch with this id."""
 
     code = "batch_not_found"
 
 
 class BatchSealed(UsageError):
-    """No more jobs come into this batch."""
+    """The batch is sealed and takes no more jobs."""
 
     code = "batch_sealed"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of a batch handed to `publish_batch`.
+    """The result of `publish_batch`.
 
     Attributes:
         id: The batch's.
         total: Jobs that it waits for.
         duplicates: Jobs that were accepted before, outside this batch: it does not wait for them.
-        existed: Whether a batch of this id was there: then nothing was published.
+        existed: Whether the batch existed already: then nothing was published.
     """
 
     id: str
@@ -58,22 +58,22 @@ def publish_batch(
     then: Contract | None = None,
     batch_id: str | None = None,
 ) -> Batch:
-    """Publish jobs as one batch, whole, in the caller's transaction.
+    """Publish jobs as one complete batch in the caller's transaction.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
-        jobs: What to do. Without any, the batch is finished at once.
-        name: For people.
-        then: What to do when all jobs have ended, well or not.
-        batch_id: An id of your own: the same again is the same batch, and publishes nothing.
+        jobs: The jobs. Without any, the batch finishes at once.
+        name: Display name.
+        then: The follow-up job, published when all jobs have ended, failed ones included.
+        batch_id: An id of your own; publishing it again does nothing.
 
     Raises:
-        UnknownJob: The ledger does not know the kind of job that shall follow.
+        UnknownJob: The ledger does not know the follow-up's kind of job.
         PayloadTooLarge: See `publish`, as QueueFull and TenantNotFound.
     """
     opened = open_batch(conn, name=name, then=then, batch_id=batch_id)
     if opened is None:
-        assert batch_id is not None, "an id of ours is new"
+        assert batch_id is not None, "a generated id is new"
         return Batch(batch_id, 0, 0, existed=True)
     count = new = 0
     for page in _pages(jobs):
@@ -87,25 +87,25 @@ def publish_batch(
 def open_batch(
     conn: Connection, *, name: str, then: Contract | None = None, batch_id: str | None = None
 ) -> str | None:
-    """Open a batch to which `add` brings jobs, in this transaction and in later ones.
+    """Open a batch; `add` adds jobs in this transaction or later ones.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
-        name: For people.
-        then: What to do when it is sealed and all jobs have ended.
+        name: Display name.
+        then: The follow-up job, published when it is sealed and all jobs have ended.
         batch_id: An id of your own.
 
     Returns:
-        Its id; None when the tenant has a batch of this id.
+        Its id; None if the tenant has a batch with this id.
 
     Raises:
-        UnknownJob: The ledger does not know the kind of job that shall follow.
+        UnknownJob: The ledger does not know the follow-up's kind of job.
         PayloadTooLarge: The follow-up's payload is above 64 kB.
     """
     payload = None if then is None else then.model_dump_json()
     if payload is not None and len(payload.encode()) > PAYLOAD_BYTES_MAX:
         raise PayloadTooLarge(
-            f"What follows the batch {name!r} is above {PAYLOAD_BYTES_MAX:,} bytes."
+            f"The follow-up of the batch {name!r} must be at most {PAYLOAD_BYTES_MAX:,} bytes."
         )
     if then is not None and not batches.is_known(conn, then.actor_name):
         raise UnknownJob(
@@ -130,20 +130,20 @@ def add(
 ) -> list[Published]:
     """Publish more jobs into an open batch of the transaction's tenant.
 
-    Commit soon: until then the batch's progress stands still.
+    Commit soon: until then the batch's progress is not updated.
 
     Returns:
-        One entry a job; the batch does not wait for those that are duplicates.
+        One entry per job; the batch does not wait for duplicates.
 
     Raises:
-        BatchSealed: It is sealed, or there is none of this id: nothing was published.
+        BatchSealed: It is sealed or does not exist; nothing was published.
         PayloadTooLarge: See `publish`, as QueueFull and TenantNotFound.
     """
     with conn.transaction():
         published = publish_many(conn, jobs, delay_s=delay_s, priority=priority, batch_id=batch_id)
         new = sum(not one.duplicate for one in published)
         if not batches.add(conn, batch_id, new):
-            raise BatchSealed(f"The batch {batch_id} is sealed, or there is none of this id.")
+            raise BatchSealed(f"The batch {batch_id} is sealed or does not exist.")
     return published
 
 
@@ -155,14 +155,14 @@ class _Empty:
 
 
 def seal(conn: Connection, batch_id: str) -> bool:
-    """Let no more jobs into a batch; from now on it can finish. A second time changes nothing.
+    """Seal a batch: it takes no more jobs and can finish. Repeating it changes nothing.
 
     Returns:
-        Whether it has finished by this: it is empty, or all its jobs had ended.
+        Whether it has finished: it is empty, or all its jobs had ended.
 
     Raises:
-        BatchNotFound: The transaction's tenant has none of this id.
-        QueueFull: It would finish, and there is no room for what follows.
+        BatchNotFound: The transaction's tenant has no such batch.
+        QueueFull: It would finish, but the queue of its follow-up is full.
     """
     sealed = batches.seal(conn, batch_id)
     if sealed is None:

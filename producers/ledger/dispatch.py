@@ -1,8 +1,8 @@
-"""Who goes next: fair shares between tenants, holds, limits. Pure: no clock, no tables.
+"""Dispatch decisions: fair shares between tenants, pauses, limits. Pure: no clock, no tables.
 
-Rates follow the generic cell rate algorithm (ITU-T I.371): one number a counter, the time until
-which it is spent. A look takes what has become free since; in a steady flow nothing is rounded
-away, so over many looks the rate is exact.
+Rates follow the generic cell rate algorithm (ITU-T I.371): one number per counter, the time until
+which it is spent. Each round takes what has become free since; in a steady flow nothing is
+rounded away, so over many rounds the rate is exact.
 """
 
 import math
@@ -15,16 +15,16 @@ from producers.queries.ledger.pauses import Pause
 from shared.queries.ledger.dispatches import Lane, Share, Taken
 
 AGEING_S = 30.0
-# A look comes at least this often while something waits: what a rate frees meanwhile is one burst.
+# Maximum time between rounds while something waits: what a rate frees meanwhile is one burst.
 LOOK_S = 0.1
-# Wake-ups of a limited rate that lie unclaimed: were there more, workers that come back would
-# start them all at once.
+# Unclaimed wake-ups of a limited rate are bounded to this time: returning workers would
+# otherwise start them all at once.
 UNCLAIMED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What operators have decided."""
+    """Pauses and limits set by operators."""
 
     pauses: Sequence[Pause] = ()
     limits: Sequence[Limit] = ()
@@ -39,7 +39,7 @@ class Rules:
         )
 
     def of(self, lane: Lane) -> list[tuple[Limit, Counter]]:
-        """The limits that count a lane, and where; a tenant's own before its tier's."""
+        """Return the limits of a lane and their counters; a tenant's own before its tier's."""
         own = {(one.job, one.per_key) for one in self.limits if one.tenant_id == lane.tenant_id}
         return [
             (limit, counter(limit, lane))
@@ -56,11 +56,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class LimitUsage:
-    """How far limits are used up.
+    """Current usage of the limits.
 
     Attributes:
-        in_flight: What is in flight, by tenant, kind and key.
-        spent_s: For how many seconds each rate is spent; what is missing is not.
+        in_flight: Jobs in flight, by tenant, kind and key.
+        spent_s: For how many seconds each rate is spent; missing ones are not spent.
     """
 
     in_flight: Sequence[InFlight] = ()
@@ -68,7 +68,7 @@ class LimitUsage:
 
 
 def counter(limit: Limit, lane: Lane | Taken | InFlight) -> Counter:
-    """Where a limit counts a lane's jobs: one counter a tenant, unless it is of a kind alone."""
+    """Return a limit's counter of a lane: one per tenant, unless it limits a kind alone."""
     of_tenant = limit.tenant_id is not None or limit.tier is not None or limit.per_key
     return Counter(
         limit.id, lane.tenant_id if of_tenant else "", lane.limit_key if limit.per_key else ""
@@ -78,13 +78,13 @@ def counter(limit: Limit, lane: Lane | Taken | InFlight) -> Counter:
 def shares(
     lanes: Iterable[Lane], room: Mapping[str, int], rules: Rules, use: LimitUsage
 ) -> list[Share]:
-    """Decide how many rows of which lanes may go now.
+    """Decide how many rows of which lanes to dispatch now.
 
     Args:
         lanes: The lanes seen.
-        room: How many wake-ups each queue has room for.
+        room: Free wake-ups of each queue.
         rules: Pauses and limits.
-        use: How far the limits are used up.
+        use: Current usage of the limits.
 
     Returns:
         Shares of at least one row; those of a queue never have more rows than its room, counting
@@ -113,15 +113,15 @@ def shares(
 
 
 def divide(room: int, wanted: Mapping[str, int]) -> dict[str, int]:
-    """Divide room between tenants: equal parts, and what one cannot use goes to the others.
+    """Divide room between tenants in equal parts; unused parts go to the others.
 
     Args:
         room: Rows.
-        wanted: What each tenant could use at most, those that have waited longest first.
+        wanted: Maximum of each tenant, longest waiting first.
 
     Returns:
-        What each gets, where it is more than nothing. With more tenants than room the first of
-        them get one each. Source: max-min fairness by progressive filling.
+        Rows by tenant, zeros left out. With more tenants than room the first get one each.
+        Source: max-min fairness by progressive filling.
     """
     level, left = 0, len(wanted)
     unfilled = room
@@ -141,7 +141,7 @@ def divide(room: int, wanted: Mapping[str, int]) -> dict[str, int]:
 
 
 def spent(taken: Iterable[Taken], lanes: Iterable[Lane], rules: Rules) -> dict[Counter, float]:
-    """By how many seconds each rate is spent further by what was taken."""
+    """Return how many seconds of each rate the dispatched jobs spend."""
     of_lane = {
         (lane.tenant_id, lane.job, lane.limit_key): [
             (limit, where) for limit, where in rules.of(lane) if limit.rate_per_s
@@ -158,20 +158,20 @@ def spent(taken: Iterable[Taken], lanes: Iterable[Lane], rules: Rules) -> dict[C
 
 
 def free(limit: Limit, in_flight: int, unclaimed: int, spent_s: float) -> tuple[float, float]:
-    """What a counter still lets go.
+    """Return what a counter still allows.
 
     Returns:
-        Rows and cost, each infinity where the limit does not bound it.
+        Rows and cost, each infinity if the limit does not bound it.
     """
     rows = cost = math.inf
     if limit.concurrency_max is not None:
         rows = max(0, limit.concurrency_max - in_flight)
     if limit.rate_per_s is not None:
-        # A look comes late for what is free: by so much the next may come early.
+        # A round comes late for what is free: by so much the next may come early.
         burst_s = limit.burst / limit.rate_per_s + LOOK_S
         units = (burst_s - spent_s) * limit.rate_per_s
         if limit.unit == "cost":
-            # What goes last may cost more than is left: the debt is waited for afterwards.
+            # The last job may cost more than is left: the debt delays the next ones.
             cost = max(0.0, units)
         else:
             ahead = max(1, math.ceil(limit.rate_per_s * UNCLAIMED_S))
@@ -180,10 +180,10 @@ def free(limit: Limit, in_flight: int, unclaimed: int, spent_s: float) -> tuple[
 
 
 def _caps(due: Sequence[Lane], rules: Rules, use: LimitUsage) -> dict[int, tuple[int, float]]:
-    """The most rows and cost of each lane: what a counter has free is divided between its lanes.
+    """Return the maximum rows and cost per lane: a counter's free part is divided by lanes.
 
-    A lane that some counter forbids takes no part in what the others divide: it could not use it,
-    and would keep those behind it waiting.
+    A lane blocked by one counter gets no part of the others: it could not use it, and would delay
+    the lanes behind it.
     """
     unbounded = (2**31 - 1, math.inf)
     caps: dict[int, tuple[int, float]] = {id(lane): unbounded for lane in due}

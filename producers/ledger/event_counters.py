@@ -1,7 +1,7 @@
-"""Folding: events become counters, and batches whose jobs have all ended get their follow-up.
+"""Event counters: events are counted once, and finished batches get their follow-up.
 
-The relay calls `fold` again and again; with several relays they take turns. The counters, the
-cursor and the follow-ups change in one transaction, so each event counts exactly once.
+The relay calls `fold` repeatedly; several relays take turns. The counters, the cursor and the
+follow-ups change in one transaction, so each event counts exactly once.
 """
 
 from psycopg.errors import DeadlockDetected, LockNotAvailable
@@ -11,21 +11,20 @@ from producers.queries.ledger.events import CountedEvents
 from shared.db import Connection
 
 EVENTS_MAX = 5_000
-# Somebody who adds to a batch holds its row until he commits: the relay has other work meanwhile.
+# Adding to a batch locks its row until commit: the relay has other work meanwhile.
 WAIT_S = 0.1
 
 
 def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> CountedEvents:
-    """Count the next events into "JobStat" and "JobBatch", finish batches, wake followers up.
+    """Count the next events into "JobStat" and "JobBatch", finish batches, notify followers.
 
-    Nothing happens, and it is done the next time, while another relay folds or while a batch that
-    is concerned is held by somebody for longer than `WAIT_S`. Without news it costs one look at
-    an index.
+    Does nothing while another relay counts, or while one of the batches is locked for longer than
+    `WAIT_S`; the next call catches up. Without new events it costs one index lookup.
 
     Args:
         conn: A connection inside `db.transaction(None, role=Role.RELAY)`; `durable=False` will
             do, for a crash takes the counters back together with the cursor.
-        limit: Events at most, >= 1; `more` of the answer tells whether others wait.
+        limit: Maximum events, >= 1; `more` of the result is true if others wait.
     """
     nothing = CountedEvents(0, more=False, tenants=[])
     if not events.has_news(conn):

@@ -1,4 +1,4 @@
-"""Live events: what becomes of jobs, as it happens or from a place on; none missed or doubled."""
+"""Live job events, from now or from a position; none is missed or repeated."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from shared.ids import JobId, TenantId
 
 __all__ = ["BEGINNING", "Event", "Position", "follow"]
 
-# The relay notifies here when it has folded; what it says is the tenant.
+# The relay notifies this channel after counting events; the payload is the tenant.
 CHANNEL = "ailydian_events"
 PAGE = 1_000
 LOOK_S = 1.0
@@ -28,23 +28,23 @@ def follow(
     listen_url: str | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Event]:
-    """Yield what becomes of jobs, for as long as somebody asks.
+    """Yield job events until the caller stops.
 
-    It looks once a second, and as soon as the relay tells of news where `listen_url` is given. It
-    goes on through every absence of Postgres. An event is yielded once: who wants to go on after
-    a restart of his own keeps `event.position` and gives it as `after`.
+    It polls once a second, and as soon as the relay notifies if `listen_url` is given. It continues
+    after outages of Postgres. An event is yielded once: to resume after a restart, store
+    `event.position` and pass it as `after`.
 
     Args:
-        tenant_id: Whose jobs; None are everybody's, which takes the relay's role.
+        tenant_id: The tenant of the jobs; None for all tenants, which needs the relay's role.
         job_id: Only this job.
-        after: The place to go on after; None is now, `BEGINNING` all that is kept.
+        after: The position to resume after; None is now, `BEGINNING` the oldest stored event.
         batch_id: Only the jobs of this batch.
-        listen_url: Where to LISTEN: a connection of its own, which no pooler may share.
+        listen_url: Where to LISTEN: a dedicated connection, not behind a transaction pooler.
         stop: Ends it within a second, when set.
 
     Yields:
-        Events in the order of their positions. None is left out, however long a transaction
-        stays open: what ends later waits for it.
+        Events in the order of their positions. None is left out: events wait for older open
+        transactions.
     """
     reader = _Reader(tenant_id, EventFilters(job_id, batch_id), after)
     stop = stop or threading.Event()
@@ -60,7 +60,7 @@ def follow(
 
 
 class _Reader:
-    """How far somebody has read."""
+    """The position of a reader."""
 
     def __init__(
         self, tenant_id: TenantId | None, wanted: EventFilters, after: Position | None
@@ -70,7 +70,7 @@ class _Reader:
         self._after = after
 
     def resume(self) -> None:
-        """Find the place to begin at, and after a crash the one to go back to."""
+        """Find the position to start at, and after a crash the one to go back to."""
         with self._transaction() as conn:
             if self._after is None:
                 self._after = events.select_end(conn)
@@ -78,14 +78,14 @@ class _Reader:
                 self._after = events.select_last(conn, self._after)
 
     def read(self, stop: threading.Event) -> Iterator[Event]:
-        """Yield what can be read now."""
+        """Yield the events that can be read now."""
         more = True
         while more and not stop.is_set():
             assert self._after is not None, "resume comes first"
             with self._transaction() as conn:
                 page = events.select_events(conn, self._after, self._wanted, limit=PAGE)
             for event in page.events:
-                # Before it is handed out: the next time begins behind it, whatever happens.
+                # Before it is yielded: the next read starts after it, whatever happens.
                 self._after = event.position
                 yield event
             self._after, more = page.end, page.full
@@ -103,5 +103,5 @@ def _wait(listener: Listener | None, stop: threading.Event) -> None:
     if listener is None:
         stop.wait(LOOK_S)
     elif listener.wait(LOOK_S):
-        while listener.wait(0):  # one look answers all that came together
+        while listener.wait(0):  # one poll answers all notifications that came together
             pass

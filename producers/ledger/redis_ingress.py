@@ -1,13 +1,12 @@
-"""The Redis door: services without Postgres publish with XADD and read their answer.
+"""Redis ingress: services without Postgres publish with XADD and read the reply.
 
     XADD ailydian:publish * job NAME tenant SLUG key K payload JSON
     BLPOP ailydian:reply:K 5
 
-The field `traceparent` is optional: the trace that the request belongs to, as W3C writes it.
+The field `traceparent` is optional: the request's trace, in W3C format.
 
-A request is accepted when the reply says so, and not before: it is in the ledger then. It leaves
-the stream after that commit, so a door that dies in between reads it again, and the key makes the
-second time a duplicate.
+A request is accepted only when the reply says so: it is in the ledger then. It leaves the stream
+after that commit; after a crash in between it is read again, and its key makes it a duplicate.
 """
 
 import json
@@ -39,7 +38,7 @@ GROUP = "ledger"
 BATCH_MAX = 200
 REPLY_TTL_S = 3_600
 FIELD_BYTES_MAX = 256
-REPLY_KEY_BYTES_MAX = 4_096  # who sent a key that is too long should hear of it
+REPLY_KEY_BYTES_MAX = 4_096  # the sender of a key that is too long should get a reply
 ABANDONED_MS = 30_000
 _AWAY_S = 1.0
 _REQUIRED = frozenset({"job", "tenant", "key", "payload"})
@@ -50,7 +49,7 @@ Fields = dict[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class IngressRequest:
-    """One entry of the stream that can be understood."""
+    """A valid entry of the stream."""
 
     entry: bytes
     tenant: str
@@ -69,7 +68,7 @@ class RedisIngress:
         self._name = f"{socket.gethostname()}-{os.getpid()}"
 
     def run(self, stop: threading.Event) -> None:
-        """Read, answer and acknowledge until told to stop."""
+        """Read, answer and acknowledge requests until stopped."""
         while not stop.is_set():
             try:
                 self._open()
@@ -83,7 +82,7 @@ class RedisIngress:
                 stop.wait(_AWAY_S)
 
     def turn(self, *, block_s: float) -> int:
-        """Serve what is there, waiting up to `block_s` for it. Returns how many entries."""
+        """Serve pending entries, waiting up to `block_s` for them. Returns how many."""
         # redis-py types its answers for every protocol and client at once: name what comes.
         claimed: Any = self._client.xautoclaim(
             self._stream, GROUP, self._name, ABANDONED_MS, count=BATCH_MAX
@@ -102,7 +101,7 @@ class RedisIngress:
         try:
             self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except redis.ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # it exists: another door made it
+            if "BUSYGROUP" not in str(error):  # it exists: another process created it
                 raise
 
     def _serve(self, entries: list[tuple[bytes, Fields]]) -> None:
@@ -133,13 +132,13 @@ def _read(entry: bytes, fields: Fields) -> IngressRequest:
     except UnicodeDecodeError:
         raise PayloadRefused("A field is not UTF-8.") from None
     if any("\0" in text for text in texts.values()):
-        raise PayloadRefused("A field holds NUL, which Postgres cannot store.")
+        raise PayloadRefused("A field has a NUL character, which Postgres cannot store.")
     if texts.keys() - _OPTIONAL != _REQUIRED:
         raise PayloadRefused(
-            "An entry has exactly the fields job, tenant, key and payload; traceparent is optional."
+            "An entry must have the fields job, tenant, key and payload, and may have traceparent."
         )
     if not 0 < len(fields[b"key"]) <= FIELD_BYTES_MAX:
-        raise PayloadRefused(f"The key has 1 to {FIELD_BYTES_MAX} bytes.")
+        raise PayloadRefused(f"The key must be 1-{FIELD_BYTES_MAX} bytes.")
     contract = contract_named(texts["job"])
     try:
         payload = json.loads(texts["payload"])
@@ -152,13 +151,13 @@ def _read(entry: bytes, fields: Fields) -> IngressRequest:
 
 
 def _key(fields: Fields) -> bytes | None:
-    """The key as it was sent: whoever waits for a reply waits under these bytes."""
+    """Return the key's bytes as sent: the reply's name uses them unchanged."""
     key = fields.get(b"key", b"")
     return key if 0 < len(key) <= REPLY_KEY_BYTES_MAX else None
 
 
 def _accept(slug: str, requests: list[IngressRequest]) -> list[dict[str, Any]]:
-    """Publish a tenant's requests together; if that is refused, one by one."""
+    """Publish a tenant's requests together; if that is rejected, one by one."""
     try:
         tenant_id = _tenant(slug)
         with db.transaction(tenant_id) as conn:

@@ -1,8 +1,8 @@
-"""The relay: due jobs become wake-ups in Redis, lost ones are sent again, lapsed leases come back.
+"""The relay: sends due jobs to Redis, resends lost wake-ups, recovers expired leases.
 
-It wakes up by LISTEN, and once a second in any case. It commits before it sends: what is lost in
-between lies in "JobFlight" and is sent again. Who goes next is decided in
-`producers.ledger.dispatch`. Several relays at once take turns.
+It wakes up by LISTEN, and once a second in any case. It commits before it sends: wake-ups lost in
+between are in "JobFlight" and are sent again. `producers.ledger.dispatch` decides which jobs go
+next. Several relays take turns.
 """
 
 import os
@@ -44,24 +44,24 @@ DEPTH_EVERY_S = 5.0
 SILENT_S = 60.0
 IDLE_S = 1.0
 BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
-# How soon what ends is counted and told, and for how long after the last sign of life so soon.
+# How often ended jobs are counted and notified, and how long after the last activity so often.
 FOLD_EVERY_S = 0.2
 LIVELY_S = 10.0
 SEEN_EVERY_S = 5.0
-# Waits of workflows that one transaction ends, and how soon after another it may come.
+# Workflow waits ended by one transaction, and the minimum time between two.
 WAITS_MAX = 500
 FIRE_EVERY_S = 0.02
-# Lanes of a queue that one look sees; with more, it goes round.
+# Lanes of a queue read in one round; with more, rounds rotate.
 LANES_MAX = 1_000
 RULES_EVERY_S = 0.1
 _AWAY_S = 1.0
 
 
 class Window:
-    """How many wake-ups a queue may have in Redis: what its workers need, and not much more.
+    """The maximum wake-ups of a queue in Redis: what its workers need, and not much more.
 
-    A short window keeps order, fairness and pause in Postgres's hands. One that was full and is
-    found empty was too short, and is doubled; one that hardly moves is shortened.
+    A short window keeps order, fairness and pauses under Postgres's control. A window that was full
+    and is found empty is doubled; one that hardly moves is shortened.
     """
 
     def __init__(self, most: int) -> None:
@@ -71,7 +71,7 @@ class Window:
         self._was_full = False
 
     def room(self, length: int) -> int:
-        """How many more to send while `length` wait in Redis."""
+        """Return how many more to send while `length` wait in Redis."""
         if length == 0 and self._was_full:
             self._size = min(self._size * 2, self._most)
         elif length > self._size * 3 // 4:
@@ -79,12 +79,12 @@ class Window:
         return self._size - length if length <= self._size // 2 else 0
 
     def filled(self, *, full: bool) -> None:
-        """Note whether what was sent filled the window."""
+        """Record whether the window was filled."""
         self._was_full = full
 
 
 class Relay:
-    """One relay; `run` is its process, `step` one look at what is due."""
+    """A relay; `run` is its main loop, `step` one dispatch round."""
 
     def __init__(self, config: Settings, client: redis.Redis, wire: Wire) -> None:
         self._config = config
@@ -102,7 +102,7 @@ class Relay:
         self._look_s = BUSY_S_MIN
 
     def run(self, listen_url: str, stop: threading.Event) -> None:
-        """Relay until told to stop, through every absence of Redis and Postgres."""
+        """Relay until stopped, through outages of Redis and Postgres."""
         log.info("relay.started")
         wait_s = 0.0
         while not stop.is_set():
@@ -119,7 +119,7 @@ class Relay:
         log.info("relay.stopped")
 
     def _turn(self) -> float:
-        """One turn of the loop. Returns how long to wait for the next, in seconds."""
+        """Run one turn of the loop. Returns seconds to wait for the next."""
         now = time.monotonic()
         if now >= self._seen_at:
             self._seen_at = now + SEEN_EVERY_S
@@ -151,7 +151,7 @@ class Relay:
             workers.upsert_process(conn, self._me, {"redisOk": self._redis_ok})
 
     def fire(self) -> float:
-        """End the waits of workflows that are due. Returns when to look again, in seconds."""
+        """End due workflow waits. Returns seconds until the next call."""
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             if workflow_steps.fire_waits(conn, limit=WAITS_MAX) == WAITS_MAX:
                 return 0.0
@@ -159,7 +159,7 @@ class Relay:
         return IDLE_S if due_s is None else min(max(due_s, FIRE_EVERY_S), IDLE_S)
 
     def fold(self) -> bool:
-        """Count what has ended, finish batches, tell followers. Returns whether more waits."""
+        """Count ended jobs, finish batches, notify followers. Returns whether more wait."""
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             folded = event_counters.fold(conn)
         if folded.events:
@@ -167,10 +167,10 @@ class Relay:
         return folded.more
 
     def step(self) -> bool:
-        """Send what is due and fits.
+        """Send due jobs within the window.
 
         Returns:
-            Whether to look again soon: more may wait than was sent.
+            Whether to continue soon: more jobs may wait than were sent.
         """
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             self._read_rules(conn)
@@ -186,7 +186,7 @@ class Relay:
         for queue, free in room.items():
             if free:
                 self._windows[queue].filled(full=sent[queue] >= free)
-        # A list that nobody empties is looked at less and less often.
+        # A list that no worker empties is checked less and less often.
         slowest = dispatch.LOOK_S / 2 if self._rules.limits else BUSY_S_MAX
         self._look_s = BUSY_S_MIN if taken or going_round else min(self._look_s * 2, slowest)
         # Not only after a full window: a small tenant leaves a part of its share unused.
@@ -199,7 +199,7 @@ class Relay:
             self._rules_at = now
 
     def _go_round(self, lanes: Sequence[Lane]) -> bool:
-        """Note where the next look begins. Returns whether there is more to see than was seen."""
+        """Record where the next round starts. Returns whether more lanes are left."""
         seen: dict[str, list[Lane]] = defaultdict(list)
         for lane in lanes:
             seen[lane.queue].append(lane)
@@ -210,7 +210,7 @@ class Relay:
         return any(place != BEFORE_ALL for place in self._after.values())
 
     def _take(self, lanes: Sequence[Lane], room: Mapping[str, int]) -> list[Taken]:
-        """Take what may go. What limits leave is counted while no other relay takes."""
+        """Take the jobs to dispatch. Limits are counted while no other relay takes jobs."""
         if not room:
             return []
         first = dispatches.TAKE_TURNS
@@ -244,7 +244,7 @@ class Relay:
             pipe.execute()
 
     def sweep(self) -> None:
-        """Take lapsed leases back, send lost wake-ups again, count what waits."""
+        """Recover expired leases, resend lost wake-ups, count waiting jobs."""
         self.take_back_lapsed()
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             dispatches.delete_stale(conn)
@@ -262,10 +262,10 @@ class Relay:
             self._depth_at = began + max(DEPTH_EVERY_S, 100 * (time.monotonic() - began))
 
     def _resend_lost(self, waiting: Mapping[str, int]) -> None:
-        """Send wake-ups again that nobody has answered, by queue as (not yet claimed)."""
+        """Resend unclaimed wake-ups, by queue."""
         lengths = self._lengths(list(waiting))
         empty = [queue for queue, length in lengths.items() if length == 0]
-        # Old alone is not lost: where nobody works, the wake-ups still lie there.
+        # An old wake-up is not lost yet: without workers it is still in the list.
         short = [queue for queue, length in lengths.items() if 0 < length < waiting[queue]]
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             lost = dispatches.resend(
@@ -277,7 +277,7 @@ class Relay:
             self.send(lost)
 
     def take_back_lapsed(self) -> None:
-        """Give jobs whose lease ended unrenewed their next attempt, or bury the poisonous."""
+        """Give jobs with an expired lease their next attempt, or make them dead letters."""
         with db.transaction(None, role=Role.RELAY) as conn:
             lapsed = dispatches.select_lapsed(conn, limit=LAPSED_MAX)
             again, buried = lapsed_leases.take_back(
@@ -285,13 +285,13 @@ class Relay:
                 lapsed,
                 crashed=[job.job_id for job in lapsed],
                 error_type="LeaseLapsed",
-                error="The worker died or stood still: its lease ended unrenewed.",
+                error="The worker died or hung: its lease expired.",
             )
         if lapsed:
             log.warning("leases.lapsed", again=again, buried=buried)
 
     def _lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        """How many wake-ups lie in these queues; a wiped Redis is noticed here, and refilled."""
+        """Count the wake-ups in these queues; detects a wiped Redis and refills it."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.set(self._wire.epoch_key, secrets.token_hex(8), nx=True)
             for queue in queues:

@@ -1,9 +1,9 @@
-"""Retention: what ended long enough ago is archived and deleted, queue by queue.
+"""Retention: expired jobs and messages are archived and deleted, queue by queue.
 
-Ended jobs are found by the events that their ends have left, so that the ledger needs no index for
-it. Queues that keep them equally long share a walk along the events; where it stands is kept under
-a name that says which queues for how long, so another rule begins anew. Every batch is one short
-transaction, and batches take turns: several at once are safe.
+Ended jobs are found by their events, so that the ledger needs no index for it. Queues with equal
+retention share a scan of the events; its position is stored under a name made of the queues and
+the time, so a changed rule starts a new scan. Every batch is one short transaction, and batches
+take turns: concurrent runs are safe.
 """
 
 import threading
@@ -35,7 +35,7 @@ ARCHIVED_MAX = 200
 
 @dataclass(slots=True)
 class Swept:
-    """What one run has deleted, or would delete: counts by queue, and the files written."""
+    """The result of a run: deleted rows by queue, and the files written."""
 
     done: Counter[str] = field(default_factory=Counter)
     dead: Counter[str] = field(default_factory=Counter)
@@ -44,30 +44,30 @@ class Swept:
 
     @property
     def total(self) -> int:
-        """Jobs and messages together."""
+        """Total of jobs and messages."""
         return self.done.total() + self.dead.total() + self.quarantined.total()
 
 
 def keeps() -> list[Keep]:
-    """How long each queue keeps what has ended."""
+    """Return the retention of each queue."""
     with db.transaction(None, role=Role.RELAY) as conn:
         return queries.select_keeps(conn, QUEUES)
 
 
 def run(config: Settings, *, dry_run: bool = False, stop: threading.Event | None = None) -> Swept:
-    """Archive and delete everything that is older than its queue keeps it.
+    """Archive and delete everything older than its queue's retention.
 
-    A job that is deleted takes its idempotency key with it: who publishes the same again is
-    given a new job.
+    Deleting a job also deletes its idempotency key: publishing the same job again creates a new
+    one.
 
     Args:
-        config: Where the archive lies, and whether done jobs go there too.
+        config: The archive's folder, and whether done jobs are archived too.
         dry_run: Only count.
         stop: Ends the run after a batch.
 
     Raises:
-        OSError: The archive cannot be written; what is not in it is not deleted.
-        ServerUnavailable: Postgres does not answer. Every batch that was committed stands.
+        OSError: The archive cannot be written; rows not archived are not deleted.
+        ServerUnavailable: Postgres is not responding. Committed batches stay.
     """
     sweep = _Sweep(config, dry_run, stop or threading.Event())
     rules = keeps()
@@ -87,7 +87,7 @@ def run(config: Settings, *, dry_run: bool = False, stop: threading.Event | None
 
 
 class _Sweep:
-    """One run, and what it has done so far."""
+    """A run and its progress."""
 
     def __init__(self, config: Settings, dry_run: bool, stop: threading.Event) -> None:
         self.swept = Swept()
@@ -97,7 +97,7 @@ class _Sweep:
         self._archive_done = config.archive_done
 
     def dead(self, ages: Mapping[str, timedelta]) -> None:
-        """Dead letters, with their jobs and attempts."""
+        """Delete dead letters, with their jobs and attempts."""
         if self._dry_run:
             with _batch() as conn:
                 self.swept.dead.update(queries.count_dead(conn, dict(ages)))
@@ -112,7 +112,7 @@ class _Sweep:
         self._until_empty(delete)
 
     def quarantined(self, ages: Mapping[str, timedelta]) -> None:
-        """Messages that were none of ours."""
+        """Delete quarantined messages."""
         if self._dry_run:
             with _batch() as conn:
                 self.swept.quarantined.update(queries.count_quarantined(conn, dict(ages)))
@@ -127,19 +127,19 @@ class _Sweep:
         self._until_empty(delete)
 
     def walk(self, age: timedelta, queues: Sequence[str]) -> None:
-        """Completed and cancelled jobs of queues that keep them equally long, and their events."""
+        """Delete completed and cancelled jobs of queues with equal retention, and their events."""
         place = START
         more = True
         while more and not self._stop.is_set():
             with _batch() as conn:
-                if not self._dry_run:  # whoever walks beside us moves it too
+                if not self._dry_run:  # a concurrent run moves it too
                     place = queries.select_place(conn, _name(age, queues))
                 place, more = self._step(conn, place, age, queues)
 
     def _step(
         self, conn: Connection, place: EventCursor, age: timedelta, queues: Sequence[str]
     ) -> tuple[EventCursor, bool]:
-        """One stretch of the way. Returns where it ends, and whether more may be ripe there."""
+        """Process one page of events. Returns its end, and whether more may have expired there."""
         limit = ARCHIVED_MAX if self._archive_done else EVENTS_MAX
         events = queries.select_events(conn, place, age=age, limit=limit)
         ripe = list(takewhile(lambda event: event.ripe, events))
@@ -170,7 +170,7 @@ class _Sweep:
 
 
 def _batch() -> AbstractContextManager[Connection]:
-    """A transaction in which nobody else archives or deletes."""
+    """Open a transaction in which no other run archives or deletes."""
     return db.transaction(None, role=Role.RELAY, first=queries.TAKE_TURNS)
 
 

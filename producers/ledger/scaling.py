@@ -1,6 +1,6 @@
-"""How many worker processes each queue should have: up fast, down slowly, never above a bound.
+"""Autoscaling decisions: processes per queue, up fast, down slowly, within bounds.
 
-Decided from values alone; `producers.cli.roles.autoscale` reads the figures and acts.
+Pure: `producers.cli.roles.autoscale` reads the figures and applies the decisions.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ CPU_FULL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one queue has to do, and who does it.
+    """The load of a queue and its workers.
 
     Attributes:
         ready: Jobs that are due and not begun.
-        running: Jobs that are being done.
+        running: Running jobs.
         oldest_s: For how long the oldest ready job has been due.
         processes: Processes that serve it now.
         threads: Threads of one process.
@@ -34,14 +34,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What people allow.
+    """The limits set by the operator.
 
     Attributes:
-        total_max: Processes over all queues.
-        queue_min: Processes of a queue that has nothing to do.
+        total_max: Maximum processes over all queues.
+        queue_min: Processes of an idle queue.
         target_lag_s: How long a due job may wait.
-        calm_s: How long a queue must have been calm before it loses a process.
-        cores: Processors of this machine.
+        calm_s: How long a queue must be calm before it loses a process.
+        cores: CPU cores of this machine.
     """
 
     total_max: int
@@ -53,7 +53,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How many processes a queue needs, and since when it would need fewer; None while it is busy.
+    """The processes a queue needs, and since when it would need fewer; None while it is busy.
 
     `risen_at` is when it last grew: what was added then must have had time to work.
     """
@@ -64,7 +64,7 @@ class Need:
 
 
 def next_need(before: Need, load: Load, bounds: Bounds, now_s: float, *, cpu_share: float) -> Need:
-    """Decide what a queue needs from what it needed and how it is.
+    """Decide how many processes a queue needs, from its last need and its load.
 
     Late, it grows by as much as it is late, at most doubled at once, and again only when those
     it got are there and had the time to catch up. Calm for `calm_s`, it loses one process. In
@@ -73,7 +73,7 @@ def next_need(before: Need, load: Load, bounds: Bounds, now_s: float, *, cpu_sha
     Args:
         before: What was decided last.
         load: The queue now.
-        bounds: What people allow.
+        bounds: The limits set by the operator.
         now_s: Seconds on any clock that does not jump.
         cpu_share: How busy this machine's processors are, in [0, 1]. When they are full, a queue
             that has as many processes as there are gets nothing from more.
@@ -100,7 +100,7 @@ def next_need(before: Need, load: Load, bounds: Bounds, now_s: float, *, cpu_sha
 
 
 def _is_calm(before: Need, load: Load, bounds: Bounds) -> bool:
-    """Whether one process less would still do."""
+    """Whether one process less would still suffice."""
     room = load.threads * (before.processes - 1)
     if room == 0 and (load.ready or load.running):
         return False

@@ -1,4 +1,4 @@
-"""When a schedule is due. Pure: the time is an argument.
+"""Slots of cron schedules. Pure: the time is an argument.
 
 A slot is a moment that a cron expression names in a time zone; it is due when its jitter has
 passed as well. The minutes of a slot follow Debian's cron through `cronsim`: a fixed time that the
@@ -30,26 +30,26 @@ _GAPS_LOOKED_AT = 60
 
 
 class CronRefused(UsageError):
-    """A cron expression names no time."""
+    """Invalid cron expression."""
 
     code = "cron_refused"
 
 
 class TimeZoneUnknown(UsageError):
-    """No time zone has this name."""
+    """Unknown time zone."""
 
     code = "time_zone_unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a schedule runs.
+    """The times of a schedule.
 
     Attributes:
         cron: Five fields, or six with the seconds in front.
         time_zone: A name of the IANA database.
         jitter_s: Each slot is put off by less than this, by a share that its id and time fix.
-        missed: What becomes of slots that nobody ran: `once`, `skip` or `all`.
+        missed: What to do with missed slots: `once`, `skip` or `all`.
     """
 
     cron: str
@@ -60,7 +60,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
-    """What to do about a schedule that is due: the slots to run, and where it goes on."""
+    """The slots of a due schedule to run, and its next slot."""
 
     runs: tuple[datetime, ...]
     slot_at: datetime
@@ -69,15 +69,15 @@ class SlotPlan:
 
 
 def check(timing: Timing, now: datetime) -> None:
-    """Make sure that a schedule can be kept.
+    """Validate a schedule.
 
     Raises:
-        CronRefused: The expression names no time, or its slots are closer than the jitter, which
-            may be a day at most.
-        TimeZoneUnknown: The message names the nearest.
+        CronRefused: Invalid expression, or a jitter longer than a day or than the time between
+            two slots.
+        TimeZoneUnknown: The message suggests the nearest.
     """
     if timing.jitter_s > JITTER_S_MAX:
-        raise CronRefused(f"A jitter is a day at most, not {timing.jitter_s} s.")
+        raise CronRefused(f"jitter must be at most 86400 s (got {timing.jitter_s}).")
     slots = iterate(timing, now)
     before = next(slots)
     for _ in range(_GAPS_LOOKED_AT if timing.jitter_s else 0):
@@ -92,11 +92,11 @@ def check(timing: Timing, now: datetime) -> None:
 
 
 def iterate(timing: Timing, after: datetime) -> Iterator[datetime]:
-    """The slots after a moment, in UTC, strictly ascending.
+    """Yield the slots after a moment, in UTC, strictly ascending.
 
     Raises:
-        CronRefused: The expression names no time; at the first `next`.
-        TimeZoneUnknown: At the first `next`.
+        CronRefused: Invalid expression; raised by the first `next`.
+        TimeZoneUnknown: Raised by the first `next`.
     """
     zone = zone_named(timing.time_zone)
     fields = timing.cron.split()
@@ -112,16 +112,16 @@ def iterate(timing: Timing, after: datetime) -> Iterator[datetime]:
             if slot > last:
                 yield slot
                 last = slot
-    raise CronRefused(f"The cron expression {timing.cron!r} names no time within 50 years.")
+    raise CronRefused(f"The cron expression {timing.cron!r} has no slot within 50 years.")
 
 
 def next_slot(timing: Timing, after: datetime) -> datetime:
-    """The first slot after a moment, in UTC; see `iterate`."""
+    """Return the first slot after a moment, in UTC; see `iterate`."""
     return next(iterate(timing, after))
 
 
 def due_at(schedule_id: str, timing: Timing, slot: datetime) -> datetime:
-    """When a slot is due: the same for every scheduler, spread evenly between schedules."""
+    """Return when a slot is due: equal for every scheduler, spread evenly between schedules."""
     if not timing.jitter_s:
         return slot
     seed = hashlib.sha256(f"{schedule_id}:{slot.astimezone(UTC).isoformat()}".encode()).digest()
@@ -130,13 +130,13 @@ def due_at(schedule_id: str, timing: Timing, slot: datetime) -> datetime:
 
 
 def first(schedule_id: str, timing: Timing, after: datetime) -> SlotPlan:
-    """Where a new or changed schedule begins."""
+    """Return the first slot of a new or changed schedule."""
     slot = next_slot(timing, after)
     return SlotPlan((), slot, due_at(schedule_id, timing, slot))
 
 
 def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> SlotPlan:
-    """What to do about a schedule whose slot is due, by its policy for missed ones.
+    """Plan a due schedule by its policy for missed slots.
 
     Args:
         schedule_id: Its id, for the jitter.
@@ -146,7 +146,7 @@ def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> Slo
 
     Raises:
         CronRefused: No slot follows.
-        TimeZoneUnknown: The zone is gone from the database.
+        TimeZoneUnknown: The zone is missing from the time zone database.
     """
     runs: tuple[datetime, ...] = (slot,)
     note = None
@@ -163,21 +163,21 @@ def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> Slo
 
 
 def zone_named(name: str) -> ZoneInfo:
-    """The time zone of this name.
+    """Return the time zone of this name.
 
     Raises:
-        TimeZoneUnknown: There is none; the message names the nearest.
+        TimeZoneUnknown: Unknown; the message suggests the nearest.
     """
     try:
         return ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise TimeZoneUnknown(f"No time zone is named {name!r}{_nearest(name)}") from None
+        raise TimeZoneUnknown(f"Unknown time zone {name!r}{_nearest(name)}") from None
 
 
 def _each_due(
     schedule_id: str, timing: Timing, slot: datetime, now: datetime
 ) -> tuple[tuple[datetime, ...], bool]:
-    """The slots that are due, oldest first, and whether there were too many."""
+    """Return the due slots, oldest first, and whether there were too many."""
     runs = [slot]
     for following in iterate(timing, slot):
         if due_at(schedule_id, timing, following) > now:
@@ -198,7 +198,7 @@ def _first_not_due(schedule_id: str, timing: Timing, slot: datetime, now: dateti
 def _refuse_malformed(cron: str, fields: list[str]) -> None:
     if len(cron) > CRON_CHARS_MAX:
         raise CronRefused(
-            f"The cron expression has {len(cron):,} characters; {CRON_CHARS_MAX} is enough for all."
+            f"The cron expression must be at most {CRON_CHARS_MAX} characters (got {len(cron):,})."
         )
     if len(fields) not in (5, 6):
         raise CronRefused(
@@ -213,13 +213,13 @@ def _refuse_malformed(cron: str, fields: list[str]) -> None:
         # An assertion of its own is how cronsim refuses some nonsense, such as 1#2/3.
         except (CronSimError, AssertionError):
             raise CronRefused(
-                f"The cron expression {cron!r} is wrong in its {FIELDS[position]} {text!r}: "
-                f"that is {RANGES[position]}, with * , - and /."
+                f"Invalid {FIELDS[position]} {text!r} in the cron expression {cron!r}: "
+                f"must be {RANGES[position]}, with * , - and /."
             ) from None
     try:
         CronSim(cron, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError:
-        raise CronRefused(f"The cron expression {cron!r} names a day that no month has.") from None
+        raise CronRefused(f"The cron expression {cron!r} has a day that no month has.") from None
 
 
 def _seconds(field: str) -> list[int]:

@@ -1,8 +1,8 @@
-"""The scheduler: what is due by the clock. Several at once are safe; they share the work.
+"""The scheduler: cron schedules and system sweeps. Several schedulers share the work.
 
-Tenants' schedules become jobs in one thread, which looks once a second and exactly when a slot is
-due. Sweeps of the system are schedules too, each in a thread of its own, so that a long one keeps
-nobody waiting. The lease sweep and the refill of Redis are the relay's.
+Tenants' schedules become jobs in one thread, which polls once a second and exactly when a slot is
+due. System sweeps are schedules too, each in its own thread, so that a long one delays nothing
+else. The relay does the lease sweep and the refill of Redis.
 """
 
 import os
@@ -39,9 +39,9 @@ BEAT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What the system does by the clock, and how often unless an operator says otherwise.
+    """A system sweep and its default schedule.
 
-    `at_start` is whether a scheduler that starts has it done at once.
+    `at_start`: whether it also runs when a scheduler starts.
     """
 
     cron: str
@@ -71,7 +71,7 @@ def _notices(stop: threading.Event) -> None:
     incident_webhook.sweep(settings(), stop)
 
 
-# By the name in "Schedule"."sweep"; nothing that the platform writes waits longer than a minute.
+# By the name in "Schedule"."sweep"; no change of the platform waits longer than a minute.
 SWEEPS: Mapping[str, Sweep] = {
     "platform": Sweep("*/15 * * * * *", _platform, at_start=True),
     "retention": Sweep("17 * * * *", _retention),
@@ -82,7 +82,7 @@ SWEEPS: Mapping[str, Sweep] = {
 
 
 def run(stop: threading.Event) -> None:
-    """Do what is due until told to stop, through every absence of Postgres."""
+    """Run what is due until stopped, through outages of Postgres."""
     log.info("scheduler.started")
     broken: list[BaseException] = []
     threads = [
@@ -99,26 +99,26 @@ def run(stop: threading.Event) -> None:
         for thread in threads:
             thread.join()
         clock.gone()
-    if broken:  # a fault of ours ends the process: whoever started us starts us again
+    if broken:  # a bug ends the process: the process manager restarts it
         raise broken[0]
     log.info("scheduler.stopped")
 
 
 def put_sweep(name: str) -> None:
-    """Make sure that a sweep of the system has its row, and is due if it is one for the start."""
+    """Insert the row of a system sweep; make it due if it runs at start."""
     sweep = SWEEPS[name]
     with db.transaction(None, role=Role.RELAY) as conn:
         queries.put_sweep(conn, name, sweep.cron, at_once=sweep.at_start)
 
 
 def sweep_if_due(name: str, stop: threading.Event) -> bool:
-    """Claim the slot of a sweep and do it; one of several schedulers does.
+    """Claim the slot of a sweep and run it; only one of several schedulers does.
 
-    The slot is given up for the next before the sweep begins: who dies in it leaves the rest to
-    the next slot, as every sweep goes on where the last one ended.
+    The schedule moves to its next slot before the sweep starts: after a crash the next slot
+    continues where the sweep ended.
 
     Returns:
-        Whether it was our turn.
+        Whether this process claimed it.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
         slot = queries.claim_sweep(conn, name)
@@ -143,7 +143,7 @@ def _do(name: str, schedule_id: str, stop: threading.Event) -> None:
     failed: Exception | None = None
     try:
         SWEEPS[name].run(stop)
-    except QueueFull as error:  # what waits for it stays on its list
+    except QueueFull as error:  # its work stays on its list
         failed = error
         log.warning("sweep.postponed", sweep=name, error=str(error))
     except ServerUnavailable:
@@ -171,7 +171,7 @@ def _keep(name: str, stop: threading.Event) -> None:
 
 
 class _Clock:
-    """The thread that turns tenants' schedules into jobs, and says how this process is."""
+    """The thread that turns tenants' schedules into jobs and sends heartbeats."""
 
     def __init__(self, threads: Sequence[threading.Thread]) -> None:
         host = socket.gethostname()
@@ -187,7 +187,7 @@ class _Clock:
         self._done = 0
 
     def turn(self) -> float:
-        """Publish what is due. Returns how long to wait for the next turn, in seconds."""
+        """Publish what is due. Returns seconds to wait for the next turn."""
         began = time.monotonic()
         count = schedules.run_due()
         if count:
@@ -200,7 +200,7 @@ class _Clock:
         return LOOK_S if wait_s is None else min(max(wait_s, 0.0), LOOK_S)
 
     def gone(self) -> None:
-        """Leave the table of those who live; who cannot is silent soon enough."""
+        """Delete this process's heartbeat row; on failure it expires by itself."""
         with suppress(ServerUnavailable), db.transaction(None, role=Role.RELAY) as conn:
             workers.delete_process(conn, self._me.id)
 
@@ -216,7 +216,7 @@ class _Clock:
 
 
 def _loop(stop: threading.Event, turn: Callable[[], float]) -> None:
-    """Take turns until told to stop; each says how long to wait for the next, in seconds."""
+    """Run turns until stopped; each returns seconds to wait for the next."""
     while True:
         try:
             wait_s = turn()

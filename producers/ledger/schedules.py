@@ -1,4 +1,4 @@
-"""Schedules of tenants: put, delete, and run what is due. One job a slot, however many run them."""
+"""Tenants' schedules: put, delete, and run due slots. Each slot publishes one job."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,14 +33,14 @@ POSTPONED_S = 5.0
 
 
 def put(conn: Connection, wanted: NewSchedule) -> ScheduleRow:
-    """Make a schedule, or change the one of this name, in the transaction of its tenant.
+    """Create or update a schedule in the transaction of its tenant.
 
-    One whose times do not change keeps its next slot, even if that is due. Otherwise it goes on
-    with the first slot after now.
+    A schedule whose times do not change keeps its next slot, even if that is due. Otherwise it
+    continues with the first slot after now.
 
     Raises:
-        CronRefused: The expression names no time, or its slots are closer than the jitter.
-        TimeZoneUnknown: The message names the nearest.
+        CronRefused: Invalid expression or jitter.
+        TimeZoneUnknown: The message suggests the nearest.
         PayloadRefused: The payload does not fit the job's contract.
         UnknownJob: No contract has this name.
     """
@@ -50,7 +50,7 @@ def put(conn: Connection, wanted: NewSchedule) -> ScheduleRow:
     # A new row waits, disabled, for the time that its id decides.
     queries.insert_draft(conn, wanted.name, wanted.job)
     found = queries.lock(conn, wanted.name)
-    assert found is not None, "inserted now or there before"
+    assert found is not None, "inserted now or earlier"
     if found.enabled and _timing(found) == replace(_timing(wanted), missed=found.missed):
         slot_at, next_at = found.slot_at, found.next_at
     else:
@@ -65,10 +65,10 @@ def put(conn: Connection, wanted: NewSchedule) -> ScheduleRow:
 
 
 def run_due() -> int:
-    """Publish the jobs of all slots that are due and that nobody else is at.
+    """Publish the jobs of all due slots that no other scheduler has locked.
 
     Returns:
-        How many slots were run.
+        Number of slots run.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
         due = sorted(queries.select_due(conn, limit=DUE_MAX))
@@ -81,7 +81,7 @@ def run_due() -> int:
 
 
 def wait_s() -> float | None:
-    """Seconds until a slot is due, below 0 if one is; None without any schedule."""
+    """Return seconds until a slot is due, below 0 if one is; None without any schedule."""
     with db.transaction(None, role=Role.RELAY) as conn:
         return queries.select_wait(conn)
 
@@ -108,7 +108,7 @@ def _run(tenant_id: TenantId, ids: Sequence[str]) -> int:
 
 
 def _step(conn: Connection, schedule: DueSchedule) -> ScheduleAdvance:
-    """Publish what a claimed schedule owes. Returns where it goes on."""
+    """Publish the due slots of a claimed schedule. Returns its next slot."""
     plan = schedule_slots.plan(schedule.id, _timing(schedule), schedule.slot_at, schedule.now)
     error, job_ids = plan.note, list[JobId]()
     if plan.runs:
@@ -139,7 +139,7 @@ def _publish(conn: Connection, schedule: DueSchedule, runs: Sequence[datetime]) 
 
 
 def _set_aside(tenant_id: TenantId, schedule_id: str, error: Exception) -> None:
-    """Keep one schedule from stopping the others: stop it, or try its slot again later."""
+    """Isolate a failing schedule: disable it, or retry its slot later."""
     hopeless = isinstance(error, CronRefused | TimeZoneUnknown | TenantNotFound)
     log.warning("schedule.set_aside", schedule=schedule_id, stopped=hopeless, error=str(error))
     with db.transaction(tenant_id) as conn:

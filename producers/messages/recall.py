@@ -1,4 +1,4 @@
-"""Semantic recall: what was said before about something, in other words or another language."""
+"""Semantic recall: past messages similar in meaning, across languages."""
 
 from typing import Final
 
@@ -18,28 +18,28 @@ _SCANNED_MIN: Final = 800  # as search takes them: see there
 def recall(
     tenant_id: TenantId, text: str, *, k: int = 10, user_id: UserId | None = None
 ) -> list[Remembered]:
-    """Find messages that are near to a text in meaning. Hold no database connection meanwhile.
+    """Find messages similar in meaning to a text. Do not hold a database connection meanwhile.
 
     Args:
-        tenant_id: Whose messages; nothing else is ever seen.
-        text: What is looked for, at most 16,000 characters.
-        k: How many, 1 to 1,000.
-        user_id: Only those of this person's conversations; None for the whole tenant's.
+        tenant_id: The tenant; no other tenant's messages are visible.
+        text: The query, at most 16,000 characters.
+        k: Maximum results, 1 to 1,000.
+        user_id: Only conversations of this user; None for the whole tenant.
 
     Returns:
-        At most k messages, best first. What was blocked is left out, and what has no vector of the
-        live model yet is not found.
+        At most k messages, best first. Blocked messages are left out; messages without a vector
+        of the live model are not found.
 
     Raises:
-        QueryRefused: A blank or too long text, or an impossible `k`.
-        ProviderRefused: The model does not serve the text.
-        TransientError: The model or Postgres is away.
+        QueryRefused: A blank or too long text, or an invalid `k`.
+        ProviderRefused: The model rejects the text.
+        TransientError: The model or Postgres is unavailable.
     """
     text = cleaned(text)
     if not text.strip() or len(text) > QUESTION_CHARS_MAX:
-        raise QueryRefused(f"What is looked for has 1 to {QUESTION_CHARS_MAX:,} characters.")
+        raise QueryRefused(f"The query must be 1-{QUESTION_CHARS_MAX:,} characters.")
     if not 1 <= k <= K_MAX:
-        raise QueryRefused(f"k is {k}; it must be 1 to {K_MAX}.")
+        raise QueryRefused(f"k must be 1 to {K_MAX} (got {k}).")
     with db.transaction(tenant_id) as conn:
         model = live_model(conn)
     # Think: no connection is held while the model answers.

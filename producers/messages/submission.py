@@ -1,4 +1,4 @@
-"""Messages as services hand them over: one at a time, or many at once."""
+"""Submitting messages: one or many."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,15 @@ def record(conn: Connection, message: RecordMessage) -> Published:
 def record_many(conn: Connection, messages: Sequence[RecordMessage]) -> list[Published]:
     """Accept messages in the caller's transaction.
 
-    A message is the same one if all its fields are: give those that may be said twice in the same
-    words an `external_id`. Who is trusted less weighs more against limits by cost.
+    Messages with equal fields are duplicates: give an `external_id` to those that may repeat.
+    Less trusted users cost more against limits by cost.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
         messages: Of one tenant; a worker records fifty of them in one transaction.
 
     Returns:
-        One entry a message, in the order given; those accepted before are marked as duplicates.
+        One entry per message, in the order given; duplicates are marked.
 
     Raises:
         PayloadTooLarge: One of them is above 64 kB.
@@ -41,5 +41,5 @@ def record_many(conn: Connection, messages: Sequence[RecordMessage]) -> list[Pub
         )
         for one in messages
     ]
-    # What it weighs today is no part of what was said: the same message later is a duplicate still.
+    # The cost is not part of the identity: the same message later is still a duplicate.
     return publish_many(conn, weighed, keys=[one.key() for one in messages])

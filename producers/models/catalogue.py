@@ -1,4 +1,4 @@
-"""The catalogue as people change it: providers and models, each change audited."""
+"""Changes to the catalogue of providers and models; each is audited."""
 
 import dataclasses
 from typing import Any
@@ -13,19 +13,19 @@ from shared.queries.operations.audit_logs import Act
 
 
 def put_model(conn: Connection, new: NewModel) -> ModelRow:
-    """Make a model, or change the one that has this slug.
+    """Create or update the model with this slug.
 
     Args:
         conn: A connection in the owner's role.
-        new: As it shall be.
+        new: The new values.
 
     Raises:
-        ProviderNotFound: Nobody has put its provider.
+        ProviderNotFound: Its provider does not exist.
     """
     before = models.select_models(conn, new.slug)
     if not models.put_model(conn, new):
         raise ProviderNotFound(
-            f"There is no provider {new.provider!r}: put it with `ailydian models provider`."
+            f"There is no provider {new.provider!r}: create it with `ailydian models provider`."
         )
     (row,) = models.select_models(conn, new.slug)
     _note(
@@ -35,11 +35,11 @@ def put_model(conn: Connection, new: NewModel) -> ModelRow:
 
 
 def put_provider(conn: Connection, new: NewProvider) -> None:
-    """Make a provider, or change the one that has this slug; disabled, its models are not used.
+    """Create or update the provider with this slug; if disabled, its models are not used.
 
     Args:
         conn: A connection in the owner's role.
-        new: As it shall be.
+        new: The new values.
     """
     before = models.select_provider(conn, new.slug)
     models.put_provider(conn, new)

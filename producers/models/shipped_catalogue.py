@@ -1,7 +1,7 @@
-"""The catalogue as it is shipped: providers and models, with their list prices.
+"""The built-in catalogue: providers and models with their list prices.
 
-These prices only seed "AIModel". What anything costs is read from its rows, which people change
-with `ailydian models put`.
+These prices only seed "AIModel". Costs are computed from its rows, which operators change with
+`ailydian models put`.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from shared.queries.models.models import NewModel, NewProvider
 
 COMPLETION: Final = "completion"
 EMBEDDING: Final = "embedding"
-# Dollars a million tokens of what is embedded. Source: OpenAI's price list for embeddings.
+# Dollars per million embedded tokens. Source: OpenAI's price list for embeddings.
 _EMBEDDING_USD: Final = {
     "text-embedding-3-small": Decimal("0.02"),
     "text-embedding-3-large": Decimal("0.13"),
     "text-embedding-ada-002": Decimal("0.10"),
 }
-# The same of what is read, and of what is written. Source: OpenAI's price list for text.
+# The same for input and output tokens. Source: OpenAI's price list for text.
 _COMPLETION_USD: Final = {
     "gpt-4.1": (Decimal(2), Decimal(8)),
     "gpt-4.1-mini": (Decimal("0.40"), Decimal("1.60")),
@@ -33,7 +33,7 @@ _COMPLETION_USD: Final = {
     "gpt-5-nano": (Decimal("0.05"), Decimal("0.40")),
 }
 _PROVIDERS: Final = (NewProvider("local", "Local models"), NewProvider("openai", "OpenAI"))
-# Tokens that fit. Source: OpenAI's pages of the models.
+# Context window in tokens. Source: OpenAI's pages of the models.
 _WINDOWS: Final = {"gpt-4.1": 1_047_576, "gpt-4o": 128_000, "gpt-5": 400_000}
 _ANSWERS: Final = "gpt-4.1-mini"
 _EMBEDDING_WINDOW: Final = 8_191
@@ -41,19 +41,19 @@ _LOCAL_WINDOW: Final = 65_536
 
 
 def seed(conn: Connection) -> tuple[int, int]:
-    """Add what is shipped and not there yet; what people have changed stays as it is.
+    """Add built-in providers and models that are missing; existing rows stay unchanged.
 
     Args:
         conn: A connection in the owner's role.
 
     Returns:
-        How many providers and models were added.
+        Number of providers and models added.
     """
     return models.seed(conn, _PROVIDERS, _models())
 
 
 def digest() -> str:
-    """A hash of what is shipped: another one means that there is something to add."""
+    """Return a hash of the built-in catalogue; a changed hash means new entries."""
     return hashlib.sha256(repr((_PROVIDERS, _models())).encode()).hexdigest()
 
 
@@ -74,7 +74,7 @@ def _models() -> list[NewModel]:
 
 
 def _priced(slug: str, window: int, read: Decimal, written: Decimal, capability: str) -> NewModel:
-    """A model at its prices a million tokens; of those that answer one is on, for trying costs."""
+    """Return a model with its prices per million tokens; only one paid model is enabled."""
     return NewModel(
         slug=slug,
         provider="openai",

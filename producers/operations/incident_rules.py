@@ -1,8 +1,8 @@
-"""What makes an incident: the rules of the detectors, from figures to findings.
+"""Incident detection rules: from figures to findings.
 
-Each rule has two thresholds: one at which an incident opens, and a lower one down to which an open
-one counts as still there, so that a fault that goes on does not become what is usual. A cause is a
-text key, kind first: `dead:embed_chunks:ab12`. One cause has one open incident.
+Each rule has two thresholds: one opens an incident, and a lower one keeps it open, so that an
+ongoing fault does not become the baseline. A cause is a text key, kind first:
+`dead:embed_chunks:ab12`. One cause has one open incident.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,38 +19,38 @@ from producers.queries.operations.incidents import (
 )
 from shared.ids import TenantId
 
-# The kinds that the sweep opens and settles; of others' incidents it knows nothing.
+# The kinds that the sweep opens and resolves; it ignores other incidents.
 KINDS: Final = ("dead", "quarantine", "lag", "provider", "calibration", "moderation", "budget")
 
-# A spike: so many in ten minutes, and so many times the rate of the hour before.
+# A spike: minimum count in ten minutes, and factor over the rate of the hour before.
 SPIKE_MIN: Final = 10
 SPIKE_TIMES: Final = 3.0
 SPIKE_HIGH: Final = 100
 _WINDOWS_BEFORE: Final = 6
-# Seconds that the oldest ready job of a queue may wait, and beyond which that is grave.
+# Seconds that the oldest ready job may wait, for an incident and for high severity.
 LAG_S: Final = 60.0
 LAG_HIGH_S: Final = 600.0
-# How much worse a calibration may become than it promised, and by how many pairs that is known.
+# Allowed calibration error above the expected one, and the minimum number of rated pairs.
 DRIFT: Final = 0.1
 DRIFT_PAIRS_MIN: Final = 50
 DRIFT_PAIRS_MAX: Final = 500
-# Flagged verdicts in a quarter of an hour, and their share against that of the day before.
+# Flagged verdicts in 15 minutes, and their share relative to the day before.
 FLAGGED_MIN: Final = 20
 FLAGGED_TIMES: Final = 3.0
-# Without a day to compare with: this share by itself.
+# Share used without a day to compare with.
 FLAGGED_SHARE: Final = 0.5
 FLAGGED_KNOWN: Final = 100
-# What is open stays open down to this part of a threshold.
+# Open incidents stay open down to this part of a threshold.
 STILL: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What the detectors look at, as it was read at one moment.
+    """Input of the detectors, read at one moment.
 
     Attributes:
-        lags: Seconds that the oldest ready job of a queue has waited; held ones left out.
-        open: Tenant ('' for the system) and cause of what is open.
+        lags: Seconds that the oldest ready job of a queue has waited; paused ones left out.
+        open: Tenant ('' for the system) and cause of open incidents.
     """
 
     dead: Sequence[Spike] = ()
@@ -64,7 +64,7 @@ class Signs:
 
 
 def findings(signs: Signs) -> list[NewIncident]:
-    """What is wrong, one entry a cause."""
+    """Return the findings, one per cause."""
     return [
         *_dead(signs),
         *_quarantined(signs),
@@ -77,10 +77,10 @@ def findings(signs: Signs) -> list[NewIncident]:
 
 
 def is_spike(spike: Spike, *, is_open: bool) -> bool:
-    """Whether so many came that somebody should look.
+    """Whether a count is a spike.
 
-    The hour before is six windows of ten minutes: its mean is what is usual. What is open already
-    stays open while half as many as open it go on coming, for by then they are what is usual.
+    The baseline is the mean of the six 10-minute windows before. An open incident stays open while
+    at least half of the opening count arrives.
     """
     if is_open:
         return spike.now >= SPIKE_MIN * STILL
@@ -88,7 +88,7 @@ def is_spike(spike: Spike, *, is_open: bool) -> bool:
 
 
 def is_surge(share: FlaggedShare, *, is_open: bool) -> bool:
-    """Whether far more of a tenant's content is flagged than in the day before.
+    """Whether far more of a tenant's content is flagged than on the day before.
 
     A tenant with fewer than `FLAGGED_KNOWN` earlier verdicts has no day to compare with: then half
     of all must be flagged.
@@ -126,8 +126,8 @@ def _quarantined(signs: Signs) -> Iterator[NewIncident]:
             yield NewIncident(
                 None,
                 cause,
-                f"The quarantine grows: {spike.label}",
-                f"{spike.now} messages that are none of ours came to {spike.label} in ten minutes, "
+                f"Quarantine is growing: {spike.label}",
+                f"{spike.now} invalid messages arrived in {spike.label} in ten minutes, "
                 f"{spike.before} in the hour before: see `ailydian quarantine list`.",
                 "HIGH" if spike.now >= SPIKE_HIGH else "MEDIUM",
                 float(spike.now),
@@ -141,8 +141,8 @@ def _late(signs: Signs) -> Iterator[NewIncident]:
             yield NewIncident(
                 None,
                 cause,
-                f"The queue {queue} is late",
-                f"Its oldest ready job has waited {seconds:.0f} s. Look at `ailydian status`: are "
+                f"Queue {queue} is lagging",
+                f"Its oldest ready job has waited {seconds:.0f} s. Check `ailydian status`: are "
                 "there workers, and are their threads alive?",
                 "HIGH" if seconds > LAG_HIGH_S else "MEDIUM",
                 seconds,
@@ -154,8 +154,8 @@ def _failing(signs: Signs) -> Iterator[NewIncident]:
         yield NewIncident(
             None,
             f"provider:{provider.slug}",
-            f"The provider {provider.slug} fails",
-            f"{provider.failures} calls have failed; its circuit breaker is open and others take "
+            f"Provider {provider.slug} is failing",
+            f"{provider.failures} calls have failed; its circuit breaker is open; others take "
             "its place. See `ailydian models`.",
             "HIGH",
             float(provider.failures),
@@ -171,8 +171,8 @@ def _drifting(signs: Signs) -> Iterator[NewIncident]:
             yield NewIncident(
                 drift.tenant_id,
                 cause,
-                "Estimates of quality have drifted",
-                f"Version {drift.version} of the calibration promised an error of "
+                "Quality estimates have drifted",
+                f"Version {drift.version} of the calibration expected an error of "
                 f"{drift.promised:.3f}; on the newest {drift.pairs} rated answers it is "
                 f"{drift.found:.3f}. The next calibration learns from them.",
                 "MEDIUM",
@@ -201,8 +201,8 @@ def _spent(signs: Signs) -> Iterator[NewIncident]:
         yield NewIncident(
             TenantId(budget.tenant_id),
             f"budget:{budget.id}",
-            f"The budget {budget.name} is used up",
-            f"{budget.spent_usd:.2f} of {budget.limit_usd:.2f} dollars are spent; nothing more is "
+            f"Budget {budget.name} is exhausted",
+            f"{budget.spent_usd:.2f} of {budget.limit_usd:.2f} dollars are spent; blocked "
             f"until {budget.reset_at:%Y-%m-%d %H:%M} UTC.",
             "HIGH",
             float(budget.spent_usd / budget.limit_usd),

@@ -1,7 +1,7 @@
-"""The sweep of incidents: look, open, escalate, resolve; in one transaction, so that all fits.
+"""The incident sweep: detect, open, escalate and resolve, in one transaction.
 
-An incident resolves itself once its cause was not seen for `QUIET_S`. What could not be read stays
-as it is: a look that fails changes nothing.
+An incident resolves once its cause was not seen for `QUIET_S`. A sweep that fails changes
+nothing.
 """
 
 import structlog
@@ -16,16 +16,16 @@ from shared.db import Connection, Role
 
 log = structlog.get_logger()
 
-# Twenty rounds: what comes and goes stays one incident.
+# Twenty rounds: an intermittent cause stays one incident.
 QUIET_S = 300.0
 OPEN_MAX = 10_000
 
 
 def sweep() -> int:
-    """Look at everything once.
+    """Run all detectors once.
 
     Returns:
-        How many incidents were opened, escalated or resolved.
+        Number of incidents opened, escalated or resolved.
     """
     changed = 0
     with db.transaction(None, role=Role.RELAY) as conn:
@@ -64,7 +64,7 @@ def _signs(conn: Connection) -> Signs:
 
 
 def _lags(conn: Connection) -> dict[str, float]:
-    """How long the oldest job waits by queue, to be sent or to be taken; not what people hold."""
+    """Return how long the oldest job waits by queue, unsent or unclaimed; paused ones left out."""
     found = queries.select_untaken(conn)
     for lag in queue_figures.select_lags(conn, QUEUES):
         if lag.why == "free":

@@ -1,7 +1,7 @@
-"""The webhook of incidents: each notice is posted, signed, until it was heard.
+"""The incident webhook: each notification is signed and posted until it is delivered.
 
-Delivered at least once, and those of one incident in their order: a receiver that has seen a
-delivery before knows it by `X-Ailydian-Delivery`. No connection to Postgres is held meanwhile.
+Delivery is at least once, and in order for each incident: receivers deduplicate by
+`X-Ailydian-Delivery`. No connection to Postgres is held meanwhile.
 """
 
 import hashlib
@@ -28,26 +28,26 @@ log = structlog.get_logger()
 
 POSTS_MAX = 50
 TIMEOUT_S = 10.0
-# Whoever died while posting has it posted again by another after this.
+# After a crash while posting, another process posts it again after this time.
 LEASE_S = 60.0
 BACKOFF_S = 10.0
 BACKOFF_S_MAX = 3_600.0
 GIVE_UP_S = 86_400.0
-# Those that were heard or given up, and those that nobody was there to hear.
+# Retention of delivered or abandoned notifications, and of those without a webhook.
 KEPT_S = 30 * 86_400.0
 UNSENT_S = 90_000.0
 
 
 def sweep(config: Settings, stop: threading.Event) -> int:
-    """Post what is due, until nothing is, or somebody does not answer.
+    """Post due notifications until none is left or the receiver does not respond.
 
-    Without a webhook nothing is posted; what nobody can hear is deleted after a day.
+    Without a webhook nothing is posted; notifications are deleted after a day.
 
     Returns:
-        How many notices were heard.
+        Number of delivered notifications.
 
     Raises:
-        ConfigurationBroken: There is a webhook and no secret to sign with.
+        ConfigurationBroken: A webhook is set without a secret to sign with.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
         incident_notices.prune(conn, kept_s=KEPT_S, unsent_s=UNSENT_S)
@@ -56,7 +56,7 @@ def sweep(config: Settings, stop: threading.Event) -> int:
     if config.incident_webhook_secret is None:
         raise ConfigurationBroken(
             "AILYDIAN_INCIDENT_WEBHOOK_URL is set and AILYDIAN_INCIDENT_WEBHOOK_SECRET is not: "
-            "give both, receivers must be able to check who speaks."
+            "set both, because receivers must verify the signature."
         )
     heard = 0
     for _ in range(POSTS_MAX):
@@ -71,10 +71,10 @@ def sweep(config: Settings, stop: threading.Event) -> int:
 
 
 def signature(secret: SecretStr, body: bytes, at: int) -> str:
-    """What `X-Ailydian-Signature` holds: `t=<unix time>,v1=<hex>`.
+    """Return the value of `X-Ailydian-Signature`: `t=<unix time>,v1=<hex>`.
 
     A receiver computes HMAC-SHA256 of `<t>.<body>` with the secret, compares it with v1 in
-    constant time, and refuses a `t` that is some minutes old.
+    constant time, and rejects a `t` that is some minutes old.
 
     Args:
         secret: The key that both sides know.
@@ -89,12 +89,12 @@ def signature(secret: SecretStr, body: bytes, at: int) -> str:
 
 
 def backoff_s(attempts: int) -> float:
-    """Seconds to wait after so many attempts that failed, >= 1: doubling, up to an hour."""
+    """Return seconds to wait after `failed` attempts, >= 1: doubling, up to an hour."""
     return float(min(BACKOFF_S * 2.0 ** min(attempts - 1, 32), BACKOFF_S_MAX))
 
 
 def _deliver(config: Settings, notice: Notice) -> bool:
-    """Post one notice and note what came of it. Returns whether it was heard."""
+    """Post a notification and record the result. Returns whether it was delivered."""
     failed = _post(config, notice)
     with db.transaction(None, role=Role.RELAY) as conn:
         if failed is None:
@@ -115,7 +115,7 @@ def _deliver(config: Settings, notice: Notice) -> bool:
 
 
 def _post(config: Settings, notice: Notice) -> str | None:
-    """Post it. Returns why it was not heard, or None."""
+    """Post it. Returns the reason of a failed delivery, or None."""
     assert config.incident_webhook_url is not None, "there is a webhook"
     assert config.incident_webhook_secret is not None, "there is a secret"
     body = json.dumps(notice.body, ensure_ascii=False, sort_keys=True).encode()

@@ -1,8 +1,8 @@
-"""Bring a database to the schema of this version: one migration at a time, in short transactions.
+"""Migrate a database to this version's schema: one migration at a time, short transactions.
 
 A new database gets the whole schema at once. Any other gets the steps it lacks, then the functions,
-triggers and policies whose text has changed; shared/schema/README.md tells the rules. Old and new
-processes work on meanwhile: nothing holds a lock for longer than a second, or waits for one so long
+triggers and policies whose text has changed; see shared/schema/README.md. Old and new processes
+keep working meanwhile: nothing holds a lock for longer than a second, or waits for one so long
 that others queue behind it.
 """
 
@@ -26,13 +26,13 @@ from shared.errors import MigrationBusy, MigrationRefused, ServerUnavailable
 from shared.schema import statements, versions
 from shared.schema.versions import SCHEMA, Part, Step
 
-# The row of "SchemaMigration" that notes which list of models was last put into the catalogue.
+# The row of "SchemaMigration" that records which list of models was last seeded.
 MODELS: Final = "models"
 
-# For how long a step may hold its locks, and of that wait for one: others queue behind who waits.
+# How long a step may hold its locks, and wait for one: other sessions queue behind it.
 HOLD_S: Final = 1.0
 LOCK_S: Final = 0.25
-# For how long a step that does not get its locks is tried again, and what is left free between.
+# How long a step that does not get its locks is retried, and the pause between retries.
 PATIENCE_S: Final = 120.0
 PAUSE_S: Final = 0.5
 
@@ -41,25 +41,25 @@ _BUSY: Final = (errors.LockNotAvailable, errors.QueryCanceled, errors.DeadlockDe
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What a migration did: the names applied now, and the version the database has."""
+    """The result of a migration: the scripts applied now, and the database's version."""
 
     applied: list[str]
     version: str
 
 
 def migrate(database_url: str) -> Migrated:
-    """Apply what the database lacks of this version's schema.
+    """Apply the missing parts of this version's schema.
 
-    That is safe to run while workers run, and a second call changes nothing. A database of a newer
-    version is left as it is.
+    Safe while workers run; a second call changes nothing. A database of a newer version is left
+    unchanged.
 
     Args:
         database_url: A connection whose user may create tables and roles.
 
     Raises:
-        ServerUnavailable: Postgres does not answer.
+        ServerUnavailable: Postgres is not responding.
         MigrationBusy: A step did not get its locks for two minutes; what was applied stays.
-        MigrationRefused: Something depends on a function as it was.
+        MigrationRefused: Other objects depend on the old form of a function.
     """
     with _connect(database_url) as guard, _connect(database_url) as conn:
         migrations.lock(guard)
@@ -77,7 +77,7 @@ def _connect(database_url: str) -> Connection:
         # Prepared statements are the session's, and behind a pooler that is somebody else's next.
         return psycopg.connect(database_url, connect_timeout=5, prepare_threshold=None)
     except psycopg.OperationalError as error:
-        raise ServerUnavailable(f"Postgres does not answer: {error}") from error
+        raise ServerUnavailable(f"Postgres is not responding: {error}") from error
 
 
 def _applied(conn: Connection) -> dict[str, str]:
@@ -86,13 +86,13 @@ def _applied(conn: Connection) -> dict[str, str]:
 
 
 def _is_newer(done: dict[str, str]) -> bool:
-    """Whether a later version has been here: a step is noted that this one does not have."""
+    """Whether a later version has migrated it: an unknown step is recorded."""
     last = max((step.name for step in versions.steps()), default="")
     return any(name[:4].isdigit() and name > last for name in done if "/" not in name)
 
 
 def _version(done: dict[str, str]) -> str:
-    """The number of the version, with a hash of all that was applied."""
+    """Return the version number with a hash of everything applied."""
     digest = hashlib.sha256("".join(sorted(done.values())).encode()).hexdigest()
     return f"{1 + len(versions.steps())}-{digest[:8]}"
 
@@ -145,7 +145,7 @@ def _apply_step(conn: Connection, step: Step, database_url: str) -> None:
 
 
 def _apply_bounded(conn: Connection, step: Step | Part) -> None:
-    """Apply a step that locks tables; again, while somebody holds what it needs."""
+    """Apply a step that locks tables; retry while other sessions hold its locks."""
     end = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -176,7 +176,7 @@ def _try_bounded(conn: Connection, step: Step | Part) -> None:
 
 
 def _apply_functions(conn: Connection, functions: Sequence[Part], gone: Sequence[str]) -> None:
-    """Write functions again and drop others, all in one transaction, which locks no table."""
+    """Replace and drop functions in one transaction, which locks no table."""
     try:
         with conn.transaction():
             with _tools(conn):
@@ -191,12 +191,12 @@ def _apply_functions(conn: Connection, functions: Sequence[Part], gone: Sequence
                 migrations.forget(conn, name)
     except errors.DependentObjectsStillExist as error:
         raise MigrationRefused(
-            f"a function that something depends on keeps its arguments and its result: {error}"
+            f"a function that other objects depend on must keep its arguments and result: {error}"
         ) from error
 
 
 def _write_function(conn: Connection, part: Part) -> None:
-    """Replace a function; one with other arguments or another result makes room first."""
+    """Replace a function; drop one with other arguments or result first."""
     name = str(part.function)
     before = migrations.select_functions(conn, name)
     try:
@@ -218,7 +218,7 @@ def _drop_functions(conn: Connection, name: str) -> None:
 
 
 def _gone(done: dict[str, str]) -> list[str]:
-    """The functions that the database has and this version has not."""
+    """Return the functions of the database that this version no longer has."""
     kept = {part.function for part in versions.parts()}
     noted = [name for name in done if versions.function_of(name)]
     if not noted:
@@ -228,7 +228,7 @@ def _gone(done: dict[str, str]) -> list[str]:
 
 @contextmanager
 def _tools(conn: Connection) -> Iterator[None]:
-    """The owner's role and the procedures of tools.sql, for the rest of a transaction."""
+    """Set the owner's role and load tools.sql for the rest of a transaction."""
     migrations.prepare_session(conn)
     conn.execute(versions.ground("tools").encode())
     yield
@@ -236,14 +236,14 @@ def _tools(conn: Connection) -> Iterator[None]:
 
 
 def _note_contracts(conn: Connection, done: dict[str, str]) -> None:
-    """Tell the ledger the contracts, and the catalogue the models that are shipped."""
+    """Register the contracts in the ledger, and the built-in models in the catalogue."""
     kinds = [
         (kind.actor_name, kind.queue_name, kind.schema_version, kind.attempts_max)
         for kind in CONTRACTS.values()
     ]
     with conn.transaction():
         migrations.put_job_kinds(conn, kinds)
-        # Once for each list: what people have taken out of the catalogue stays out.
+        # Once per list: models that operators removed from the catalogue stay removed.
         if done.get(MODELS) != shipped_catalogue.digest():
             with migrations.as_owner(conn):
                 shipped_catalogue.seed(conn)

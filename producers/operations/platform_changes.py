@@ -1,4 +1,4 @@
-"""The platform's own writes: what it puts into its tables through Prisma becomes work here."""
+"""Turns rows that the platform writes through Prisma into jobs."""
 
 from collections.abc import Iterable
 
@@ -25,13 +25,13 @@ QUESTION_CHARS_MAX = 10_000
 
 
 def sweep() -> int:
-    """Publish the work that the platform's writes ask for.
+    """Publish jobs for the platform's writes.
 
-    A change leaves the list in the transaction that publishes its job, so it is never lost and
-    never published twice; the job's key makes a later write of the same content no work.
+    A change is removed from the list in the transaction that publishes its job, so it is never lost
+    or published twice; the job's key makes a later write of the same content a duplicate.
 
     Returns:
-        How many changes were taken.
+        Number of changes processed.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
         tenants = platform_changes.select_tenants(conn)
@@ -64,7 +64,7 @@ def _documents(conn: Connection, ids: list[str]) -> Iterable[Contract]:
 
 
 def _messages(conn: Connection, changes: list[Change]) -> Iterable[Contract]:
-    """What a recorded message asks for: its vector, a verdict, a score, the analysis around it."""
+    """Return the jobs of a message: embedding, moderation, scoring and analysis."""
     if not changes:
         return
     ids = sorted({one.row_id for one in changes})

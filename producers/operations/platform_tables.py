@@ -1,6 +1,6 @@
-"""What the database should be: the platform's 35 tables, and whose row is whose.
+"""The expected database: the platform's 35 tables, and the tenant of each row.
 
-`ailydian verify` and the tests compare a database with this page, never with schema.sql itself.
+`ailydian verify` and the tests compare a database with this module, not with schema.sql.
 """
 
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ _POSTGRES_TYPES: Final = {
 GLOBAL: Final[dict[str, str]] = {
     "AIProvider": "one catalogue serves every tenant",
     "AIModel": "one catalogue serves every tenant",
-    "RoutingScore": "what is learnt about a model is a figure, nobody's text",
-    "BanditArm": "what is learnt about a model is a figure, nobody's text",
-    "ProviderHealth": "whether a provider answers is the same for everybody",
-    "JobKind": "the contracts of this version, the same for everybody",
-    "QueueState": "how deep a queue is, and may be, holds for everybody",
+    "RoutingScore": "statistics of a model contain no tenant's text",
+    "BanditArm": "statistics of a model contain no tenant's text",
+    "ProviderHealth": "the availability of a provider is global",
+    "JobKind": "the contracts of this version are global",
+    "QueueState": "the depth of a queue and its limit are global",
 }
 
 # Tables without row level security, with the reason.
@@ -196,7 +196,7 @@ CRDTState
 
 @dataclass(frozen=True)
 class Column:
-    """One column as the platform's client knows it.
+    """One column as the platform's client defines it.
 
     Attributes:
         kind: The client's scalar type, "Money", or an enum's name; lists end in [].
@@ -217,7 +217,7 @@ class Column:
 
     @property
     def postgres_type(self) -> str:
-        """The type as Postgres prints it."""
+        """Return the type as Postgres prints it."""
         return _POSTGRES_TYPES.get(self.kind) or f'"{self.kind}"'
 
     @property
@@ -284,7 +284,7 @@ TABLES: Final[dict[str, Table]] = _read(_DICTIONARY)
 
 
 def parents_first() -> list[Table]:
-    """The 35 tables in an order in which every foreign key finds its row."""
+    """Return the 35 tables in the order of their foreign keys."""
     ordered: dict[str, Table] = {}
     waiting = list(TABLES.values())
     while waiting:
@@ -296,11 +296,11 @@ def parents_first() -> list[Table]:
 
 
 def sample_row(table: Table, tag: str, parent_ids: dict[str, str]) -> dict[str, Any]:
-    """One full row of a table, in the form psycopg sends.
+    """Build a full row of a table, in the form psycopg sends.
 
     Args:
         table: One of `TABLES`.
-        tag: Makes ids and unique strings of this row its own.
+        tag: Makes ids and unique strings of this row unique.
         parent_ids: The id of a row of each table that foreign keys of this one lead to.
 
     Returns:

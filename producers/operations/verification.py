@@ -1,4 +1,4 @@
-"""Is this database what it should be? What `ailydian verify` prints."""
+"""Checks of the database schema, for `ailydian verify`."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ TENANT_RULE: Final = "current_setting('app.tenant_id'::text, true)"
 
 @dataclass(frozen=True)
 class VerificationCheck:
-    """One thing that was looked at; `detail` says what was found, or what is wrong."""
+    """The result of one check; `detail` describes what was found."""
 
     name: str
     ok: bool
@@ -30,7 +30,7 @@ class VerificationCheck:
 
 
 def verify(conn_url: str) -> list[VerificationCheck]:
-    """Compare a database with what it should be. Changes nothing: probe rows are rolled back.
+    """Check a database. Changes nothing: probe rows are rolled back.
 
     Args:
         conn_url: A libpq URL; its user must be allowed to act as ailydian_owner.
@@ -58,13 +58,13 @@ Faults = Iterator[str]
 def _checked(
     conn: Connection, name: str, find: Callable[[Connection], Faults]
 ) -> VerificationCheck:
-    """Run one check in a savepoint, so that its failure leaves the others their transaction."""
+    """Run a check in a savepoint, so that its failure does not abort the transaction."""
     try:
         with conn.transaction(force_rollback=True):
             faults = list(find(conn))
     except psycopg.Error as error:
         faults = [_first_line(error)]
-    return VerificationCheck(name, not faults, "; ".join(faults) or "as it should be")
+    return VerificationCheck(name, not faults, "; ".join(faults) or "ok")
 
 
 def _extension(conn: Connection) -> Faults:
@@ -83,7 +83,7 @@ def _roles(conn: Connection) -> Faults:
         elif role.can_log_in:
             yield f"{name} can log in"
         elif not role.usable and name != "ailydian_platform":
-            yield f"the connected user may not act as {name}"
+            yield f"the connected user lacks the role {name}"
 
 
 def _tables(conn: Connection) -> Faults:
@@ -98,7 +98,7 @@ def _tables(conn: Connection) -> Faults:
 
 
 def _expected_tables() -> list[str]:
-    """The platform's tables and ours: what the files of the schema create."""
+    """Return all tables created by the schema files."""
     return re.findall(r'^CREATE TABLE IF NOT EXISTS "(\w+)"', schema.text(), re.MULTILINE)
 
 
@@ -161,7 +161,7 @@ def _foreign_keys(conn: Connection) -> Faults:
             fact = found.get(name)
             if column.parent is None:
                 if fact is not None:
-                    yield f"{name} is one too many"
+                    yield f"{name} is unexpected"
             elif fact is None or fact.parent != column.parent:
                 yield f"{name} is missing"
             elif (fact.on_delete, fact.on_update) != (ACTIONS[column.on_delete], "c"):
@@ -192,12 +192,12 @@ def _triggers(conn: Connection) -> Faults:
     found = schema_facts.select_triggers(conn)
     for child, (_, parent, _) in platform_tables.PARENTS.items():
         if (child, "tenant") not in found:
-            yield f"{child} does not take its tenant from its parent"
+            yield f"{child} does not inherit its parent's tenant"
         if (parent, f"move_{child.lower()}") not in found:
-            yield f"{parent} does not take {child} along to another tenant"
+            yield f"{parent} does not move {child} to another tenant"
     for table in platform_tables.TABLES.values():
         if any(column.updated for column in table.columns) and (table.name, "touch") not in found:
-            yield f"{table.name} does not keep its updatedAt"
+            yield f"{table.name} does not maintain its updatedAt"
 
 
 def _functions(conn: Connection) -> Faults:
@@ -246,7 +246,7 @@ def _probe(
     try:
         with conn.transaction():
             if not act(table):
-                faults[table.name] = "a row that was written is not found again"
+                faults[table.name] = "an inserted row cannot be read back"
     except psycopg.Error as error:
         faults[table.name] = _first_line(error)
 
@@ -265,7 +265,7 @@ def _delete(conn: Connection, table: Table, ids: dict[str, str]) -> bool:
 
 
 def _count_without_tenant(conn: Connection) -> VerificationCheck:
-    """Rows without a tenant are the platform's: workers do not see them, so people should."""
+    """Count rows without a tenant: they belong to the platform and workers do not see them."""
     columns = schema_facts.select_columns(conn)
     tables = [name for name in platform_tables.TABLES if (name, "tenantId") in columns]
     counts = schema_facts.count_without_tenant(conn, tables) if tables else {}

@@ -1,4 +1,4 @@
-"""Health: what has to be true for jobs to be done, each checked and named by itself."""
+"""Health checks of everything that jobs need."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from shared.errors import AilydianError
 from shared.ledger.wakeups import AWAY
 
 RELAY_SILENT_S = 15.0
-# It tells by its rows every two seconds, or by its sweeps four times a minute.
+# It updates its row every two seconds, or runs sweeps four times a minute.
 SCHEDULER_SILENT_S = 30.0
-# Workers tell every few seconds; between this and the next figure they are stale, then forgotten.
+# Workers send heartbeats every few seconds; after this they are stale, then dropped.
 WORKER_STALE_S, WORKER_FORGOTTEN_S = 15.0, 60.0
 LATE_S = 60.0
 REDIS_FULL_RATIO = 0.95
@@ -26,7 +26,7 @@ REDIS_FULL_RATIO = 0.95
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One thing that has to be true; `detail` says for a person what was found."""
+    """The result of one health check; `detail` describes what was found."""
 
     name: str
     ok: bool
@@ -34,7 +34,7 @@ class HealthCheck:
 
 
 def look(client: redis.Redis) -> list[HealthCheck]:
-    """Check everything that this installation needs, in the order of what needs what.
+    """Run all health checks, in the order of their dependencies.
 
     Args:
         client: Redis, with a short time limit.
@@ -70,25 +70,27 @@ def _schema(conn: Connection) -> HealthCheck:
     missing = sorted(job for job, *_ in wanted - metric_figures.select_kinds(conn))
     if missing:
         return HealthCheck(
-            "schema", False, f"knows no {', '.join(missing)}: run `ailydian migrate`"
+            "schema", False, f"missing contracts: {', '.join(missing)}: run `ailydian migrate`"
         )
-    return HealthCheck("schema", ok=True, detail="knows every contract")
+    return HealthCheck("schema", ok=True, detail="all contracts are registered")
 
 
 def _redis(client: redis.Redis) -> HealthCheck:
     try:
         ratio = redis_used_ratio(client)
     except AWAY as error:
-        return HealthCheck("redis", ok=False, detail=f"does not answer: {error}")
+        return HealthCheck("redis", ok=False, detail=f"not responding: {error}")
     full = ratio >= REDIS_FULL_RATIO
-    return HealthCheck("redis", ok=not full, detail=f"answers; {ratio:.0%} of its memory is used")
+    return HealthCheck(
+        "redis", ok=not full, detail=f"responding; {ratio:.0%} of its memory is used"
+    )
 
 
 def redis_used_ratio(client: redis.Redis) -> float:
-    """How much of the memory that Redis may use is used; 0 when it has no limit.
+    """Return the used share of Redis's memory limit; 0 without a limit.
 
     Raises:
-        redis.RedisError, OSError: Redis does not answer.
+        redis.RedisError, OSError: Redis is not responding.
     """
     memory = client.info("memory")
     assert isinstance(memory, dict), "a client that does not run a pipeline answers at once"
@@ -106,8 +108,8 @@ def _scheduler(conn: Connection) -> list[HealthCheck]:
 
 def _seen(name: str, ago_s: float | None, silent_s: float) -> HealthCheck:
     if ago_s is None:
-        return HealthCheck(name, ok=False, detail=f"never heard of: start `ailydian {name}`")
-    return HealthCheck(name, ok=ago_s <= silent_s, detail=f"heard of {ago_s:.0f} s ago")
+        return HealthCheck(name, ok=False, detail=f"never seen: start `ailydian {name}`")
+    return HealthCheck(name, ok=ago_s <= silent_s, detail=f"seen {ago_s:.0f} s ago")
 
 
 def _workers(conn: Connection) -> list[HealthCheck]:
@@ -123,11 +125,11 @@ def _processes(conn: Connection) -> list[HealthCheck]:
     lame = [one for one in rows if one.threads_alive < one.threads_expected]
     stale = [one for one in rows if one.silent_s > WORKER_STALE_S]
     return [
-        _all("threads", lame, lambda it: f"{it.threads_alive} of {it.threads_expected} live"),
-        _all("heartbeats", stale, lambda it: f"silent for {it.silent_s:.0f} s"),
+        _all("threads", lame, lambda it: f"{it.threads_alive} of {it.threads_expected} alive"),
+        _all("heartbeats", stale, lambda it: f"no heartbeat for {it.silent_s:.0f} s"),
     ]
 
 
 def _all(name: str, bad: Sequence[ProcessRow], tell: Callable[[ProcessRow], str]) -> HealthCheck:
     detail = "; ".join(f"{one.host} pid {one.pid}: {tell(one)}" for one in bad)
-    return HealthCheck(name, ok=not bad, detail=detail or "all well")
+    return HealthCheck(name, ok=not bad, detail=detail or "ok")

@@ -1,7 +1,7 @@
-"""Metrics: the figures of Postgres and Redis as Prometheus reads them.
+"""Prometheus metrics from Postgres and Redis.
 
-They are read when somebody asks, at most once a second. Postgres is asked in a thread of its own:
-one that hangs is reported as down, in time for the scrape that wants to know.
+They are read on scrape, at most once a second. Postgres is queried in a separate thread: if it
+hangs, it is reported as down in time for the scrape.
 """
 
 import math
@@ -51,7 +51,7 @@ SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """All that one scrape reads from Postgres, in one transaction."""
+    """Everything a scrape reads from Postgres, in one transaction."""
 
     queues: list[QueueFigures]
     lags: list[Lag]
@@ -73,7 +73,7 @@ def read_ledger() -> Ledger:
     """Read what a scrape needs.
 
     Raises:
-        ServerUnavailable: Postgres does not answer.
+        ServerUnavailable: Postgres is not responding.
     """
     queues = list(QUEUES)
     with db.transaction(None, role=Role.RELAY) as conn:
@@ -98,7 +98,7 @@ def read_ledger() -> Ledger:
 
 
 class MetricsCollector(Collector):
-    """What a scrape yields; safe to be asked from several threads."""
+    """The Prometheus collector; thread-safe."""
 
     def __init__(self, client: redis.Redis, wire: Wire) -> None:
         self._client = client
@@ -129,15 +129,15 @@ class MetricsCollector(Collector):
         began = time.monotonic()
         ledger = self._ledger()
         up = int(ledger is not None)
-        yield GaugeMetricFamily("ailydian_postgres_up", "1 if Postgres answers.", value=up)
-        took = GaugeMetricFamily("ailydian_scrape_seconds", "What reading the ledger took.")
+        yield GaugeMetricFamily("ailydian_postgres_up", "1 if Postgres is responding.", value=up)
+        took = GaugeMetricFamily("ailydian_scrape_seconds", "Time to read the ledger.")
         took.add_metric([], time.monotonic() - began)
         yield took
         if ledger is not None:
             yield from of_ledger(ledger)
 
     def _ledger(self) -> Ledger | None:
-        # One that hangs is waited for again by the next scrape: there is never a second.
+        # The next scrape waits for a hanging read again: there is never a second one.
         if self._asked is None:
             self._asked = self._pool.submit(read_ledger)
         try:
@@ -160,16 +160,16 @@ class MetricsCollector(Collector):
                 lengths = pipe.execute(raise_on_error=False)
         except AWAY as error:
             log.warning("metrics.redis_away", error=str(error))
-            yield GaugeMetricFamily("ailydian_redis_up", "1 if Redis answers.", value=0)
+            yield GaugeMetricFamily("ailydian_redis_up", "1 if Redis is responding.", value=0)
             return
-        yield GaugeMetricFamily("ailydian_redis_up", "1 if Redis answers.", value=1)
+        yield GaugeMetricFamily("ailydian_redis_up", "1 if Redis is responding.", value=1)
         yield GaugeMetricFamily(
-            "ailydian_redis_used_ratio", "Used part of maxmemory; 0 without one.", value=ratio
+            "ailydian_redis_used_ratio", "Used share of maxmemory; 0 without a limit.", value=ratio
         )
         found = zip(QUEUES, lengths, strict=True)
         yield _gauge(
             "redis_wakeups",
-            "Wake-ups that lie in Redis.",
+            "Wake-ups waiting in Redis.",
             ["queue"],
             [((queue,), length) for queue, length in found if isinstance(length, int)],
         )
@@ -215,8 +215,11 @@ def _of_queues(ledger: Ledger) -> Iterator[Metric]:
             "How long the oldest ready job has been due.",
             lambda row: max(row.oldest_seconds or 0.0, 0.0),
         ),
-        "queue_done_per_second": ("Jobs completed a second.", lambda row: row.done_per_second or 0),
-        "queue_paused": ("1 if the whole queue is held.", lambda row: row.paused),
+        "queue_done_per_second": (
+            "Jobs completed per second.",
+            lambda row: row.done_per_second or 0,
+        ),
+        "queue_paused": ("1 if the whole queue is paused.", lambda row: row.paused),
         "worker_processes": ("Live processes that serve the queue.", lambda row: row.workers),
     }
     for name, (help_text, value) in by_queue.items():
@@ -224,13 +227,13 @@ def _of_queues(ledger: Ledger) -> Iterator[Metric]:
     limits = ledger.depths_max.items()
     yield _gauge(
         "queue_depth_max",
-        "Depth at which publishing is refused.",
+        "Depth at which publishing is rejected.",
         ["queue"],
         [((queue,), most) for queue, most in limits],
     )
     lags = {(row.queue, why): 0.0 for row in rows for why in ("free", "held", "limited")}
     lags |= {(lag.queue, lag.why): lag.seconds for lag in ledger.lags}
-    help_text = "Age of the oldest due job that was not sent; held and limited ones apart."
+    help_text = "Age of the oldest due job not yet sent; paused and limited ones separately."
     yield _gauge("relay_lag_seconds", help_text, ["queue", "why"], lags.items())
     # From the beginning at 0: of a series that only then appears Prometheus sees no increase.
     letters = {(row.queue, reason): 0 for row in rows for reason in REASONS}
@@ -245,15 +248,13 @@ def _of_jobs(rows: Sequence[JobStat]) -> Iterator[Metric]:
     jobs = CounterMetricFamily(
         "ailydian_jobs", "Jobs and retries, by outcome.", labels=["job", "queue", "outcome"]
     )
-    attempts = CounterMetricFamily(
-        "ailydian_attempts", "Attempts that have ended.", labels=["job", "queue"]
-    )
+    attempts = CounterMetricFamily("ailydian_attempts", "Ended attempts.", labels=["job", "queue"])
     labels = ["job", "queue"]
     took = HistogramMetricFamily(
-        "ailydian_job_duration_seconds", "Start to end of an attempt.", labels=labels
+        "ailydian_job_duration_seconds", "Duration of attempts.", labels=labels
     )
     waited = HistogramMetricFamily(
-        "ailydian_job_wait_seconds", "Due to start of an attempt.", labels=labels
+        "ailydian_job_wait_seconds", "Time from due to start of attempts.", labels=labels
     )
     nothing = [0] * (len(events.BOUNDS_S) + 1)
     stats_by_job = {
@@ -298,29 +299,29 @@ def _of_processes(processes: Sequence[ProcessRow]) -> Iterator[Metric]:
     help_text = "Memory of worker processes, by what they serve."
     yield _gauge("worker_resident_bytes", help_text, ["queues"], memory.items())
     stale = sum(one.silent_s > health.WORKER_STALE_S for one in processes)
-    yield _gauge("worker_silent", "Worker processes that stopped telling.", [], [((), stale)])
+    yield _gauge("worker_silent", "Worker processes without a recent heartbeat.", [], [((), stale)])
 
 
 def _of_roles(ledger: Ledger) -> Iterator[Metric]:
     for name, ago_s in (("relay", ledger.seen.relay_s), ("scheduler", ledger.seen.scheduler_s)):
         never = math.inf if ago_s is None else ago_s
-        help_text = f"Since the {name} was heard of; +Inf is never."
+        help_text = f"Seconds since the last sign of life of the {name}; +Inf is never."
         yield _gauge(f"{name}_seen_seconds", help_text, [], [((), never)])
     held, overdue = ledger.leases
     states = [(("held",), held), (("overdue",), overdue)]
-    yield _gauge("leases", "Leases held, and lapsed ones among them.", ["state"], states)
+    yield _gauge("leases", "Leases held, and expired ones among them.", ["state"], states)
     runs = [((state,), ledger.runs.get(state, 0)) for state in RUN_STATES]
-    yield _gauge("workflow_runs", "Runs not ended by state, up to 10,000.", ["state"], runs)
+    yield _gauge("workflow_runs", "Unfinished runs by state, up to 10,000.", ["state"], runs)
     batches, failing = ledger.open
-    yield _gauge("batches_open", "Batches not ended, up to 10,000.", [], [((), batches)])
+    yield _gauge("batches_open", "Unfinished batches, up to 10,000.", [], [((), batches)])
     yield _gauge("schedules_failing", "Schedules whose last slot failed.", [], [((), failing)])
     wrong = [((severity,), ledger.incidents.get(severity, 0)) for severity in SEVERITIES]
-    yield _gauge("incidents_open", "Incidents that are not over.", ["severity"], wrong)
+    yield _gauge("incidents_open", "Unresolved incidents.", ["severity"], wrong)
 
 
 def _of_models(uses: Sequence[ModelUse]) -> Iterator[Metric]:
     tokens = CounterMetricFamily("ailydian_tokens", "Tokens sent to models.", labels=["model"])
-    help_text = "Dollars by the catalogue's prices; requests without a price are not in it."
+    help_text = "Dollars at catalogue prices; requests without a price are not included."
     cost = CounterMetricFamily("ailydian_cost_usd", help_text, labels=["model"])
     help_text = "Requests of models that had no price in the catalogue."
     unpriced = CounterMetricFamily("ailydian_model_unpriced_requests", help_text, labels=["model"])

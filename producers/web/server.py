@@ -1,4 +1,4 @@
-"""The web role: /metrics for Prometheus, /health and /ready for whoever keeps us running."""
+"""The web role: /metrics for Prometheus, /health and /ready for orchestrators."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ CLIENT_TIMEOUT_S = 10.0
 
 
 class Web:
-    """The pages, without the network around them: each is (status, content type, body)."""
+    """The pages without the HTTP server: each is (status, content type, body)."""
 
     def __init__(self, client: redis.Redis, wire: Wire) -> None:
         self._client = client
@@ -33,17 +33,17 @@ class Web:
         self._started = time.monotonic()
 
     def metrics(self) -> tuple[int, str, bytes]:
-        """What Prometheus scrapes; 200 also when servers are down, for that is among it."""
+        """Return the metrics; 200 even if servers are down, because metrics report that."""
         return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, metrics.text(self._registry)
 
     def health(self) -> tuple[int, str, bytes]:
-        """Whether this process lives: it does if it answers. Nothing else is looked at."""
+        """Return liveness: 200 if this process responds at all."""
         uptime_s = round(time.monotonic() - self._started, 3)
         page = {"ok": True, "pid": os.getpid(), "uptimeSeconds": uptime_s}
         return HTTPStatus.OK, JSON, json.dumps(page).encode()
 
     def ready(self) -> tuple[int, str, bytes]:
-        """Whether jobs are being done: 503 with the names of what is not well."""
+        """Return readiness: 503 with the names of failed checks."""
         checks = health.look(self._client)
         failed = [one.name for one in checks if not one.ok]
         page = {
@@ -55,7 +55,7 @@ class Web:
         return status, JSON, json.dumps(page).encode()
 
     def close(self) -> None:
-        """Give up what the pages hold."""
+        """Close the connections of the pages."""
         self._figures.close()
 
 
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - as above
 
     def log_message(self, format: str, *args: object) -> None:
-        """A line for each scrape would drown the others."""
+        """Suppress the log line per request."""
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)

@@ -18,11 +18,11 @@ _COLOURS: Final[Mapping[str, str]] = {
 
 
 def mermaid(definition: Definition, states: Mapping[str, str] | None = None) -> str:
-    """The graph of a definition as Mermaid text.
+    """Return the graph of a definition as Mermaid text.
 
     Args:
-        definition: What to draw.
-        states: A run's states by the names of its steps; without them nothing is coloured.
+        definition: The definition to draw.
+        states: A run's states by step name; without them nothing is coloured.
     """
     lines = ["flowchart TD"]
     for name, step in definition.steps.items():

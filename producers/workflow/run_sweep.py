@@ -1,8 +1,8 @@
-"""The sweep of workflow runs: none may stand still without something that will move it.
+"""The workflow run sweep: finds runs that are stuck.
 
-A run that goes on has a live step, and each live step a job that is at it, or a wait. The sweep
-walks along the running runs, some at a time, and proves it; what lacks its job gets one, and a run
-for which that is not enough becomes an incident.
+A running run has a live step, and each live step has a job or a wait. The sweep checks this for
+all running runs, page by page; a step without a job gets one, and a run that stays stuck becomes
+an incident.
 """
 
 import structlog
@@ -18,10 +18,10 @@ ROUNDS_MAX = 50
 
 
 def sweep() -> int:
-    """Look at all running runs once, at most `RUNS_MAX` times `ROUNDS_MAX` of them.
+    """Check all running runs once, at most `RUNS_MAX` times `ROUNDS_MAX` of them.
 
     Returns:
-        How many were adrift.
+        Number of stuck runs.
     """
     after, total = "", 0
     for _ in range(ROUNDS_MAX):

@@ -1,7 +1,7 @@
-"""Workflows, one verb per business fact: put, start, cancel, pause, signal, approve, retry ...
+"""Workflow actions: put, start, cancel, pause, signal, approve, retry, ...
 
-Each works in the caller's transaction of the tenant. What people do to a run is noted in the audit
-log there too.
+Each runs in the caller's transaction of the tenant, which also writes the audit entry of actions
+on runs.
 """
 
 import json
@@ -28,10 +28,10 @@ _ITEM = re.compile(r"^(.*)\[(\d{1,6})\]$")
 
 
 def put(conn: Connection, text: str, *, source: str = "workflow") -> Put:
-    """Read a definition and keep it as the newest version of the tenant's workflow of its name.
+    """Validate a definition and store it as the latest version of the tenant's workflow.
 
     Raises:
-        DefinitionRefused: With every fault, its line and column.
+        DefinitionRefused: Lists every error with its line and column.
     """
     made = runs.put(conn, read(text, source=source))
     if made.changed:
@@ -53,7 +53,7 @@ def start(
 
 
 def cancel(conn: Connection, run_id: RunId, *, why: str = "cancelled") -> None:
-    """End a run: its steps, their jobs, the runs that it waits for.
+    """Cancel a run, its steps, their jobs and its child runs.
 
     Raises:
         RunNotFound: The tenant has none of this id.
@@ -63,29 +63,29 @@ def cancel(conn: Connection, run_id: RunId, *, why: str = "cancelled") -> None:
 
 
 def pause(conn: Connection, run_id: RunId) -> None:
-    """Begin no further step of a run; those that run go on. Raises as `cancel`."""
+    """Pause a run: no further step starts, running ones finish. Raises as `cancel`."""
     _act(conn, "pause", run_id, lambda: run_actions.pause(conn, run_id))
 
 
 def resume(conn: Connection, run_id: RunId) -> None:
-    """Undo `pause`. Raises as `cancel`."""
+    """Resume a paused run. Raises as `cancel`."""
     _act(conn, "resume", run_id, lambda: run_actions.resume(conn, run_id))
 
 
 def skip(conn: Connection, run_id: RunId, step: str) -> None:
-    """End a step that is not over as skipped; what depends on it goes on. Raises as `cancel`."""
+    """Skip an unfinished step; its dependents continue. Raises as `cancel`."""
     _act(conn, "skip", run_id, lambda: run_actions.skip(conn, run_id, step), step=step)
 
 
 def retry(conn: Connection, run_id: RunId, *, from_step: str | None = None) -> RunId:
-    """Let a failed or cancelled run go on, or begin a new one from a step of an ended run.
+    """Retry a failed or cancelled run, or fork an ended run from a step.
 
     Returns:
-        The run that goes on: the same, or with `from_step` the new one. The new one takes over
-        what does not depend on that step; the old one stays as it is.
+        The continued run: the same, or with `from_step` the fork. The fork takes over the outputs
+        of steps that do not depend on that step; the old run stays unchanged.
 
     Raises:
-        RunRefused: It has not ended so, its steps were undone, or there is no such step.
+        RunRefused: Wrong state, steps already compensated, or no such step.
     """
     if from_step is None:
         _act(conn, "retry", run_id, lambda: run_actions.retry(conn, run_id))
@@ -100,10 +100,10 @@ def retry(conn: Connection, run_id: RunId, *, from_step: str | None = None) -> R
 
 
 def signal(conn: Connection, run_id: RunId, name: str, payload: object) -> None:
-    """Send a signal to a run. One that no step waits for yet is kept until one does.
+    """Send a signal to a run. It is stored until a step waits for it.
 
     Raises:
-        SignalRefused: Too large, or a thousand wait already.
+        SignalRefused: Too large, or a thousand signals wait already.
         RunNotFound: The tenant has none of this id.
         RunRefused: It has ended.
     """
@@ -114,7 +114,7 @@ def signal(conn: Connection, run_id: RunId, name: str, payload: object) -> None:
 def approve(
     conn: Connection, run_id: RunId, step: str, *, approved: bool, comment: str | None = None
 ) -> None:
-    """Answer a step that waits for an approval; of a mapped step, one item by `step[3]`.
+    """Approve or reject a waiting step; `step[3]` is an item of a mapped step.
 
     Raises:
         RunRefused: No such step waits for an approval.
@@ -130,7 +130,7 @@ def approve(
 def _payload(payload: object) -> str:
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
     if len(text.encode()) > SIGNAL_BYTES_MAX or "\\u0000" in text:
-        raise SignalRefused(f"A signal holds at most {SIGNAL_BYTES_MAX:,} bytes, and no NUL.")
+        raise SignalRefused(f"A signal must be at most {SIGNAL_BYTES_MAX:,} bytes, without NUL.")
     return text
 
 

@@ -1,7 +1,7 @@
-"""Which addresses a fetch may connect to: public ones, by a list of our own.
+"""Addresses that a fetch may connect to: public ones, by our own list.
 
-Python's `ipaddress.is_global` is not asked: 3.11.7 calls 64:ff9b:1::1, 192.0.0.8 and 2002:7f00:1::
-global (CVE-2024-4032 and more), so what it says depends on who installed which Python.
+Python's `ipaddress.is_global` is not used: 3.11.7 calls 64:ff9b:1::1, 192.0.0.8 and 2002:7f00:1::
+global (CVE-2024-4032 and more), so its result depends on the Python version.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -16,7 +16,7 @@ _DENIED_4: Final = tuple(
             "10.0.0.0/8",  # private
             "100.64.0.0/10",  # carrier-grade NAT; metadata of some clouds
             "127.0.0.0/8",  # loopback
-            "168.63.129.16/32",  # public by its looks, the host of a virtual machine on Azure
+            "168.63.129.16/32",  # public range, but the host of a virtual machine on Azure
             "169.254.0.0/16",  # link-local; metadata of most clouds
             "172.16.0.0/12",  # private
             "192.0.0.0/24",  # protocol assignments
@@ -34,7 +34,7 @@ _DENIED_4: Final = tuple(
         ),
     )
 )
-# Of IPv6 only global unicast is open, and of that not what carries or stands for something else.
+# Of IPv6 only global unicast is allowed, without ranges that embed or represent other addresses.
 _UNICAST_6: Final = IPv6Network("2000::/3")
 _DENIED_6: Final = tuple(
     map(
@@ -53,7 +53,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")  # DNS64 makes these of any IPv4 add
 
 
 def is_public(text: str) -> bool:
-    """Whether an address is one that anybody may reach. What is no address is not."""
+    """Whether an address is public; False for an invalid address."""
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,9 +1,9 @@
-"""Fetching what a tenant names, without becoming its hand inside our network (SSRF).
+"""Fetching URLs given by tenants, protected against SSRF.
 
-An address is read once and its name resolved once; every address that comes back must be public;
-the connection goes to one of those, with the name in `Host` and in TLS. A redirect begins again
-at the first rule. Proxies of the environment are not used, and nothing is unpacked. Errors name
-the host alone: paths, headers and bodies may hold secrets.
+A URL is parsed once and its host resolved once; every resolved address must be public; the
+connection goes to one of those, with the host in `Host` and in TLS. A redirect is checked from the
+start. Proxies of the environment are not used, and nothing is decompressed. Errors contain the
+host only: paths, headers and bodies may hold secrets.
 """
 
 import socket
@@ -36,23 +36,23 @@ _HEAD_CHARS_MAX: Final = 32_768
 _SEE_OTHER: Final = 303
 _TO_GET: Final = frozenset({301, 302})
 _KEPT: Final = frozenset({307, 308})
-# What another site may be told after a redirect; everything else could be a credential.
+# Headers sent to another site after a redirect; all others could be credentials.
 _HARMLESS: Final = frozenset({"accept", "accept-language", "user-agent"})
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te"})
 
 
 class ReplyRefused(PermanentError):
-    """The other side answered with something that is not taken: too large, packed, or no HTTP."""
+    """The response was rejected: too large, compressed, or invalid HTTP."""
 
     code = "reply_refused"
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What is asked. `headers` may hold credentials: they stay with the site they were given for.
+    """A request. `headers` may hold credentials, which are sent only to the original site.
 
     Raises:
-        AddressRefused: A header that is ours to send, or that no header can look like.
+        AddressRefused: A reserved or invalid header.
     """
 
     method: str
@@ -66,12 +66,12 @@ class FetchRequest:
             if not plain or name.lower() in _OURS:
                 raise AddressRefused(f"The header {name[:64]!r} cannot be set.")
             if any(not (" " <= each <= "~" or each == "\t") for each in value):
-                raise AddressRefused(f"The header {name} holds what no header can.")
+                raise AddressRefused(f"Invalid value of the header {name}.")
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """How much of an answer is taken, and how long it may need with all its redirects."""
+    """Limits of a response: its size, and its time including redirects."""
 
     bytes_max: int = 256 << 10
     timeout_s: float = 60.0
@@ -79,7 +79,7 @@ class FetchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, from `host`; the names of headers are in lower case."""
+    """A response from `host`; header names are in lower case."""
 
     host: str
     status: int
@@ -97,19 +97,19 @@ def fetch(
     """Send a request and follow at most three redirects.
 
     Args:
-        request: What is asked.
+        request: The request.
         limits: Bytes of a body and seconds altogether; resolving a name is bounded by the system.
         policy: What is allowed beyond https to public addresses.
-        resolve: From a name and a port, its addresses.
+        resolve: Returns the addresses of a host name and port.
 
     Returns:
-        The last answer, whatever its status.
+        The last response, whatever its status.
 
     Raises:
-        AddressRefused: It must not be gone there; nothing was connected.
-        AddressUnreachable: Nobody answers, or not in time, or hangs up half-way.
-        ReplyRefused: The answer is too large, packed, no HTTP, or one redirect too many; or the
-            certificate is not right.
+        AddressRefused: The address is not allowed; nothing was connected.
+        AddressUnreachable: No response, timed out, or the connection was closed early.
+        ReplyRefused: The response is too large, compressed, invalid HTTP, or has too many
+            redirects; or the certificate is invalid.
     """
     deadline = time.monotonic() + limits.timeout_s
     before: Target | None = None
@@ -122,7 +122,7 @@ def fetch(
         if location is None or reply.status not in _TO_GET | _KEPT | {_SEE_OTHER}:
             return reply
         request, before = _followed(request, reply.status, redirected(at, location)), at
-    raise ReplyRefused(f"{at.host} redirects more than {REDIRECTS_MAX} times.")
+    raise ReplyRefused(f"{at.host}: too many redirects (at most {REDIRECTS_MAX}).")
 
 
 def _followed(request: FetchRequest, status: int, url: str) -> FetchRequest:
@@ -135,13 +135,15 @@ def _followed(request: FetchRequest, status: int, url: str) -> FetchRequest:
 
 def _for_another_site(request: FetchRequest, before: Target) -> FetchRequest:
     if request.body:
-        raise AddressRefused(f"{before.host} redirects to another site, which is sent no body.")
+        raise AddressRefused(
+            f"{before.host} redirects to another site; a request with a body is not forwarded."
+        )
     kept = {n: v for n, v in request.headers.items() if n.lower() in _HARMLESS}
     return replace(request, headers=kept)
 
 
 def _exchange(at: Target, request: FetchRequest, bytes_max: int, deadline: float) -> Reply:
-    """One request over a connection of its own, to an address that was checked."""
+    """Send one request over its own connection, to a checked address."""
     try:
         with closing(_connected(at, deadline)) as sock:
             conn = HTTPConnection(at.host, at.port)
@@ -151,19 +153,17 @@ def _exchange(at: Target, request: FetchRequest, bytes_max: int, deadline: float
             headers = _headers(at, response)
             return Reply(at.host, response.status, headers, _body(at, response, bytes_max))
     except ssl.SSLCertVerificationError:
-        raise ReplyRefused(
-            f"{at.host} shows a certificate that is not its own or not valid."
-        ) from None
+        raise ReplyRefused(f"{at.host}: invalid TLS certificate.") from None
     except TimeoutError:
-        raise AddressUnreachable(f"{at.host} did not answer in time.") from None
+        raise AddressUnreachable(f"{at.host}: timed out.") from None
     except (OSError, IncompleteRead):  # RemoteDisconnected and the errors of TLS too
-        raise AddressUnreachable(f"{at.host} cannot be reached, or hung up half-way.") from None
+        raise AddressUnreachable(f"{at.host}: connection failed or closed early.") from None
     except (HTTPException, ValueError):
-        raise ReplyRefused(f"{at.host} answered with something that is no HTTP.") from None
+        raise ReplyRefused(f"{at.host}: invalid HTTP response.") from None
 
 
 def _connected(at: Target, deadline: float) -> socket.socket:
-    """A connection to the first address that takes one; TLS is told the name."""
+    """Connect to the first reachable address; TLS verifies the host name."""
     failed: OSError = TimeoutError()
     for address in at.addresses:
         try:
@@ -208,15 +208,17 @@ def _headers(at: Target, response: HTTPResponse) -> dict[str, str]:
     for name, value in response.getheaders():
         found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
     if sum(len(name) + len(value) for name, value in found.items()) > _HEAD_CHARS_MAX:
-        raise ReplyRefused(f"{at.host} answered with headers of more than {_HEAD_CHARS_MAX} bytes.")
+        raise ReplyRefused(f"{at.host}: response headers must be at most {_HEAD_CHARS_MAX} bytes.")
     if found.get("content-encoding", "identity").lower() != "identity":
-        raise ReplyRefused(f"{at.host} packed its answer, though asked not to.")
+        raise ReplyRefused(
+            f"{at.host} sent a compressed response despite `Accept-Encoding: identity`."
+        )
     return found
 
 
 def _body(at: Target, response: HTTPResponse, bytes_max: int) -> bytes:
     declared = response.length  # None where it is not known before
-    too_large = ReplyRefused(f"{at.host} answered with more than {bytes_max:,} bytes.")
+    too_large = ReplyRefused(f"{at.host}: the response must be at most {bytes_max:,} bytes.")
     if declared is not None and declared > bytes_max:
         raise too_large
     body = bytearray()
@@ -237,7 +239,7 @@ def _left(deadline: float) -> float:
 
 
 class _Wire:
-    """As much of a socket as `http.client` uses; each wait ends at the deadline, so all do."""
+    """The part of a socket that `http.client` uses; every wait ends at the deadline."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
@@ -251,11 +253,11 @@ class _Wire:
         return BufferedReader(_Reading(self._sock, self._deadline))
 
     def close(self) -> None:
-        """Leave it open: the answer is still to be read. `_exchange` closes the socket."""
+        """Keep it open: the response is still to be read. `_exchange` closes the socket."""
 
 
 class _Reading(RawIOBase):
-    """The bytes of a socket, each wait for them bounded."""
+    """The bytes of a socket, with a deadline for every read."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock

@@ -1,6 +1,6 @@
-"""Where a fetch may go: a URL read by strict rules of our own, its name resolved once, by us.
+"""Targets of fetches: URLs are parsed strictly and their host is resolved once.
 
-What two parsers could read in two ways is refused rather than guessed at.
+Ambiguous URLs are rejected.
 """
 
 import re
@@ -30,18 +30,18 @@ _SAFE: Final = "!$%&'()*+,-./:;=?@_~[]"
 
 
 class AddressUnreachable(TransientError):
-    """The other side is not found, does not answer, or hangs up."""
+    """The host is not found, not responding, or closed the connection."""
 
     code = "address_unreachable"
 
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """What is allowed beyond https to public addresses.
+    """Exceptions to the rule of https to public addresses.
 
     Attributes:
         http: Plain http, to port 80.
-        allow: Address and port of what no rule binds, such as a server of one's own.
+        allow: Addresses and ports exempt from all rules, such as an internal server.
     """
 
     http: bool = False
@@ -50,14 +50,13 @@ class EgressPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one request goes.
+    """The target of one request.
 
     Attributes:
         scheme: `https` or `http`.
-        host: The name as `Host` and TLS say it: ASCII, lower case; an IPv6 address without
-            brackets.
+        host: The name for `Host` and TLS: ASCII, lower case; an IPv6 address without brackets.
         path: With the query, percent-encoded, at least "/".
-        addresses: What the name stands for, each allowed; at least one.
+        addresses: Its resolved addresses, all allowed; at least one.
     """
 
     scheme: str
@@ -68,21 +67,21 @@ class Target:
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """What must stay the same for credentials to travel on."""
+        """Return the origin: credentials are forwarded only within it."""
         return self.scheme, self.host, self.port
 
     @property
     def authority(self) -> str:
-        """`Host`: the port is left out where the scheme implies it."""
+        """Return the `Host` header; the default port is left out."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def policy_of(settings: Settings) -> EgressPolicy:
-    """The policy that the settings describe.
+    """Build the policy from the settings.
 
     Raises:
-        ConfigurationBroken: AILYDIAN_EGRESS_ALLOW holds something that is not `address:port`.
+        ConfigurationBroken: AILYDIAN_EGRESS_ALLOW has an entry that is not `address:port`.
     """
     allow = set()
     for entry in filter(None, (part.strip() for part in settings.egress_allow.split(","))):
@@ -91,28 +90,28 @@ def policy_of(settings: Settings) -> EgressPolicy:
             allow.add((str(ip_address(host.strip("[]"))), int(port)))
         except ValueError:
             raise ConfigurationBroken(
-                f"AILYDIAN_EGRESS_ALLOW holds {entry!r}; it takes pairs such as 127.0.0.1:8080."
+                f"AILYDIAN_EGRESS_ALLOW: invalid entry {entry!r}; use pairs such as 127.0.0.1:8080."
             ) from None
     return EgressPolicy(http=settings.egress_http, allow=frozenset(allow))
 
 
 def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Every address of a name, as this machine resolves it; raises OSError."""
+    """Resolve a name to all its addresses; raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def target(url: str, policy: EgressPolicy, resolve: Resolver = system_resolver) -> Target:
-    """Decide where a URL leads, and that it may be gone there.
+    """Parse and resolve a URL, and check that it is allowed.
 
     Args:
-        url: An absolute address, as a person wrote it.
-        policy: What is allowed beyond the rule.
-        resolve: From a name and a port, the addresses; asked at most once.
+        url: An absolute URL, as entered by a user.
+        policy: What is allowed beyond https to public addresses.
+        resolve: Returns the addresses of a host name and port; called at most once.
 
     Raises:
-        AddressRefused: It may not; the message names the host and the rule, nothing else.
-        AddressUnreachable: The name is not found.
+        AddressRefused: Not allowed; the message has the host and the rule only.
+        AddressUnreachable: The host is not found.
     """
     scheme, host, port, path = _read(url)
     literal = _literal(host)
@@ -121,70 +120,74 @@ def target(url: str, policy: EgressPolicy, resolve: Resolver = system_resolver) 
     if not exempt:
         if scheme == "http" and not policy.http:
             raise AddressRefused(
-                f"{host}: only https is fetched; AILYDIAN_EGRESS_HTTP allows http."
+                f"{host}: http is not allowed; use https or set AILYDIAN_EGRESS_HTTP."
             )
         if port != _PORTS[scheme]:
-            raise AddressRefused(f"{host}: port {port} is not fetched from, only 443 and 80 are.")
+            raise AddressRefused(f"{host}: port {port} is not allowed; use 443 or 80.")
         if not all(is_public(address) for address in addresses):
-            raise AddressRefused(f"{host} leads to an address that is not public.")
+            raise AddressRefused(f"{host} resolves to an address that is not public.")
     return Target(scheme, host, port, path, addresses)
 
 
 def redirected(at: Target, location: str) -> str:
-    """The absolute URL that a redirect names; it is judged like any other afterwards."""
+    """Return the absolute URL of a redirect; it is checked like any other afterwards."""
     if _BAD.search(location) or len(location) > URL_CHARS_MAX:
-        raise AddressRefused(f"{at.host} redirects to something that is no address.")
+        raise AddressRefused(f"{at.host} redirects to an invalid URL.")
     try:
         return urljoin(f"{at.scheme}://{at.authority}{at.path}", location)
     except ValueError:
-        raise AddressRefused(f"{at.host} redirects to something that is no address.") from None
+        raise AddressRefused(f"{at.host} redirects to an invalid URL.") from None
 
 
 def _read(url: str) -> tuple[str, str, int, str]:
-    """Take a URL apart, strictly: what two parsers could read in two ways is refused."""
+    """Parse a URL strictly; ambiguous ones are rejected."""
     if len(url) > URL_CHARS_MAX:
-        raise AddressRefused(f"The address has {len(url)} characters; {URL_CHARS_MAX} are allowed.")
+        raise AddressRefused(
+            f"The URL must be at most {URL_CHARS_MAX} characters (got {len(url)})."
+        )
     if _BAD.search(url):
-        raise AddressRefused("The address holds a space, a backslash or a control character.")
+        raise AddressRefused("The URL must not have spaces, backslashes or control characters.")
     whole = _URL.match(url)
     if whole is None:
-        raise AddressRefused("The address must begin with https:// and a host.")
+        raise AddressRefused("The URL must begin with https:// and a host.")
     scheme, authority, rest = whole[1].lower(), whole[2], whole[3]
     if scheme not in _PORTS:
-        raise AddressRefused(f"{scheme} is no scheme that is fetched; https is.")
+        raise AddressRefused(f"Unsupported URL scheme {scheme!r}; use https.")
     if "@" in authority or "%" in authority:
-        raise AddressRefused("The address holds a user, a password or an escape before its path.")
+        raise AddressRefused(
+            "The URL must not have a user, a password or an escape before its path."
+        )
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
-        raise AddressRefused("The address names no host, or its port is no number.")
+        raise AddressRefused("The URL has no host, or its port is not a number.")
     port = int(parts[2]) if parts[2] else _PORTS[scheme]
     path = quote(rest if rest.startswith("/") else f"/{rest}", safe=_SAFE)
     return scheme, _host(parts[1]), port, path
 
 
 def _host(written: str) -> str:
-    """The host in the form in which it is resolved, sent and shown."""
+    """Normalize the host as it is resolved, sent and shown."""
     if written.startswith("["):
         try:
             return IPv6Address(written[1:-1]).compressed
         except ValueError:
-            raise AddressRefused("The address holds brackets without an IPv6 address.") from None
+            raise AddressRefused("The URL has brackets without an IPv6 address.") from None
     if len(written) > _HOST_CHARS_MAX:
-        raise AddressRefused("The host has more than 253 characters.")
+        raise AddressRefused("The host must be at most 253 characters.")
     try:
-        # Wide digits and dots become plain ones here, so what follows sees what a resolver would.
+        # Full-width digits and dots become plain ones, so the checks see what a resolver would.
         name = written.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
-        raise AddressRefused("The host is no name that can be written in ASCII.") from None
+        raise AddressRefused("The host cannot be converted to ASCII (IDNA).") from None
     labels = name.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
-        raise AddressRefused("The host is no name: letters, digits, hyphens and dots make one.")
+        raise AddressRefused("Invalid host: use letters, digits, hyphens and dots.")
     if _NUMBER.fullmatch(labels[-1]):
         try:
             return str(IPv4Address(name))
         except ValueError:
-            # 127.1, 0x7f.1, 017700000001, 2130706433: a C library would make addresses of these.
-            raise AddressRefused("The host is a number that is no plain IPv4 address.") from None
+            # 127.1, 0x7f.1, 017700000001, 2130706433: a C library would parse these as addresses.
+            raise AddressRefused("The host is a number but not a plain IPv4 address.") from None
     return name
 
 
@@ -199,16 +202,16 @@ def _resolved(host: str, port: int, resolve: Resolver) -> tuple[str, ...]:
     try:
         addresses = tuple(resolve(host, port))
     except (OSError, UnicodeError):
-        raise AddressUnreachable(f"{host} is not found.") from None
+        raise AddressUnreachable(f"{host}: host not found.") from None
     if not addresses:
-        raise AddressUnreachable(f"{host} has no address.")
+        raise AddressUnreachable(f"{host}: host has no address.")
     if len(addresses) > ADDRESSES_MAX:
-        raise AddressRefused(f"{host} has more than {ADDRESSES_MAX} addresses.")
+        raise AddressRefused(f"{host} must have at most {ADDRESSES_MAX} addresses.")
     return addresses
 
 
 def _plain(address: str) -> str:
-    """An address as the policy's list spells it."""
+    """Format an address as in the policy's list."""
     try:
         parsed = ip_address(address)
     except ValueError:

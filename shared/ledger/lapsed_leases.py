@@ -1,4 +1,4 @@
-"""What becomes of jobs whose worker is gone: counted as a crash, or simply back in their place."""
+"""Recovery of jobs whose worker is gone: counted as a crash, or returned to the outbox."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ AFTER_HANG_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: by a signal (`SIGSEGV`) or with a code, and its largest memory ever."""
+    """How a process ended: by a signal (`SIGSEGV`) or exit code, and its peak memory."""
 
     signal: str | None = None
     code: int | None = None
@@ -31,23 +31,23 @@ def take_back(
     error: str,
     ended: Exit = Exit(),
 ) -> tuple[int, int]:
-    """Take running jobs back from a worker that is gone.
+    """Recover running jobs from a worker that is gone.
 
-    A job that was being done counts the crash as an attempt; the third crash makes it a dead
-    letter, `poison`. That its process had to be killed, for it ignored its time limit, is a crash
-    as well: such a job is done alone from then on, where it takes no neighbour with it. A job that
-    was only held goes back as if nothing had happened.
+    A job that was being executed counts the crash as an attempt; the third crash makes it a dead
+    letter, `poison`. Killing its process for ignoring the time limit counts as a crash too: such a
+    job runs alone from then on, so that it affects no other job. A job that was only claimed
+    returns without an attempt.
 
     Args:
         conn: A connection in the relay's role, with the jobs locked.
         held: The jobs.
-        crashed: Those among them that were really being done.
-        error_type: What happened, in one word: `WorkerCrashed`, `LeaseLapsed`, `TimeLimitExceeded`.
-        error: What happened, for a person.
-        ended: How the process ended, where someone saw it.
+        crashed: Those among them that were being executed.
+        error_type: The cause: `WorkerCrashed`, `LeaseLapsed` or `TimeLimitExceeded`.
+        error: The error message.
+        ended: How the process ended, if known.
 
     Returns:
-        How many wait again, and how many were buried.
+        How many wait again, and how many became dead letters.
     """
     again = buried = 0
     how = f"{error_type} {ended.signal or ended.code}"

@@ -1,4 +1,4 @@
-"""Publish once, effect once: the two functions that every producer and every actor uses."""
+"""The outbox: `publish` for producers, `effect` for actors; each takes effect exactly once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,13 +34,13 @@ LIMIT_KEY_CHARS_MAX = 256
 
 # The job whose actor runs in this thread: follow-ups name it as their parent.
 current_job: ContextVar[JobId | None] = ContextVar("current_job", default=None)
-# Who publishes in this context, for those who ask where a job came from: `cli:root`, `door`.
+# The publisher in this context, stored as the origin of jobs: `cli:root`, `door`.
 producer: ContextVar[str | None] = ContextVar("producer", default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of one job handed to publish."""
+    """The result of publishing one job."""
 
     id: JobId
     duplicate: bool
@@ -49,10 +49,10 @@ class Published:
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """The right to do one attempt of one job; `fence` is what proves it to the ledger.
+    """The lease of one attempt of one job; `fence` proves it to the ledger.
 
     `receipted` turns true once this attempt's transaction has committed. `time_limit_s` and
-    `backoff_s` (its first wait) take the place of the contract's where a workflow's step says so.
+    `backoff_s` (its first wait) override the contract's if a workflow step sets them.
     """
 
     job_id: JobId
@@ -75,7 +75,7 @@ class Lease:
 
 @contextmanager
 def published_by(name: str) -> Iterator[None]:
-    """Name who publishes in this context: `door`, `cli:root`, `schedule:nightly`."""
+    """Set the publisher in this context: `door`, `cli:root`, `schedule:nightly`."""
     token = producer.set(name)
     try:
         yield
@@ -92,12 +92,12 @@ def publish(
     priority: int = 0,
     batch_id: str | None = None,
 ) -> Published:
-    """Accept one job in the caller's transaction: it exists if, and only if, that commits.
+    """Publish one job in the caller's transaction: it exists if, and only if, that commits.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`; the job belongs to that tenant.
         job: The contract instance.
-        key: Idempotency key; by default computed from the job's fields.
+        key: Idempotency key. Default: computed from the job's fields.
         delay_s: Seconds until it is due, >= 0.
         priority: From -9 to 9. Each step is worth half a minute of waiting, within a tenant and
             queue: a job of priority 0 goes before one of priority 1 that came a minute later.
@@ -123,10 +123,10 @@ def publish_many(
     priority: int = 0,
     batch_id: str | None = None,
 ) -> list[Published]:
-    """Accept many jobs in one statement; see `publish`.
+    """Publish many jobs in one statement; see `publish`.
 
     Returns:
-        One entry a job, in the order given; jobs accepted before are marked as duplicates.
+        One entry per job, in the order given; duplicates are marked.
     """
     assert conn.info.transaction_status == TransactionStatus.INTRANS, "publish in a transaction"
     if not jobs:
@@ -161,21 +161,23 @@ def publish_many(
 
 
 def payload_of(job: Contract) -> str:
-    """The JSON text of a job's fields, as its row holds it.
+    """Return the JSON text of a job's fields, as it is stored.
 
     Raises:
         PayloadTooLarge: Above `PAYLOAD_BYTES_MAX`.
-        PayloadRefused: A text holds NUL.
+        PayloadRefused: A text has a NUL character.
     """
     payload = job.model_dump_json()
     size = len(payload.encode())
     if size > PAYLOAD_BYTES_MAX:
         raise PayloadTooLarge(
-            f"{job.actor_name}: its payload is {size:,} bytes, at most {PAYLOAD_BYTES_MAX:,} fit; "
-            f"keep the bytes in a table and send their id."
+            f"{job.actor_name}: payload must be at most {PAYLOAD_BYTES_MAX:,} bytes "
+            f"(got {size:,}); keep the bytes in a table and send their id."
         )
     if "\\u0000" in payload:
-        raise PayloadRefused(f"{job.actor_name}: a text holds NUL, which Postgres cannot store.")
+        raise PayloadRefused(
+            f"{job.actor_name}: a text has a NUL character, which Postgres cannot store."
+        )
     return payload
 
 
@@ -183,14 +185,14 @@ def _limit_key_of(job: Contract) -> str:
     key = job.limit_key()
     if len(key) > LIMIT_KEY_CHARS_MAX:
         raise PayloadRefused(
-            f"{job.actor_name}: its limit key has {len(key):,} characters, at most "
-            f"{LIMIT_KEY_CHARS_MAX} fit; hash it."
+            f"{job.actor_name}: limit key must be at most "
+            f"{LIMIT_KEY_CHARS_MAX} characters (got {len(key):,}); hash it."
         )
     return key
 
 
 def refusal(error: psycopg.Error) -> Exception:
-    """The refusal of the ledger's triggers as one of our errors, or the error itself."""
+    """Convert an error of the ledger's triggers to one of ours, or return it unchanged."""
     message = (error.diag.message_primary or str(error)).partition(": ")[2] + "."
     kinds: dict[str | None, type[Exception]] = {
         "AL001": LeaseLost,
@@ -218,10 +220,10 @@ def effect(lease: Lease, *, durable: bool = False) -> Iterator[Connection]:
         lease: The attempt.
         durable: Whether COMMIT waits for the disk. Otherwise a crash of Postgres itself may take
             back what was committed in the second before, receipt and effects together, and the
-            job is done again: right, unless someone outside was told.
+            job runs again: safe unless it had external effects.
 
     Raises:
-        LeaseLost: The job was done before, or someone newer owns it. Nothing was written.
+        LeaseLost: The job has ended, or a newer attempt owns it. Nothing was written.
     """
     with effects([lease], durable=durable) as conn:
         yield conn
@@ -229,14 +231,14 @@ def effect(lease: Lease, *, durable: bool = False) -> Iterator[Connection]:
 
 @contextmanager
 def effects(leases: Sequence[Lease], *, durable: bool = False) -> Iterator[Connection]:
-    """As `effect`, for the jobs of one tenant that a batch actor does together.
+    """Like `effect`, for jobs of one tenant that a batch actor processes together.
 
     Raises:
         LeaseLost: One of the leases no longer holds; nothing was written for any of them.
     """
     tenants = {lease.tenant_id for lease in leases}
     assert len(tenants) == 1, "a transaction belongs to one tenant"
-    # Effects are short statements over arrays: planning each anew would cost more than doing it.
+    # Effects are short statements over arrays: replanning each would cost more than running it.
     claim = "SET LOCAL plan_cache_mode = force_generic_plan; " + _receipts(leases)
     try:
         with db.transaction(tenants.pop(), first=claim, durable=durable) as conn:

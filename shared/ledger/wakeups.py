@@ -1,8 +1,8 @@
-"""The wire: Redis keys, and the thin signed wake-up that is all Redis ever carries of a job.
+"""The wire format: Redis keys, and the signed wake-up that represents a job in Redis.
 
 A wake-up says `{"v": 1, "job": id, "attempt": attempts made so far, "sig": signature}`. It holds
-no arguments and no options: whoever can write to Redis can at most repeat a wake-up, and the
-ledger answers a repeated one with nothing.
+no arguments and no options: a writer to Redis can at most repeat a wake-up, and the ledger
+ignores a repeated one.
 """
 
 import json
@@ -22,12 +22,12 @@ log = structlog.get_logger()
 WAKEUP_BYTES_MAX = 1_024
 BLOCK_S = 5.0
 
-# What redis-py raises when Redis is away, full, read-only, loading or slow: never a bug of ours.
+# What redis-py raises when Redis is down, full, read-only, loading or slow: never our bug.
 AWAY = (redis.RedisError, OSError)
 
 
 class BadWakeup(AilydianError):
-    """Bytes in a queue that are no wake-up of ours; `reason` is a stable code."""
+    """Bytes in a queue that are not a valid wake-up; `reason` is a stable code."""
 
     code = "bad_wakeup"
 
@@ -37,23 +37,23 @@ class BadWakeup(AilydianError):
 
 
 class Wire:
-    """Names and signatures of one namespace on one Redis."""
+    """Key names and signatures of one namespace on one Redis."""
 
     def __init__(self, namespace: str, signing_key: bytes) -> None:
         self.namespace = namespace
         self._key = signing_key
 
     def queue_key(self, queue: str) -> str:
-        """The Redis list that wakes up the workers of a queue."""
+        """Return the Redis list that wakes up the workers of a queue."""
         return f"{self.namespace}:queue:{queue}"
 
     @property
     def epoch_key(self) -> str:
-        """A key that every wipe of Redis takes with it, so that a wipe is noticed."""
+        """Return a marker key whose absence reveals that Redis was wiped."""
         return f"{self.namespace}:epoch"
 
     def wakeup(self, queue: str, job_id: JobId, attempt: int) -> bytes:
-        """The message that wakes a worker of `queue` up for one attempt of one job."""
+        """Build the message that wakes a worker of `queue` up for one attempt of one job."""
         signature = signatures.sign(self._key, self.namespace, queue, job_id, attempt)
         message = f'{{"v":1,"job":"{job_id}","attempt":{attempt},"sig":"{signature}"}}'
         return message.encode()
@@ -65,7 +65,7 @@ class Wire:
             The job's id and the number of attempts made when the message was sent.
 
         Raises:
-            BadWakeup: Anything but a wake-up that we signed for this queue.
+            BadWakeup: Not a wake-up signed for this queue.
         """
         if len(message) > WAKEUP_BYTES_MAX:
             raise BadWakeup("too_large")
@@ -92,11 +92,11 @@ class Wire:
 
 
 def connect(url: str, *, timeout_s: float = BLOCK_S + 5.0) -> redis.Redis:
-    """A Redis client that gives up in time and leaves trying again to its caller.
+    """Create a Redis client with time limits; retrying is left to the caller.
 
     Args:
-        url: Where Redis is.
-        timeout_s: How long to wait for an answer; above `BLOCK_S` where reads block that long.
+        url: The URL of Redis.
+        timeout_s: Time limit of a reply; above `BLOCK_S` if reads block that long.
     """
     return redis.Redis.from_url(
         url,
@@ -107,14 +107,14 @@ def connect(url: str, *, timeout_s: float = BLOCK_S + 5.0) -> redis.Redis:
 
 
 def is_wrong_type(answer: object) -> bool:
-    """Whether Redis says that a key of ours holds something else than we put there."""
+    """Whether Redis reports that one of our keys has the wrong type."""
     return isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
 def mend(client: redis.Redis, key: str) -> None:
-    """Remove a key of ours that someone has made into something else.
+    """Delete one of our keys that was overwritten with the wrong type.
 
-    Nothing is lost: wake-ups are sent again from Postgres, and what stands there is none.
+    Nothing is lost: wake-ups are sent again from Postgres.
     """
     client.delete(key)
     log.error("redis.mended", key=key)

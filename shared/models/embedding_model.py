@@ -1,4 +1,4 @@
-"""The model whose vectors a tenant reads and gets: its own row's, or the settings'."""
+"""The live embedding model of a tenant: its own setting, or the default."""
 
 from shared.db import Connection
 from shared.models import providers
@@ -6,5 +6,5 @@ from shared.queries.models import embedding_models
 
 
 def live_model(conn: Connection) -> str:
-    """The live model of the transaction's tenant."""
+    """Return the live model of the transaction's tenant."""
     return embedding_models.select_live(conn) or providers.live_model()

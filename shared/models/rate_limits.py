@@ -18,10 +18,10 @@ from redis import Redis, RedisError
 
 from shared.errors import ProviderBudgetSpent
 
-BURST_MS: Final = 500.0  # what an idle bucket lets through at once: half a second's worth
+BURST_MS: Final = 500.0  # burst of an idle bucket: half a second's worth
 WAIT_MAX_S: Final = 20.0  # longer waits belong in the ledger, not in a thread
 BLOCK_MAX_S: Final = 900.0
-_LOCAL_FOR_S: Final = 5.0  # after Redis failed, how long we do without asking it again
+_LOCAL_FOR_S: Final = 5.0  # after a failure of Redis, how long it is not called again
 _FLOOR: Final = 100  # a provider's header slows us down to a hundredth of the setting, no lower
 
 _PRELUDE: Final = """
@@ -69,7 +69,7 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What an answer says about the provider's own bucket; None where it says nothing.
+    """The provider's own bucket, as reported by a response; None if not reported.
 
     Attributes:
         block_s: Seconds in which nothing may be sent, from Retry-After.
@@ -87,7 +87,7 @@ class Heard:
 
 
 class ProviderBucket:
-    """The budget of one API key and model, held in Redis; a local share while Redis is away."""
+    """The rate budget of one API key and model, in Redis; a local share while Redis is down."""
 
     def __init__(
         self,
@@ -102,12 +102,12 @@ class ProviderBucket:
         """Describe a bucket; nothing is sent yet.
 
         Args:
-            redis: Where the bucket lives; None means in this process.
+            redis: Where the bucket is stored; None means in this process.
             key: From `bucket_key`.
             tokens_per_minute: The account's limit.
             requests_per_minute: The account's limit.
-            share: What part of both this process takes while Redis is away, in (0, 1].
-            clock: Seconds, for the local bucket and for when to ask Redis again.
+            share: The share of both that this process uses while Redis is down, in (0, 1].
+            clock: Seconds, for the local bucket and for when to call Redis again.
         """
         self._key = key
         self._redis = redis
@@ -120,7 +120,7 @@ class ProviderBucket:
         self._told: tuple[float | None, float | None] = (None, None)
 
     def acquire(self, tokens: int, requests: int = 1, *, now_ms: float | None = None) -> float:
-        """Reserve a place in the order and say how long to wait for it.
+        """Reserve tokens and requests; return how long to wait for them.
 
         Call it, and wait, while no database connection is held.
 
@@ -138,16 +138,17 @@ class ProviderBucket:
         wait_s = self._acquire(tokens, requests, now_ms) / 1000
         if wait_s > WAIT_MAX_S:
             raise ProviderBudgetSpent(
-                f"The provider's budget is spent for the next {wait_s:.0f} s.", retry_after_s=wait_s
+                f"The provider's rate budget is spent for the next {wait_s:.0f} s.",
+                retry_after_s=wait_s,
             )
         return wait_s
 
     def learn(self, heard: Heard, *, tokens: int = 0, now_ms: float | None = None) -> None:
-        """Slow down to what the provider said; never above the configured limits.
+        """Slow down to the provider's reported limits; never above the configured ones.
 
         Args:
-            heard: What the answer's headers said.
-            tokens: What the answered request cost; the next one like it must fit as well.
+            heard: The limits reported by the response's headers.
+            tokens: Tokens of the answered request; the next one like it must fit as well.
             now_ms: Replaces Redis's clock; a test's time.
         """
         limits = (
@@ -170,7 +171,7 @@ class ProviderBucket:
                 self._local_until = self._clock() + _LOCAL_FOR_S
 
     def _acquire(self, tokens: int, requests: int, now_ms: float | None) -> float:
-        """Milliseconds to wait, by Redis, or by the local share while Redis does not answer."""
+        """Return milliseconds to wait, by Redis, or by the local share while Redis is down."""
         if self._acquire_script is not None and self._clock() >= self._local_until:
             now = -1 if now_ms is None else now_ms
             costs = [tokens, requests, self._tpm, self._rpm]
@@ -188,7 +189,7 @@ class ProviderBucket:
 
 
 class _LocalBucket:
-    """The same arithmetic in this process, for when there is no Redis to ask."""
+    """The same arithmetic in this process, while Redis is down."""
 
     def __init__(self, tokens_per_minute: float, requests_per_minute: float) -> None:
         self._tpm, self._rpm = tokens_per_minute, requests_per_minute
@@ -211,20 +212,20 @@ class _LocalBucket:
 
 
 def bucket_key(namespace: str, api_key: str, model: str) -> str:
-    """The Redis key of a bucket; the API key goes in as a hash only."""
+    """Return the Redis key of a bucket; it contains the API key as a hash only."""
     account = hashlib.sha256(f"{api_key}\0{model}".encode()).hexdigest()[:24]
     return f"{namespace}:limits:{account}"
 
 
 def _lowered(limit: float | None, configured: float) -> float | None:
-    """A provider's limit, at most ours, but never so low that nothing moves."""
+    """Return a provider's limit, at most ours, but never so low that nothing moves."""
     if limit is None or limit <= 0:
         return None
     return min(max(limit, configured / _FLOOR), configured)
 
 
 def _refill_ms(cost: float, left: float | None, per_minute: float) -> float:
-    """How long the provider's bucket needs until one more request like the last one fits."""
+    """Return how long the provider's bucket needs until a request like the last one fits."""
     if left is None or left >= cost:
         return 0.0
     return min((cost - max(left, 0.0)) * 60_000 / per_minute, BLOCK_MAX_S * 1000)

@@ -1,7 +1,7 @@
-"""What models were asked for, told to the ledger at the catalogue's prices.
+"""Stores the model usage of this process in the ledger, at the catalogue's prices.
 
-Every process that asks models tells it: workers with their sign of life, a command at its end. A
-program of one's own that searches or recalls calls `flush` as well.
+Every process that uses models calls `flush`: workers with each heartbeat, a command at its end. A
+program of your own that searches or recalls must call it as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ _unpriced: set[str] = set()  # models that were warned about: once a process, no
 
 
 def flush() -> int:
-    """Add what this process asked of models since the last call to "ModelUse".
+    """Add this process's model usage since the last call to "ModelUse".
 
-    A process that is killed takes with it what it did not tell: these are figures, no accounts.
+    A killed process loses its unstored usage: these are statistics, not accounting.
 
     Returns:
-        How many tokens were told.
+        Number of tokens stored.
 
     Raises:
-        ServerUnavailable: Postgres does not answer; nothing is lost, the next call tells it.
+        ServerUnavailable: Postgres is not responding; nothing is lost, the next call stores it.
     """
     taken = uses.take()
     if not taken:
@@ -49,7 +49,7 @@ def flush() -> int:
 
 
 def _warn_of(unpriced: Sequence[str]) -> None:
-    """Say, once a process, that what these models cost is unknown, and how to set a price."""
+    """Warn once per process that the costs of these models are unknown."""
     for model in unpriced:
         if model not in _unpriced:
             _unpriced.add(model)

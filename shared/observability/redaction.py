@@ -1,9 +1,9 @@
-"""What may be neither logged nor stored with an error: secrets, and what tells who a person is.
+"""Redaction of secrets and personal data in logs and stored errors.
 
-Two rules. By name: what stands under `password`, `api_key` or `email` goes, whatever it is. By
-shape: keys, tokens, PEM blocks, passwords in URLs, e-mail addresses, phone numbers and, where the
-checksum is right, cards, Turkish identity numbers and IBANs go wherever they stand, and so do the
-values that Postgres, pydantic and Python quote in their errors: see `redaction_rules`.
+Two rules. By name: any value under `password`, `api_key` or `email` is masked. By shape: keys,
+tokens, PEM blocks, passwords in URLs, e-mail addresses, phone numbers and, with a valid checksum,
+cards, Turkish identity numbers and IBANs are masked anywhere, and so are the values that Postgres,
+pydantic and Python quote in their errors: see `redaction_rules`.
 
 Its time is bounded on hostile text: a text is cut to `TEXT_CHARS_MAX` first.
 """
@@ -40,11 +40,11 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def remember(secrets: Collection[str]) -> None:
-    """Take out exactly these texts too, whatever their shape: this process's own secrets.
+    """Mask these exact texts too, whatever their shape: this process's own secrets.
 
     Args:
-        secrets: Texts of at least `KNOWN_CHARS_MIN` characters; shorter ones are ignored, for
-            they would also be parts of ordinary words.
+        secrets: Texts of at least `KNOWN_CHARS_MIN` characters; shorter ones are ignored, because
+            they may be parts of ordinary words.
     """
     known = {text for text in secrets if len(text) >= KNOWN_CHARS_MIN}
     Known.texts = tuple(sorted(known, key=len, reverse=True))
@@ -85,7 +85,7 @@ def redact_values(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def is_sensitive(name: str) -> bool:
-    """Whether what stands under this name is secret or personal, whatever it looks like."""
+    """Whether values under this name are secret or personal."""
     plain = _CAMEL.sub("_", name[:_NAME_CHARS_MAX]).lower().replace("-", "_").replace(" ", "_")
     return bool(_SECRET_NAME.search(plain) or _PERSONAL_NAME.search(plain))
 
@@ -141,7 +141,7 @@ _names: dict[str, tuple[str, bool]] = {}
 
 
 def _known_name(name: object) -> tuple[str, bool]:
-    """A key as it may be shown, and whether its value may not."""
+    """Return a key as it may be shown, and whether its value must be masked."""
     found = _names.get(name) if type(name) is str else None
     if found is None:
         text = name if isinstance(name, str) else _printed(name)
@@ -152,7 +152,7 @@ def _known_name(name: object) -> tuple[str, bool]:
 
 
 def _changes(number: int) -> bool:
-    # Python refuses to print integers of more than 4,300 digits; those are no card.
+    # Python refuses to print integers of more than 4,300 digits; those are not cards.
     if -(10**10) < number < 10**10:
         return False
     return abs(number) >= 10**30 or redact(str(abs(number))) == MASK

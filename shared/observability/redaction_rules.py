@@ -1,8 +1,8 @@
-r"""The shapes of what may be neither logged nor stored: patterns, checksums, and their order.
+r"""Patterns of redacted values, their checksums and their order.
 
 Every pattern is linear on hostile text: it begins with a literal, and its parts are bounded or
-possessive. IP addresses stay: ours are what an operator looks for, and a client's goes by its
-name. Shapes that others know as well stand in `shared.text.identifiers` and `shared.text.secrets`.
+possessive. IP addresses stay: operators need ours, and a client's is masked by its name. Patterns
+shared with other modules are in `shared.text.identifiers` and `shared.text.secrets`.
 """
 
 import re
@@ -77,13 +77,13 @@ _IBAN_GATE: Final = re.compile(r"[A-Z]{2}\d{2} ?[A-Z0-9]{4}")
 
 
 class Known:
-    """Texts that go whatever their shape: this process's own secrets."""
+    """Texts masked whatever their shape: this process's own secrets."""
 
     texts: tuple[str, ...] = ()
 
 
 def suspicions(text: str) -> frozenset[int]:
-    """The numbers of the rules that may find something here."""
+    """Return the numbers of the rules that may match here."""
     lower = text.lower()
     found = {rule for gate, rule in _GATES if gate in lower}
     if any(map(text.__contains__, Known.texts)):
@@ -94,7 +94,7 @@ def suspicions(text: str) -> frozenset[int]:
 
 
 def applied(text: str, rules: frozenset[int]) -> str:
-    """The text after these rules, in their order."""
+    """Apply these rules to the text, in order."""
     for rule in sorted(rules):
         if rule == _KNOWN:
             for known in Known.texts:

@@ -1,8 +1,8 @@
-"""Log set-up: one JSON event a line on stderr, or coloured lines on a terminal.
+"""Logging: one JSON event per line on stderr, or coloured lines on a terminal.
 
 Our events are named `noun.verb`; within an attempt each carries the job, the tenant, the attempt
-and the trace. Libraries log through the same end: redaction, then one line, whatever they wrote.
-An error that nobody caught is an event as well, so that no bare traceback reaches stderr.
+and the trace. Libraries log through the same handler: redaction, then one line. An uncaught
+exception is an event as well, so that no bare traceback reaches stderr.
 """
 
 import json
@@ -37,25 +37,25 @@ LIBRARIES = (
     "psycopg",
     "urllib3",
 )
-# What this context is about, such as an attempt: in every line that it writes. One variable, set
-# once a job, where structlog's own are one a name.
+# Fields of this context, such as an attempt, added to every event. One variable, set once per job;
+# structlog has one per name.
 doing: ContextVar[Mapping[str, object]] = ContextVar("doing", default=MappingProxyType({}))
 _FIRST = ("timestamp", "level", "event", "logger")
 _URL_PASSWORD = re.compile(r"://[^/@\s]*:([^/\s]+)@")
-# What some reader would take for the end of a line, or that turns text around it: as an escape.
+# Characters that end a line for some readers, or change text direction: escaped.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile(f"[\x00-\x1f]|{_UNSAFE.pattern}")
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False).encode
 
 
 def configure(level: str) -> None:
-    """Set up logging, and tracing if it is asked for, for this process.
+    """Set up logging, and tracing if enabled, for this process.
 
     Args:
         level: debug, info, warning or error.
 
     Raises:
-        ConfigurationBroken: Tracing is on and cannot be.
+        ConfigurationBroken: Tracing is enabled but its libraries are missing.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     out = sys.stderr
@@ -95,12 +95,12 @@ def configure(level: str) -> None:
 
 
 def _merge_doing(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Add what this context is about; what the line itself says comes first."""
+    """Add the fields of this context; fields of the event itself take precedence."""
     return {**doing.get(), **event}
 
 
 def redacted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """The last step before a line is written: nothing secret is in any value, however deep."""
+    """Redact all values, nested ones included; the last step before an event is written."""
     try:
         return redaction.redact_values(event)
     except Exception as error:  # a value whose own methods fail: the job that logs it must not
@@ -109,17 +109,17 @@ def redacted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
-    """An event as JSON on one line, whoever reads it: no control character, no direction mark."""
+    """Format an event as one line of JSON without control characters or direction marks."""
     first = {name: event.pop(name) for name in _FIRST if name in event}
     line = _encode({**first, **event})
     return line if line.isascii() else _UNSAFE.sub(_escaped, line)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Where the standard library's loggers end."""
+    """The handler of the standard library's loggers."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say that a record could not be written, without its arguments."""
+        """Report that a record could not be written, without its arguments."""
         kind = sys.exc_info()[0]
         why = "unknown" if kind is None else kind.__name__
         structlog.get_logger().error("log.failed", library=record.name, error_type=why)
@@ -141,7 +141,7 @@ def _end(*, terminal: bool) -> list[Processor]:
 
 
 def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Control characters as escapes: a value may not repaint somebody's terminal."""
+    """Escape control characters, so that a value cannot manipulate the terminal."""
     for name, value in event.items():
         if isinstance(value, str) and name != "exception":
             event[name] = _CONTROL.sub(_escaped, value)
@@ -164,7 +164,7 @@ def _own_secrets(config: Settings) -> set[str]:
 
 
 def _catch_uncaught() -> None:
-    # Only where Python's own stand: a test runner's hooks, or a person's, are none of ours.
+    # Only if Python's own hooks are set: hooks of a test runner or a user are left alone.
     if sys.stderr.isatty():
         return
     if sys.excepthook is sys.__excepthook__:

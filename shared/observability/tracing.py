@@ -2,7 +2,7 @@
 
 The context travels in the ledger row, as W3C trace context writes it (`"Job"."traceparent"`); the
 wake-up in Redis stays an id. `publishing` names the span that publishes, `attempt` the one that
-does the work: a child of the publisher's, and the parent of what it publishes itself. This needs
+runs the job: a child of the publisher's, and the parent of what it publishes itself. This needs
 no library. With AILYDIAN_TRACING=1 or the usual OTEL_* variables both become real spans with the
 attributes of OpenTelemetry's conventions for messaging.
 """
@@ -41,16 +41,16 @@ class Trace:
 
     @property
     def traceparent(self) -> str:
-        """As W3C trace context writes it."""
+        """Return the traceparent header (W3C trace context)."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
     def child(self) -> "Trace":
-        """A new span of the same trace."""
+        """Return a new span of the same trace."""
         return Trace(self.trace_id, os.urandom(8).hex(), self.flags)
 
 
 class Work(Protocol):
-    """What an attempt tells about itself: a `shared.ledger.outbox.Lease`."""
+    """The attributes of an attempt: a `shared.ledger.outbox.Lease`."""
 
     @property
     def job_id(self) -> str: ...  # noqa: D102
@@ -67,14 +67,14 @@ class Work(Protocol):
 
 
 class Attempt:
-    """The span of one attempt, or of one that does several jobs at once."""
+    """The span of an attempt, or of a batch of attempts."""
 
     def __init__(self, trace: Trace, span: "Span | None" = None) -> None:
         self.trace = trace
         self._span = span
 
     def failed(self, error: BaseException, sentence: str) -> None:
-        """Say that it failed, and why in one sentence without row values."""
+        """Record a failure, with one sentence without row values."""
         if self._span is not None:
             _Tracer.fail(self._span, error, sentence)
 
@@ -83,7 +83,7 @@ _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 def read(traceparent: str | None) -> Trace | None:
-    """The trace that a header names; None where there is none or it is malformed.
+    """Parse a traceparent header; None if missing or malformed.
 
     Source: W3C Trace Context, 3.2: a malformed header is ignored, a later version read as far as
     it is known.
@@ -95,7 +95,7 @@ def read(traceparent: str | None) -> Trace | None:
 
 
 def current() -> Trace | None:
-    """The span in which this thread is, if it is in one."""
+    """Return the current span of this thread, if any."""
     if _Tracer.provider is not None:
         from opentelemetry import trace as api  # noqa: PLC0415 - an extra: on use
 
@@ -107,7 +107,7 @@ def current() -> Trace | None:
 
 @contextmanager
 def continued(traceparent: str | None) -> Iterator[None]:
-    """Publish as part of someone else's trace, as their header names it; see `read`."""
+    """Publish as part of the trace of a received header; see `read`."""
     trace = read(traceparent)
     if trace is None:
         yield
@@ -121,7 +121,7 @@ def continued(traceparent: str | None) -> Iterator[None]:
 
 @contextmanager
 def publishing(job: str, queue: str, *, count: int) -> Iterator[str]:
-    """The span that accepts jobs. Yields the header to write into their rows.
+    """Open the span of publishing jobs. Yields the header to write into their rows.
 
     Args:
         job: Name of the (first) job.
@@ -150,7 +150,7 @@ def publishing(job: str, queue: str, *, count: int) -> Iterator[str]:
 
 @contextmanager
 def attempt(leases: Sequence[Work]) -> Iterator[Attempt]:
-    """The span of one attempt of a job, or of several jobs that are done as one.
+    """Open the span of an attempt of a job, or of several jobs processed as one.
 
     It is a child of the first job's publisher, and linked to the others'. A job whose publisher
     named no trace has one that its id determines, the same for every attempt.
@@ -184,10 +184,10 @@ def attempt(leases: Sequence[Work]) -> Iterator[Attempt]:
 
 
 def configure(config: Settings) -> None:
-    """Record spans from now on, where the settings ask for it.
+    """Record spans from now on, if enabled by the settings.
 
     Raises:
-        ConfigurationBroken: It is asked for and the libraries are not installed.
+        ConfigurationBroken: Tracing is enabled and the libraries are not installed.
     """
     asked = config.tracing or config.otel_traces_exporter or config.otel_endpoint
     name = config.otel_traces_exporter or "otlp"
@@ -199,12 +199,12 @@ def configure(config: Settings) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError:
         raise ConfigurationBroken(
-            "Tracing is on and OpenTelemetry is missing: install ailydian-workers[tracing]."
+            "Tracing is enabled but OpenTelemetry is missing: install ailydian-workers[tracing]."
         ) from None
     exporters = entry_points(group="opentelemetry_traces_exporter", name=name)
     if not exporters:
         raise ConfigurationBroken(
-            f"Tracing is on and no exporter is called {name!r}: install "
+            f"Tracing is enabled but the exporter {name!r} is missing: install "
             f"opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=console."
         )
     resource = Resource.create()
@@ -221,7 +221,7 @@ def use(provider: "TracerProvider | None") -> None:
 
 
 class _Tracer:
-    """OpenTelemetry as we use it; nothing of it is imported while it is off."""
+    """The OpenTelemetry integration; nothing is imported while it is disabled."""
 
     provider: "TracerProvider | None" = None
 
@@ -237,7 +237,7 @@ class _Tracer:
     ) -> "Iterator[Span]":
         from opentelemetry import trace as api  # noqa: PLC0415 - an extra: on use
 
-        assert cls.provider is not None, "whoever asks for a span has looked"
+        assert cls.provider is not None, "callers check that tracing is enabled"
         tracer = cls.provider.get_tracer("ailydian")
         links = [api.Link(_remote(one).get_span_context()) for one in linked]
         with tracer.start_as_current_span(

@@ -1,4 +1,4 @@
-"""Noting sensitive acts: who did what to which thing, in the transaction that does it."""
+"""The audit log: entries are written in the transaction of the action."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,15 +22,15 @@ def note(
 ) -> None:
     """Write an entry of the audit log; it exists if, and only if, the caller's transaction commits.
 
-    Who acted is who publishes in this context (`published_by`), such as `cli:root`. Secrets and
-    personal data are taken out of `what`, by name and by shape.
+    The actor is the publisher of this context (`published_by`), such as `cli:root`. Secrets and
+    personal data in `what` are redacted, by name and by shape.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
-        action: What was done, as `noun.verb`.
-        resource: The kind of thing, as its table is called.
-        resource_id: Which one.
-        what: Details: counts, and `before` and `after` of what changed.
+        action: The action, as `noun.verb`.
+        resource: The table of the resource.
+        resource_id: Its id.
+        what: Details: counts, and `before` and `after` of changes.
     """
     act = Act(
         tenant_id=accounts.select_current_tenant(conn),
@@ -44,5 +44,5 @@ def note(
 
 
 def who() -> str:
-    """Who acts in this context, as the audit log names them."""
+    """Return the actor of this context, for the audit log."""
     return producer.get() or (UNNAMED if current_job.get() is None else WORKER)

@@ -1,9 +1,9 @@
-"""The servers a command works with: real ones by URL, or embedded ones kept in a folder.
+"""The servers of a command: external ones by URL, or embedded ones in a folder.
 
 Embedded servers are shared by all commands of a folder. Each command holds a shared lock on
 `users` while it works; the kernel drops it when the command dies, however it dies. Starting and
-stopping happen under an exclusive lock on `lock`, which is never held while anyone works. Who
-leaves last, that is who gets `users` exclusively, stops the servers.
+stopping happen under an exclusive lock on `lock`, which is never held while a command works. The
+last command, which gets `users` exclusively, stops the servers.
 """
 
 import fcntl
@@ -35,12 +35,12 @@ _PACKAGES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where this process finds its servers.
+    """The URLs of this process's servers.
 
     Attributes:
         database_url: For psycopg.
         redis_url: For redis-py.
-        embedded: Whether both are ours; False as soon as one is a real server.
+        embedded: Whether both are embedded; False if one is external.
     """
 
     database_url: str
@@ -50,7 +50,7 @@ class Servers:
 
 @contextmanager
 def use(settings: Settings, *, durable: bool = True) -> Iterator[Servers]:
-    """Have servers while the block runs.
+    """Provide servers while the block runs.
 
     Args:
         settings: A URL that is set is passed straight through; for one that is not set, a server
@@ -59,7 +59,7 @@ def use(settings: Settings, *, durable: bool = True) -> Iterator[Servers]:
 
     Yields:
         The servers. While the block runs in the main thread, SIGTERM and SIGHUP raise SystemExit,
-        unless the caller handles them, so that the block is left in order.
+        unless the caller handles them, so that the block cleans up.
 
     Raises:
         ServerUnavailable: An embedded server does not start.
@@ -85,25 +85,25 @@ def use(settings: Settings, *, durable: bool = True) -> Iterator[Servers]:
                 )
             yield servers
         finally:
-            if os.getpid() == process_id:  # a forked child that unwinds us is no user
+            if os.getpid() == process_id:  # a forked child that unwinds this block does not count
                 _leave(home, users)
 
 
 def signing_key(settings: Settings) -> bytes:
-    """The key that signs messages.
+    """Return the signing key of messages.
 
     Args:
-        settings: With embedded servers the key is made at the first call and kept in
-            `settings.home`, readable by its owner alone.
+        settings: With embedded servers the key is created at the first call and stored in
+            `settings.home`, readable by its owner only.
 
     Raises:
-        ConfigurationBroken: A real server is used and no key is set.
+        ConfigurationBroken: An external server is used and no key is set.
     """
     if settings.signing_key is not None:
         return settings.signing_key.get_secret_value().encode()
     if settings.database_url or settings.redis_url:
         raise ConfigurationBroken(
-            "AILYDIAN_SIGNING_KEY is not set: with real servers every process needs the same "
+            "AILYDIAN_SIGNING_KEY is not set: with external servers every process needs the same "
             "secret of 32 random bytes or more, for example from `openssl rand -hex 32`."
         )
     home = _home(settings)
@@ -119,7 +119,7 @@ def signing_key(settings: Settings) -> bytes:
 
 
 def _check_installed(urls: Mapping[str, object]) -> None:
-    """Refuse in one sentence what the servers' packages would fail at, one after the other."""
+    """Report all missing packages in one error."""
     unset = [name for name, url in urls.items() if not url]
     if not all(embedded_process.is_installed(_PACKAGES[name]) for name in unset):
         raise ConfigurationBroken(
@@ -138,7 +138,7 @@ def _home(settings: Settings) -> Path:
             (home / ".gitignore").write_text("*\n")
     except OSError as error:
         raise ConfigurationBroken(
-            f"AILYDIAN_HOME is {home}, which cannot be written: {error.strerror}."
+            f"AILYDIAN_HOME={home} is not writable: {error.strerror}."
         ) from error
     return home
 
@@ -149,7 +149,7 @@ def _leave(home: Path, users: IO[str]) -> None:
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # someone else still works
+            return  # another command still runs
         embedded_valkey.stop(home)
         embedded_postgres.stop(home)
 
@@ -165,7 +165,7 @@ def _locked(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise ServerUnavailable(
-                        f"Another command has held {path} for {LOCK_WAIT_S:.0f} s; end it."
+                        f"Timed out after {LOCK_WAIT_S:.0f} s: another command has locked {path}."
                     ) from None
                 time.sleep(_POLL_S)
         yield
@@ -173,7 +173,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _signals_unwind() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack, where they would end the process at once."""
+    """Let SIGTERM and SIGHUP unwind the stack instead of ending the process at once."""
     ours = []
     if threading.current_thread() is threading.main_thread():
         ours = [

@@ -1,7 +1,7 @@
-"""Postgres with pgvector out of a wheel: made, started and stopped in one folder.
+"""Embedded Postgres with pgvector from a wheel: created, started and stopped in one folder.
 
-Nothing here locks: `shared.servers.embedded` calls it one process at a time. A start heals what a
-`kill -9` or a reboot left behind, and adopts a server that still answers.
+Nothing here locks: `shared.servers.embedded` calls it one process at a time. A start recovers from
+a `kill -9` or a reboot, and adopts a server that still runs.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ _NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
 def start(home: Path, *, durable: bool) -> str:
-    """Have Postgres running in `home`, with our database in it.
+    """Make sure that Postgres runs in `home`, with our database in it.
 
     Args:
         home: An absolute path.
@@ -56,7 +56,7 @@ def start(home: Path, *, durable: bool) -> str:
         The URL of the database.
 
     Raises:
-        ServerUnavailable: It cannot be made or started; the message names its log.
+        ServerUnavailable: It cannot be created or started; the message has the path of its log.
     """
     folder = home / "postgres"
     account = _account(folder)
@@ -128,9 +128,9 @@ def _run(
         said = output.read().decode(errors="replace").strip().splitlines()
     if finished.returncode != 0:
         log = folder / "log"
-        where = f"; {log} says why" if log.exists() else ""
+        where = f"; see {log}" if log.exists() else ""
         raise ServerUnavailable(
-            f"The embedded Postgres cannot be started: {program} says "
+            f"The embedded Postgres cannot be started: {program} reports "
             f"{said[-1] if said else finished.returncode!r}{where}."
         )
 
@@ -170,14 +170,14 @@ def _make_database(folder: Path) -> None:
             if (DATABASE,) not in names:
                 conn.execute(f"CREATE DATABASE {DATABASE}")
     except psycopg.OperationalError as error:
-        raise ServerUnavailable(f"The embedded Postgres takes no connection: {error}") from error
+        raise ServerUnavailable(f"The embedded Postgres refuses connections: {error}") from error
 
 
 # ---- Postgres refuses to run as root
 
 
 def _account(folder: Path) -> pwd.struct_passwd | None:
-    """Whom Postgres runs as: nobody else, or as root a system user made for it."""
+    """Return the user that Postgres runs as: the current one, or a system user if root."""
     if os.geteuid() != 0:
         return None
     if folder.exists() and folder.stat().st_uid != 0:
@@ -201,7 +201,7 @@ def _own(folder: Path, account: pwd.struct_passwd | None) -> None:
 
 
 def _let_through(folder: Path) -> None:
-    """Let the system user reach the data and the programs: it may pass the folders, not list."""
+    """Let the system user traverse, but not list, the folders of data and programs."""
     programs = embedded_process.wheel(PACKAGE) / "pginstall"
     for parent in (*folder.resolve().parents, *programs.resolve().parents):
         if not parent.stat().st_mode & stat.S_IXOTH:

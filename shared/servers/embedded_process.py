@@ -1,7 +1,7 @@
-"""What the embedded servers have in common: their processes, their wheels, their sockets' folders.
+"""Helpers of the embedded servers: processes, wheels and socket folders.
 
 A process counts as a folder's server when it has the server's name and works in the folder: a
-recycled process id deceives nobody, and a zombie (an init that does not reap) counts as dead.
+recycled process id is not mistaken, and a zombie (an init that does not reap) counts as dead.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ LOG_BYTES_MAX: Final = 10_000_000
 
 
 def living(folder: Path, name: str, pid_file: str) -> psutil.Process | None:
-    """The server of this folder, or None.
+    """Return the server of this folder, or None.
 
     Args:
-        folder: Where it works, resolved.
+        folder: Its working directory, resolved.
         name: The name of its process.
         pid_file: The file in the folder whose first word is its process id.
     """
@@ -50,7 +50,7 @@ def works_in(process: psutil.Process, folder: Path, name: str) -> bool:
 
 
 def kill_leftovers(folder: Path, name: str, pid_file: str) -> None:
-    """End what still runs in this folder though it does not answer, and its record."""
+    """Kill a server of this folder that is not responding, and delete its pid file."""
     left = [process for process in psutil.process_iter() if works_in(process, folder, name)]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -62,7 +62,7 @@ def kill_leftovers(folder: Path, name: str, pid_file: str) -> None:
 
 
 def end(folder: Path, name: str, pid_file: str, gently: signal.Signals) -> None:
-    """End the folder's server, if there is one: by the signal it likes, or else by force."""
+    """Stop the folder's server, if there is one: by its own signal, else by SIGKILL."""
     process = living(folder, name, pid_file)
     if process is None:
         return
@@ -77,12 +77,12 @@ def end(folder: Path, name: str, pid_file: str, gently: signal.Signals) -> None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; it is not."""
+    """Whether a package can be imported, without importing it."""
     return find_spec(package) is not None
 
 
 def wheel(package: str) -> Path:
-    """Where an installed package lies."""
+    """Return the folder of an installed package."""
     # Found, not imported: importing these packages makes locks and warnings of their own.
     spec = find_spec(package)
     assert spec is not None, f"{package} is installed with the extra `embedded`"
@@ -91,24 +91,24 @@ def wheel(package: str) -> Path:
 
 
 def socket_folder(folder: Path, socket_name: str) -> Path:
-    """The folder itself, or where its path is too long for a socket, a short one."""
+    """Return the folder, or a short one if its path is too long for a socket."""
     if len(os.fsencode(folder / socket_name)) <= SOCKET_PATH_BYTES_MAX:
         return folder
     short = _short_folder(folder)
     short.mkdir(mode=0o700, exist_ok=True)
     found = short.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), folder.stat().st_uid}:
-        raise ServerUnavailable(f"{short} belongs to someone else: remove it and try again.")
+        raise ServerUnavailable(f"{short} belongs to another user: remove it and try again.")
     return short
 
 
 def forget_socket_folder(folder: Path) -> None:
-    """Remove the short one, if there was one."""
+    """Remove the short folder, if there is one."""
     shutil.rmtree(_short_folder(folder), ignore_errors=True)
 
 
 def shorten_log(log: Path) -> None:
-    """Begin a server's log anew when it has grown large; before the server starts."""
+    """Truncate a server's large log, before the server starts."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_BYTES_MAX:
             log.unlink()

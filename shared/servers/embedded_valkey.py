@@ -1,7 +1,7 @@
-"""Valkey out of a wheel: started and stopped in one folder, its append-only log on.
+"""Embedded Valkey from a wheel: started and stopped in one folder, with append-only log.
 
-Nothing here locks: `shared.servers.embedded` calls it one process at a time. A start heals what a
-`kill -9` or a reboot left behind, and adopts a server that still answers.
+Nothing here locks: `shared.servers.embedded` calls it one process at a time. A start recovers from
+a `kill -9` or a reboot, and adopts a server that still runs.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _PROCESS: Final = ("valkey-server", "pid")  # its name, and the file with its id
 
 
 def start(home: Path) -> str:
-    """Have Valkey running in `home`; what it holds survives a restart.
+    """Make sure that Valkey runs in `home`; its data survives a restart.
 
     Args:
         home: An absolute path.
@@ -39,7 +39,7 @@ def start(home: Path) -> str:
         The URL of its first database.
 
     Raises:
-        ServerUnavailable: It does not start; the message names its log.
+        ServerUnavailable: It does not start; the message has the path of its log.
     """
     folder = home / "valkey"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -48,27 +48,27 @@ def start(home: Path) -> str:
         embedded_process.kill_leftovers(folder, *_PROCESS)
         embedded_process.shorten_log(folder / "log")
         if not _launch(folder, path):
-            # Valkey refuses a damaged log. Truth is in Postgres: an empty one is filled again.
+            # Valkey rejects a damaged log. All state is in Postgres: an empty Valkey is refilled.
             embedded_process.kill_leftovers(folder, *_PROCESS)
             shutil.rmtree(folder / "damaged", ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 (folder / "appendonlydir").rename(folder / "damaged")
             if not _launch(folder, path):
                 raise ServerUnavailable(
-                    f"The embedded Valkey does not start; {folder / 'log'} says why."
+                    f"The embedded Valkey does not start; see {folder / 'log'}."
                 )
     return f"unix://{quote(str(path))}"
 
 
 def stop(home: Path) -> None:
-    """Stop the Valkey of `home`; its log is written out first."""
+    """Stop the Valkey of `home`; its log is flushed first."""
     folder = home / "valkey"
     embedded_process.end(folder, *_PROCESS, signal.SIGTERM)
     embedded_process.forget_socket_folder(folder)
 
 
 def _launch(folder: Path, path: Path) -> bool:
-    """Start Valkey as a daemon; whether it answers."""
+    """Start Valkey as a daemon. Returns whether it is responding."""
     settings = {
         "port": "0",
         "unixsocket": str(path),

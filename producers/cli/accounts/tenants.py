@@ -1,4 +1,4 @@
-"""`tenant`: customers."""
+"""The `tenant` commands."""
 
 import re
 from typing import Any
@@ -27,19 +27,19 @@ _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 @click.group()
 def tenant() -> None:
-    """Create, list, adopt into and delete tenants."""
+    """Manage tenants: create, list, delete, and adopt rows without a tenant."""
 
 
 @tenant.command("create")
 @click.argument("slug")
-@click.option("--name", help="As people call it; default: the slug.")
-@click.option("--tier", type=TIER, help="Default: FREE.")
+@click.option("--name", help="Display name. Default: the slug.")
+@click.option("--tier", type=TIER, help="Tier. Default: FREE.")
 @json_option
 def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) -> None:
-    """Make a tenant. One that exists stays, and takes the name and tier given here."""
+    """Create a tenant, or update the name and tier of an existing one."""
     if not _SLUG.fullmatch(slug):
         raise click.BadParameter(
-            f"{slug!r} is no slug: small letters, digits and inner hyphens, at most 63.",
+            f"invalid slug {slug!r}: use lower-case letters, digits and inner hyphens, at most 63.",
             param_hint="SLUG",
         )
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
@@ -60,7 +60,7 @@ def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) 
 @tenant.command("list")
 @json_option
 def list_tenants(as_json: bool) -> None:
-    """All tenants."""
+    """List all tenants."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         rows = [as_document(row) for row in accounts.select_tenants(conn)]
     if as_json:
@@ -74,10 +74,10 @@ def list_tenants(as_json: bool) -> None:
 @click.argument("slug")
 @json_option
 def adopt(slug: str, as_json: bool) -> None:
-    """Assign the platform's rows without a tenant to this one.
+    """Assign the platform's rows that have no tenant to this tenant.
 
-    People, documents and workflows, and with them all that hangs on them: sessions,
-    conversations, messages, chunks, runs. `ailydian verify` counts what has no tenant.
+    Users, documents and workflows move with all rows that depend on them: sessions,
+    conversations, messages, chunks and runs. `ailydian verify` counts the rows without a tenant.
     """
     with session.opened():
         tenant_id = session.tenant_named(slug)
@@ -92,19 +92,19 @@ def adopt(slug: str, as_json: bool) -> None:
 
 @tenant.command("delete")
 @click.argument("slug")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def delete_tenant(slug: str, yes: bool, as_json: bool) -> None:
-    """Delete a tenant with its documents, workflows and jobs. One with people is refused."""
+    """Delete a tenant with its documents, workflows and jobs. It must have no users."""
     if not yes:
-        click.confirm(f"Delete the tenant {slug} and everything it has?", abort=True, err=True)
+        click.confirm(f"Delete the tenant {slug} and all its data?", abort=True, err=True)
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(None, role=Role.OWNER) as conn:
             people = accounts.count_users(conn, tenant_id)
             if people or not accounts.delete_tenant(conn, tenant_id):
                 raise TenantInUse(
-                    f"The tenant {slug} still has {people} people: move or delete them first."
+                    f"The tenant {slug} still has {people} users: move or delete them first."
                 )
             _note(conn, None, "tenant.delete", tenant_id, {"slug": slug})
     if as_json:

@@ -1,4 +1,4 @@
-"""`user`: people, and what they prefer."""
+"""The `user` commands: users and their preferences."""
 
 import re
 from typing import Any
@@ -30,22 +30,22 @@ USER_ROLE = click.Choice(("USER", "ADMIN", "SUPER_ADMIN"), case_sensitive=False)
 
 @click.group()
 def user() -> None:
-    """Create, list and show people; keep what they prefer."""
+    """Manage users and their preferences."""
 
 
 @user.command("create")
 @click.argument("email")
-@click.option("--tenant", "slug", required=True, metavar="SLUG", help="Where they belong.")
-@click.option("--name", help="Their name.")
+@click.option("--tenant", "slug", required=True, metavar="SLUG", help="Tenant of the user.")
+@click.option("--name", help="Display name.")
 @click.option("--role", type=USER_ROLE, default="USER", show_default=True)
 @json_option
 def create_user(email: str, slug: str, name: str | None, role: str, as_json: bool) -> None:
-    """Make a person; one who exists in this tenant stays as they are.
+    """Create a user. An existing user of this tenant is left unchanged.
 
-    Without a password: they sign in once the platform has set one.
+    The user has no password and can sign in once the platform has set one.
     """
     if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
-        raise click.BadParameter(f"{email!r} is no e-mail address.", param_hint="EMAIL")
+        raise click.BadParameter(f"invalid e-mail address {email!r}.", param_hint="EMAIL")
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(None, role=Role.OWNER) as conn:
@@ -66,11 +66,11 @@ def create_user(email: str, slug: str, name: str | None, role: str, as_json: boo
 
 
 @user.command("list")
-@click.option("--tenant", "slug", metavar="SLUG", help="Only theirs.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @json_option
 def list_users(slug: str | None, limit: int, as_json: bool) -> None:
-    """People, newest first."""
+    """List users, newest first."""
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
         with db.transaction(None, role=Role.OWNER) as conn:
@@ -87,7 +87,7 @@ def list_users(slug: str | None, limit: int, as_json: bool) -> None:
 @tenant_option
 @json_option
 def show_user(name: str, slug: str, as_json: bool) -> None:
-    """One person: their trust and their preferences."""
+    """Show a user's trust score and preferences."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         user_id = session.user_named(tenant_id, name)
@@ -105,13 +105,18 @@ def show_user(name: str, slug: str, as_json: bool) -> None:
 @user.command("prefer")
 @click.argument("name", metavar="EMAIL|ID")
 @tenant_option
-@click.option("--model", help="Answers by this one, where it can be reached; '' for routing's.")
-@click.option("--temperature", type=Between(0, 2), help="How freely it answers.")
-@click.option("--max-tokens", "tokens_max", type=click.IntRange(1, 100_000), help="The longest.")
-@click.option("--clear", is_flag=True, help="Forget what was preferred before.")
+@click.option("--model", help="Preferred model, if available; '' lets routing choose.")
+@click.option("--temperature", type=Between(0, 2), help="Sampling temperature.")
+@click.option(
+    "--max-tokens",
+    "tokens_max",
+    type=click.IntRange(1, 100_000),
+    help="Maximum tokens of an answer.",
+)
+@click.option("--clear", is_flag=True, help="Clear all earlier preferences first.")
 @json_option
 def prefer(name: str, slug: str, clear: bool, as_json: bool, **wanted: Any) -> None:  # noqa: ANN401
-    """Keep what a person asks of the models; what is not named stays as it is."""
+    """Set a user's model preferences. Options that are not given stay unchanged."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         user_id = session.user_named(tenant_id, name)

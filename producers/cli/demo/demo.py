@@ -1,4 +1,4 @@
-"""`demo`: the main job on documents that come along, and every claim read back from Postgres."""
+"""The `demo` command: an end-to-end run on built-in documents, verified in Postgres."""
 
 import time
 import uuid
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 class DemoFailed(PermanentError):
-    """Something that the demo claims is not so."""
+    """A check of the demo failed."""
 
     code = "demo_failed"
 
@@ -47,8 +47,8 @@ class DemoFailed(PermanentError):
 def demo(as_json: bool) -> None:
     """Ingest and search Turkish and English documents; run two workflows; judge a conversation.
 
-    It works in the tenant `demo`, with relay and workers of its own where none run, and ends 0
-    only when everything it says is so in the database. A second run finds its work done.
+    It uses the tenant `demo` and starts a relay and workers if none run. It exits 0 only if the
+    database confirms every result. A second run finds the work already done.
     """
     began = time.monotonic()
     say: Say = (lambda _: None) if as_json else click.echo
@@ -58,7 +58,7 @@ def demo(as_json: bool) -> None:
     if as_json:
         print_json(answer | {"seconds": seconds})
     else:
-        say(f"\nAll of it is so in the database. {seconds} seconds.")
+        say(f"\nAll results verified in the database. {seconds} seconds.")
 
 
 def _run(servers: Servers, say: Say) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
         model = live_model(conn)
         held = document_counts.select_holdings(conn, model)
     if held.unsearchable or held.misquoted or held.embeddings != held.chunks:
-        raise DemoFailed(f"The tables do not fit together: {held}.")
+        raise DemoFailed(f"The tables are inconsistent: {held}.")
     say(f"\n{held.documents} documents, {held.chunks} chunks, {held.embeddings} vectors ({model})")
     searches = [_ask(tenant_id, question, say) for question in documents_of_ours.QUESTIONS]
     return {
@@ -109,18 +109,18 @@ def _ingest(tenant_id: TenantId, check: Check, say: Say) -> None:
 
 
 def _replay(tenant_id: TenantId, check: Check, say: Say) -> int:
-    """A job dies because its upload is gone; the bytes come back, and it is replayed."""
+    """Let a job die because its upload is missing, restore the bytes and replay it."""
     with db.transaction(tenant_id) as conn:
         upload_id = documents.insert_upload(conn, "", "", LOST.encode())
         job = IngestDocument(
-            content_sha256=uuid.uuid4().hex * 2,  # another letter each time
+            content_sha256=uuid.uuid4().hex * 2,  # another text each time
             source="found-letter.txt",
             upload_id=upload_id,
         )
         documents.delete_upload(conn, upload_id)
         job_id = publish(conn, job).id
     _expect(job_id, "DEAD", check)
-    say(f"\nJob {job_id} died: its upload is gone. It is put back, and the job replayed.")
+    say(f"\nJob {job_id} died: its upload is missing. Restoring it and replaying the job.")
     with db.transaction(tenant_id) as conn:
         documents.restore_upload(conn, upload_id, LOST.encode())
     with db.transaction(None, role=Role.RELAY) as conn:

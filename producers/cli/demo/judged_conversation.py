@@ -1,4 +1,4 @@
-"""The demo's judged conversation: what is decided about messages, people and models, read back."""
+"""The demo's conversation: moderation, trust, quality and feedback, read back from Postgres."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -36,14 +36,14 @@ ASKED_AGAIN: Final = "Veritabanı yedekleri ne kadar süre saklanıyor?"
 
 
 class JudgementFailed(PermanentError):
-    """Something that the demo claims of its judged conversation is not so."""
+    """A check of the demo's conversation failed."""
 
     code = "demo_judgement_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class _Demo:
-    """Where the demo's conversation is held."""
+    """The tenant, user and conversation of the demo."""
 
     tenant_id: TenantId
     user_id: UserId
@@ -51,7 +51,7 @@ class _Demo:
     say: Say
 
     def done(self, jobs: Sequence[JobId]) -> dict[JobId, dict[str, Any]]:
-        """Wait for jobs and what follows from them. Returns their outcomes."""
+        """Wait for jobs and their follow-ups. Returns their outcomes."""
         outcomes = {}
         for job_id, family in follow(jobs, self.check, ignore=LATER):
             failed = [one for one in family if one.state != "COMPLETED"]
@@ -67,15 +67,15 @@ class _Demo:
         return self.done([job_id])[job_id]
 
     def message(self, message_id: str) -> MessageRow:
-        """A message with all that was judged of it."""
+        """Return a message with its verdict and scores."""
         with db.transaction(self.tenant_id) as conn:
             row = message_lists.select_message(conn, MessageId(message_id))
-        _claim(row is not None, f"the message {message_id} is kept")
-        assert row is not None, "it was claimed to be there"
+        _claim(row is not None, f"the message {message_id} is stored")
+        assert row is not None, "it was just recorded"
         return row
 
     def trust(self) -> float:
-        """How far the demo's reader is trusted now."""
+        """Return the current trust score of the demo's user."""
         self.do(RefreshTrust(day="demo"), key=f"demo {uuid.uuid4().hex}")
         with db.transaction(self.tenant_id) as conn:
             (row,) = trust_scores.select_trust(conn, self.user_id)
@@ -83,10 +83,10 @@ class _Demo:
 
 
 def run(tenant_id: TenantId, user_id: UserId, check: Check, say: Say) -> dict[str, Any]:
-    """Hold a conversation, judge it, object, rate, explain, verify and recall it.
+    """Record a conversation; moderate, appeal, rate, explain, verify and recall it.
 
     Raises:
-        JudgementFailed: One of the things it says is not so in the database.
+        JudgementFailed: The database does not confirm one of the results.
     """
     demo = _Demo(tenant_id, user_id, check, say)
     say("\nA conversation is recorded and judged.")
@@ -96,7 +96,7 @@ def run(tenant_id: TenantId, user_id: UserId, check: Check, say: Say) -> dict[st
     explained = _explain(demo, answer_id)
     _verify(demo, answer_id)
     found = recall.recall(tenant_id, ASKED_AGAIN, k=3, user_id=user_id)
-    _claim(found[0].content in {QUESTION, ANSWER}, "what was said is recalled by its meaning")
+    _claim(found[0].content in {QUESTION, ANSWER}, "the message is recalled by its meaning")
     say(f"  recall    {ASKED_AGAIN!r} finds {found[0].content!r}")
     analysis = _analyse(demo, conversation)
     return {
@@ -136,10 +136,10 @@ def _record(demo: _Demo) -> tuple[str, str, str, str]:
 
 
 def _moderate(demo: _Demo, thanks_id: str, leaked_id: str) -> dict[str, Any]:
-    """A secret is blocked and costs trust; an appeal is granted and gives it back."""
+    """Check that a secret is blocked and lowers trust, and that a granted appeal restores it."""
     clean, leaked = demo.message(thanks_id).moderation, demo.message(leaked_id).moderation
-    assert clean is not None, "it was judged"
-    assert leaked is not None, "it was judged"
+    assert clean is not None, "it was moderated"
+    assert leaked is not None, "it was moderated"
     _claim(clean["action"] == "allow", "thanks pass")
     lowered = demo.trust()
     if leaked["action"] == "block":  # a second demo finds the appeal granted
@@ -152,7 +152,7 @@ def _moderate(demo: _Demo, thanks_id: str, leaked_id: str) -> dict[str, Any]:
         latest = verdicts.select_latest(conn, action=None, limit=1_000)
     held = [one for one in latest if one.content_id == leaked_id]
     _claim([one.action for one in held] == ["allow"], "a granted appeal lets the message pass")
-    _claim("pardoned" in held[0].scores, "what was found before the appeal is kept")
+    _claim("pardoned" in held[0].scores, "the first verdict is kept")
     restored = demo.trust()
     demo.say(f"  appeal    granted: it passes, and trust is {restored:.2f}")
     return {"blocked": ["secret"], "pardoned": True, "trust": restored}
@@ -174,7 +174,7 @@ def _explain(demo: _Demo, answer_id: str) -> dict[str, Any]:
         jobs = explaining.explain(conn, answer_id, ("quality",))
     found = demo.done([jobs["quality"].id])[jobs["quality"].id]
     total = sum(found["values"].values())
-    _claim(abs(total - (found["score"] - found["base"])) < ROUNDING, "an explanation adds up")
+    _claim(abs(total - (found["score"] - found["base"])) < ROUNDING, "the explanation adds up")
     best = sorted(found["values"].items(), key=lambda pair: -abs(pair[1]))[:3]
     parts = ", ".join(f"{name} {value:+.2f}" for name, value in best)
     demo.say(f"  explained {found['score']:.2f} = {found['base']:.2f} {parts}, ...")
@@ -201,4 +201,4 @@ def _analyse(demo: _Demo, conversation: str) -> dict[str, Any]:
 
 def _claim(is_so: bool, what: str) -> None:
     if not is_so:
-        raise JudgementFailed(f"It is not so that {what}.")
+        raise JudgementFailed(f"Check failed: {what}.")

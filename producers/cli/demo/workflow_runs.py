@@ -29,10 +29,10 @@ class RunFailed(PermanentError):
 
 
 def run(tenant_id: TenantId, slug: str, check: Callable[[], None], say: Say) -> dict[str, Any]:
-    """Onboard a document and answer a question, as runs. Returns what came of them.
+    """Run the onboarding and the question workflow. Returns their results.
 
     Raises:
-        RunFailed: A run ended otherwise than completed.
+        RunFailed: A run did not complete.
     """
     with db.transaction(None, role=Role.OWNER) as conn:
         accounts.insert_user(conn, READER, name="Reader", role="USER", tenant_id=tenant_id)

@@ -1,4 +1,4 @@
-"""`documents`: list, show, delete."""
+"""The `documents` commands."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ CHUNKS_MAX = 10_000
 
 @click.group()
 def documents() -> None:
-    """List, show and delete a tenant's documents."""
+    """Manage a tenant's documents."""
 
 
 @documents.command("list")
@@ -36,7 +36,7 @@ def documents() -> None:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @json_option
 def list_documents(slug: str, limit: int, as_json: bool) -> None:
-    """A tenant's documents, newest first."""
+    """List documents, newest first."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         rows = document_lists.select_documents(conn, limit=limit)
     if as_json:
@@ -54,7 +54,7 @@ def list_documents(slug: str, limit: int, as_json: bool) -> None:
 @tenant_option
 @json_option
 def show_document(document_id: str, slug: str, as_json: bool) -> None:
-    """One document and its chunks."""
+    """Show a document and its chunks."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         rows = document_lists.select_documents(conn, DocumentId(document_id))
         if not rows:
@@ -76,15 +76,15 @@ def show_document(document_id: str, slug: str, as_json: bool) -> None:
 @documents.command("delete")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @tenant_option
-@click.option("--wait", is_flag=True, help="Until they are gone.")
+@click.option("--wait", is_flag=True, help="Wait until they are deleted.")
 @json_option
 @click.pass_context
 def delete_documents(
     ctx: click.Context, ids: tuple[str, ...], slug: str, wait: bool, as_json: bool
 ) -> None:
-    """Remove documents with their chunks, vectors and words.
+    """Delete documents with their chunks, vectors and index entries.
 
-    With embedded servers and no worker running it does the work itself.
+    With embedded servers and no running worker, the command does the work itself.
     """
     with session.opened() as servers:
         outcome = _delete(servers, session.tenant_named(slug), slug, ids, wait)

@@ -1,4 +1,4 @@
-"""`ingest`: files, folders, globs and standard input become searchable documents."""
+"""The `ingest` command: make files, folders, globs or standard input searchable."""
 
 import contextlib
 import glob
@@ -21,7 +21,7 @@ from shared import db
 from shared.errors import AilydianError, ServerUnavailable, TenantNotFound, UsageError
 from shared.ids import DocumentId, JobId, TenantId
 
-# What a folder is searched for; a file that is named itself is taken whatever it is called.
+# Extensions searched for in folders; a file named explicitly is always taken.
 KINDS = frozenset(
     {
         *(".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml", ".pdf", ".docx", ".pptx"),
@@ -35,7 +35,7 @@ STDIN = "-"
 
 @dataclass(slots=True)
 class IngestOutcome:
-    """What became of one path."""
+    """The result of ingesting one path."""
 
     id: DocumentId | None
     path: str
@@ -47,10 +47,10 @@ class IngestOutcome:
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @tenant_option
-@click.option("--wait", is_flag=True, help="Until every document can be found.")
-@click.option("--title", help="Its title, for a single document; default: what it says itself.")
+@click.option("--wait", is_flag=True, help="Wait until every document is searchable.")
+@click.option("--title", help="Title, for a single document. Default: from its content.")
 @click.option(
-    "--lossy", is_flag=True, help="Accept unclear encodings, with U+FFFD for what is lost."
+    "--lossy", is_flag=True, help="Accept ambiguous encodings; undecodable bytes become U+FFFD."
 )
 @json_option
 @click.pass_context
@@ -63,15 +63,15 @@ def ingest(
     as_json: bool,
     **how: object,
 ) -> None:
-    """Ingest files, folders (all files of known kinds in them), globs, and - for standard input.
+    """Ingest files, folders (all supported files in them), globs, or - for standard input.
 
-    A path is the document's name for ever: the same path with other content is its next version,
-    with the same content it is no work. With embedded servers and no worker running, the command
-    does the work itself and waits for it. Ends 1 when a document failed.
+    The path identifies the document: new content under the same path is a new version, the same
+    content does nothing. With embedded servers and no running worker, the command does the work
+    itself and waits. Exits 1 if a document failed.
     """
     found = list(_expand(paths))
     if how["title"] is not None and len(found) != 1:
-        raise UsageError(f"--title names one document, and there are {len(found)} here.")
+        raise UsageError(f"--title needs exactly one document (got {len(found)}).")
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
         missing = [queue for queue in QUEUES if queue not in session.queues_served()]
@@ -83,17 +83,17 @@ def ingest(
             if check is not None:
                 _await(submitted, check, advance)
         if missing and not follows:
-            say(f"No worker serves the queue {missing[0]}: the work waits for `ailydian work`.")
+            say(f"No worker serves the queue {missing[0]}: start one with `ailydian work`.")
     outcomes = [outcome for outcome, _ in submitted]
     _print(outcomes, [job_id for _, job_id in submitted if job_id], as_json)
     ctx.exit(1 if any(one.status in {"REFUSED", "DEAD"} for one in outcomes) else 0)
 
 
 def _expand(paths: Sequence[str]) -> Iterator[str]:
-    """Every file once, in the order given, folders and globs sorted.
+    """List every file once, in the order given; folders and globs are sorted.
 
     Raises:
-        UsageError: A path that leads nowhere, or to nothing that can be ingested.
+        UsageError: A path does not exist or has nothing to ingest.
     """
     seen = set()
     for path in paths:
@@ -109,11 +109,11 @@ def _files_of(path: str) -> list[str]:
     if Path(path).is_dir():
         found = _files_below(path)
         if not found:
-            raise UsageError(f"{path}: the folder holds no file of a known kind.")
+            raise UsageError(f"{path}: the folder has no file of a supported type.")
         return found
     matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207 - keeps the path as it was given
     if not matches:
-        raise UsageError(f"{path}: there is no such file or folder.")
+        raise UsageError(f"{path}: no such file or folder.")
     files = [one for one in matches if Path(one).is_file()]
     return files or [one for folder in matches for one in _files_below(folder)]
 
@@ -132,7 +132,7 @@ def _files_below(folder: str) -> list[str]:
 def _submit(
     tenant_id: TenantId, paths: Sequence[str], how: dict[str, object], advance: Advance
 ) -> list[tuple[IngestOutcome, JobId | None]]:
-    """Hand every file over, each in its own transaction: one that is refused stops no other."""
+    """Submit every file in its own transaction; a rejected file does not stop the others."""
     submitted = []
     for path in paths:
         job_id = None
@@ -182,7 +182,7 @@ def _await(
     check: Callable[[], None],
     advance: Advance,
 ) -> None:
-    """Follow every job to its end, its embedding included, and note what came of it."""
+    """Wait for every job, including embedding, and record the results."""
     by_job: dict[JobId, list[IngestOutcome]] = {}
     for outcome, job_id in submitted:
         if job_id is not None:

@@ -1,4 +1,4 @@
-"""`search`: a tenant's documents, by meaning and by words."""
+"""The `search` command: hybrid search over a tenant's documents."""
 
 import json
 from typing import IO, Any, Literal, get_args
@@ -21,7 +21,9 @@ EXCERPT_CHARS = 300
 @click.option("-k", "count", type=click.IntRange(1, 1_000), default=10, show_default=True)
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="hybrid", show_default=True)
 @click.option(
-    "--batch", type=click.File(encoding="utf-8"), help='Queries, a line each: {"id", "text"}.'
+    "--batch",
+    type=click.File(encoding="utf-8"),
+    help='File of queries, one JSON object per line: {"id", "text"}.',
 )
 @json_option
 def search(
@@ -32,12 +34,12 @@ def search(
     batch: IO[str] | None,
     as_json: bool,
 ) -> None:
-    """Search a tenant's documents; each hit cites its chunk by offsets.
+    """Search a tenant's documents; each hit gives its chunk and offsets.
 
-    --batch evaluates retrieval: its answer is always JSON.
+    --batch evaluates retrieval and always prints JSON.
     """
     if (query is None) == (batch is None):
-        raise click.UsageError("Give a query, or --batch with a file of them.")
+        raise click.UsageError("Give either a query or --batch FILE.")
     queries = [] if batch is None else _read(batch)
     with session.opened():
         tenant_id = session.tenant_named(slug)
@@ -88,6 +90,6 @@ def _read(batch: IO[str]) -> list[dict[str, str]]:
             found.append({"id": one["id"], "text": str(one["text"])})
         except (ValueError, TypeError, KeyError):
             raise UsageError(
-                f'{batch.name}, line {number}: a JSON object with "id" and "text" is wanted.'
+                f'{batch.name}, line {number}: must be a JSON object with "id" and "text".'
             ) from None
     return found

@@ -1,4 +1,4 @@
-"""`explain`: what a score was made of."""
+"""The `explain` command."""
 
 from typing import Any, Final
 
@@ -25,17 +25,17 @@ BAR_CHARS: Final = 24
 @click.option("--subject", "kind", type=click.Choice(KINDS), help="Only this score.")
 @json_option
 def explain(subject_id: str, slug: str, kind: str | None, as_json: bool) -> None:
-    """Share scores out among what they were made of, by Shapley values.
+    """Explain scores by the Shapley values of their factors.
 
-    ID is a message, a document, a verdict, a person (also by e-mail), or a route as MODEL/INTENT.
-    What adds up: the base, and what each part added to it, is the score.
+    ID is a message, a document, a verdict, a user (id or e-mail), or a route as MODEL/INTENT.
+    The base value plus the contributions of all factors equals the score.
     """
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
             jobs = asking.explain(conn, subject_id, KINDS if kind is None else (kind,))
         outcomes: dict[JobId, dict[str, Any]] = {}
-        # What was explained before needs nobody to work.
+        # A stored explanation needs no worker.
         queues = [] if all(one.state in ENDED for one in jobs.values()) else ["scoring"]
         with someone_works(servers, queues) as check:
             for job_id, family in follow([one.id for one in jobs.values()], check):

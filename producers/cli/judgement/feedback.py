@@ -1,4 +1,4 @@
-"""`feedback`: people rate messages."""
+"""The `feedback` commands."""
 
 from typing import Any
 
@@ -31,10 +31,10 @@ def feedback() -> None:
 @feedback.command("give")
 @click.argument("message_id", metavar="MESSAGE")
 @tenant_option
-@click.option("--user", required=True, metavar="EMAIL|ID", help="Who rates.")
-@click.option("--rating", type=int, required=True, help="1 to 5, the best.")
-@click.option("--comment", type=TEXT, help="Why; @FILE reads it from a file.")
-@click.option("--wait", is_flag=True, help="Until it has taken effect; 1 unless it did.")
+@click.option("--user", required=True, metavar="EMAIL|ID", help="User who rates (e-mail or id).")
+@click.option("--rating", type=int, required=True, help="1 (worst) to 5 (best).")
+@click.option("--comment", type=TEXT, help="Comment; @FILE reads it from a file.")
+@click.option("--wait", is_flag=True, help="Wait until processed; exit 1 on failure.")
 @json_option
 @click.pass_context
 def give_feedback(
@@ -46,9 +46,9 @@ def give_feedback(
     as_json: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    """Rate a message; a person's later rating takes the place of their earlier one.
+    """Rate a message. A user's later rating replaces the earlier one.
 
-    It goes to the answer's score, its model, its author's trust and the training examples.
+    It updates the answer's score, the model's routing, the author's trust and training examples.
     """
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
@@ -78,7 +78,7 @@ def give_feedback(
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_feedback(slug: str, message_id: str | None, limit: int, as_json: bool) -> None:
-    """Ratings, newest first."""
+    """List ratings, newest first."""
     wanted = None if message_id is None else MessageId(message_id)
     with session.opened():
         tenant_id = session.tenant_named(slug)

@@ -1,4 +1,4 @@
-"""`moderation`: verdicts, the policy that gives them, and appeals against them."""
+"""The `moderation` commands: verdicts, policies and appeals."""
 
 import json
 from typing import Any
@@ -26,21 +26,19 @@ LIMIT = click.IntRange(1, 100_000)
 
 @click.group()
 def moderation() -> None:
-    """Verdicts, policies and appeals."""
+    """Manage moderation verdicts, policies and appeals."""
 
 
 @moderation.command("list")
 @tenant_option
-@click.option("--action", type=ACTION, help="Only verdicts of this action.")
-@click.option("--flagged", is_flag=True, help="Only what did not simply pass: flag and block.")
+@click.option("--action", type=ACTION, help="Only verdicts with this action.")
+@click.option("--flagged", is_flag=True, help="Only flagged or blocked content.")
 @click.option("--limit", type=LIMIT, default=100, show_default=True)
 @json_option
 def list_verdicts(slug: str, action: str | None, flagged: bool, limit: int, as_json: bool) -> None:
-    """The verdicts that hold, newest first."""
+    """List current verdicts, newest first."""
     if flagged and action is not None:
-        raise UsageError(
-            "--flagged is both `--action flag` and `--action block`: give one of them."
-        )
+        raise UsageError("--flagged and --action exclude each other.")
     actions = ("flag", "block") if flagged else (action,)
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         found = [
@@ -60,7 +58,7 @@ def list_verdicts(slug: str, action: str | None, flagged: bool, limit: int, as_j
 @tenant_option
 @json_option
 def show_verdict(verdict_id: str, slug: str, as_json: bool) -> None:
-    """One verdict: scores, thresholds, where in the text, by which engine, and what that misses."""
+    """Show a verdict: scores, thresholds, spans, engine and the engine's known gaps."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         row = verdicts.select(conn, verdict_id)
     if row is None:
@@ -70,14 +68,14 @@ def show_verdict(verdict_id: str, slug: str, as_json: bool) -> None:
 
 @moderation.group("policy")
 def policies() -> None:
-    """What is allowed, flagged and blocked."""
+    """Manage moderation policies."""
 
 
 @policies.command("show")
 @tenant_option
 @json_option
 def show_policy(slug: str, as_json: bool) -> None:
-    """The policy that holds; version 0 is the built-in one."""
+    """Show the current policy; version 0 is the built-in one."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         held = moderations.select_policy(conn)
     version, chosen = (
@@ -94,9 +92,9 @@ def show_policy(slug: str, as_json: bool) -> None:
 @tenant_option
 @json_option
 def put_policy(document: dict[str, Any], slug: str, as_json: bool) -> None:
-    """Let a policy hold from now on; all that older ones decided is decided again.
+    """Set the moderation policy; content judged under older versions is judged again.
 
-    Such as {"default": {"flag_at": 0.5, "block_at": 0.9}, "trust_adjusted": true, "categories":
+    Example: {"default": {"flag_at": 0.5, "block_at": 0.9}, "trust_adjusted": true, "categories":
     {"pii": {"flag_at": 0.5, "block_at": null}}}.
     """
     new = moderation_policy.read(document)
@@ -105,7 +103,7 @@ def put_policy(document: dict[str, Any], slug: str, as_json: bool) -> None:
     if as_json:
         print_json({"version": version})
     else:
-        click.echo(f"Version {version} holds; older verdicts are being decided again.")
+        click.echo(f"Version {version} is active; older verdicts are being re-evaluated.")
 
 
 @policies.command("versions")
@@ -113,7 +111,7 @@ def put_policy(document: dict[str, Any], slug: str, as_json: bool) -> None:
 @click.option("--limit", type=LIMIT, default=20, show_default=True)
 @json_option
 def list_policies(slug: str, limit: int, as_json: bool) -> None:
-    """All versions, newest first."""
+    """List policy versions, newest first."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         rows = [as_document(one) for one in moderations.select_policies(conn, limit=limit)]
     if as_json:
@@ -126,16 +124,16 @@ def list_policies(slug: str, limit: int, as_json: bool) -> None:
 
 @moderation.group("appeal")
 def appeals() -> None:
-    """Objections to verdicts."""
+    """Manage appeals against verdicts."""
 
 
 @appeals.command("open")
 @click.argument("verdict_id", metavar="VERDICT")
 @tenant_option
-@click.option("--reason", type=TEXT, required=True, help="Why it is wrong; @FILE reads it.")
+@click.option("--reason", type=TEXT, required=True, help="Reason; @FILE reads it from a file.")
 @json_option
 def open_appeal(verdict_id: str, slug: str, reason: str, as_json: bool) -> None:
-    """Object to a verdict that flagged or blocked."""
+    """Appeal a verdict that flagged or blocked content."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         appeal_id = steering.open_appeal(conn, verdict_id, reason=reason)
     (print_json if as_json else print_fields)({"id": appeal_id, "state": "open"})
@@ -147,7 +145,7 @@ def open_appeal(verdict_id: str, slug: str, reason: str, as_json: bool) -> None:
 @click.option("--limit", type=LIMIT, default=100, show_default=True)
 @json_option
 def list_appeals(slug: str, state: str | None, limit: int, as_json: bool) -> None:
-    """Appeals, newest first."""
+    """List appeals, newest first."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         rows = [as_document(one) for one in verdicts.select_appeals(conn, state=state, limit=limit)]
     if as_json:
@@ -163,7 +161,7 @@ def list_appeals(slug: str, state: str | None, limit: int, as_json: bool) -> Non
 @click.option("--grant/--reject", "granted", required=True)
 @json_option
 def decide_appeal(appeal_id: str, slug: str, granted: bool, as_json: bool) -> None:
-    """Grant an appeal, which undoes all that the verdict did, or reject it."""
+    """Grant an appeal (reverts the verdict and its effects) or reject it."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         steering.decide_appeal(conn, appeal_id, granted=granted)
     document = {"id": appeal_id, "state": "granted" if granted else "rejected"}

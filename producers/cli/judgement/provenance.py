@@ -1,4 +1,4 @@
-"""`provenance`: where an answer came from, and whether that still holds."""
+"""The `provenance` commands."""
 
 import click
 
@@ -16,7 +16,7 @@ from shared.settings import settings
 
 @click.group()
 def provenance() -> None:
-    """Show and verify where answers came from."""
+    """Show and verify the provenance of answers."""
 
 
 @provenance.command("verify")
@@ -25,7 +25,7 @@ def provenance() -> None:
 @json_option
 @click.pass_context
 def verify_message(ctx: click.Context, message_id: str, slug: str, as_json: bool) -> None:
-    """Tell exactly what was altered since an answer was recorded; ends 1 when anything was."""
+    """List everything altered since an answer was recorded. Exits 1 if anything was."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         key = embedded.signing_key(settings())
@@ -46,7 +46,7 @@ def verify_message(ctx: click.Context, message_id: str, slug: str, as_json: bool
 @tenant_option
 @json_option
 def show_record(message_id: str, slug: str, as_json: bool) -> None:
-    """What was recorded: model, hashes, citations by chunk and offsets, the watermark."""
+    """Show the provenance record: model, hashes, citations and watermark."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:

@@ -1,4 +1,4 @@
-"""`training`: what was learnt from ratings, for fine-tuning elsewhere."""
+"""The `training` commands: examples from ratings, for fine-tuning."""
 
 import json
 from typing import IO, Literal, get_args
@@ -23,11 +23,11 @@ def training() -> None:
 
 @training.command("list")
 @tenant_option
-@click.option("--source", type=click.Choice(("feedback", "preference")), help="Only these.")
+@click.option("--source", type=click.Choice(("feedback", "preference")), help="Only this kind.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_examples(slug: str, source: str | None, limit: int, as_json: bool) -> None:
-    """Examples that may be taught: nothing flagged, nothing of who has withdrawn."""
+    """List usable examples: nothing flagged, nothing from users who withdrew consent."""
     with session.opened():
         found = exporting.examples(session.tenant_named(slug), source)
         documents = [as_document(row) for _, row in zip(range(limit), found, strict=False)]
@@ -46,7 +46,7 @@ def list_examples(slug: str, source: str | None, limit: int, as_json: bool) -> N
     type=click.Choice(get_args(Format)),
     default="openai",
     show_default=True,
-    help="Chats to imitate, or preferred and non-preferred answers.",
+    help="openai: chats to imitate; dpo: preferred and rejected answers.",
 )
 @click.option("--split", type=click.Choice(get_args(Split)), default="all", show_default=True)
 @click.option(
@@ -54,21 +54,21 @@ def list_examples(slug: str, source: str | None, limit: int, as_json: bool) -> N
     type=Between(0, 1, max_open=True),
     default=0.1,
     show_default=True,
-    help="The share held out, by a hash of the prompt.",
+    help="Share of examples held out, chosen by a hash of the prompt.",
 )
-@click.option("--system", type=TEXT, help="A system message for each chat.")
+@click.option("--system", type=TEXT, help="System message of each chat.")
 @click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-")
 @json_option
 def export_examples(
     slug: str, form: Format, split: Split, holdout: float, as_json: bool, **where: object
 ) -> None:
-    """Write examples as JSON Lines, as OpenAI's fine-tuning takes them; the act is audited.
+    """Export examples as JSON Lines in OpenAI's fine-tuning format. The export is audited.
 
-    --json prints the count instead, and needs -o.
+    --json prints the count instead and needs -o.
     """
     output: IO[str] = where["output"]  # type: ignore[assignment]
     if as_json and output.name == "<stdout>":
-        raise click.UsageError("--json tells what was written: say where, with -o FILE.")
+        raise click.UsageError("--json needs -o FILE.")
     system = None if where["system"] is None else str(where["system"])
     with session.opened():
         tenant_id = session.tenant_named(slug)

@@ -1,4 +1,4 @@
-"""`trust`: how far people are trusted, and why."""
+"""The `trust` commands."""
 
 import uuid
 
@@ -24,7 +24,7 @@ EVENTS_SHOWN = 20
 
 @click.group()
 def trust() -> None:
-    """How far people are trusted, and why."""
+    """Show trust scores of users."""
 
 
 @trust.command("show")
@@ -32,7 +32,7 @@ def trust() -> None:
 @tenant_option
 @json_option
 def show_trust(name: str, slug: str, as_json: bool) -> None:
-    """One person's score, its factors, what they rest on, and what follows from it."""
+    """Show a user's score, its factors, their sources and its effects."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         user_id = session.user_named(tenant_id, name)
@@ -62,11 +62,11 @@ def show_trust(name: str, slug: str, as_json: bool) -> None:
 
 @trust.command("list")
 @tenant_option
-@click.option("--below", type=Between(0, 1), help="Only who is trusted less than this.")
+@click.option("--below", type=Between(0, 1), help="Only users with a lower score.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_trust(slug: str, below: float | None, limit: int, as_json: bool) -> None:
-    """Those who have a score, the least trusted first."""
+    """List users with a score, lowest first."""
     most = 2.0 if below is None else below
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         found = trust_scores.select_trust(conn, below=most, limit=limit)
@@ -82,7 +82,7 @@ def list_trust(slug: str, below: float | None, limit: int, as_json: bool) -> Non
 @tenant_option
 @json_option
 def recompute_trust(slug: str, as_json: bool) -> None:
-    """Ask for everybody's score anew; the nightly maintenance does so as well."""
+    """Recompute all scores; the nightly maintenance does this too."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         published = publish(conn, RefreshTrust(day=f"by hand {uuid.uuid4().hex}"))
     (print_json if as_json else print_fields)({"id": published.id, "state": published.state})

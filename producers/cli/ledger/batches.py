@@ -1,4 +1,4 @@
-"""`batches`: many jobs as one thing, with progress and a job that follows."""
+"""The `batches` commands: jobs published together, with progress and a follow-up job."""
 
 import sys
 import time
@@ -38,16 +38,16 @@ Advance = Callable[[int, int], None]
 
 @click.group()
 def batches() -> None:
-    """Publish many jobs as a batch, and see how far it has come."""
+    """Publish jobs as a batch and track its progress."""
 
 
 @batches.command("list")
 @click.option("--tenant", "slug", metavar="SLUG")
-@click.option("--unfinished", is_flag=True, help="Only those that go on.")
+@click.option("--unfinished", is_flag=True, help="Only unfinished batches.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_batches(slug: str | None, unfinished: bool, limit: int, as_json: bool) -> None:
-    """Batches, newest first."""
+    """List batches, newest first."""
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
         with db.transaction(None, role=Role.RELAY) as conn:
@@ -63,10 +63,10 @@ def list_batches(slug: str | None, unfinished: bool, limit: int, as_json: bool) 
 
 @batches.command("show")
 @click.argument("batch_id", metavar="ID")
-@click.option("--watch", is_flag=True, help="Until it has finished.")
+@click.option("--watch", is_flag=True, help="Wait until it has finished.")
 @json_option
 def show_batch(batch_id: str, watch: bool, as_json: bool) -> None:
-    """One batch and its progress, as the relay counted it within the last second."""
+    """Show a batch and its progress (as of the last second)."""
     with session.opened():
         row = _watched(batch_id, lambda: None) if watch else _read(batch_id)
     _print(row, as_json)
@@ -76,13 +76,19 @@ def show_batch(batch_id: str, watch: bool, as_json: bool) -> None:
 @click.argument("file", metavar="FILE.jsonl|-")
 @tenant_option
 @click.option("--job", type=JOB, required=True)
-@click.option("--name", required=True, help="For people.")
-@click.option("--then", type=JOB, help="What to do when all have ended, well or not.")
+@click.option("--name", required=True, help="Display name.")
+@click.option(
+    "--then", type=JOB, help="Job to publish when all jobs have ended, failed ones included."
+)
 @click.option("--then-payload", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}")
-@click.option("--id", "batch_id", help="An id of yours: the same again goes on where it broke.")
+@click.option(
+    "--id", "batch_id", help="Batch id of your choice; repeating it resumes an interrupted batch."
+)
 @click.option("--delay", "delay_s", type=DURATION, default="0s")
 @click.option("--priority", type=click.IntRange(-9, 9), default=0)
-@click.option("--wait", is_flag=True, help="Until it has finished; 1 unless all are COMPLETED.")
+@click.option(
+    "--wait", is_flag=True, help="Wait until finished; exit 1 unless all jobs are COMPLETED."
+)
 @json_option
 @click.pass_context
 def publish_batch(
@@ -94,10 +100,10 @@ def publish_batch(
     as_json: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Publish a payload a line as one batch.
+    """Publish one job per line of FILE as a batch.
 
-    All lines are read and checked before the first is published. Then they are accepted a
-    thousand at a time, and the batch is sealed.
+    All lines are validated before the first job is published. Jobs are accepted a thousand at a
+    time, then the batch is sealed.
     """
     contract = contract_named(options["job"])
     jobs = list(_read_jobs(contract, file))
@@ -138,7 +144,7 @@ def _read_jobs(contract: type[Contract], file: str) -> Iterator[Contract]:
 def _publish(
     tenant_id: TenantId, jobs: Sequence[Contract], options: dict[str, Any]
 ) -> tuple[str, int]:
-    """Publish page by page. Returns the batch's id, and how many jobs were there before."""
+    """Publish page by page. Returns the batch's id and the number of duplicates."""
     then = None
     if options["then"]:
         follow_up = contract_named(options["then"])
@@ -198,7 +204,7 @@ def _watched(batch_id: str, check: Callable[[], None]) -> BatchRow:
 
 @contextmanager
 def _progress(title: str) -> Iterator[Advance]:
-    """A bar on a terminal; nothing in a pipe."""
+    """Show a progress bar on a terminal; nothing in a pipe."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return

@@ -1,4 +1,4 @@
-"""`dead`: jobs that wait for an operator."""
+"""The `dead` commands: dead letters."""
 
 from typing import Any
 
@@ -39,14 +39,14 @@ MEGABYTE = 1 << 20
 
 @click.group()
 def dead() -> None:
-    """List, show, edit, replay and discard dead jobs: those that need a person."""
+    """Manage dead letters: jobs that failed and need an operator."""
 
 
 @dead.command("list")
 @options(json_option, LIMIT, *FILTERS, *OF_JOBS)
-@click.option("--grouped", is_flag=True, help="One line for each failure, the commonest first.")
+@click.option("--grouped", is_flag=True, help="Group by failure, most frequent first.")
 def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
-    """Dead jobs in the order of their deaths, or grouped by what they died of."""
+    """List dead jobs by time of death, or grouped by failure."""
     select = dead_letters.select_groups if grouped else dead_letters.select_dead
     with session.opened():
         wanted = selection.read_filters(given)
@@ -66,7 +66,7 @@ def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  
 @click.argument("job_id", metavar="ID")
 @json_option
 def show_dead(job_id: str, as_json: bool) -> None:
-    """One dead job: its payload, and every attempt with its traceback."""
+    """Show a dead job: its payload, and every attempt with its traceback."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         rows = dead_letters.select_dead(conn, DeadLetterFilters(), ids=[job_id], limit=1)
         letter = dead_letter_edits.select_letter(conn, rows[0].id) if rows else None
@@ -90,13 +90,15 @@ def show_dead(job_id: str, as_json: bool) -> None:
 
 @dead.command("edit")
 @click.argument("job_id", metavar="ID")
-@click.option("--payload", type=JSON_OBJECT, required=True, help="The new one, whole, or @FILE.")
+@click.option(
+    "--payload", type=JSON_OBJECT, required=True, help="The complete new payload, or @FILE."
+)
 @json_option
 def edit_dead(job_id: str, payload: dict[str, Any], as_json: bool) -> None:
-    """Change a dead job's payload, to replay it then. Its contract refuses nonsense.
+    """Edit a dead job's payload, to replay it afterwards. Its contract validates the payload.
 
-    The job keeps its id and its key: whoever published it finds it again. What was changed, by
-    whom and when is kept with the letter and in the audit log.
+    The job keeps its id and its idempotency key. The change, its author and its time are stored
+    with the dead letter and in the audit log.
     """
     with session.opened():
         changes = dead_edit.edit(job_id, payload)
@@ -107,18 +109,23 @@ def edit_dead(job_id: str, payload: dict[str, Any], as_json: bool) -> None:
             f"Changed: {', '.join(changes)}. Replay it with `ailydian dead replay {job_id}`."
         )
     else:
-        click.echo("Nothing to change: that is its payload.")
+        click.echo("Nothing to change: the payload is identical.")
 
 
 @dead.command("replay")
 @options(PACE, *CHOICE, *OF_JOBS)
-@click.option("--canary", type=click.IntRange(1, selection.PAGE), metavar="N", help="N go first.")
+@click.option(
+    "--canary",
+    type=click.IntRange(1, selection.PAGE),
+    metavar="N",
+    help="Replay N jobs first; continue only if they succeed.",
+)
 @click.option("--canary-wait", type=DURATION, default="60s", show_default=True)
 @click.option(
     "--stop-if-failing",
     type=click.FloatRange(0, 100),
     metavar="P",
-    help="Stop when more than P % of those that ended failed; with --rate or --canary.",
+    help="Stop if more than P % of the replayed jobs fail; needs --rate or --canary.",
 )
 def replay_dead(
     canary: int | None,
@@ -127,13 +134,13 @@ def replay_dead(
     as_json: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    """Give dead jobs a new life: attempts from one, the old ones kept to be read.
+    """Replay dead jobs; attempts restart from one, old attempts stay visible.
 
-    By ids or by filters. However often it is pressed, a dead job gets one new life. With --canary
-    the first N must end well before the others follow. `dead undo` takes back what has not begun.
+    Select jobs by ids or filters. Repeating the command replays a job only once. With --canary,
+    the first N jobs must succeed before the others follow. `dead undo` reverts unstarted replays.
     """
     if stop_if_failing is not None and canary is None and given["rate"] is None:
-        raise click.UsageError("--stop-if-failing needs time to see: give --rate or --canary too.")
+        raise click.UsageError("--stop-if-failing needs --rate or --canary.")
     trial = None
     if canary is not None or stop_if_failing is not None:
         share = None if stop_if_failing is None else stop_if_failing / 100
@@ -147,7 +154,7 @@ def replay_dead(
 @dead.command("discard")
 @options(PACE, *CHOICE, *OF_JOBS)
 def discard_dead(as_json: bool, **given: Any) -> None:  # noqa: ANN401
-    """End dead jobs for good: they become CANCELLED and keep their error."""
+    """Discard dead jobs: they become CANCELLED and keep their error."""
     with session.opened():
         choice = selection.read(given)
         matched, done = dead_actions.act(dead_letters.discard, "discard", choice)
@@ -162,7 +169,7 @@ def discard_dead(as_json: bool, **given: Any) -> None:  # noqa: ANN401
 def undo_replay(
     ids: tuple[str, ...], every: bool, dry_run: bool, as_json: bool, **filters: str | None
 ) -> None:
-    """Make replayed jobs that no worker has begun yet dead letters again."""
+    """Undo a replay: jobs not started yet become dead letters again."""
     selection.refuse_no_choice(ids, every, filters)
     with session.opened():
         slug = filters.pop("slug")
@@ -185,7 +192,7 @@ def _report(matched: int, verb: str, done: int, as_json: bool, *, dry_run: bool)
 
 
 def _told(attempt: dict[str, Any]) -> str:
-    """An attempt's head line: what is known, and nothing of what is not."""
+    """Format an attempt's head line; unknown values are left out."""
     took, peak, code = attempt["tookSeconds"], attempt["peakBytes"], attempt["exitCode"]
     ended = f"{attempt['endedAt']:%Y-%m-%d %H:%M:%S}"
     facts = [

@@ -1,4 +1,4 @@
-"""Acting on many dead letters: page by page, each page and its audit entries in one transaction."""
+"""Bulk actions on dead letters, by page; each page commits with its audit entries."""
 
 import time
 from collections import defaultdict
@@ -27,13 +27,13 @@ Move = Callable[[Connection, Sequence[JobId]], Sequence[Moved | Unreplayed]]
 
 @dataclass(slots=True)
 class CanaryTrial:
-    """Whether replayed jobs fail again, and so whether to go on.
+    """Watches replayed jobs and stops the replay if too many fail again.
 
     Attributes:
-        canary: How many go first and are waited for; None for nobody.
-        failing_max: The share of those that ended that may have failed, in [0, 1].
-        canary_s: How long the canaries may take.
-        watched: The replayed jobs that are looked at: the latest.
+        canary: How many are replayed first and waited for; None for no canaries.
+        failing_max: Maximum share of failures among ended jobs, in [0, 1].
+        canary_s: Time limit of the canaries, in seconds.
+        watched: The latest replayed jobs, whose outcomes are counted.
     """
 
     canary: int | None
@@ -42,7 +42,7 @@ class CanaryTrial:
     watched: list[JobId] = field(default_factory=list)
 
     def watch(self, moved: Iterable[Moved | Unreplayed]) -> None:
-        """Note the jobs of a page, wait for them if they are the canaries, and judge.
+        """Record the jobs of a page, wait for them if they are the canaries, and check.
 
         Raises:
             ReplayStopped: Too many of them failed, or the canaries did not end in time.
@@ -59,8 +59,8 @@ class CanaryTrial:
         while self._judge(ended_min=1) < len(self.watched):
             if time.monotonic() > deadline:
                 raise ReplayStopped(
-                    f"The first {len(self.watched)} have not all ended after {self.canary_s:.0f} s;"
-                    " the others were left alone."
+                    f"The first {len(self.watched)} jobs have not all ended after "
+                    f"{self.canary_s:.0f} s; the others were not replayed."
                 )
             time.sleep(LOOK_S)
 
@@ -70,8 +70,8 @@ class CanaryTrial:
         ended = outcome.completed + outcome.failed
         if ended >= ended_min and outcome.failed / ended > (self.failing_max or 0.0):
             raise ReplayStopped(
-                f"{outcome.failed} of {ended} replayed jobs have failed again; the others were "
-                "left alone."
+                f"{outcome.failed} of {ended} replayed jobs failed again; the others were "
+                "not replayed."
             )
         return ended
 
@@ -79,19 +79,19 @@ class CanaryTrial:
 def act(
     move: Move, verb: str, choice: DeadLetterSelection, trial: CanaryTrial | None = None
 ) -> tuple[int, int]:
-    """Move the chosen letters; each page commits with its audit entries.
+    """Apply an action to the selected letters; each page commits with its audit entries.
 
     Args:
-        move: What to do with a page of jobs.
+        move: Applies the action to a page of jobs.
         verb: Its name, as the audit log has it.
         choice: Which ones, and how fast.
-        trial: Looks at what becomes of them.
+        trial: Checks the outcomes.
 
     Returns:
-        How many matched, and how many were moved by us.
+        How many matched, and how many were changed.
 
     Raises:
-        ReplayStopped: The trial found that they fail again.
+        ReplayStopped: Too many replayed jobs failed again.
     """
     matched = done = 0
     first = trial.canary if trial is not None else None
@@ -113,7 +113,7 @@ def act(
 def move_page(
     move: Move, verb: str, ids: Sequence[JobId], words: dict[str, str]
 ) -> Sequence[Moved | Unreplayed]:
-    """Move some jobs in one transaction, and note there for each tenant which."""
+    """Apply the action to jobs in one transaction, with one audit entry per tenant."""
     with db.transaction(None, role=Role.RELAY) as conn:
         moved = move(conn, ids)
         of: dict[TenantId, list[JobId]] = defaultdict(list)

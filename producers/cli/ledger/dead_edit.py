@@ -1,4 +1,4 @@
-"""Editing a dead job's payload: checked by its contract, noted in the letter and the audit log."""
+"""Editing a dead job's payload: validated by its contract, recorded in the audit log."""
 
 import json
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ Changes = dict[str, dict[str, Any]]
 
 
 def edit(job_id: str, payload: dict[str, Any]) -> Changes:
-    """Give a dead job another payload, in one transaction with what is noted of it.
+    """Replace a dead job's payload and record the change, in one transaction.
 
-    The key stays: it belongs to the fact that was published. Were the new payload another job's
-    already, the work would be done twice, so that is refused.
+    The idempotency key stays. A payload that another job already has is rejected, because the
+    work would be done twice.
 
     Args:
         job_id: The job's, or the letter's.
@@ -38,7 +38,7 @@ def edit(job_id: str, payload: dict[str, Any]) -> Changes:
         JobNotFound: No dead job has this id.
         PayloadRefused: It does not fit the contract.
         PayloadTooLarge: Above 64 kB.
-        EditRefused: Another job does this already, or someone else was quicker.
+        EditRefused: Another job has this payload, or the job was changed concurrently.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
         rows = dead_letters.select_dead(conn, DeadLetterFilters(), ids=[job_id], limit=1)
@@ -73,7 +73,9 @@ def _write(
         ),
     )
     if not done:
-        raise EditRefused(f"The job {row.id} was changed or replayed meanwhile: look at it again.")
+        raise EditRefused(
+            f"The job {row.id} was changed or replayed concurrently: check it and try again."
+        )
     act = Act(letter.tenant_id, session.actor(), "dead.edit", "Job", row.id, {"changes": changes})
     audit_logs.insert_acts(conn, [act])
 
@@ -82,7 +84,7 @@ def _refuse_double(conn: Connection, row: DeadRow, letter: LetterRow, job: Contr
     holder = dead_letter_edits.select_holder(conn, letter.tenant_id, row.job, job.key())
     if holder is not None and holder != row.id:
         raise EditRefused(
-            f"The job {holder} has this very payload: discard {row.id}, or see what became of that."
+            f"The job {holder} already has this payload: check that job, or discard {row.id}."
         )
 
 

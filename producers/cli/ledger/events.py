@@ -1,4 +1,4 @@
-"""`events`: what becomes of jobs, live or from a place on."""
+"""The `events` commands: job events, live or from a position."""
 
 import contextlib
 from collections.abc import Iterator
@@ -29,25 +29,29 @@ PAGE = 1_000
 
 @click.group()
 def events() -> None:
-    """Follow and list what becomes of jobs.
+    """Follow and list job events.
 
-    An event is COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED, with ids alone; of a
-    workflow's run RUN_COMPLETED, RUN_FAILED or RUN_CANCELLED, with the run's id. Its position is
-    where to go on after it.
+    Job events: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, with ids only. Workflow run
+    events: RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED, with the run's id. To resume after an event,
+    pass its position to --after.
     """
 
 
 @events.command("follow")
 @click.option("--tenant", "slug", metavar="SLUG")
 @click.option("--job", "job_id", metavar="ID", help="Only this job.")
-@click.option("--batch", "batch_id", metavar="ID", help="Only the jobs of this batch.")
-@click.option("--after", type=POSITION, help="Go on after this place; 0 is all that is kept.")
+@click.option("--batch", "batch_id", metavar="ID", help="Only jobs of this batch.")
+@click.option(
+    "--after",
+    type=POSITION,
+    help="Resume after this position; 0 starts at the oldest stored event.",
+)
 @click.option("--until-ended", "until", metavar="ID", help="Stop when this job has ended.")
 @json_option
 def follow_events(
     slug: str | None, until: str | None, as_json: bool, after: Position | None, **which: str | None
 ) -> None:
-    """Print events as they come, a line each, until Ctrl-C; --json prints JSON lines."""
+    """Print events as they arrive, one per line, until Ctrl-C; --json prints JSON Lines."""
     with session.opened() as servers, contextlib.suppress(KeyboardInterrupt):
         tenant_id = None if slug is None else session.tenant_named(slug)
         if until is not None and after is None:
@@ -64,13 +68,13 @@ def follow_events(
 @click.option("--tenant", "slug", metavar="SLUG")
 @click.option("--job", "job_id", metavar="ID")
 @click.option("--batch", "batch_id", metavar="ID")
-@click.option("--after", type=POSITION, default="0", help="Only those after this place.")
+@click.option("--after", type=POSITION, default="0", help="Only events after this position.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_events(
     slug: str | None, after: Position, limit: int, as_json: bool, **which: str | None
 ) -> None:
-    """Events that are kept, oldest first."""
+    """List stored events, oldest first."""
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
         found = list(islice(_kept(tenant_id, after, which), limit))

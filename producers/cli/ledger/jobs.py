@@ -1,4 +1,4 @@
-"""`jobs`: list, show, why, cancel."""
+"""The `jobs` commands: list, show, why, cancel."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ CANCEL_MAX = 1_000_000
 def jobs() -> None:
     """List, show, explain and cancel jobs.
 
-    States: PENDING (in the outbox), QUEUED (woken up), RUNNING, COMPLETED, DEAD, CANCELLED.
+    States: PENDING (in the outbox), QUEUED (sent to Redis), RUNNING, COMPLETED, DEAD, CANCELLED.
     """
 
 
@@ -45,11 +45,13 @@ def jobs() -> None:
 @click.option("--job", type=JOB)
 @click.option("--state", type=click.Choice(STATES, case_sensitive=False))
 @click.option("--tenant", "slug", metavar="SLUG")
-@click.option("--since", type=MOMENT, help="A time, or an age such as 2h.")
+@click.option(
+    "--since", type=MOMENT, help="Only jobs published since this time or age, such as 2h."
+)
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_jobs(slug: str | None, limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
-    """Jobs, newest first."""
+    """List jobs, newest first."""
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
         wanted = ledger.JobFilters(tenant_id=tenant_id, **filters)
@@ -69,7 +71,7 @@ def list_jobs(slug: str | None, limit: int, as_json: bool, **filters: Any) -> No
 @click.argument("job_id", metavar="ID")
 @json_option
 def show_job(job_id: str, as_json: bool) -> None:
-    """One job, whole."""
+    """Show a job with all its fields."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         document = as_document(_found(conn, job_id))
     if as_json:
@@ -82,7 +84,7 @@ def show_job(job_id: str, as_json: bool) -> None:
 @click.argument("job_id", metavar="ID")
 @json_option
 def explain_job(job_id: str, as_json: bool) -> None:
-    """The whole life of a job: who published it, what it waits for, how its attempts ended."""
+    """Explain a job: its publisher, what it waits for, its attempts and follow-ups."""
     with session.opened():
         with db.transaction(None, role=Role.RELAY) as conn:
             row = _found(conn, job_id)
@@ -95,11 +97,11 @@ def explain_job(job_id: str, as_json: bool) -> None:
 
 @jobs.command("cancel")
 @click.argument("job_id", metavar="[ID]", required=False)
-@click.option("--queue", type=QUEUE, help="All of this queue that have not ended.")
+@click.option("--queue", type=QUEUE, help="All unfinished jobs of this queue.")
 @click.option("--job", type=JOB)
 @click.option("--tenant", "slug", metavar="SLUG")
 @click.option("--batch", "batch_id", metavar="ID")
-@click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
+@click.option("--dry-run", is_flag=True, help="Only print how many jobs match.")
 @json_option
 def cancel_jobs(
     job_id: str | None,
@@ -108,9 +110,9 @@ def cancel_jobs(
     as_json: bool,
     **filters: Any,  # noqa: ANN401
 ) -> None:
-    """Cancel a job that has not ended, or all that match. What runs may go on, but keeps nothing.
+    """Cancel an unfinished job, or all that match. A running attempt cannot commit any more.
 
-    Filters all have to match; those that are published meanwhile are left alone.
+    Jobs must match all filters; jobs published meanwhile are not cancelled.
     """
     words = {name: value for name, value in {"tenant": slug, **filters}.items() if value}
     if (job_id is None) == (not words):
@@ -143,19 +145,21 @@ def _cancel_one(job_id: str, *, dry_run: bool, as_json: bool) -> None:
         _note(conn, cancelled, {})
         if was is None:
             ended_as = _found(conn, job_id).state
-            raise NothingToCancel(f"The job {job_id} is {ended_as}: there is nothing to cancel.")
+            raise NothingToCancel(f"The job {job_id} is {ended_as}: nothing to cancel.")
     if as_json:
         state = row.state if dry_run else "CANCELLED"
         print_json({"id": row.id, "state": state, "was": was})
     elif dry_run:
-        click.echo(f"Would cancel it: it is {was}.")
+        click.echo(f"Would cancel the job: it is {was}.")
     else:
         ran = was == "RUNNING"
-        click.echo(f"Cancelled{' while it ran: it can commit nothing any more' if ran else ''}.")
+        click.echo(
+            f"Cancelled{' while running: the attempt cannot commit any more' if ran else ''}."
+        )
 
 
 def _cancel_pages(ids: Sequence[JobId], words: dict[str, Any]) -> int:
-    """Cancel a page in a transaction, so that what runs waits for none. Returns how many."""
+    """Cancel a page in one transaction, to hold locks only briefly. Returns how many."""
     count = 0
     in_order = sorted(ids)
     for start in range(0, len(in_order), PAGE):
@@ -167,7 +171,7 @@ def _cancel_pages(ids: Sequence[JobId], words: dict[str, Any]) -> int:
 
 
 def _note(conn: Connection, cancelled: Sequence[CancelledJob], words: dict[str, Any]) -> None:
-    """Write down who cancelled what, one entry a tenant."""
+    """Write one audit entry per tenant for cancelled jobs."""
     of: dict[TenantId, list[JobId]] = defaultdict(list)
     for one in cancelled:
         of[one.tenant_id].append(one.id)
@@ -183,5 +187,5 @@ def _note(conn: Connection, cancelled: Sequence[CancelledJob], words: dict[str, 
 def _found(conn: Connection, job_id: str) -> JobRow:
     rows = ledger.select_by_ids(conn, [JobId(job_id)])
     if not rows:
-        raise JobNotFound(f"No job has the id {job_id!r}: `ailydian jobs list` shows those there.")
+        raise JobNotFound(f"No job has the id {job_id!r}: see `ailydian jobs list`.")
     return rows[0]

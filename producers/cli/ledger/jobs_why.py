@@ -1,4 +1,4 @@
-"""`jobs why`: the whole history of a job, from its producer to its last effect."""
+"""`jobs why`: the history of a job, from its producer to its last follow-up."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ MEGABYTE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class JobHistory:
-    """All that is known of a job."""
+    """Everything stored about a job."""
 
     row: JobRow
     origin: Origin
@@ -43,10 +43,10 @@ class JobHistory:
 
 
 def read(row: JobRow) -> JobHistory:
-    """Gather what is known of a job; needs an open session."""
+    """Read the history of a job; needs an open session."""
     with db.transaction(None, role=Role.RELAY) as conn:
         origin = job_history.select_origin(conn, row.id)
-        assert origin is not None, "it was there a moment ago"
+        assert origin is not None, "its row was just read"
         parents = ledger.select_by_ids(conn, [row.parent_id] if row.parent_id else [])
         attempts_made = attempts.select_history(conn, row.id, limit=ROWS_MAX)
         letters = dead_letters.select_dead(
@@ -71,7 +71,7 @@ def read(row: JobRow) -> JobHistory:
 
 
 def document(history: JobHistory) -> dict[str, Any]:
-    """A history as `--json` shows it."""
+    """Return a history as `--json` prints it."""
     trace = tracing.read(history.origin.traceparent)
     return {
         "job": as_document(history.row),
@@ -88,19 +88,19 @@ def document(history: JobHistory) -> dict[str, Any]:
 
 
 def publisher(history: JobHistory) -> str:
-    """Who published a job, for a person."""
+    """Describe who published a job."""
     names = []
     if history.origin.producer:
         names.append(history.origin.producer)
     if history.parent is not None:
         names.append(f"the job {history.parent.job} {history.parent.id}")
     elif history.row.parent_id:
-        names.append(f"the job {history.row.parent_id}, which is gone")
-    return ", after ".join(names) or "a producer without a name"
+        names.append(f"the job {history.row.parent_id}, which was deleted")
+    return ", after ".join(names) or "an unnamed producer"
 
 
 def render(history: JobHistory) -> None:
-    """Print a history in the order in which it went."""
+    """Print a history in chronological order."""
     row, origin = history.row, history.origin
     print_fields(
         {"id": row.id, "job": row.job, "queue": row.queue, "tenant": row.tenant}
@@ -174,9 +174,9 @@ def _at(moment: datetime) -> str:
 
 
 def _waits(conn: Connection, row: JobRow, origin: Origin) -> str | None:
-    """What has to happen next, for a person; None when the job has ended well or for good."""
+    """Describe what a job waits for; None if it completed or was cancelled."""
     if row.state == "RUNNING":
-        return f"for the worker {row.worker}, which does attempt {row.attempt}"
+        return f"for the worker {row.worker}, which runs attempt {row.attempt}"
     if row.state == "DEAD":
         return f"for an operator: `ailydian dead replay {row.id}`"
     if row.state not in {"PENDING", "QUEUED"}:
@@ -205,7 +205,7 @@ def _hold(rows: Iterable[PauseRow], row: JobRow) -> str | None:
 
 
 def _limit(conn: Connection, row: JobRow, origin: Origin) -> str | None:
-    """The limit that leaves nothing to this job's lane at this moment."""
+    """Return the limit that currently blocks this job's lane."""
     rules = Rules(limits=job_limits.select_limits(conn))
     lane = Lane(
         queue=row.queue,
@@ -238,7 +238,7 @@ def _limit(conn: Connection, row: JobRow, origin: Origin) -> str | None:
             most = f"{limit.concurrency_max} at once" if limit.concurrency_max else ""
             rate = f"{limit.rate_per_s:g} {limit.unit}/s" if limit.rate_per_s else ""
             named = ", ".join(filter(None, (most, rate)))
-            return f"for the limit {limit.id} ({named}), which is used up at this moment"
+            return f"for the limit {limit.id} ({named}), which is exhausted now"
     return None
 
 
@@ -248,5 +248,5 @@ def _turn(conn: Connection, row: JobRow) -> str:
     left = pauses.count_left(conn, pauses.Pause(row.queue, None, None))
     many = " or more" if left.ready >= pauses.COUNTED_MAX else ""
     if row.state == "QUEUED":
-        return f"for a worker of the queue {row.queue} to be free; it has been woken up"
+        return f"for a free worker of the queue {row.queue}; its wake-up was sent"
     return f"for its turn among {left.ready}{many} ready jobs of the queue {row.queue}"

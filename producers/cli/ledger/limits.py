@@ -1,4 +1,4 @@
-"""`limits`: how much may run at once, or start a second."""
+"""The `limits` commands: concurrency and rate limits."""
 
 import dataclasses
 from typing import Any
@@ -22,31 +22,42 @@ from shared.queries.operations.audit_logs import Act
 
 @click.group()
 def limits() -> None:
-    """Set, list and lift limits of tenants, tiers, kinds of jobs and keys."""
+    """Manage concurrency and rate limits of tenants, tiers, kinds of jobs and limit keys."""
 
 
 @limits.command("set")
-@click.option("--tenant", "slug", metavar="SLUG", help="Of this tenant, instead of its tier's.")
-@click.option("--tier", type=TIER, help="Of each tenant of this tier that has none of its own.")
-@click.option("--job", type=JOB, help="Of this kind of job; otherwise all kinds count together.")
-@click.option("--per-key", is_flag=True, help="Of each limit key; jobs without a key are free.")
-@click.option("--concurrency", type=click.IntRange(1, 2**31 - 1), help="In flight at once.")
-@click.option("--rate", type=RATE, metavar="N/s", help="Starts a second, in the long run.")
-@click.option("--burst", type=click.FloatRange(1, 1e9), default=1.0, help="At once after a pause.")
-@click.option("--by-cost", is_flag=True, help="The rate counts the jobs' cost, such as tokens.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Limit this tenant (overrides its tier).")
+@click.option(
+    "--tier", type=TIER, help="Limit each tenant of this tier that has no limit of its own."
+)
+@click.option("--job", type=JOB, help="Limit this kind of job. Default: all kinds together.")
+@click.option(
+    "--per-key",
+    is_flag=True,
+    help="Limit each limit key separately; jobs without a key are not limited.",
+)
+@click.option("--concurrency", type=click.IntRange(1, 2**31 - 1), help="Maximum jobs in flight.")
+@click.option("--rate", type=RATE, metavar="N/s", help="Maximum average start rate.")
+@click.option(
+    "--burst",
+    type=click.FloatRange(1, 1e9),
+    default=1.0,
+    help="Maximum burst after an idle period.",
+)
+@click.option("--by-cost", is_flag=True, help="Apply the rate to the cost of jobs, such as tokens.")
 @json_option
 def set_limit(as_json: bool, slug: str | None, **options: Any) -> None:  # noqa: ANN401
-    """Set a limit, in the place of one for the same jobs.
+    """Set a limit, replacing an existing one with the same scope.
 
-    It holds over all processes within a second. A job counts as in flight from its wake-up to
-    its end; each attempt is one start.
+    It applies to all processes within a second. A job is in flight from its wake-up to its end;
+    each attempt counts as one start.
     """
     if slug is not None and options["tier"] is not None:
         raise click.UsageError("Give --tenant or --tier, not both.")
     if slug is None and options["tier"] is None and options["job"] is None:
-        raise click.UsageError("Say whose: --tenant, --tier or --job; see --help.")
+        raise click.UsageError("Give a scope: --tenant, --tier or --job; see --help.")
     if options["concurrency"] is None and options["rate"] is None:
-        raise click.UsageError("Say how much: --concurrency N, --rate N/s or both.")
+        raise click.UsageError("Give --concurrency N, --rate N/s or both.")
     with session.opened():
         limit = Limit(
             id="",
@@ -72,7 +83,7 @@ def set_limit(as_json: bool, slug: str | None, **options: Any) -> None:  # noqa:
 @limits.command("list")
 @json_option
 def list_limits(as_json: bool) -> None:
-    """All limits; a tenant's own takes the place of its tier's."""
+    """List all limits; a tenant's own limit overrides its tier's."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         documents = [_described(conn, limit) for limit in queries.select_limits(conn)]
     if as_json:
@@ -85,7 +96,7 @@ def list_limits(as_json: bool) -> None:
 @click.argument("limit_id", metavar="ID")
 @json_option
 def delete_limit(limit_id: str, as_json: bool) -> None:
-    """Lift a limit."""
+    """Delete a limit."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         found = {limit.id: limit for limit in queries.select_limits(conn)}
         if limit_id not in found:
@@ -95,7 +106,7 @@ def delete_limit(limit_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"id": limit_id, "deleted": True})
     else:
-        click.echo("The limit is lifted.")
+        click.echo("The limit is deleted.")
 
 
 def _note(conn: Connection, action: str, limit: Limit) -> None:

@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `drain`: a queue, a tenant or a kind of job."""
+"""The `pause`, `resume` and `drain` commands."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ DRAIN_LOOK_S = 0.2
 
 
 def scoped(function: Command) -> Command:
-    """Give a command `[QUEUE] [--tenant SLUG] [--job NAME]`, at least one of them."""
+    """Add `[QUEUE] [--tenant SLUG] [--job NAME]` to a command; one is required."""
     options: tuple[Callable[[Command], Command], ...] = (
         click.argument("queue", type=QUEUE, required=False),
         click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's jobs."),
@@ -36,10 +36,10 @@ def scoped(function: Command) -> Command:
 @click.command()
 @scoped
 def pause(queue: str | None, slug: str | None, job: str | None, as_json: bool) -> None:
-    """Start no more of these jobs; publishing goes on, and what runs ends.
+    """Pause jobs: none is started, publishing continues, running jobs finish.
 
-    It holds within a second, in every process. With several named, it holds where all are true:
-    `pause ingest --tenant acme` holds that queue for that tenant.
+    It takes effect in every process within a second. Several conditions must all match:
+    `pause ingest --tenant acme` pauses that queue for that tenant only.
     """
     _change(queue, slug, job, as_json, paused=True)
 
@@ -47,7 +47,7 @@ def pause(queue: str | None, slug: str | None, job: str | None, as_json: bool) -
 @click.command()
 @scoped
 def resume(queue: str | None, slug: str | None, job: str | None, as_json: bool) -> None:
-    """Undo a pause: the one that was given with the same words."""
+    """Resume what was paused with the same arguments."""
     _change(queue, slug, job, as_json, paused=False)
 
 
@@ -60,7 +60,7 @@ def _change(
             if paused:
                 changed = pauses.put(conn, selected, held_by=session.actor())
             else:
-                # What workers have dropped meanwhile goes on at once, not when it is missed.
+                # Wake-ups that workers dropped meanwhile are sent again now, not at the next sweep.
                 pauses.withdraw(conn)
                 changed = pauses.delete(conn, selected)
             if changed:
@@ -79,11 +79,11 @@ def _change(
 
 @click.command()
 @scoped
-@click.option("--timeout", "timeout_s", type=DURATION, help="Give up after this, with exit code 1.")
+@click.option("--timeout", "timeout_s", type=DURATION, help="Give up after this time and exit 1.")
 def drain(
     queue: str | None, slug: str | None, job: str | None, timeout_s: float | None, as_json: bool
 ) -> None:
-    """Wait until none of these jobs is ready or running; delayed ones may stay."""
+    """Wait until no matching job is ready or running; delayed jobs are not waited for."""
     began = time.monotonic()
     with session.opened():
         selected = _pause(queue, slug, job)
@@ -109,7 +109,7 @@ def drain(
 
 def _pause(queue: str | None, slug: str | None, job: str | None) -> Pause:
     if queue is None and slug is None and job is None:
-        raise click.UsageError("Say what: a QUEUE, --tenant SLUG or --job NAME; see --help.")
+        raise click.UsageError("Give a QUEUE, --tenant SLUG or --job NAME; see --help.")
     return Pause(queue, None if slug is None else session.tenant_named(slug), job)
 
 

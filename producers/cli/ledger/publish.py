@@ -1,4 +1,4 @@
-"""`publish`: any job by its name."""
+"""The `publish` command."""
 
 from typing import Any
 
@@ -22,15 +22,29 @@ from shared.servers.embedded import Servers
 
 @click.command()
 @click.argument("job", required=False)
-@click.option("--tenant", "slug", metavar="SLUG", help="Whose job it is.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Tenant of the job.")
 @click.option(
-    "--payload", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}", help="The job's fields."
+    "--payload",
+    type=JSON_OBJECT,
+    metavar="JSON|@FILE",
+    default="{}",
+    help="Payload as JSON, or @FILE.",
 )
-@click.option("--key", help="Idempotency key; default: computed from the fields.")
-@click.option("--delay", "delay_s", type=DURATION, default="0s", help="Not before, such as 30s.")
-@click.option("--priority", type=click.IntRange(-9, 9), default=0, help="Higher goes first.")
-@click.option("--wait", is_flag=True, help="Until it has ended; 1 unless COMPLETED.")
-@click.option("--list", "listing", is_flag=True, help="Names, queues and JSON Schemas instead.")
+@click.option("--key", help="Idempotency key. Default: computed from the payload.")
+@click.option(
+    "--delay",
+    "delay_s",
+    type=DURATION,
+    default="0s",
+    help="Delay before the job is due, such as 30s.",
+)
+@click.option(
+    "--priority", type=click.IntRange(-9, 9), default=0, help="Priority; higher goes first."
+)
+@click.option("--wait", is_flag=True, help="Wait until ended; exit 1 unless COMPLETED.")
+@click.option(
+    "--list", "listing", is_flag=True, help="List job names, queues and JSON Schemas instead."
+)
 @json_option
 @click.pass_context
 def publish(
@@ -41,18 +55,16 @@ def publish(
     as_json: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Publish a job by its name.
+    """Publish a job by name.
 
-    The same job twice is one job: the answer then says "duplicate". With embedded servers and no
-    worker running, --wait runs the work itself.
+    Publishing the same job again creates no second job and reports "duplicate". With embedded
+    servers and no running worker, --wait does the work itself.
     """
     if listing:
         _list(as_json)
         return
     if job is None or options["slug"] is None:
-        raise click.UsageError(
-            "A job and --tenant are needed, or --list to see which jobs there are."
-        )
+        raise click.UsageError("Give a job and --tenant, or --list to list the jobs.")
     contract = contract_named(job)
     read = contract.from_payload(options["payload"], contract.schema_version)
     with session.opened() as servers:

@@ -1,4 +1,4 @@
-"""`quarantine`: what arrived in Redis and is no message of ours."""
+"""The `quarantine` commands: invalid messages found in Redis."""
 
 import base64
 from typing import Any
@@ -26,13 +26,13 @@ from shared.queries.ledger.quarantines import Filters, QuarantinedRow
 
 @click.group()
 def quarantine() -> None:
-    """List, show, edit, replay and discard what was no message of ours."""
+    """Manage invalid messages found in Redis queues."""
 
 
 @quarantine.command("list")
 @options(json_option, LIMIT, *FILTERS)
 def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
-    """Quarantined messages, newest first; --error matches the reason."""
+    """List quarantined messages, newest first; --error matches the reason."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
         rows = quarantines.select_quarantined(conn, Filters(**filters), limit=limit)
     documents = [_without_bytes(row) for row in rows]
@@ -47,7 +47,7 @@ def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa
 @click.argument("message_id", metavar="ID")
 @json_option
 def show_quarantined(message_id: str, as_json: bool) -> None:
-    """One message: the reason, and its first 64 kB (base64 in JSON)."""
+    """Show a message: the reason and its first 64 kB (base64 in JSON)."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         rows = quarantines.select_quarantined(conn, Filters(), ids=[message_id], limit=1)
     if not rows:
@@ -64,25 +64,25 @@ def show_quarantined(message_id: str, as_json: bool) -> None:
 @click.option("--message", type=JSON_OBJECT, required=True, help='{"job": ID, "attempt": N}')
 @json_option
 def edit_quarantined(message_id: str, message: dict[str, Any], as_json: bool) -> None:
-    """Make a message the wake-up that it should have been; it is signed anew.
+    """Turn a message into a valid wake-up and sign it.
 
-    A wake-up names a job and how many attempts it has made; the job must be one of this queue.
+    A wake-up has the job's id and its number of attempts; the job must belong to this queue.
     """
     with session.opened():
         quarantine_edit.edit(message_id, message)
     if as_json:
         print_json({"id": message_id, "edited": True})
     else:
-        click.echo(f"Signed anew. Send it with `ailydian quarantine replay {message_id}`.")
+        click.echo(f"Signed. Send it with `ailydian quarantine replay {message_id}`.")
 
 
 @quarantine.command("replay")
 @options(PACE, *CHOICE)
 def replay_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
-    """Send quarantined messages again, byte for byte, to the queues that they came from.
+    """Send quarantined messages unchanged to their original queues.
 
-    What is no message of ours comes back; a wake-up that is sent twice is answered once. Those of
-    which only the beginning was kept stay where they are.
+    Invalid messages are quarantined again; a repeated wake-up has no effect. Messages that were
+    stored truncated are not sent.
     """
     with session.opened() as servers, connect(servers.redis_url) as client:
         send = quarantine_actions.sender(client, quarantine_edit.wire())
@@ -92,7 +92,7 @@ def replay_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
 @quarantine.command("discard")
 @options(PACE, *CHOICE)
 def discard_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
-    """Throw quarantined messages away."""
+    """Delete quarantined messages."""
     with session.opened():
         _act(quarantines.discard, "discard", "discarded", choice, as_json)
 

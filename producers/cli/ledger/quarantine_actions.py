@@ -1,4 +1,4 @@
-"""Acting on quarantined messages: a page and its audit entry in one transaction."""
+"""Bulk actions on quarantined messages; each page commits with its audit entry."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ Move = Callable[[Connection, Sequence[str]], list[TakenRow]]
 
 
 def sender(client: redis.Redis, wire: Wire) -> Move:
-    """What sends a page of messages again, byte for byte, to the queues that they came from."""
+    """Return a function that sends a page of messages unchanged to their queues."""
 
     def send(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
-        # Pushed before the rows are gone: should either fail they stay, and are sent once more.
+        # Pushed before the rows are deleted: if either fails, they stay and are sent once more.
         taken = sorted(quarantines.take_whole(conn, ids), key=lambda row: row.queue)
         with client.pipeline(transaction=False) as pipe:
             for queue, rows in groupby(taken, key=lambda row: row.queue):
@@ -37,15 +37,15 @@ def sender(client: redis.Redis, wire: Wire) -> Move:
 
 
 def act(move: Move, verb: str, given: dict[str, Any]) -> tuple[int, int]:
-    """Move the chosen messages, those that were there when we began.
+    """Apply an action to the selected messages that existed at the start.
 
     Args:
-        move: What to do with a page of ids.
+        move: Applies the action to a page of ids.
         verb: Its name, as the audit log has it.
         given: The options of `CHOICE` and `PACE`.
 
     Returns:
-        How many matched, and how many were moved by us.
+        How many matched, and how many were changed.
 
     Raises:
         click.UsageError: Neither ids nor filters nor --all.
@@ -73,7 +73,7 @@ def act(move: Move, verb: str, given: dict[str, Any]) -> tuple[int, int]:
 
 
 def _until_now(choice: dict[str, Any]) -> Filters:
-    """What is sent again and comes back at once is not met twice."""
+    """Return a bound that excludes messages quarantined again during this command."""
     with db.transaction(None, role=Role.RELAY) as conn:
         now = clock.select_now(conn)
     return Filters(**choice | {"until": min(choice["until"] or now, now)})

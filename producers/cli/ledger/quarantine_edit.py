@@ -1,4 +1,4 @@
-"""Editing a quarantined message: what comes out is a wake-up of a job that there is."""
+"""Editing a quarantined message: the result is a valid wake-up of an existing job."""
 
 import hashlib
 from typing import Any
@@ -23,23 +23,23 @@ _SHOWN = 200
 
 
 def wire() -> Wire:
-    """The names and the signature of this installation's messages."""
+    """Return the Redis key names and the signing key of this installation."""
     config = settings()
     return Wire(config.redis_namespace, embedded.signing_key(config))
 
 
 def edit(message_id: str, fields: dict[str, Any]) -> None:
-    """Put a signed wake-up in a quarantined message's place; its diff is kept and audited.
+    """Replace a quarantined message by a signed wake-up; the diff is stored and audited.
 
     Args:
         message_id: The message's.
-        fields: `job`, an id, and `attempt`, the number of attempts made; `v` and `sig` may stand
-            there as they did, and are written anew.
+        fields: `job`, an id, and `attempt`, the number of attempts made; `v` and `sig` are
+            accepted and replaced.
 
     Raises:
         JobNotFound: No message has this id.
-        PayloadRefused: The fields are no wake-up's, or no job of this queue has the id.
-        EditRefused: The very message is quarantined already, or someone else was quicker.
+        PayloadRefused: Invalid fields, or no job of this queue has the id.
+        EditRefused: The same message is quarantined already, or it was changed concurrently.
     """
     job_id, attempt = _checked(fields)
     with db.transaction(None, role=Role.RELAY) as conn:
@@ -66,10 +66,12 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
             done = quarantines.edit(conn, row, message, sha256, diff)
         except psycopg.errors.UniqueViolation:
             raise EditRefused(
-                f"The quarantine of {row.queue} holds this wake-up already."
+                f"This wake-up is in the quarantine of {row.queue} already."
             ) from None
         if not done:
-            raise EditRefused(f"The message {message_id} was changed meanwhile: look at it again.")
+            raise EditRefused(
+                f"The message {message_id} was changed concurrently: check it and try again."
+            )
         act = Act(None, session.actor(), "quarantine.edit", "Quarantine", row.id, changes)
         audit_logs.insert_acts(conn, [act])
 
@@ -77,7 +79,7 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
 def _checked(fields: dict[str, Any]) -> tuple[JobId, int]:
     job_id, attempt = fields.get("job"), fields.get("attempt")
     if fields.keys() - {"v", "job", "attempt", "sig"}:
-        raise PayloadRefused("A wake-up has the fields job and attempt, and no others.")
+        raise PayloadRefused("A wake-up must have exactly the fields job and attempt.")
     if not isinstance(job_id, str) or type(attempt) is not int or attempt < 0:
-        raise PayloadRefused("A wake-up names a job by its id, and its attempts as a number.")
+        raise PayloadRefused("job must be an id and attempt a number.")
     return JobId(job_id), attempt

@@ -1,4 +1,4 @@
-"""`queues`, `status`: what waits, what runs, what died."""
+"""The `queues` and `status` commands."""
 
 import dataclasses
 import sys
@@ -47,14 +47,14 @@ def _print_figures(rows: list[QueueFigures]) -> None:
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 @json_option
 def queues(watch: bool, as_json: bool) -> None:
-    """What each queue holds at this moment.
+    """Show the current counts of each queue.
 
-    ready: due, in the outbox or woken up in Redis. oldestSeconds: how long the oldest of those
-    has been due. donePerSecond: over the last quarter of a minute or so. Of a queue above 100,000
-    jobs, the number is what the relay counted last.
+    ready: due, in the outbox or sent to Redis. oldestSeconds: how long the oldest of those has
+    been due. donePerSecond: average of about the last 15 seconds. Above 100,000 jobs, the counts
+    are the relay's latest.
     """
     with session.opened():
         if not watch:
@@ -75,7 +75,7 @@ def _show(as_json: bool) -> None:
 
 
 def _watch(as_json: bool) -> None:
-    """Look again and again: in place on a terminal, one page after the other in a pipe."""
+    """Refresh the page: in place on a terminal, one page after another in a pipe."""
     if as_json or not sys.stdout.isatty():
         while True:
             _show(as_json)
@@ -117,7 +117,7 @@ def _cell(value: object) -> str:
 @click.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Queues, workers, lag and dead jobs on one page."""
+    """Show queues, workers, lag and dead jobs on one page."""
     with session.opened() as servers:
         page = _page(without_password(servers.database_url), servers.redis_url)
     if as_json:
@@ -180,7 +180,7 @@ def _worker(row: ProcessRow) -> dict[str, Any]:
 
 
 def _print_page(page: dict[str, Any]) -> None:
-    away = "" if page["redisAnswers"] else "  DOES NOT ANSWER"
+    away = "" if page["redisAnswers"] else "  NOT RESPONDING"
     click.echo(f"Postgres  {page['database']}")
     click.echo(f"Redis     {page['redis']}{away}")
     click.echo(
@@ -201,7 +201,7 @@ def _print_page(page: dict[str, Any]) -> None:
     _print_exceptions(page)
     for check in page["checks"]:
         if not check["ok"]:
-            say(f"Not well: {check['name']}: {check['detail']}")
+            say(f"Unhealthy: {check['name']}: {check['detail']}")
 
 
 def _print_workers(workers: list[dict[str, Any]]) -> None:
@@ -221,11 +221,11 @@ def _print_workers(workers: list[dict[str, Any]]) -> None:
         ],
     )
     if not workers:
-        say("No worker runs: start everything with `ailydian up`.")
+        say("No worker is running: start all roles with `ailydian up`.")
 
 
 def _print_exceptions(page: dict[str, Any]) -> None:
-    """What is only there when something is out of the ordinary."""
+    """Print tables that are shown only if they have rows."""
     if page["deadGroups"]:
         click.echo()
         names = ("fingerprint", "count", "job", "lastDiedAt", "error")
@@ -234,7 +234,7 @@ def _print_exceptions(page: dict[str, Any]) -> None:
     if page["holds"]:
         click.echo()
         rows = [list(one.values()) for one in page["holds"]]
-        print_table(("held queue", "tenant", "job", "by", "since"), rows)
+        print_table(("paused queue", "tenant", "job", "by", "since"), rows)
     if page["limits"]:
         click.echo()
         rows = [list(one.values())[1:] for one in page["limits"]]  # without their ids
@@ -247,4 +247,4 @@ def _print_exceptions(page: dict[str, Any]) -> None:
 
 
 def _ago(seconds: float | None) -> str:
-    return "never heard of" if seconds is None else f"heard of {seconds:.0f} s ago"
+    return "never seen" if seconds is None else f"seen {seconds:.0f} s ago"

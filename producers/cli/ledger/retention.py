@@ -1,4 +1,4 @@
-"""`retention`: how long what has ended is kept."""
+"""The `retention` commands."""
 
 from datetime import timedelta
 from typing import Any
@@ -24,17 +24,17 @@ DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
 
 @click.group()
 def retention() -> None:
-    """How long what has ended is kept, by queue.
+    """Manage retention of ended jobs, per queue.
 
-    The scheduler deletes what is older once an hour. Dead letters and quarantined messages are
-    written to the archive first, with everything there is about them.
+    The scheduler deletes expired rows once an hour. Dead letters and quarantined messages are
+    written to the archive first, with all related rows.
     """
 
 
 @retention.command("list")
 @json_option
 def list_retention(as_json: bool) -> None:
-    """How long each queue keeps done jobs, dead letters and quarantined messages."""
+    """Show the retention of done jobs, dead letters and quarantined messages per queue."""
     with session.opened():
         rules = keeping.keeps()
     if as_json:
@@ -46,18 +46,25 @@ def list_retention(as_json: bool) -> None:
 
 @retention.command("set")
 @click.argument("queue", type=QUEUE)
-@click.option("--done", "done_s", type=DURATION, help="Completed and cancelled jobs, such as 7d.")
-@click.option("--dead", "dead_s", type=DURATION, help="Dead letters, with their jobs.")
-@click.option("--quarantined", "quarantined_s", type=DURATION, help="Since they were last seen.")
+@click.option(
+    "--done", "done_s", type=DURATION, help="Retention of completed and cancelled jobs, such as 7d."
+)
+@click.option("--dead", "dead_s", type=DURATION, help="Retention of dead letters and their jobs.")
+@click.option(
+    "--quarantined",
+    "quarantined_s",
+    type=DURATION,
+    help="Retention of quarantined messages, since last seen.",
+)
 @json_option
 def set_retention(queue: str, as_json: bool, **seconds: float | None) -> None:
-    """Keep a queue's ended jobs for so long; what is not named stays as it is.
+    """Set the retention of a queue. Options that are not given stay unchanged.
 
-    A job that is deleted takes its idempotency key with it: the same work published again is a
-    new job then.
+    Deleting a job also deletes its idempotency key: publishing the same job again then creates a
+    new one.
     """
     if all(value is None for value in seconds.values()):
-        raise click.UsageError("Say what: --done, --dead or --quarantined; see --help.")
+        raise click.UsageError("Give --done, --dead or --quarantined; see --help.")
     keep = Keep(queue, *(_age(seconds[name]) for name in ("done_s", "dead_s", "quarantined_s")))
     with session.opened():
         keeping.keeps()  # a queue that is not in the table yet gets its row
@@ -75,10 +82,10 @@ def set_retention(queue: str, as_json: bool, **seconds: float | None) -> None:
 
 
 @retention.command("run")
-@click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
+@click.option("--dry-run", is_flag=True, help="Only print how many rows would be deleted.")
 @json_option
 def run_retention(dry_run: bool, as_json: bool) -> None:
-    """Archive and delete now what is older than its queue keeps it."""
+    """Archive and delete expired jobs and messages now."""
     with session.opened():
         swept = keeping.run(settings(), dry_run=dry_run)
         document = _swept(swept)
@@ -123,7 +130,7 @@ def _age(seconds: float | None) -> timedelta | None:
 
 
 def _text(age: timedelta | None) -> str:
-    """An age as it is typed: `7d`, `90m`."""
+    """Format an age as it is typed: `7d`, `90m`."""
     assert age is not None, "a row has all three"
     seconds = age.total_seconds()
     for unit, size in (("d", DAY_S), ("h", HOUR_S), ("m", MINUTE_S)):

@@ -1,4 +1,4 @@
-"""`schedule`: jobs by the clock."""
+"""The `schedule` commands: cron schedules."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ COLUMNS = ("tenant", "name", "cron", "time zone", "does", "enabled", "next", "la
 
 def _name(_: click.Context, __: click.Parameter, value: str) -> str:
     if not value.strip() or len(value) > NAME_CHARS_MAX or not value.isprintable():
-        raise click.BadParameter(f"1 to {NAME_CHARS_MAX} printable characters.")
+        raise click.BadParameter(f"must be 1-{NAME_CHARS_MAX} printable characters.")
     return value
 
 
@@ -41,42 +41,52 @@ _name_argument = click.argument("name", callback=_name)
 
 @click.group()
 def schedule() -> None:
-    """Jobs by the clock: cron with a time zone, one job a slot however many schedulers run."""
+    """Manage cron schedules. Each slot publishes one job, however many schedulers run."""
 
 
 @schedule.command("put")
 @_name_argument
 @tenant_option
 @click.option(
-    "--cron", required=True, metavar="'M H D M W'", help="Five fields; six begin with seconds."
+    "--cron",
+    required=True,
+    metavar="'M H D M W'",
+    help="Cron expression: five fields, or six starting with seconds.",
 )
 @click.option("--tz", "time_zone", default="UTC", show_default=True, metavar="ZONE")
 @click.option("--job", type=JOB)
-@click.option("--payload", type=JSON_OBJECT, metavar="JSON|@FILE", help="The job's fields.")
-@click.option("--workflow", metavar="NAME", help="Instead of --job: start a run of it each time.")
-@click.option("--input", "given", type=JSON_OBJECT, metavar="JSON|@FILE", help="The run's input.")
+@click.option(
+    "--payload", type=JSON_OBJECT, metavar="JSON|@FILE", help="Payload as JSON, or @FILE."
+)
+@click.option("--workflow", metavar="NAME", help="Start a run of this workflow instead of --job.")
+@click.option(
+    "--input",
+    "given",
+    type=JSON_OBJECT,
+    metavar="JSON|@FILE",
+    help="Input of the run as JSON, or @FILE.",
+)
 @click.option(
     "--jitter",
     "jitter_s",
     type=DURATION,
     default="0s",
-    help="Spread the slots over so long, each by the same share for every scheduler.",
+    help="Delay each slot by a fixed part of this time, to spread load.",
 )
 @click.option(
     "--missed",
     type=click.Choice(["once", "skip", "all"]),
     default="once",
     show_default=True,
-    help="Slots that nobody ran: one run for all, none, or each (100 at most).",
+    help="Missed slots: run once, skip all, or run each (at most 100).",
 )
-@click.option("--disabled", is_flag=True, help="Keep it, and run nothing.")
+@click.option("--disabled", is_flag=True, help="Store the schedule without running it.")
 @json_option
 def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> None:  # noqa: ANN401
-    """Make a schedule, or change the one of this name.
+    """Create or update a schedule.
 
-    Changed times hold from now on: what was due before them is left out. The payload is checked
-    by the job's contract. With --workflow each slot starts one run, of the version that is then
-    the newest.
+    New times apply from now on: slots due before are skipped. The job's contract validates the
+    payload. With --workflow, each slot starts one run of the latest version.
     """
     fields["jitter_s"] = round(fields["jitter_s"])
     fields["job"], fields["payload"] = _what(fields, fields.pop("workflow"), fields.pop("given"))
@@ -88,7 +98,9 @@ def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> Non
                 _check_workflow(conn, slug, wanted.payload.get("name"))
             row = schedules.put(conn, wanted)
             what = as_document(wanted)
-            del what["payload"]  # the log is for who did what; the payload is the tenant's
+            del what[
+                "payload"
+            ]  # the payload is the tenant's data and does not belong in the audit log
             act = Act(tenant_id, session.actor(), "schedule.put", "Schedule", row.id, what)
             audit_logs.insert_acts(conn, [act])
     document = _document(row) | {"tenant": slug}
@@ -110,16 +122,16 @@ def _check_workflow(conn: Connection, slug: str, name: object) -> None:
 def _what(
     fields: dict[str, Any], workflow: str | None, given: dict[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
-    """The job of each slot, and its payload.
+    """Return the job of each slot, and its payload.
 
     Raises:
-        UsageError: Neither a job nor a workflow is named, or both, or what belongs to the other.
+        UsageError: Not exactly one of job and workflow, or an option of the other one.
     """
     job, payload = fields["job"], fields["payload"]
     if (job is None) == (workflow is None):
-        raise UsageError("Say what to do: --job with --payload, or --workflow with --input.")
+        raise UsageError("Give either --job with --payload, or --workflow with --input.")
     if (given if workflow is None else payload) is not None:
-        raise UsageError("--payload belongs to --job, and --input to --workflow.")
+        raise UsageError("--payload needs --job, and --input needs --workflow.")
     if workflow is None:
         return job, payload or {}
     return StartWorkflow.actor_name, {"name": workflow, "input": given or {}}
@@ -129,7 +141,7 @@ def _what(
 @click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
 @json_option
 def list_schedules(slug: str | None, as_json: bool) -> None:
-    """Schedules and when they run next; those without a tenant are the system's own sweeps."""
+    """List schedules and their next runs. Those without a tenant are system sweeps."""
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
         with db.transaction(None, role=Role.RELAY) as conn:
@@ -154,7 +166,7 @@ def list_schedules(slug: str | None, as_json: bool) -> None:
 @tenant_option
 @json_option
 def delete_schedule(name: str, slug: str, as_json: bool) -> None:
-    """Delete a schedule; jobs that it has published stay."""
+    """Delete a schedule; jobs already published stay."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:

@@ -1,4 +1,4 @@
-"""Which ones: ids, filters or all, for the commands that act on many things at once."""
+"""Options that select rows by ids, filters or all, for bulk commands."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,26 +26,30 @@ BATCHES_PER_SECOND = 4
 Advance = Callable[[int], None]
 
 FILTERS = (
-    click.option("--until", type=MOMENT, help="Not later than this time or age."),
-    click.option("--since", type=MOMENT, help="Not earlier than this time or age, such as 2h."),
-    click.option("--error", metavar="REGEX", help="What the error must match (POSIX)."),
+    click.option("--until", type=MOMENT, help="Only before this time or age."),
+    click.option("--since", type=MOMENT, help="Only after this time or age, such as 2h."),
+    click.option(
+        "--error", metavar="REGEX", help="Only errors that match this POSIX regular expression."
+    ),
     click.option("--queue", type=QUEUE),
 )
 OF_JOBS = (
-    click.option("--fingerprint", metavar="HEX", help="As `list --grouped` shows it."),
+    click.option(
+        "--fingerprint", metavar="HEX", help="Only this failure, as shown by `list --grouped`."
+    ),
     click.option("--tenant", "slug", metavar="SLUG"),
     click.option("--job", type=JOB),
 )
 LIMIT = click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
-ALL = click.option("--all", "every", is_flag=True, help="All there are.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only print how many match.")
+ALL = click.option("--all", "every", is_flag=True, help="Select all.")
 IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
 CHOICE = (json_option, DRY_RUN, ALL, *FILTERS, IDS)
-PACE = click.option("--rate", type=RATE, metavar="N/s", help="Not faster than this.")
+PACE = click.option("--rate", type=RATE, metavar="N/s", help="Maximum rate.")
 
 
 def options(*wanted: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Give a command several options at once."""
+    """Add several options to a command."""
 
     def give(function: Command) -> Command:
         for option in wanted:
@@ -57,14 +61,14 @@ def options(*wanted: Callable[[Command], Command]) -> Callable[[Command], Comman
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterSelection:
-    """Which dead letters, and whether and how fast.
+    """Selected dead letters, and how to process them.
 
     Attributes:
-        ids: Of jobs or letters; empty for any.
-        wanted: What they must be like.
+        ids: Ids of jobs or letters; empty for any.
+        wanted: Filters.
         words: The filters as they were given, for the audit log.
-        dry_run: Whether nothing shall happen.
-        rate: At most so many a second.
+        dry_run: Only count.
+        rate: Maximum per second.
     """
 
     ids: tuple[str, ...]
@@ -75,21 +79,21 @@ class DeadLetterSelection:
 
     @property
     def page(self) -> int:
-        """How many go in one transaction."""
+        """Return the page size of one transaction."""
         return page_size(self.rate)
 
 
 def page_size(rate: float | None) -> int:
-    """How many go in one transaction, so that a rate is kept evenly."""
+    """Return the page size of one transaction that keeps a rate even."""
     return PAGE if rate is None else max(1, min(PAGE, int(rate / BATCHES_PER_SECOND)))
 
 
 def read(options_given: dict[str, Any]) -> DeadLetterSelection:
-    """What the options of `CHOICE`, `OF_JOBS` and `PACE` choose; needs an open session.
+    """Build a selection from the options of `CHOICE`, `OF_JOBS` and `PACE`; needs a session.
 
     Raises:
         TenantNotFound: No tenant has this slug.
-        JobNotFound: An id is neither a job's nor a letter's.
+        JobNotFound: An id belongs to neither a job nor a dead letter.
         click.UsageError: Neither ids nor filters nor --all.
     """
     given = dict(options_given)
@@ -102,7 +106,7 @@ def read(options_given: dict[str, Any]) -> DeadLetterSelection:
 
 
 def read_filters(given: dict[str, Any]) -> DeadLetterFilters:
-    """The filters of options; needs an open session.
+    """Build filters from options; needs an open session.
 
     Raises:
         TenantNotFound: No tenant has this slug.
@@ -114,21 +118,21 @@ def read_filters(given: dict[str, Any]) -> DeadLetterFilters:
 
 
 def refuse_no_choice(ids: Sequence[str], every: bool, filters: dict[str, Any]) -> None:
-    """Make sure that someone who means everything says so.
+    """Require ids, filters or an explicit --all.
 
     Raises:
         click.UsageError: Neither ids nor filters nor --all.
     """
     if not (ids or every or any(value is not None for value in filters.values())):
-        raise click.UsageError("Say which: ids, filters, or --all for every one; see --help.")
+        raise click.UsageError("Give ids, filters, or --all; see --help.")
 
 
 @contextmanager
 def regex_checked() -> Iterator[None]:
-    """Let Postgres, whose regular expressions these are, say what is wrong with one.
+    """Validate a regular expression in Postgres.
 
     Raises:
-        click.UsageError: It does not parse.
+        click.UsageError: It is invalid.
     """
     try:
         yield
@@ -137,11 +141,11 @@ def regex_checked() -> Iterator[None]:
 
 
 def pages(choice: DeadLetterSelection, first: int | None = None) -> Iterator[list[DeadRow]]:
-    """What was dead when we began, a page at a time; who dies again meanwhile is not met twice.
+    """Yield pages of letters that were dead at the start; jobs that die again are not repeated.
 
     Args:
-        choice: Which ones.
-        first: How many the first page has; None for as many as the others.
+        choice: The selection.
+        first: Size of the first page; None for the normal size.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
         now = clock.select_now(conn)
@@ -162,7 +166,7 @@ def pages(choice: DeadLetterSelection, first: int | None = None) -> Iterator[lis
 
 
 def count(choice: DeadLetterSelection) -> int:
-    """How many letters a choice means."""
+    """Count the selected letters."""
     if choice.ids:
         return len(choice.ids)
     with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
@@ -171,7 +175,7 @@ def count(choice: DeadLetterSelection) -> int:
 
 @contextmanager
 def progress(title: str, total: Callable[[], int]) -> Iterator[Advance]:
-    """A bar on a terminal; nothing in a pipe, and then nothing is counted beforehand."""
+    """Show a progress bar on a terminal; in a pipe nothing is shown or counted."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -185,7 +189,7 @@ def progress(title: str, total: Callable[[], int]) -> Iterator[Advance]:
 
 
 def _refuse_unknown(ids: Sequence[str]) -> None:
-    """An id that is neither a job's nor a letter's is a mistake; a job that lives is not."""
+    """Reject ids that belong to neither a job nor a letter; jobs that are not dead are fine."""
     with db.transaction(None, role=Role.RELAY) as conn:
         known: set[str] = {row.id for row in ledger.select_by_ids(conn, [JobId(it) for it in ids])}
         letters = dead_letters.select_dead(conn, DeadLetterFilters(), ids=ids, limit=len(ids))

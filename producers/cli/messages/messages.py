@@ -1,4 +1,4 @@
-"""`message` and `recall`: what was said, recorded, shown and found again."""
+"""The `message` and `recall` commands."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ from shared.ids import MessageId, TenantId
 from shared.ledger.outbox import Published
 
 QUEUES = ("scoring", "embedding", "moderation")
-LATER = ("analyse_conversation",)  # due seconds after: nobody waits for it here
+LATER = ("analyse_conversation",)  # due seconds later: not waited for here
 EXCERPT_CHARS = 300
 BULK_ROWS = 500
 ROLE = click.Choice(("user", "assistant", "system", "tool"), case_sensitive=False)
@@ -43,17 +43,24 @@ def message() -> None:
 @message.command("record")
 @click.argument("content", type=TEXT, required=False)
 @tenant_option
-@click.option("--user", metavar="EMAIL|ID", help="Whose conversation; default: the first one's.")
-@click.option("--conversation", "conversation_id", metavar="ID", help="Default: a new one.")
-@click.option("--role", type=ROLE, default="assistant", show_default=True)
-@click.option("--question", type=TEXT, default="", help="What the answer answers.")
-@click.option("--model", help="Who answered; needed for an answer.")
-@click.option("--latency-ms", type=click.IntRange(0), help="How long it took to answer.")
-@click.option("--key", "external_id", help="Names the message: the same key is the same message.")
 @click.option(
-    "--bulk", type=click.File(encoding="utf-8"), help="Instead: messages as JSON, one a line."
+    "--user", metavar="EMAIL|ID", help="User of the conversation. Default: the tenant's first user."
 )
-@click.option("--wait", is_flag=True, help="Until it is recorded and judged; 1 unless it was.")
+@click.option(
+    "--conversation",
+    "conversation_id",
+    metavar="ID",
+    help="Conversation id. Default: a new conversation.",
+)
+@click.option("--role", type=ROLE, default="assistant", show_default=True)
+@click.option("--question", type=TEXT, default="", help="Question that this answer belongs to.")
+@click.option("--model", help="Model that answered; required for an answer.")
+@click.option("--latency-ms", type=click.IntRange(0), help="Response time.")
+@click.option("--key", "external_id", help="Idempotency key: the same key is the same message.")
+@click.option(
+    "--bulk", type=click.File(encoding="utf-8"), help="File of messages, one JSON object per line."
+)
+@click.option("--wait", is_flag=True, help="Wait until processed; exit 1 on failure.")
 @json_option
 @click.pass_context
 def record_message(
@@ -66,13 +73,13 @@ def record_message(
     as_json: bool,
     **fields: Any,  # noqa: ANN401
 ) -> None:
-    """Record a message, @FILE reads one from a file; or many, with --bulk.
+    """Record a message (@FILE reads it from a file), or many with --bulk.
 
-    A line of --bulk holds the fields of the job `record_message`; `ailydian publish --list` shows
-    them. Vectors, verdicts, quality and the conversation's analysis follow by themselves.
+    A line of --bulk has the fields of the job `record_message`; see `ailydian publish --list`.
+    Embedding, moderation, quality scoring and conversation analysis follow automatically.
     """
     if (content is None) == (bulk is None):
-        raise click.UsageError("Give what was said, or --bulk with a file of it.")
+        raise click.UsageError("Give either a message or --bulk FILE.")
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
         messages = [_one(tenant_id, content, fields)] if content is not None else []
@@ -104,10 +111,10 @@ def _read(lines: IO[str]) -> Iterator[RecordMessage]:
         try:
             given = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise PayloadRefused(f"Line {number}: no JSON: {error}.") from None
+            raise PayloadRefused(f"Line {number}: invalid JSON: {error}.") from None
         if not isinstance(given, dict):
-            raise PayloadRefused(f"Line {number}: a JSON object is wanted.")
-        # Equal lines are different messages, unless they are named.
+            raise PayloadRefused(f"Line {number}: must be a JSON object.")
+        # Equal lines are different messages unless they have an external id.
         yield _checked({"external_id": uuid.uuid4().hex} | given, f"Line {number}")
 
 
@@ -131,7 +138,7 @@ def _described(published: list[Published]) -> list[dict[str, Any]]:
 
 
 def _awaited(published: list[Published], check: Callable[[], None]) -> list[dict[str, Any]]:
-    """Follow messages until they are recorded and judged; a failed judgement fails its message."""
+    """Wait until messages are recorded and scored; a failed follow-up fails its message."""
     rows = {row["id"]: row for row in _described(published)}
     with progress(len(rows), "Recording") as advance:
         for job_id, family in follow(rows, check, ignore=LATER):
@@ -158,7 +165,7 @@ def _print(rows: list[dict[str, Any]], as_json: bool, *, single: bool) -> None:
 @tenant_option
 @json_option
 def show_message(message_id: str, slug: str, as_json: bool) -> None:
-    """One message with its verdict, quality, provenance and ratings."""
+    """Show a message with its verdict, quality, provenance and ratings."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
@@ -170,14 +177,19 @@ def show_message(message_id: str, slug: str, as_json: bool) -> None:
 
 @message.command("list")
 @tenant_option
-@click.option("--conversation", "conversation_id", metavar="ID", help="Its messages instead.")
-@click.option("--user", metavar="EMAIL|ID", help="Only this person's conversations.")
+@click.option(
+    "--conversation",
+    "conversation_id",
+    metavar="ID",
+    help="List the messages of this conversation.",
+)
+@click.option("--user", metavar="EMAIL|ID", help="Only this user's conversations.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_messages(
     slug: str, conversation_id: str | None, user: str | None, limit: int, as_json: bool
 ) -> None:
-    """Conversations, the one that moved last first; or the messages of one, oldest first."""
+    """List conversations, most recent first; or the messages of one, oldest first."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         user_id = None if user is None else session.user_named(tenant_id, user)
@@ -200,11 +212,11 @@ def list_messages(
 @click.command()
 @click.argument("query")
 @tenant_option
-@click.option("--user", metavar="EMAIL|ID", help="Only this person's conversations.")
+@click.option("--user", metavar="EMAIL|ID", help="Only this user's conversations.")
 @click.option("-k", "count", type=click.IntRange(1, 1_000), default=10, show_default=True)
 @json_option
 def recall(query: str, slug: str, user: str | None, count: int, as_json: bool) -> None:
-    """Find what was said before, by meaning, in either language."""
+    """Search past messages by meaning, in Turkish and English."""
     from producers.messages.recall import recall as nearest  # noqa: PLC0415 - it brings the models along
 
     with session.opened():
@@ -218,4 +230,4 @@ def recall(query: str, slug: str, user: str | None, count: int, as_json: bool) -
         click.echo(f"{place}. {one.role.lower()}  {one.cosine:.3f}  {one.message_id}")
         click.echo(f"   {' '.join(one.content.split())[:EXCERPT_CHARS]}\n")
     if not found:
-        click.echo("Nothing like it was said.")
+        click.echo("No similar message found.")

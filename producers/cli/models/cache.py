@@ -1,4 +1,4 @@
-"""`cache`: what answers given before have saved, and forgetting them."""
+"""The `cache` commands: the answer cache."""
 
 from decimal import Decimal
 
@@ -23,18 +23,18 @@ COLUMNS = ("model", "entries", "expired", "hits", "spent usd", "saved usd", "unp
 
 @click.group()
 def cache() -> None:
-    """Answers given before: how often they served again, what that saved, and forgetting them."""
+    """Show and clear the answer cache."""
 
 
 @cache.command("stats")
 @tenant_option
 @json_option
 def stats(slug: str, as_json: bool) -> None:
-    """Entries, hits and dollars saved, by model.
+    """Show entries, hits and dollars saved, by model.
 
-    Saved is what the entries that are still kept have cost, times how often they served again;
-    what was pruned, or renewed at another price, is not in it. Entries whose model had no price in
-    the catalogue are counted as unpriced: what they cost is unknown.
+    Saved is the cost of each stored entry times its hits; pruned entries, and entries renewed at
+    another price, are not included. Entries whose model has no price in the catalogue are counted
+    as unpriced.
     """
     with session.opened():
         tenant_id = session.tenant_named(slug)
@@ -57,7 +57,7 @@ def stats(slug: str, as_json: bool) -> None:
 @tenant_option
 @json_option
 def clear(slug: str, as_json: bool) -> None:
-    """Forget all of the tenant's answers; the audit log keeps who did it, and how many."""
+    """Delete all cached answers of the tenant. The audit log records who and how many."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:

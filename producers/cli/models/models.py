@@ -1,4 +1,4 @@
-"""`models`: providers, models, and which of them answers what."""
+"""The `models` commands: providers, models and routing."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -23,7 +23,7 @@ from shared.queries.models.models import NewModel, NewProvider
 
 
 class _Price(click.ParamType[Decimal]):
-    """Dollars for a thousand tokens; never a float."""
+    """Dollars per thousand tokens, as a Decimal."""
 
     name = "dollars"
 
@@ -36,9 +36,9 @@ class _Price(click.ParamType[Decimal]):
         try:
             price = Decimal(str(value))
         except InvalidOperation:
-            self.fail(f"{value!r} is no price: write dollars, such as 0.0004.", param, ctx)
+            self.fail(f"invalid price {value!r}: use dollars, such as 0.0004.", param, ctx)
         if not price.is_finite() or not Decimal(0) <= price < Decimal(10) ** 12:
-            self.fail(f"{value!r} is no price.", param, ctx)
+            self.fail(f"invalid price {value!r}: must be finite and not negative.", param, ctx)
         return price
 
 
@@ -47,14 +47,14 @@ PRICE = _Price()
 
 @click.group()
 def models() -> None:
-    """Providers, models, and which of them answers what."""
+    """Manage providers, models and routing."""
 
 
 @models.command("list")
-@click.option("--enabled", is_flag=True, help="Only what can be used.")
+@click.option("--enabled", is_flag=True, help="Only usable models.")
 @json_option
 def list_models(enabled: bool, as_json: bool) -> None:
-    """The catalogue: prices a thousand tokens, rolling statistics, the provider's breaker."""
+    """List models: prices per thousand tokens, statistics, circuit breakers."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         found = queries.select_models(conn)
     rows = [
@@ -70,16 +70,20 @@ def list_models(enabled: bool, as_json: bool) -> None:
 
 @models.command("put")
 @click.argument("slug")
-@click.option("--provider", help="Of whom; needed for a new one.")
-@click.option("--name", help="Default: the slug.")
-@click.option("--context-window", type=click.IntRange(1, 2**31 - 1), help="Tokens that fit.")
-@click.option("--in", "cost_in", type=PRICE, help="Dollars for a thousand tokens read.")
-@click.option("--out", "cost_out", type=PRICE, help="Dollars for a thousand tokens written.")
-@click.option("--capability", "capabilities", multiple=True, help="completion, embedding, ...")
-@click.option("--enabled/--disabled", default=None, help="Whether routing may take it.")
+@click.option("--provider", help="Provider; required for a new model.")
+@click.option("--name", help="Display name. Default: the slug.")
+@click.option(
+    "--context-window", type=click.IntRange(1, 2**31 - 1), help="Context window in tokens."
+)
+@click.option("--in", "cost_in", type=PRICE, help="Input price in dollars per thousand tokens.")
+@click.option("--out", "cost_out", type=PRICE, help="Output price in dollars per thousand tokens.")
+@click.option(
+    "--capability", "capabilities", multiple=True, help="Capability: completion, embedding, ..."
+)
+@click.option("--enabled/--disabled", default=None, help="Whether routing may choose it.")
 @json_option
 def put_model(slug: str, as_json: bool, **fields: Any) -> None:  # noqa: ANN401
-    """Make a model, or change one; what is not named stays as it is. The act is audited."""
+    """Create or update a model. Options not given stay unchanged. Audited."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         known = queries.select_models(conn, slug)
         row = catalogue.put_model(conn, _model(slug, known[0] if known else None, fields))
@@ -107,14 +111,14 @@ def _model(slug: str, known: queries.ModelRow | None, fields: dict[str, Any]) ->
 
 @models.command("provider")
 @click.argument("slug")
-@click.option("--name", help="Default: the slug.")
-@click.option("--base-url", help="Where its API is; default: its own.")
+@click.option("--name", help="Display name. Default: the slug.")
+@click.option("--base-url", help="Base URL of its API. Default: the provider's own.")
 @click.option("--enabled/--disabled", default=True, show_default=True)
 @json_option
 def put_provider(
     slug: str, name: str | None, base_url: str | None, enabled: bool, as_json: bool
 ) -> None:
-    """Make a provider, or change one; disabled, none of its models is used, at once."""
+    """Create or update a provider. Disabling it takes its models out of use at once."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         known = queries.select_provider(conn, slug)
         new = NewProvider(
@@ -130,21 +134,21 @@ def put_provider(
 @models.command("seed")
 @json_option
 def seed(as_json: bool) -> None:
-    """Add what is shipped and not there; what people have changed stays as it is."""
+    """Add the built-in providers and models that are missing; existing rows stay unchanged."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         providers, added = shipped_catalogue.seed(conn)
     (print_json if as_json else print_fields)({"providers": providers, "models": added})
 
 
 @models.command("routes")
-@click.option("--intent", help="Only this intent's.")
-@click.option("--text", help="Only those of the intent that this text has.")
+@click.option("--intent", help="Only this intent.")
+@click.option("--text", help="Only the intent detected in this text.")
 @json_option
 def list_routes(intent: str | None, text: str | None, as_json: bool) -> None:
-    """How well each model serves each intent, and what the score is made of."""
+    """Show the routing score of each model per intent, and its components."""
     if text is not None:
         if intent is not None:
-            raise click.UsageError("An intent, or a text that has one: not both.")
+            raise click.UsageError("Give either an intent or a text, not both.")
         intent = intents.intent_of(text).name
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
         rows = [as_document(one) for one in model_routes.select_routes(conn, intent)]

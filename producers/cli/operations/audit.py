@@ -1,4 +1,4 @@
-"""`audit`: who did what to which thing."""
+"""The `audit` commands: the audit log."""
 
 import click
 
@@ -11,18 +11,18 @@ from shared.queries.operations import audit_logs
 
 @click.group()
 def audit() -> None:
-    """Read the audit log, which our roles can only append to."""
+    """Read the audit log (append-only)."""
 
 
 @audit.command("tail")
-@click.option("--tenant", "slug", metavar="SLUG", help="Whose things were acted on.")
-@click.option("--system", is_flag=True, help="What belongs to no tenant, such as queues.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Entries of this tenant.")
+@click.option("--system", is_flag=True, help="Entries without a tenant, such as of queues.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @json_option
 def tail_audit(slug: str | None, system: bool, limit: int, as_json: bool) -> None:
-    """The latest acts, newest last."""
+    """List the latest entries, newest last."""
     if (slug is None) != system:
-        raise click.UsageError("Say whose: --tenant SLUG, or --system.")
+        raise click.UsageError("Give either --tenant SLUG or --system.")
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
         with db.transaction(None, role=Role.AUDIT_READER) as conn:

@@ -1,4 +1,4 @@
-"""`ailydian bench`: run the checkout's benchmarks, each in a process of its own."""
+"""The `bench` command: runs each benchmark of a checkout in its own process."""
 
 import json
 import subprocess
@@ -12,49 +12,49 @@ from shared.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 
-# name: what it measures, beside which floor
+# name: what it measures, and its baseline
 BENCHMARKS = {
-    "drain": "20,000 no-op jobs, settled four ways, beside plain Dramatiq.",
-    "ingest": "2,000 documents with a stub for OpenAI, beside a straight line.",
+    "drain": "20,000 no-op jobs, settled four ways, against plain Dramatiq.",
+    "ingest": "2,000 documents with a stub for OpenAI, against a plain loop.",
     "latency": "From publish to the actor when idle; Redis calls of idle processes.",
     "idle": "`ailydian up` doing nothing: ready time and CPU.",
     "chunker": "MB a CPU-second with the fast tokenizer and with tiktoken alone.",
-    "publish": "Publishing and relaying, beside plain Dramatiq's drain.",
-    "fair": "A small tenant beside a flood; rates and concurrency over all processes.",
+    "publish": "Publishing and relaying, against plain Dramatiq's drain.",
+    "fair": "Fairness of a small tenant beside a large one; rate and concurrency limits.",
     "flat": "Drain rates of 1,000 to 1,000,000 queued jobs; Redis wiped at the deepest.",
     "survive": "500 killed workers, 20 wipes, 20 crashes of Postgres, Redis away, fuzz.",
-    "workflow": "Steps a second, fan-out, large runs, takeover and timers, beside DBOS.",
+    "workflow": "Steps per second, fan-out, large runs, takeover and timers, against DBOS.",
     "workflow-survive": "5,000 runs of 8 steps; 200 killed workers, 20 crashes of Postgres.",
-    "steady": "Half an hour of steady load, minute by minute, and what it leaves in the tables.",
-    "messages": "A recorded message with all that follows from it; recall over them.",
-    "bandit": "Regret of routing as it runs on Postgres, beside Thompson sampling's and UCB1's.",
+    "steady": "Half an hour of steady load, minute by minute; table growth.",
+    "messages": "A recorded message with all its follow-ups; recall over them.",
+    "bandit": "Regret of routing on Postgres, against Thompson sampling and UCB1.",
     "calibration": "Calibration error on a synthetic truth; CPU of an answer's factors.",
     "moderation": "False alarms and recall, and messages a CPU-second.",
     "cache": "Precision and recall of hits; lookups at 100,000 entries.",
     "search": "Insert cost with search live, recall and query time.",
 }
-# These take a quarter of an hour and more: they are asked for by name.
+# These take 15 minutes or more and run only by name.
 LONG = frozenset({"survive", "steady", "workflow", "workflow-survive"})
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name", required=False, type=click.Choice([*BENCHMARKS, "all"]))
-@click.option("--list", "listed", is_flag=True, help="Say what there is, measure nothing.")
+@click.option("--list", "listed", is_flag=True, help="List the benchmarks without running them.")
 @json_option
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str | None, listed: bool, as_json: bool, options: tuple[str, ...]) -> None:
-    """Measure, side by side with the raw floor of the same run.
+    """Run benchmarks against a baseline measured in the same run.
 
-    Needs a checkout of the source, where tests/benchmarks lies. OPTIONS go to the benchmark:
-    `ailydian bench drain --rounds 1`. `all` leaves out those that take long: survive, steady and
-    both of workflows. Ends 1 when a bar was missed.
+    Needs a source checkout with tests/benchmarks. OPTIONS are passed to the benchmark:
+    `ailydian bench drain --rounds 1`. `all` leaves out the long ones: survive, steady and both
+    of workflows. Exits 1 if a target was missed.
     """
     if listed or name is None:
         _list(as_json=as_json)
         return
     if not (ROOT / "tests" / "benchmarks" / "harness.py").exists():
         raise UsageError(
-            "The benchmarks come with the source, not with the installed package: run "
+            "The benchmarks are part of the source, not of the installed package: run "
             "`ailydian bench` in a checkout, as installed by `make setup`."
         )
     names = [one for one in BENCHMARKS if one not in LONG] if name == "all" else [name]

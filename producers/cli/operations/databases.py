@@ -1,4 +1,4 @@
-"""`migrate`, `verify`, `config`."""
+"""The `migrate`, `verify` and `config` commands."""
 
 import click
 from pydantic import SecretStr
@@ -13,9 +13,9 @@ from shared.settings import Settings, settings
 @click.command()
 @json_option
 def migrate(as_json: bool) -> None:
-    """Bring the database to this version's schema; a second run changes nothing.
+    """Migrate the database to this version's schema. Repeating it changes nothing.
 
-    Safe while workers run. One migration at a time: a second one waits.
+    Safe while workers run. Only one migration runs at a time; a second one waits.
     """
     with session.opened(migrated=False) as servers:
         done = migration.migrate(servers.database_url)
@@ -29,10 +29,10 @@ def migrate(as_json: bool) -> None:
 @click.pass_context
 @json_option
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Compare the database with what it should be; ends 1 when something is wrong.
+    """Check the database schema. Exits 1 if a check fails.
 
-    Extension, roles, tables, columns, enums, indexes, foreign keys, policies, and writing,
-    reading, changing and deleting a row of every table, rolled back.
+    Checks extension, roles, tables, columns, enums, indexes, foreign keys and policies; inserts,
+    reads, updates and deletes a row of every table and rolls back.
     """
     with session.opened() as servers:
         checks = verification.verify(servers.database_url)
@@ -49,7 +49,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 @click.command()
 @json_option
 def config(as_json: bool) -> None:
-    """Print the settings by the names of their variables, secrets masked."""
+    """Print the settings by environment variable, with secrets masked."""
     found = settings()
     document = {
         field.alias or f"AILYDIAN_{name.upper()}": _shown(name, getattr(found, name))

@@ -1,4 +1,4 @@
-"""`incidents`: what is wrong, who works on it, and what on-call was told."""
+"""The `incidents` commands."""
 
 from typing import Any
 
@@ -41,20 +41,20 @@ class IncidentOver(PermanentError):
 
 @click.group()
 def incidents() -> None:
-    """What is wrong, until it is right again.
+    """List, acknowledge and close incidents.
 
-    An incident opens once a cause, gets graver while nobody takes it, and resolves itself when the
-    cause is gone. With AILYDIAN_INCIDENT_WEBHOOK_URL on-call is told of each step.
+    A cause has at most one open incident. It escalates until somebody acknowledges it and resolves
+    when the cause is gone. AILYDIAN_INCIDENT_WEBHOOK_URL receives a notification of each change.
     """
 
 
 @incidents.command("list")
 @click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
-@click.option("--system", is_flag=True, help="Only those of no tenant.")
-@click.option("--open", "only_open", is_flag=True, help="Only those that are not over.")
+@click.option("--system", is_flag=True, help="Only incidents without a tenant.")
+@click.option("--open", "only_open", is_flag=True, help="Only unresolved incidents.")
 @json_option
 def list_incidents(slug: str | None, system: bool, only_open: bool, as_json: bool) -> None:
-    """Incidents, newest first."""
+    """List incidents, newest first."""
     if slug is not None and system:
         raise UsageError("--tenant and --system exclude each other.")
     with session.opened():
@@ -81,7 +81,7 @@ def list_incidents(slug: str | None, system: bool, only_open: bool, as_json: boo
 @click.argument("incident_id", metavar="ID")
 @json_option
 def show(incident_id: str, as_json: bool) -> None:
-    """One incident, and what on-call was told of it."""
+    """Show an incident and its notifications."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         row = _found(conn, incident_id)
         notices = incident_notices.select_notices(conn, incident_id, limit=NOTICES_MAX)
@@ -103,7 +103,7 @@ def show(incident_id: str, as_json: bool) -> None:
 @click.argument("incident_id", metavar="ID")
 @json_option
 def take(incident_id: str, as_json: bool) -> None:
-    """Say that you work on it: it gets no graver by time alone."""
+    """Acknowledge an incident: it no longer escalates by time alone."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         _found(conn, incident_id)
         answer = queries.take(conn, incident_id, session.actor())
@@ -113,12 +113,12 @@ def take(incident_id: str, as_json: bool) -> None:
 
 @incidents.command("close")
 @click.argument("incident_id", metavar="ID")
-@click.option("--reason", required=True, metavar="TEXT", help="Why, for who looks later.")
+@click.option("--reason", required=True, metavar="TEXT", help="Reason, stored with the incident.")
 @json_option
 def close(incident_id: str, reason: str, as_json: bool) -> None:
-    """End it by hand. The same cause opens no other for an hour, unless it gets worse."""
+    """Close an incident. The same cause stays quiet for an hour unless it gets worse."""
     if not reason.strip():
-        raise UsageError("--reason says why: it cannot be empty.")
+        raise UsageError("--reason must not be empty.")
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
         _found(conn, incident_id)
         answer = queries.close(conn, incident_id, session.actor(), reason)
@@ -140,7 +140,7 @@ def _noted(
     verb: str,
     what: dict[str, Any],
 ) -> IncidentRow:
-    """Note the act in its own transaction, and see how the incident stands then."""
+    """Write the audit entry and return the incident's new state."""
     row = _found(conn, incident_id)
     if answer is None:
         raise IncidentOver(f"The incident {incident_id} is {row.status.lower()} already.")

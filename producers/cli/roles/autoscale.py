@@ -1,4 +1,4 @@
-"""`ailydian autoscale`: one supervisor a queue, with as many processes as its lag asks for."""
+"""The `autoscale` command: one supervisor per queue, scaled by queue lag."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ KILL_AFTER_GRACE_S = 10.0
 
 @dataclass(slots=True)
 class Crew:
-    """The supervisor of one queue and the pipe that tells it how many processes to keep."""
+    """A queue's supervisor and the pipe that sets its number of processes."""
 
     queue: str
     threads: int
@@ -43,7 +43,7 @@ class Crew:
     need: Need = field(default_factory=lambda: Need(0))
 
     def keep(self, count: int) -> None:
-        """Have `count` processes: start the supervisor where it is missing, tell it else."""
+        """Scale to `count` processes; start the supervisor if it does not run."""
         if self.process is not None and self.process.poll() is not None:
             log.error("role.ended", role="work", queue=self.queue, code=self.process.returncode)
             self.end()
@@ -55,13 +55,13 @@ class Crew:
             try:
                 os.write(self.control_fd, f"{count}\n".encode())
             except BrokenPipeError:
-                return  # it ends: the next look starts it again
+                return  # it has ended: the next round starts it again
         if count != self.requested:
             log.info("autoscale.resized", queue=self.queue, processes=count, before=self.requested)
         self.requested = count
 
     def end(self) -> None:
-        """Close the pipe: the supervisor lets its processes end, and ends."""
+        """Close the pipe: the supervisor drains its processes and ends."""
         if self.control_fd >= 0:
             os.close(self.control_fd)
         self.control_fd = -1
@@ -82,23 +82,38 @@ class Crew:
 
 
 @click.command()
-@click.option("--queue", "queues", type=QUEUE, multiple=True, help="Which; default: all.")
 @click.option(
-    "--max", "most", type=click.IntRange(1, 256), help="In all; default: twice the cores."
+    "--queue", "queues", type=QUEUE, multiple=True, help="Queue to serve. Default: all queues."
 )
-@click.option("--min", "least", type=click.IntRange(0, 64), default=0, help="Of an idle queue.")
-@click.option("--target-lag", default="5s", help="How long a due job may wait.")
-@click.option("--calm", default=f"{CALM_S:.0f}s", help="Before an idle process is given up.")
-@click.option("--threads", type=click.IntRange(1, 256), help="A process; AILYDIAN_THREADS.")
+@click.option(
+    "--max",
+    "most",
+    type=click.IntRange(1, 256),
+    help="Maximum processes in total. Default: twice the CPU cores.",
+)
+@click.option(
+    "--min",
+    "least",
+    type=click.IntRange(0, 64),
+    default=0,
+    help="Minimum processes per idle queue.",
+)
+@click.option("--target-lag", default="5s", help="Target lag: how long a due job may wait.")
+@click.option(
+    "--calm", default=f"{CALM_S:.0f}s", help="Time without load before a process is stopped."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 256), help="Threads per process. Default: AILYDIAN_THREADS."
+)
 @json_option
 @processes.parent_option
 def autoscale(
     queues: tuple[str, ...], most: int | None, least: int, as_json: bool, **more: str | int | None
 ) -> None:
-    """Run workers: as many processes a queue as its lag asks for.
+    """Run workers and scale the processes of each queue with its lag.
 
-    A queue that is late grows at once, doubling while it stays late; one that is calm loses a
-    process each `--calm`. SIGTERM drains, as that of `work`.
+    A lagging queue scales up at once, doubling while it lags; a calm queue loses one process per
+    `--calm`. SIGTERM drains, as for `work`.
     """
     names = list(dict.fromkeys(queues)) or list(QUEUES)
     cores = os.cpu_count() or 1
@@ -110,7 +125,7 @@ def autoscale(
         cores=cores,
     )
     if least * len(names) > bounds.total_max:
-        raise click.UsageError(f"--min {least} for {len(names)} queues is above --max {most}.")
+        raise click.UsageError(f"--min {least} for {len(names)} queues exceeds --max {most}.")
     threads = int(more["threads"] or settings().threads)
     stop = processes.stop_on_signals()
     with session.opened(role_of_its_own=True, migrated=more["parent"] is None):
@@ -134,7 +149,7 @@ def _duration(option: str, text: str | int | None) -> float:
 
 
 def _keep(crews: Sequence[Crew], bounds: Bounds, stop: threading.Event) -> None:
-    psutil.cpu_percent()  # the first answer is about nothing; later ones about the time between
+    psutil.cpu_percent()  # the first value is meaningless; later ones cover the time between calls
     while True:
         try:
             loads = _loads(crews)

@@ -1,4 +1,4 @@
-"""Roles as child processes that never outlive their parent. Imports little: roles start often."""
+"""Roles as child processes that never outlive their parent. Imports little, to start fast."""
 
 import ctypes
 import os
@@ -18,12 +18,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def start(role: Sequence[str], output: int | None = None) -> Process:
-    """Start a role of this command line as a child.
+    """Start a role as a child process.
 
     Args:
         role: `relay`, `scheduler` or `work`, with its options.
-        output: Where its stdout and stderr go; by default both to our stderr, for our own stdout
-            belongs to the answer.
+        output: Where its stdout and stderr go. Default: our stderr, because our stdout is for
+            the result.
     """
     target = 2 if output is None else output
     command = child_command("producers.cli", *role, "--parent", str(os.getpid()))
@@ -32,7 +32,7 @@ def start(role: Sequence[str], output: int | None = None) -> Process:
 
 
 def parent_option(function: Command) -> Command:
-    """Give a role `--parent PID`: it ends when that process does, however that ends."""
+    """Add `--parent PID` to a role: it ends when that process ends, even by SIGKILL."""
     option = click.option("--parent", type=int, hidden=True, expose_value=True, callback=_follow)
     return option(function)
 
@@ -40,13 +40,13 @@ def parent_option(function: Command) -> Command:
 def _follow(_: click.Context, __: click.Parameter, parent: int | None) -> int | None:
     if parent is not None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # it ended before we asked
             raise SystemExit(128 + signal.SIGTERM)
     return parent
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and Ctrl-C set from now on."""
+    """Return an event that SIGTERM and Ctrl-C set."""
     stop = threading.Event()
 
     def heard(*_: object) -> None:

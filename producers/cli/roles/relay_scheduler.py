@@ -1,4 +1,4 @@
-"""`relay`, `scheduler`: long-running roles, one process each, as in the Procfile."""
+"""The `relay` and `scheduler` commands: long-running roles, as in the Procfile."""
 
 import os
 import threading
@@ -20,9 +20,9 @@ from shared.settings import settings
 @json_option
 @processes.parent_option
 def relay(parent: int | None, as_json: bool) -> None:
-    """Run the relay: due jobs to Redis, lapsed ones back, and the Redis door beside it.
+    """Run the relay: dispatch due jobs to Redis, recover expired leases, serve Redis ingress.
 
-    Several at once share the work. SIGTERM ends it.
+    Several relays share the work. Stop it with SIGTERM.
     """
     stop = processes.stop_on_signals()
     config = settings()
@@ -42,7 +42,7 @@ def relay(parent: int | None, as_json: bool) -> None:
         finally:
             stop.set()
             thread.join()
-        if broken:  # whoever started us starts us again
+        if broken:  # the process manager restarts us
             raise broken[0]
 
 
@@ -58,9 +58,9 @@ def _keep_open(ingress: RedisIngress, stop: threading.Event, broken: list[Except
 @json_option
 @processes.parent_option
 def scheduler(parent: int | None, as_json: bool) -> None:
-    """Run the scheduler: what is due by the clock, and what the platform wrote.
+    """Run the scheduler: cron schedules, system sweeps and changes made by the platform.
 
-    Several at once share the work. SIGTERM ends it.
+    Several schedulers share the work. Stop it with SIGTERM.
     """
     stop = processes.stop_on_signals()
     with session.opened(role_of_its_own=True, migrated=parent is None):

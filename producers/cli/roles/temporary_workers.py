@@ -1,4 +1,4 @@
-"""Workers for the time of one command, where nobody else works."""
+"""Temporary workers for one command, if no others run."""
 
 import contextlib
 import threading
@@ -20,17 +20,17 @@ LOOK_S = 2.0
 
 @contextlib.contextmanager
 def someone_works(servers: Servers, queues: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """Make sure that jobs of these queues are done while the block waits for them.
+    """Make sure that these queues are served while the block waits for jobs.
 
-    With embedded servers the queues that nobody serves get a relay and workers for the time of
-    the block; with real ones that is for people to do.
+    With embedded servers, queues without workers get a relay and workers while the block runs;
+    with real servers, the operator has to start them.
 
     Yields:
-        A check to call while waiting. It raises when the workers of this block have gone, and
-        starts some when those of another command, that it relied on, have.
+        A check to call while waiting. It raises when the workers of this block have ended, and
+        starts some when those of another command, that it relied on, have ended.
 
     Raises:
-        WorkersMissing: Real servers, and no worker of one of the queues.
+        WorkersMissing: Real servers, and no worker serves one of the queues.
     """
     with contextlib.ExitStack() as stack:
         workforce = _Workforce(servers, queues, stack)
@@ -39,7 +39,7 @@ def someone_works(servers: Servers, queues: Sequence[str]) -> Iterator[Callable[
 
 
 class _Workforce:
-    """Whoever does the work while a command waits: others, or a child of its own."""
+    """The workers that serve a waiting command: running ones, or its own child process."""
 
     def __init__(
         self, servers: Servers, queues: Sequence[str], stack: contextlib.ExitStack
@@ -54,7 +54,7 @@ class _Workforce:
         if self._child is not None:
             if self._child.poll() is not None:
                 log = settings().home / LOG
-                raise WorkersMissing(f"The workers ended by themselves; {log} says why.")
+                raise WorkersMissing(f"The workers ended unexpectedly; see {log}.")
         elif self._servers.embedded and time.monotonic() >= self._look_at:
             self.look()
 
@@ -70,7 +70,7 @@ class _Workforce:
                 f"--queue {missing[0]}`, and `ailydian relay` where none runs."
             )
         self._stack.enter_context(_relaying(self._servers))
-        # All of the queues: those that others serve now may lose their workers too.
+        # All queues: those that others serve now may lose their workers too.
         self._child = self._stack.enter_context(_working(self._queues))
 
 

@@ -1,4 +1,4 @@
-"""`ailydian up`: every role in one process tree."""
+"""The `up` command: all roles in one process tree."""
 
 import socket
 import threading
@@ -32,7 +32,7 @@ KILL_AFTER_GRACE_S = 10.0
 
 @dataclass(slots=True)
 class Running:
-    """One role and the process that plays it."""
+    """A role and its process."""
 
     role: list[str]
     process: Process
@@ -42,19 +42,24 @@ class Running:
 
 
 @click.command()
-@click.option("--per-queue", is_flag=True, help="One supervisor a queue, as in the Procfile.")
+@click.option("--per-queue", is_flag=True, help="One supervisor per queue, as in the Procfile.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="Worker processes of each supervisor; default 2 over all queues, 1 with --per-queue.",
+    help="Worker processes per supervisor. Default: 2, or 1 with --per-queue.",
 )
-@click.option("--web", "port", type=click.IntRange(1, 65_535), help="Serve the pages, here.")
+@click.option(
+    "--web",
+    "port",
+    type=click.IntRange(1, 65_535),
+    help="Serve /metrics, /health and /ready on this port.",
+)
 @json_option
 def up(per_queue: bool, processes: int | None, port: int | None, as_json: bool) -> None:  # noqa: ARG001 - it is JSON in any case
-    """Run everything: relay, scheduler and workers over all queues.
+    """Run all roles: relay, scheduler and workers for all queues.
 
-    The first line on stdout is JSON and says that workers are there. SIGTERM and Ctrl-C drain:
-    what runs is finished, the rest waits in the ledger. A second `up` shares the work.
+    The first line on stdout is JSON, printed when workers are ready. SIGTERM and Ctrl-C drain:
+    running jobs finish, the rest stays in the ledger. A second `up` shares the work.
     """
     each = processes or (1 if per_queue else settings().processes)
     roles = []  # workers first: they take longest to be ready
@@ -107,7 +112,7 @@ def _answers(port: int | None) -> bool:
 
 
 def _registered() -> int:
-    """How many worker processes of this tree have told the ledger that they live."""
+    """Count the worker processes of this tree that have sent a heartbeat."""
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
             rows = queue_figures.select_processes(conn)
@@ -119,10 +124,10 @@ def _registered() -> int:
 
 
 def _look_after(one: Running, *, ready: bool) -> None:
-    """Start a role again that has ended, later each time when it ends at once.
+    """Restart a role that has ended, with backoff if it ends immediately.
 
     Raises:
-        RoleKeepsEnding: It cannot even start, and nothing was ready yet.
+        RoleKeepsEnding: It cannot start, and nothing was ready yet.
     """
     now = time.monotonic()
     if one.again_at is None and one.process.poll() is not None:
@@ -130,7 +135,7 @@ def _look_after(one: Running, *, ready: bool) -> None:
         log.error("role.ended", role=one.role[0], code=one.process.returncode)
         if not ready and one.quick_deaths >= QUICK_DEATHS_MAX:
             raise RoleKeepsEnding(
-                f"`ailydian {' '.join(one.role)}` ends at once, with exit code "
+                f"`ailydian {' '.join(one.role)}` exits immediately with code "
                 f"{one.process.returncode}: its last lines above say why."
             )
         one.again_at = now + min(AGAIN_S_MAX, 0.1 * 2**one.quick_deaths)
@@ -139,7 +144,7 @@ def _look_after(one: Running, *, ready: bool) -> None:
 
 
 def _end(running: list[Running]) -> None:
-    """Let every role end by itself; what does not within the grace is ended."""
+    """Stop every role; kill those that do not end within the grace period."""
     for one in running:
         if one.process.poll() is None:
             one.process.terminate()

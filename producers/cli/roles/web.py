@@ -1,4 +1,4 @@
-"""`web`: the HTTP server, a long-running role."""
+"""The `web` command: the HTTP server, a long-running role."""
 
 import os
 
@@ -16,14 +16,18 @@ REDIS_TIMEOUT_S = 3.0
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65_535), default=8080, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", help="0.0.0.0 answers other machines too.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8080, help="Port; 0 picks a free one."
+)
+@click.option(
+    "--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 accepts other machines."
+)
 @json_option
 @processes.parent_option
 def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
     """Serve /metrics, /health and /ready over HTTP.
 
-    It carries no password: keep it inside your network. SIGTERM ends it.
+    It has no authentication: do not expose it. Stop it with SIGTERM.
     """
     stop = processes.stop_on_signals()
     config = settings()

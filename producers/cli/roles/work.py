@@ -1,4 +1,4 @@
-"""`work`: becomes `workers.process.supervisor`, a room that producers never import."""
+"""The `work` command: replaces itself by `workers.process.supervisor`."""
 
 import os
 
@@ -11,10 +11,20 @@ from shared.settings import child_command
 
 
 @click.command()
-@click.option("--queue", "queues", type=QUEUE, multiple=True, help="Which; default: all.")
-@click.option("--processes", type=click.IntRange(1, 256), help="Default: AILYDIAN_PROCESSES.")
-@click.option("--threads", type=click.IntRange(1, 256), help="A process; AILYDIAN_THREADS.")
-@click.option("--restart", is_flag=True, help="Restart those that run here, one by one.")
+@click.option(
+    "--queue", "queues", type=QUEUE, multiple=True, help="Queue to serve. Default: all queues."
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="Worker processes. Default: AILYDIAN_PROCESSES.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 256), help="Threads per process. Default: AILYDIAN_THREADS."
+)
+@click.option(
+    "--restart", is_flag=True, help="Rolling restart of the workers running on this machine."
+)
 @json_option
 @parent_option
 def work(
@@ -25,12 +35,12 @@ def work(
     as_json: bool,
     parent: int | None,
 ) -> None:
-    """Run workers: processes that take jobs of these queues, each replaced alone when it dies.
+    """Run worker processes for these queues; a process that dies is replaced.
 
-    SIGTERM drains: what runs is finished within AILYDIAN_GRACE_S, the rest goes back. SIGHUP, or
-    --restart from another shell, replaces the processes one by one; an old one ends when its
-    replacement takes jobs. One that has grown above AILYDIAN_WORKER_RSS_MB_MAX or has done
-    AILYDIAN_WORKER_JOBS_MAX jobs is replaced in the same way.
+    SIGTERM drains: running jobs finish within AILYDIAN_GRACE_S, the rest goes back. SIGHUP, or
+    --restart from another shell, does a rolling restart: an old process ends when its replacement
+    takes jobs. A process above AILYDIAN_WORKER_RSS_MB_MAX, or after AILYDIAN_WORKER_JOBS_MAX jobs,
+    is replaced in the same way.
     """
     if restart:
         _restart(queues, as_json=as_json)
@@ -47,7 +57,7 @@ def work(
         if as_json:
             announce(role)
         os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
-    # Imported now: a child of `up` needs neither, and every worker waits for this process.
+    # Imported here: a child of `up` needs neither, and every worker waits for this process.
     from producers.cli.terminal import session  # noqa: PLC0415
     from shared import db  # noqa: PLC0415
 
@@ -55,13 +65,13 @@ def work(
         db.close_pool()
         if as_json:
             announce(role)
-        # Inside the block: embedded servers still run when the supervisor asks for them.
+        # Inside the block: embedded servers still run when the supervisor needs them.
         os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
 
 
 def _restart(queues: tuple[str, ...], *, as_json: bool) -> None:
-    """Tell the supervisors on this machine that serve these queues, or any, to restart."""
-    # Imported now: a worker waits for this process, and needs none of it.
+    """Signal the supervisors of these queues, or all, on this machine to restart."""
+    # Imported here: a worker waits for this process, and needs none of it.
     import signal  # noqa: PLC0415
     import socket  # noqa: PLC0415
 
@@ -87,10 +97,12 @@ def _restart(queues: tuple[str, ...], *, as_json: bool) -> None:
             except psutil.Error:  # it has ended by now
                 continue
         if not signalled:
-            raise WorkersMissing("No supervisor of these queues runs on this machine.")
+            raise WorkersMissing("No supervisor of these queues is running on this machine.")
         for pid in signalled:
             os.kill(pid, signal.SIGHUP)
     if as_json:
         print_json({"restarted": sorted(signalled)})
     else:
-        click.echo(f"{len(signalled)} supervisor(s) told to restart their processes, one by one.")
+        click.echo(
+            f"{len(signalled)} supervisor(s) signalled to restart their processes one by one."
+        )

@@ -1,4 +1,4 @@
-"""From an exception to the sentence that a person reads and the exit code that a script does."""
+"""Maps exceptions to error messages and exit codes."""
 
 import json
 import traceback
@@ -32,19 +32,19 @@ class RoleKeepsEnding(PermanentError):
 
 
 class TenantInUse(PermanentError):
-    """A tenant that still has people cannot be deleted."""
+    """A tenant that still has users cannot be deleted."""
 
     code = "tenant_in_use"
 
 
 class UserTaken(PermanentError):
-    """The e-mail is another tenant's."""
+    """The e-mail belongs to another tenant."""
 
     code = "user_taken"
 
 
 class WorkersMissing(PermanentError):
-    """Someone waits for work that nobody does."""
+    """No worker serves a queue that a command waits for."""
 
     code = "workers_missing"
 
@@ -68,7 +68,7 @@ class ScheduleNotFound(PermanentError):
 
 
 class WaitedTooLong(PermanentError):
-    """What was waited for did not come within the time given."""
+    """The wait timed out."""
 
     code = "waited_too_long"
 
@@ -82,30 +82,32 @@ class ReportedError(click.ClickException):
         self._document = {"error": {"code": code, "message": sentence}} if as_json else None
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
-        """Say it on stderr; with --json stdout still gets its one document."""
+        """Print the error on stderr; with --json, stdout still gets one document."""
         click.echo(f"Error: {self.message}", err=True)
         if self._document is not None:
             click.echo(json.dumps(self._document, ensure_ascii=False))
 
 
 def reported(error: Exception, *, as_json: bool) -> ReportedError:
-    """What to say of an error, and how to end.
+    """Convert an exception to a reportable error with an exit code.
 
     Args:
-        error: Whatever a command raised.
-        as_json: Whether a JSON document is owed on stdout.
+        error: The exception that a command raised.
+        as_json: Whether stdout must get a JSON document.
     """
     if isinstance(error, AilydianError):
         exit_code = MISUSED if isinstance(error, UsageError) else FAILED
         return ReportedError(str(error), error.code, exit_code, as_json=as_json)
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction):
-        sentence = f"The database lacks the schema ({_line(error)}): run `ailydian migrate`."
+        sentence = (
+            f"The database schema is missing or outdated ({_line(error)}): run `ailydian migrate`."
+        )
         return ReportedError(sentence, "schema_missing", FAILED, as_json=as_json)
     if isinstance(error, psycopg.OperationalError):
-        sentence = f"Postgres does not answer: {_line(error)}."
+        sentence = f"Postgres is not responding: {_line(error)}."
         return ReportedError(sentence, "server_unavailable", FAILED, as_json=as_json)
     if isinstance(error, redis.RedisError):
-        sentence = f"Redis does not answer: {_line(error)}."
+        sentence = f"Redis is not responding: {_line(error)}."
         return ReportedError(sentence, "server_unavailable", FAILED, as_json=as_json)
     if isinstance(error, OSError):
         sentence = f"{error.filename or 'The system'}: {error.strerror or error}."
@@ -113,8 +115,8 @@ def reported(error: Exception, *, as_json: bool) -> ReportedError:
     if settings().log_level == "debug":
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     sentence = (
-        f"This is a fault of ours, {type(error).__name__}: {_line(error)}; "
-        "AILYDIAN_LOG_LEVEL=debug shows where."
+        f"Internal error, {type(error).__name__}: {_line(error)}; "
+        "set AILYDIAN_LOG_LEVEL=debug for the traceback."
     )
     return ReportedError(sentence, "bug", FAILED, as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""What commands have in common on stdout: one JSON document, or columns for people."""
+"""Output of commands: one JSON document, or aligned columns."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ CELL_CHARS_MAX = 60
 
 
 def json_option(function: Command) -> Command:
-    """Give a command `--json`; it arrives as `as_json`."""
+    """Add `--json` to a command; it is passed as `as_json`."""
 
     def note(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
         ctx.meta[AS_JSON] = value
@@ -30,23 +30,23 @@ def json_option(function: Command) -> Command:
 
 
 def print_json(document: object) -> None:
-    """Print one document on stdout; times are ISO 8601 in UTC."""
+    """Print one JSON document on stdout; times are ISO 8601 in UTC."""
     click.echo(json.dumps(document, ensure_ascii=False, default=_plain))
 
 
 def as_document(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
-    """A query's row with the names that the outside knows: `createdAt` for created_at."""
+    """Convert a row to a dictionary with camelCase names: `createdAt` for created_at."""
     return {_camel(field.name): getattr(row, field.name) for field in dataclasses.fields(row)}
 
 
 def announce(document: dict[str, object]) -> None:
-    """Print the one document of a role, which runs on: an error after it goes to stderr alone."""
+    """Print a role's only document; later errors go to stderr alone."""
     click.echo(json.dumps(document))
     click.get_current_context().meta[AS_JSON] = False
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print aligned columns; long cells are cut, for `--json` has them whole."""
+    """Print aligned columns; long cells are truncated (`--json` has them in full)."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
@@ -55,7 +55,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_fields(document: dict[str, Any]) -> None:
-    """Print one row as `name  value` lines."""
+    """Print a row as `name  value` lines."""
     width = max(map(len, document))
     for name, value in document.items():
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
@@ -63,7 +63,7 @@ def print_fields(document: dict[str, Any]) -> None:
 
 
 def say(sentence: str) -> None:
-    """Tell a person something on stderr, out of the way of stdout."""
+    """Print a message on stderr."""
     click.echo(sentence, err=True)
 
 

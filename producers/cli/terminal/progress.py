@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, for work that takes a while; nothing in a pipe."""
+"""Progress bars on a terminal; nothing in a pipe."""
 
 import contextlib
 import sys
@@ -9,14 +9,14 @@ Advance = Callable[[], None]
 
 @contextlib.contextmanager
 def progress(total: int, what: str) -> Iterator[Advance]:
-    """Show how far work is on stderr, where that is a terminal.
+    """Show a progress bar on stderr if that is a terminal.
 
     Args:
-        total: How many pieces it has.
-        what: What is being done, such as `Ingesting`.
+        total: Number of items.
+        what: Label, such as `Ingesting`.
 
     Yields:
-        A function to call as each piece is done.
+        A function to call when an item is done.
     """
     if not sys.stderr.isatty():
         yield lambda: None

@@ -31,19 +31,19 @@ POOL_SIZE = 6
 
 @contextmanager
 def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[Servers]:
-    """Have servers, a schema and this process's pool while the block runs.
+    """Provide servers, a schema and this process's pool while the block runs.
 
     Args:
-        role_of_its_own: A long-running role logs as it is told to; a command for people says by
-            itself what it does, and logs warnings only.
-        migrated: Whether an embedded database is brought to this version's schema first. A real
-            one is migrated by people alone.
+        role_of_its_own: A long-running role logs at the configured level; an interactive command
+            logs warnings only.
+        migrated: Whether an embedded database is migrated first. A real one is migrated by its
+            operator only.
 
     Yields:
         The servers.
 
     Raises:
-        ServerUnavailable: A server does not answer.
+        ServerUnavailable: A server is not responding.
         ConfigurationBroken: A setting is missing or unsafe.
     """
     config = settings()
@@ -55,7 +55,7 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
         db.open_pool(
             servers.database_url, size=POOL_SIZE, prepared_statements=config.prepared_statements
         )
-        # A role says itself for whom it publishes.
+        # A role sets its publisher itself.
         named = nullcontext() if role_of_its_own else outbox.published_by(actor())
         try:
             with named:
@@ -66,7 +66,7 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
 
 
 def _report_uses() -> None:
-    """Tell the ledger what this process asked of models; figures are no reason to fail."""
+    """Store this process's model usage; a failure here must not fail the command."""
     try:
         spending.flush()
     except (ServerUnavailable, psycopg.Error) as error:
@@ -74,7 +74,7 @@ def _report_uses() -> None:
 
 
 def actor() -> str:
-    """Who acts, as the audit log names them: the user of the operating system."""
+    """Return the actor for the audit log: the user of the operating system."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container whose user has no name
@@ -82,10 +82,10 @@ def actor() -> str:
 
 
 def tenant_named(slug: str) -> TenantId:
-    """The id of the tenant with this slug.
+    """Return the id of the tenant with this slug.
 
     Raises:
-        TenantNotFound: There is none; the message says how to make it.
+        TenantNotFound: No tenant has the slug.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
         found = accounts.select_tenant_id(conn, slug)
@@ -97,26 +97,26 @@ def tenant_named(slug: str) -> TenantId:
 
 
 def user_named(tenant_id: TenantId, name: str) -> UserId:
-    """The id of one of a tenant's people, by e-mail or id.
+    """Return the id of a tenant's user, by e-mail or id.
 
     Raises:
-        UserNotFound: The tenant has nobody of that name.
+        UserNotFound: The tenant has no such user.
     """
     with db.transaction(tenant_id) as conn:
         found = accounts.select_user_id(conn, name)
     if found is None:
         raise UserNotFound(
-            f"The tenant has nobody called {name!r}: name them by e-mail or id, or make them with "
+            f"The tenant has no user {name!r}: use an e-mail or id, or create the user with "
             f"`ailydian user create`."
         )
     return found
 
 
 def queues_served() -> set[str]:
-    """The queues that have a live worker process."""
+    """Return the queues that have a live worker process."""
     with db.transaction(None, role=Role.RELAY) as conn:
         processes = queue_figures.select_processes(conn)
     here = socket.gethostname()
-    # One that was killed is in the table a little longer; of this machine's we know better.
+    # A killed process stays in the table a little longer; on this machine its pid is checked.
     live = [one for one in processes if one.host != here or psutil.pid_exists(one.pid)]
     return {queue for one in live for queue in one.queues}

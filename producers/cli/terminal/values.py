@@ -1,4 +1,4 @@
-"""Values as people type them: `30s`, `2h`, `2026-11-01`, `10/s`, `@payload.json`."""
+"""Parsers of option values: `30s`, `2h`, `2026-11-01`, `10/s`, `@payload.json`."""
 
 import json
 import math
@@ -23,25 +23,25 @@ DELAY_S_MAX = 366 * 86_400.0
 
 
 def seconds(text: str) -> float:
-    """A duration such as `30s`, `1.5h` or `500ms`, in seconds; a bare number is seconds.
+    """Parse a duration such as `30s`, `1.5h` or `500ms` to seconds; a bare number is seconds.
 
     Raises:
-        ValueError: It is no duration, or longer than a year.
+        ValueError: Invalid, or longer than a year.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no duration: write 30s, 5m, 2h or 1d")
+        raise ValueError(f"invalid duration {text!r}: use 30s, 5m, 2h or 1d")
     found = float(match[1]) * _SECONDS[match[2] or "s"]
     if found > DELAY_S_MAX:
-        raise ValueError(f"{text!r} is longer than a year")
+        raise ValueError(f"{text!r} must be at most a year")
     return found
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """A time such as `2026-11-01`, `2026-11-01T12:00Z`, or a duration before now; naive is UTC.
+    """Parse a time such as `2026-11-01T12:00Z`, or an age before now; naive times are UTC.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: Invalid.
     """
     try:
         return now - timedelta(seconds=seconds(text))
@@ -50,28 +50,28 @@ def moment(text: str, now: datetime) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time: write 2h or 2026-11-01T12:00Z") from None
+        raise ValueError(f"invalid time {text!r}: use 2h or 2026-11-01T12:00Z") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def per_second(text: str) -> float:
-    """A rate such as `10/s` or `90/m`, in events a second, above 0.
+    """Parse a rate such as `10/s` or `90/m` to events per second, above 0.
 
     Raises:
-        ValueError: It is no rate.
+        ValueError: Invalid.
     """
     match = _RATE.fullmatch(text.strip())
     rate = float(match[1]) / _SECONDS[match[2] or "s"] if match else 0.0
     if rate <= 0:
-        raise ValueError(f"{text!r} is no rate: write 10/s or 90/m")
+        raise ValueError(f"invalid rate {text!r}: use 10/s or 90/m")
     return rate
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """A JSON object, written out or read from `@FILE` (`@-` is standard input).
+    """Parse a JSON object, literal or from `@FILE` (`@-` is standard input).
 
     Raises:
-        ValueError: It is no JSON object, or the file cannot be read.
+        ValueError: Not a JSON object, or the file cannot be read.
     """
     if text == "@-":
         text = sys.stdin.read()
@@ -83,17 +83,17 @@ def json_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"invalid JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"a JSON object is wanted, not {type(found).__name__}")
+        raise ValueError(f"must be a JSON object, not {type(found).__name__}")
     return found
 
 
 def text(given: str) -> str:
-    """A text as it is written, or read from `@FILE` (`@-` is standard input).
+    """Return a text, literal or from `@FILE` (`@-` is standard input).
 
     Raises:
-        ValueError: The file cannot be read, or is no UTF-8.
+        ValueError: The file cannot be read, or is not UTF-8.
     """
     if not given.startswith("@"):
         return given
@@ -104,11 +104,11 @@ def text(given: str) -> str:
     except OSError as error:
         raise ValueError(f"{given[1:]} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{given[1:]} is not written in UTF-8") from None
+        raise ValueError(f"{given[1:]} is not UTF-8") from None
 
 
 def without_password(url: str) -> str:
-    """A server's URL that may be shown: its password, if there is one, is masked."""
+    """Return a server's URL with its password masked."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -129,7 +129,7 @@ class Typed(click.ParamType[Any]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:  # noqa: ANN401
-        """Read a value, or refuse it with the reason."""
+        """Parse a value, or fail with the reason."""
         try:
             return self._read(value) if isinstance(value, str) else value
         except ValueError as error:
@@ -137,7 +137,7 @@ class Typed(click.ParamType[Any]):
 
 
 class Between(click.FloatRange):
-    """A number within bounds; `nan` is within none, though no comparison says so."""
+    """A number within bounds; rejects `nan`, which passes every comparison."""
 
     def convert(
         self,
@@ -145,10 +145,10 @@ class Between(click.FloatRange):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:  # noqa: ANN401
-        """Read a number, or refuse it with the bounds."""
+        """Parse a number, or fail with the bounds."""
         found = super().convert(value, param, ctx)
         if math.isnan(found):
-            self.fail(f"{value!r} is no number.", param, ctx)
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
         return found
 
 
@@ -162,6 +162,6 @@ JOB = click.Choice(sorted(CONTRACTS))
 
 
 def tenant_option(function: Command) -> Command:
-    """Give a command a required `--tenant SLUG`; it arrives as `slug`."""
-    option = click.option("--tenant", "slug", required=True, metavar="SLUG", help="Whose it is.")
+    """Add a required `--tenant SLUG` to a command; it is passed as `slug`."""
+    option = click.option("--tenant", "slug", required=True, metavar="SLUG", help="Tenant slug.")
     return option(function)

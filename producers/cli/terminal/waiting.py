@@ -1,4 +1,4 @@
-"""Waiting for jobs and for the work that follows from them."""
+"""Waiting for jobs and their follow-ups."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -24,9 +24,9 @@ def follow(
 
     Args:
         ids: The jobs.
-        check: Called at each look; what it raises ends the waiting.
-        alone: Whether follow-ups are left out.
-        ignore: Jobs by name whose follow-ups are left out, as those that are due much later.
+        check: Called at each poll; an exception from it ends the wait.
+        alone: Whether to leave follow-ups out.
+        ignore: Names of jobs whose follow-ups are left out, such as those due much later.
 
     Yields:
         As each ends: the job's id, and how it and its follow-ups ended, the job first.
@@ -49,7 +49,7 @@ def follow(
         for root, family in ended:
             waiting.discard(root)
             yield root, family
-        waiting &= families.keys()  # a job that is gone, with its tenant, is not waited for
+        waiting &= families.keys()  # a job deleted with its tenant is not waited for
         look_s = LOOK_S_MIN if ended else min(look_s * 1.5, LOOK_S_MAX)
         if waiting:
             check()

@@ -1,4 +1,4 @@
-"""`workflow cancel|pause|resume|retry|skip|signal|approve`: acting on a run."""
+"""`workflow cancel|pause|resume|retry|skip|signal|approve`: actions on a run."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ def _json_value(text: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"invalid JSON: {error}") from None
 
 
 LIST_MAX = 10_000
@@ -43,7 +43,7 @@ def _run_argument(function: Command) -> Command:
 
 
 def _wait_option(function: Command) -> Command:
-    text = "Until the run has ended; 1 unless it is completed."
+    text = "Wait until the run has ended; exit 1 unless completed."
     return click.option("--wait", is_flag=True, help=text)(function)
 
 
@@ -52,7 +52,7 @@ def _wait_option(function: Command) -> Command:
 @tenant_option
 @json_option
 def cancel(run_id: str, slug: str, as_json: bool) -> None:
-    """End a run: what runs of it is stopped, the runs that it waits for too."""
+    """Cancel a run: its running steps and child runs are stopped."""
     _act(lambda conn: workflows.cancel(conn, RunId(run_id)), run_id, slug, as_json)
 
 
@@ -61,7 +61,7 @@ def cancel(run_id: str, slug: str, as_json: bool) -> None:
 @tenant_option
 @json_option
 def pause(run_id: str, slug: str, as_json: bool) -> None:
-    """Begin no further step; those that run go on."""
+    """Pause a run: no further step starts, running steps finish."""
     _act(lambda conn: workflows.pause(conn, RunId(run_id)), run_id, slug, as_json)
 
 
@@ -71,21 +71,21 @@ def pause(run_id: str, slug: str, as_json: bool) -> None:
 @_wait_option
 @json_option
 def resume(run_id: str, slug: str, as_json: bool, wait: bool) -> None:
-    """Undo pause."""
+    """Resume a paused run."""
     _act(lambda conn: workflows.resume(conn, RunId(run_id)), run_id, slug, as_json, wait=wait)
 
 
 @click.command()
 @_run_argument
 @tenant_option
-@click.option("--from", "from_step", metavar="STEP", help="A new run, from this step on.")
+@click.option("--from", "from_step", metavar="STEP", help="Start a new run from this step.")
 @_wait_option
 @json_option
 def retry(run_id: str, slug: str, as_json: bool, wait: bool, from_step: str | None) -> None:
-    """Go on with a failed or cancelled run, where it failed.
+    """Retry a failed or cancelled run from where it failed.
 
-    With --from a new run begins at that step: it takes over what all steps before it have
-    yielded, and the old run stays as it is.
+    With --from, a new run starts at that step with the outputs of all earlier steps; the old run
+    stays unchanged.
     """
 
     def act(conn: Connection) -> RunId:
@@ -100,7 +100,7 @@ def retry(run_id: str, slug: str, as_json: bool, wait: bool, from_step: str | No
 @tenant_option
 @json_option
 def skip(run_id: str, step: str, slug: str, as_json: bool) -> None:
-    """End a step that is not over as skipped; what follows it goes on."""
+    """Skip an unfinished step; the steps after it continue."""
     _act(lambda conn: workflows.skip(conn, RunId(run_id), step), run_id, slug, as_json)
 
 
@@ -112,7 +112,7 @@ def skip(run_id: str, step: str, slug: str, as_json: bool) -> None:
 @_wait_option
 @json_option
 def signal(run_id: str, name: str, slug: str, as_json: bool, wait: bool, payload: object) -> None:
-    """Send a signal to a run; one that no step waits for yet is kept until one does."""
+    """Send a signal to a run. It is stored until a step waits for it."""
 
     def act(conn: Connection) -> None:
         workflows.signal(conn, RunId(run_id), name, payload)
@@ -124,12 +124,12 @@ def signal(run_id: str, name: str, slug: str, as_json: bool, wait: bool, payload
 @_run_argument
 @click.argument("step")
 @tenant_option
-@click.option("--reject", is_flag=True, help="Say no: the step fails.")
-@click.option("--comment", help="Why, for whoever looks at the run.")
+@click.option("--reject", is_flag=True, help="Reject: the step fails.")
+@click.option("--comment", help="Comment, stored with the run.")
 @_wait_option
 @json_option
 def approve(run_id: str, step: str, slug: str, as_json: bool, wait: bool, **answer: Any) -> None:  # noqa: ANN401
-    """Answer a step that waits for an approval; step[3] is an item of a mapped one."""
+    """Approve or reject a waiting step; step[3] is an item of a mapped step."""
 
     def act(conn: Connection) -> None:
         approved = not answer["reject"]
@@ -146,7 +146,7 @@ def _act(
     *,
     wait: bool = False,
 ) -> None:
-    """Do it, and tell how the run, or the one that was made of it, stands then."""
+    """Apply the action and print the new state of the run, or of its fork."""
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:

@@ -1,4 +1,4 @@
-"""`workflow show|graph|list|diff`: looking at runs and definitions."""
+"""`workflow show|graph|list|diff`: runs and definitions."""
 
 import json
 from collections.abc import Mapping
@@ -37,24 +37,26 @@ GRAPH_STEPS_MAX = 5_000
 def _condition(text: str) -> tuple[str, str]:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise ValueError(f"{text!r} is no condition: write field=value, or outer.inner=value")
+        raise ValueError(f"invalid condition {text!r}: use field=value or outer.inner=value")
     return path.strip(), value
 
 
 @click.command("show")
 @click.argument("run_id", metavar="RUN")
 @tenant_option
-@click.option("--watch", is_flag=True, help="Until it ends: live, or a line a change in a pipe.")
-@click.option("--step", metavar="STEP", help="Only this step, whole; step[3] is an item.")
-@click.option("--items", is_flag=True, help="With --json: the items of mapped steps too.")
+@click.option(
+    "--watch", is_flag=True, help="Follow until it ends: live, or one line per change in a pipe."
+)
+@click.option("--step", metavar="STEP", help="Only this step in full; step[3] is an item.")
+@click.option("--items", is_flag=True, help="With --json: include items of mapped steps.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
-    help=f"So many steps; default {STEPS_SHOWN}, with --json 10,000.",
+    help=f"Maximum steps. Default: {STEPS_SHOWN}, with --json 10,000.",
 )
 @json_option
 def show(run_id: str, slug: str, as_json: bool, watch: bool, **options: Any) -> None:  # noqa: ANN401
-    """One run: its tree of steps, what they wait for, what failed."""
+    """Show a run: its tree of steps, their waits and failures."""
     step, limit = options["step"], options["limit"]
     most = limit or (10_000 if as_json else STEPS_SHOWN)
     with session.opened():
@@ -95,16 +97,16 @@ def _show_step(tenant_id: TenantId, run_id: str, slug: str, name: str, *, as_jso
 @tenant_option
 @click.option("--workflow", metavar="NAME")
 @click.option("--state", type=click.Choice(STATES, case_sensitive=False))
-@click.option("--since", type=MOMENT, help="A time, or an age such as 2h.")
+@click.option("--since", type=MOMENT, help="Only runs started since this time or age, such as 2h.")
 @click.option("--until", type=MOMENT)
 @click.option(
     "--where",
     type=Typed("field=value", _condition),
     multiple=True,
     metavar="FIELD=VALUE",
-    help="A field of the input, outer.inner too; may be repeated, all have to match.",
+    help="Match a field of the input (also outer.inner); repeat to match several.",
 )
-@click.option("--fingerprint", metavar="F", help="Failed in this way: see `workflow show --json`.")
+@click.option("--fingerprint", metavar="F", help="Only this failure, as in `workflow show --json`.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @json_option
 def list_runs(
@@ -114,7 +116,7 @@ def list_runs(
     where: tuple[tuple[str, str], ...],
     **filters: Any,  # noqa: ANN401
 ) -> None:
-    """Runs, newest first."""
+    """List runs, newest first."""
     wanted = workflow_lists.RunFilters(where=dict(where), **filters)
     with session.opened():
         tenant_id = session.tenant_named(slug)
@@ -136,15 +138,15 @@ def _listed(row: ListedRun) -> tuple[object, ...]:
 
 @click.command("graph")
 @click.argument("what", metavar="RUN|NAME|FILE")
-@click.option("--tenant", "slug", metavar="SLUG", help="Whose it is; a file needs none.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Tenant slug; not needed for a file.")
 @json_option
 def graph(what: str, slug: str | None, as_json: bool) -> None:
-    """A Mermaid diagram of a run coloured by state, of a workflow, or of a definition's file."""
+    """Print a Mermaid diagram of a run (coloured by state), a workflow or a file."""
     states: Mapping[str, str] = {}
     if Path(what).is_file():
         definition = read(Path(what).read_text(encoding="utf-8"), source=what)
     elif slug is None:
-        raise UsageError(f"{what}: there is no such file; a run or a workflow needs --tenant.")
+        raise UsageError(f"{what}: no such file; a run or a workflow needs --tenant.")
     else:
         with session.opened():
             definition, states = _drawn(session.tenant_named(slug), what, slug)
@@ -161,7 +163,7 @@ def graph(what: str, slug: str | None, as_json: bool) -> None:
 
 
 def _drawn(tenant_id: TenantId, what: str, slug: str) -> tuple[Definition, Mapping[str, str]]:
-    """The definition of a run with its states, or of a workflow."""
+    """Return the definition of a run with its states, or of a workflow."""
     with db.transaction(tenant_id) as conn:
         run = queries.select_run(conn, RunId(what))
         if run is None:
@@ -186,7 +188,7 @@ def _drawn(tenant_id: TenantId, what: str, slug: str) -> tuple[Definition, Mappi
 @tenant_option
 @json_option
 def diff(name: str, one: int, other: int, slug: str, as_json: bool) -> None:
-    """What changed between two versions of a workflow: steps added, removed, changed."""
+    """Compare two versions of a workflow: steps added, removed and changed."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         found = [shelf.select_version(conn, name, version) for version in (one, other)]
     texts = []
@@ -202,11 +204,11 @@ def diff(name: str, one: int, other: int, slug: str, as_json: bool) -> None:
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What changed between two definitions as JSON.
+    """Compare two definitions; the result is JSON.
 
     Returns:
         "added" and "removed": names of steps; "changed": step -> field -> [before, after];
-        "workflow": field -> [before, after] of what is not a step.
+        "workflow": field -> [before, after] of everything else.
     """
     old, new = before.get("steps", {}), after.get("steps", {})
     changed = {name: _fields(old[name], new[name]) for name in old if name in new}

@@ -1,4 +1,4 @@
-"""A run as a tree: states, attempts, times and a time bar per step."""
+"""Rendering of a run as a tree: states, attempts, times and a time bar per step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ class Placed:
         step: The step.
         level: How deep it is indented, from 0.
         branches: Whether it is one of several that the step above opened.
-        guides: What is drawn before its mark.
-        after: The steps that it needs and that its place does not tell.
+        guides: Line-drawing characters before its mark.
+        after: Dependencies that are not visible from its place.
     """
 
     step: StepRow
@@ -61,7 +61,7 @@ class Placed:
 
 
 def arrange(steps: Sequence[StepRow]) -> list[Placed]:
-    """Give steps their places, each chain of them together.
+    """Place steps in the tree, chains together.
 
     A step that alone follows another stays on its level; several that follow one are branches,
     one level in; where branches join again, the level is the one they left. Nothing recurs.
@@ -160,7 +160,7 @@ def bar(
 
 
 def duration(seconds: float) -> str:
-    """A time for people: `12 ms`, `1.2 s`, `3 m 20 s`, `2 h 5 m`, `3 d 4 h`."""
+    """Format a duration: `12 ms`, `1.2 s`, `3 m 20 s`, `2 h 5 m`, `3 d 4 h`."""
     if seconds < 1:
         return f"{seconds * 1_000:.0f} ms"
     if seconds < MINUTE_S:
@@ -174,11 +174,11 @@ def duration(seconds: float) -> str:
 
 
 def rendered(view: View, *, lines_max: int | None = None) -> list[Text]:
-    """A run as lines: its head, its tree with a column each for state, tries, time and bar.
+    """Render a run as lines: its head, and its tree with state, attempts, time and bar.
 
     Args:
         view: The run.
-        lines_max: How many steps there is room for: around the first that is under way.
+        lines_max: Maximum steps shown, around the first running one.
     """
     steps = [step for step in view.steps if step.item_index is None]
     placed = arrange([step for step in steps if step.compensates is None])
@@ -284,7 +284,7 @@ def _below(view: View, placed: Placed) -> list[Text]:
     said = _sentences(view, placed.step)
     lines = [Text(indent + sentence, style=style) for sentence, style in said]
     items = (one for one in view.further if one.item_index is not None)
-    error = placed.step.error or ""  # one that failed its step is told there
+    error = placed.step.error or ""  # one that failed its step is shown there
     of_it = [
         one
         for one in items
@@ -294,7 +294,7 @@ def _below(view: View, placed: Placed) -> list[Text]:
 
 
 def _sentences(view: View, step: StepRow) -> Iterator[tuple[str, str]]:
-    """What is to say of a step below its line, and in which style."""
+    """Yield the details of a step below its line, with their style."""
     if step.items is not None:
         states = view.items(step.position)
         counted = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
@@ -316,7 +316,7 @@ def _sentences(view: View, step: StepRow) -> Iterator[tuple[str, str]]:
 
 
 def waits(step: StepRow) -> str:
-    """What a waiting step waits for, and until when."""
+    """Describe what a step waits for, and until when."""
     sentence = _WAITS[step.waits_for or "timer"].format(name=step.wait_name)
     if step.wait_until is None:
         return sentence

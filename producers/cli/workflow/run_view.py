@@ -1,4 +1,4 @@
-"""One run as it is looked at: read in one transaction, bounded whatever its size, and as JSON."""
+"""A view of one run: read in one transaction, bounded in size, convertible to JSON."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from shared.errors import RunNotFound
 from shared.ids import RunId, StepId, TenantId
 
 LIVE = frozenset({"queued", "running", "paused", "compensating"})
-# What a person hears of beside the first steps, in this order, and how many of them.
+# States shown beside the first steps, in this order, and how many of them.
 NOTABLE = ("failed", "running", "waiting")
 NOTABLE_MAX = 20
 ATTEMPTS_MAX = 1_000
@@ -32,13 +32,13 @@ class ChildRun:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A run and what is shown of its steps.
+    """A run and the steps that are shown.
 
     Attributes:
         run: The run.
         steps: Its first steps in topological order.
-        further: Items, and steps behind those, that failed or are under way: a few.
-        counts: How all its steps, and the items of each mapped step, stand.
+        further: A few more items and steps that failed or are running.
+        counts: Steps, and items of each mapped step, by state.
         attempts: The attempts that failed, by step.
         children: The runs that were started, by step.
     """
@@ -52,17 +52,17 @@ class View:
 
     @property
     def is_live(self) -> bool:
-        """Whether the run goes on."""
+        """Whether the run has not ended."""
         return self.run.state in LIVE
 
     @property
     def progress(self) -> float:
-        """How far the run is, in [0, 1]; its steps count alike."""
+        """Progress in [0, 1]; all steps have equal weight."""
         return progress(self.run, self.counts)
 
     @property
     def ends_at(self) -> datetime:
-        """When the run ended, or now."""
+        """Return the end time of the run, or now."""
         return self.run.completed_at or max(self.run.now, self.run.started_at)
 
     def items(self, position: int) -> dict[str, int]:
@@ -71,7 +71,7 @@ class View:
 
 
 def progress(run: RunRow, counts: Sequence[Count]) -> float:
-    """How far a run is, in [0, 1]; its steps count alike."""
+    """Return progress in [0, 1]; all steps have equal weight."""
     if run.state == "completed":
         return 1.0
     done = sum(one.done for one in counts if one.position is None)
@@ -79,22 +79,21 @@ def progress(run: RunRow, counts: Sequence[Count]) -> float:
 
 
 def find(conn: Connection, run_id: str, slug: str) -> RunRow:
-    """A run of the tenant whose transaction this is.
+    """Return a run of the transaction's tenant.
 
     Raises:
-        RunNotFound: It has none of this id.
+        RunNotFound: The tenant has no such run.
     """
     run = queries.select_run(conn, RunId(run_id))
     if run is None:
         raise RunNotFound(
-            f"Tenant {slug} has no run {run_id!r}: "
-            f"`ailydian workflow list --tenant {slug}` shows those there."
+            f"Tenant {slug} has no run {run_id!r}: see `ailydian workflow list --tenant {slug}`."
         )
     return run
 
 
 def read(tenant_id: TenantId, run_id: str, slug: str, *, limit: int) -> View:
-    """Read a run, its first `limit` steps and a few that say something.
+    """Read a run, its first `limit` steps and a few relevant others.
 
     Raises:
         RunNotFound: The tenant has no such run.
@@ -126,7 +125,7 @@ def with_items(tenant_id: TenantId, view: View, *, limit: int) -> View:
 
 
 def read_step(tenant_id: TenantId, run: RunRow, step_id: StepId) -> dict[str, Any]:
-    """One step or item of a run as `--json` tells it."""
+    """Return a step or item of a run as `--json` prints it."""
     with db.transaction(tenant_id) as conn:
         steps = queries.select_steps(conn, run, [step_id])
         attempts = queries.select_attempts(conn, steps, limit=ATTEMPTS_MAX)
@@ -140,7 +139,7 @@ def read_step(tenant_id: TenantId, run: RunRow, step_id: StepId) -> dict[str, An
 
 
 def document(view: View) -> dict[str, Any]:
-    """A run as `--json` tells it."""
+    """Return a run as `--json` prints it."""
     run = view.run
     found = as_document(run)
     del found["versionId"], found["now"], found["stepsTotal"]

@@ -1,4 +1,4 @@
-"""Following a run to its end: a bar while a command waits, a live tree, lines in a pipe."""
+"""Following a run to its end: a progress bar, a live tree, or lines in a pipe."""
 
 import sys
 import time
@@ -24,16 +24,16 @@ WATCH_S = 0.5
 # Counting a large run's steps must not be what keeps Postgres busy.
 SHARE = 10
 HEAD_LINES = 8
-# What a job of these queues leaves to others: a document is embedded after it was ingested.
+# Follow-up queues of these queues: a document is embedded after it was ingested.
 FOLLOWED_BY = {"ingest": "embedding"}
 DEPTH_MAX = 8
 
-# How far the run is, in [0, 1], and what it waits for, if nothing of it moves.
+# Progress in [0, 1], and what the run waits for if no step is running.
 Advance = Callable[[float, str | None], None]
 
 
 def queues_of(tenant_id: TenantId, name: str) -> list[str]:
-    """The queues that a run of a workflow needs, those of the workflows it starts included."""
+    """Return the queues that a workflow needs, including those of its child workflows."""
     queues, names, seen = {RunStep.queue_name}, [name], set[str]()
     with db.transaction(tenant_id) as conn:
         while names and len(seen) < DEPTH_MAX:
@@ -54,9 +54,9 @@ def wait(tenant_id: TenantId, slug: str, run_id: RunId, check: Callable[[], None
 
     Args:
         tenant_id: Whose run it is.
-        slug: The tenant as people know it.
+        slug: The tenant's slug.
         run_id: The run.
-        check: Called at each look; what it raises ends the waiting.
+        check: Called at each poll; an exception from it ends the wait.
     """
     look_s = LOOK_S_MIN
     with _progress() as advance:
@@ -84,7 +84,7 @@ def _waiting(conn: Connection, run: RunRow) -> list[StepRow]:
 
 
 def _still(run: RunRow, slug: str, waiting: list[StepRow], moving: bool) -> str | None:
-    """Why a run does not move, in words, and what would move it."""
+    """Describe why a run makes no progress, and the command that would continue it."""
     if run.state == "paused":
         return f"the run is paused, until `ailydian workflow resume {run.id} --tenant {slug}`"
     if run.state == "queued":
@@ -102,7 +102,7 @@ def _still(run: RunRow, slug: str, waiting: list[StepRow], moving: bool) -> str 
 
 @contextmanager
 def _progress() -> Iterator[Advance]:
-    """A bar on a terminal; in a pipe a sentence when the run begins to wait for somebody."""
+    """Show a bar on a terminal; in a pipe, a line when the run starts to wait."""
     if not sys.stderr.isatty():
         shown: list[str | None] = [None]
 
@@ -123,11 +123,11 @@ def _progress() -> Iterator[Advance]:
 
 
 def watch(read: Callable[[], View], *, quiet: bool) -> View:
-    """Show a run until it has ended: live on a terminal, in a pipe a line a change.
+    """Show a run until it has ended: live on a terminal, one line per change in a pipe.
 
     Args:
         read: Reads the run.
-        quiet: Whether nothing is shown until the end.
+        quiet: Whether to print nothing until the end.
 
     Returns:
         The run as it ended.
@@ -168,7 +168,7 @@ def _lines(read: Callable[[], View], *, quiet: bool) -> View:
 
 
 def _changes(view: View, seen: dict[StepId, str]) -> Iterator[str]:
-    """A line for each step whose state, attempt or wait is another than it was."""
+    """Yield a line for each step whose state, attempt or wait has changed."""
     at = f"{datetime.now(UTC):%H:%M:%S}"
     for step in (*view.steps, *view.further):
         shown = step.state + (f", attempt {step.attempt}" if step.attempt > 1 else "")

@@ -1,4 +1,4 @@
-"""`workflow`: definitions and their runs. Validate, put, run; the rest lies beside."""
+"""`workflow validate|put|run|definitions|schema`; other modules have the rest."""
 
 import sys
 from pathlib import Path
@@ -29,10 +29,10 @@ STDIN = "-"
 
 @click.group()
 def workflow() -> None:
-    """Workflows: put a definition, run it, see it, act on it.
+    """Manage workflow definitions and runs.
 
-    A definition is YAML or JSON; `ailydian workflow schema` prints its JSON Schema, by which
-    editors complete. Run states: queued, running, paused, compensating, completed, failed,
+    A definition is YAML or JSON; `ailydian workflow schema` prints its JSON Schema for editors.
+    Run states: queued, running, paused, compensating, completed, failed,
     cancelled.
     """
 
@@ -46,7 +46,7 @@ for _command in (*run_show.COMMANDS, *run_actions.COMMANDS):
 @json_option
 @click.pass_context
 def validate(ctx: click.Context, /, file: str, as_json: bool) -> None:
-    """Check a definition: every fault by line, column and rule. Ends 1 if there is one."""
+    """Validate a definition; errors have line, column and rule. Exits 1 on errors."""
     text = text_of(file)
     try:
         definition = read(text, source=file)
@@ -64,7 +64,7 @@ def validate(ctx: click.Context, /, file: str, as_json: bool) -> None:
     else:
         count = len(definition.steps)
         steps = "1 step" if count == 1 else f"{count:,} steps"
-        click.echo(f"{file}: {definition.name} is right, {steps}.")
+        click.echo(f"{file}: {definition.name} is valid, {steps}.")
 
 
 @workflow.command("put")
@@ -72,7 +72,7 @@ def validate(ctx: click.Context, /, file: str, as_json: bool) -> None:
 @tenant_option
 @json_option
 def put(file: str, slug: str, as_json: bool) -> None:
-    """Keep a definition. One that has changed is a new version; runs keep the one they have."""
+    """Store a definition. A changed one becomes a new version; runs keep their version."""
     text = text_of(file)
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
         done = workflows.put(conn, text, source=file)
@@ -89,7 +89,7 @@ def put(file: str, slug: str, as_json: bool) -> None:
 @tenant_option
 @json_option
 def definitions(name: str | None, slug: str, as_json: bool) -> None:
-    """The tenant's workflows and their newest version; with NAME all versions of that one."""
+    """List workflows with their latest version; with NAME, all versions of that one."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
@@ -110,7 +110,7 @@ def definitions(name: str | None, slug: str, as_json: bool) -> None:
 @workflow.command("schema")
 @json_option
 def schema(as_json: bool) -> None:  # noqa: ARG001 - it is JSON anyway
-    """The JSON Schema of a definition, for editors."""
+    """Print the JSON Schema of definitions, for editors."""
     print_json(json_schema())
 
 
@@ -118,9 +118,9 @@ def schema(as_json: bool) -> None:  # noqa: ARG001 - it is JSON anyway
 @click.argument("name")
 @tenant_option
 @click.option("--input", "given", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}")
-@click.option("--key", help="Idempotency key: a second run under it is the first.")
-@click.option("--version", type=click.IntRange(1), help="Default: the newest.")
-@click.option("--wait", is_flag=True, help="Until it has ended; 1 unless it is completed.")
+@click.option("--key", help="Idempotency key: the same key starts no second run.")
+@click.option("--version", type=click.IntRange(1), help="Version. Default: the latest.")
+@click.option("--wait", is_flag=True, help="Wait until ended; exit 1 unless completed.")
 @json_option
 @click.pass_context
 def run(
@@ -132,7 +132,7 @@ def run(
     as_json: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Start a run. With embedded servers and no worker running, --wait does the work itself."""
+    """Start a run. With embedded servers and no running worker, --wait does the work itself."""
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
         if wait:
@@ -147,7 +147,7 @@ def run(
     elif wait:
         run_tree.show(view)
     else:
-        again = " was there before, and" if started.duplicate else ""
+        again = " already existed and" if started.duplicate else ""
         click.echo(
             f"{started.id}{again} is {view.run.state}: "
             f"`ailydian workflow show {started.id} --tenant {slug} --watch`"
@@ -163,7 +163,7 @@ def _start(tenant_id: TenantId, name: str, options: dict[str, Any]) -> Started:
 
 
 def text_of(file: str) -> str:
-    """A definition's text, from a file or standard input.
+    """Read a definition's text from a file or standard input.
 
     Raises:
         UsageError: It cannot be read.
@@ -173,4 +173,4 @@ def text_of(file: str) -> str:
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{file} is no UTF-8 text.") from None
+        raise UsageError(f"{file} is not UTF-8.") from None

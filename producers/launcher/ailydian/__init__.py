@@ -2,7 +2,7 @@
 
 Our packages are called `shared`, `producers` and `workers`, and another project's may be too. This
 one, whose name nobody else has, is imported first, by the console script. It lies in a folder that
-is no package, for the wheel installs it at the top, beside the three.
+is not a package, because the wheel installs it at the top level, beside the three.
 """
 
 import json
@@ -18,7 +18,7 @@ ROOT = next(
 
 
 def main() -> None:
-    """Run the command line, or say which package stands in its way."""
+    """Run the command line, or report the package that shadows ours."""
     for name in PACKAGES:
         found = _place(name)
         if found != ROOT / name:
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _place(name: str) -> Path | None:
-    """Where Python would import a package from; nothing of it runs yet."""
+    """Find where Python would import a package from, without running it."""
     spec = find_spec(name)
     if spec is None:
         return None
@@ -38,13 +38,13 @@ def _place(name: str) -> Path | None:
 
 
 def _refuse(name: str, found: Path | None) -> None:
-    """End with 1 and one sentence; with --json stdout gets its one document."""
+    """Exit 1 with an error message; with --json, stdout gets one document."""
     if found is None:
-        sentence = f"The package {name!r} of ailydian-workers is missing: install it again."
+        sentence = f"The package {name!r} of ailydian-workers is missing: reinstall it."
     else:
         sentence = (
-            f"Another package named {name!r} stands before ours on Python's path: take "
-            f"{found.parent} off PYTHONPATH, or run ailydian in an environment of its own."
+            f"Another package named {name!r} shadows ours on Python's path: remove "
+            f"{found.parent} from PYTHONPATH, or run ailydian in its own virtual environment."
         )
     if "--json" in sys.argv:
         print(json.dumps({"error": {"code": "foreign_package", "message": sentence}}))

@@ -1,4 +1,4 @@
-"""What a tenant holds, and whether it fits together: documents, chunks, vectors."""
+"""Counts of a tenant's documents, chunks and vectors, and their consistency."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -30,7 +30,7 @@ class Holdings:
 
 
 def select_holdings(conn: Connection, model: str) -> Holdings:
-    """Count what the transaction's tenant holds, with the vectors of one model."""
+    """Count the rows of the transaction's tenant, with the vectors of one model."""
     row = conn.execute(SELECT_HOLDINGS, {"model": model}).fetchone()
     assert row is not None, "aggregates yield a row"
     return Holdings(*row)

@@ -1,4 +1,4 @@
-"""A tenant's documents as people look at them; in the application's role, inside the tenant."""
+"""Lists of a tenant's documents and chunks, in the application's role."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,7 +43,7 @@ SELECT_DOCUMENTS: Final = """
 def select_documents(
     conn: Connection, document_id: DocumentId | None = None, *, limit: int = 1
 ) -> list[DocumentRow]:
-    """The tenant's documents, newest first, or the one with this id."""
+    """Return the tenant's documents, newest first, or the one with this id."""
     values = {"id": document_id, "limit": limit}
     return [DocumentRow(*row) for row in conn.execute(SELECT_DOCUMENTS, values)]
 
@@ -71,6 +71,6 @@ SELECT_CHUNKS: Final = """
 
 
 def select_chunks(conn: Connection, document_id: DocumentId, *, limit: int) -> list[ListedChunk]:
-    """The chunks of a document, in its order."""
+    """Return the chunks of a document, in order."""
     values = {"id": document_id, "limit": limit}
     return [ListedChunk(*row) for row in conn.execute(SELECT_CHUNKS, values)]

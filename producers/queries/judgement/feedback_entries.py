@@ -1,4 +1,4 @@
-"""Feedback: people's ratings of messages. One counts for each person and message: the last."""
+"""Feedback: users' ratings of messages. Only the latest of each user and message counts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from shared.ids import MessageId, UserId
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A rating as it was kept; `changed_at` names this word among later ones."""
+    """A stored rating; `changed_at` identifies this revision."""
 
     id: str
     changed_at: datetime
@@ -22,12 +22,12 @@ HAS_MESSAGE: Final = """
 
 
 def has_message(conn: Connection, message_id: MessageId) -> bool:
-    """Whether the tenant has a message of this id."""
+    """Whether the tenant has a message with this id."""
     return conn.execute(HAS_MESSAGE, {"message_id": message_id}).fetchone() is not None
 
 
-# A person's newest rating of a message is written again; the platform may have left older ones.
-# Their own lock keeps two words of one person, at once, from becoming two ratings.
+# A user's newest rating of a message is overwritten; the platform may have left older ones.
+# A lock per user keeps two concurrent ratings from becoming two rows.
 GIVE: Final = """
     WITH lock AS MATERIALIZED (
         SELECT pg_advisory_xact_lock(hashtextextended(%(message_id)s || chr(1) || %(user_id)s, 0))
@@ -54,7 +54,7 @@ GIVE: Final = """
 def give(
     conn: Connection, message_id: MessageId, user_id: UserId, *, rating: int, comment: str | None
 ) -> Given:
-    """Keep a person's rating of a message, in place of their earlier one."""
+    """Store a user's rating of a message, replacing the earlier one."""
     values = {"message_id": message_id, "user_id": user_id, "rating": rating, "comment": comment}
     row = conn.execute(GIVE, values).fetchone()
     assert row is not None, "a rating is changed or made"
@@ -85,6 +85,6 @@ SELECT_FEEDBACK: Final = """
 def select_feedback(
     conn: Connection, message_id: MessageId | None, *, limit: int
 ) -> list[FeedbackRow]:
-    """Ratings, newest first: of the tenant, or of one message."""
+    """Return ratings, newest first: of the tenant, or of one message."""
     values = {"message_id": message_id, "limit": limit}
     return [FeedbackRow(*row) for row in conn.execute(SELECT_FEEDBACK, values)]

@@ -1,4 +1,4 @@
-"""Provenance: what an answer was made from, as it was kept and as it stands now."""
+"""Provenance records of answers, with the current texts."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,12 +12,12 @@ class ProvenanceRow:
     """A row of "Provenance", with the texts that it is about as they are now.
 
     Attributes:
-        content: What the answer says now.
+        content: The current answer.
         citations: A list of objects, unless somebody altered it; likewise `inputs`, an object.
-        model_slug: The model that the message names now; None where it is of no catalogue.
+        model_slug: The message's current model; None if it is not in the catalogue.
         is_catalogued: Whether the catalogue has the model that was recorded.
-        question: What the question says now; None where it is gone or was never kept.
-        inputs: `{parameters}`; None of records of before.
+        question: The current question; None if it was deleted or never stored.
+        inputs: `{parameters}`; None in old records.
     """
 
     message_id: MessageId
@@ -51,7 +51,7 @@ SELECT_RECORD: Final = """
 
 
 def select_record(conn: Connection, message_id: MessageId) -> ProvenanceRow | None:
-    """What was kept of a message; None where nothing was."""
+    """Return the record of a message; None if there is none."""
     row = conn.execute(SELECT_RECORD, {"message_id": message_id}).fetchone()
     return None if row is None else ProvenanceRow(*row)
 
@@ -65,6 +65,6 @@ SELECT_CITED: Final = """
 def select_cited(
     conn: Connection, chunk_ids: list[ChunkId]
 ) -> dict[ChunkId, tuple[DocumentId, str]]:
-    """The chunks that are still there: the document of each, and its text now."""
+    """Return the chunks that still exist, with their document and current text."""
     rows = conn.execute(SELECT_CITED, {"ids": chunk_ids})
     return {id_: (document_id, content) for id_, document_id, content in rows}

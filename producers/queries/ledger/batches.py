@@ -1,7 +1,7 @@
-"""Batches: jobs that were published together, how many have ended, and what follows.
+"""Batches: jobs published together, their progress and their follow-up.
 
-Lock order: "Job" rows, then the batch. A batch that has ended is finished by whoever sees it
-first: the relay that counts its last event, or the publisher who seals it after that.
+Lock order: "Job" rows, then the batch. An ended batch is finished by the relay that counts its
+last event, or by the publisher who seals it after that.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """A batch as people look at it; `waiting` jobs have not ended, or nobody has counted them."""
+    """A batch in a list; `waiting` jobs have not ended or are not counted yet."""
 
     id: str
     tenant: str | None
@@ -68,7 +68,7 @@ def insert_batch(
     """Open a batch of the transaction's tenant; `then_payload` is JSON text.
 
     Returns:
-        Its id; None when the tenant has a batch of this id.
+        Its id; None if the tenant has a batch with this id.
     """
     values = {"id": batch_id, "name": name, "then_job": then_job, "then_payload": then_payload}
     row = conn.execute(INSERT_BATCH, values).fetchone()
@@ -76,36 +76,36 @@ def insert_batch(
 
 
 def is_known(conn: Connection, job: str) -> bool:
-    """Whether the ledger itself can publish jobs of this name, for it knows their queue."""
+    """Whether the ledger knows the job's queue and can publish it."""
     row = conn.execute(SELECT_KIND, {"job": job}).fetchone()
     return row is not None and bool(row[0])
 
 
 def add(conn: Connection, batch_id: str, count: int) -> bool:
-    """Expect so many more jobs in a batch of the transaction's tenant.
+    """Add to the expected jobs of a batch of the transaction's tenant.
 
     Returns:
-        False when there is no such batch, or it is sealed.
+        False if there is no such batch, or it is sealed.
     """
     return conn.execute(ADD, {"id": batch_id, "count": count}).rowcount == 1
 
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
-    """A batch to which no more jobs come; `ended` when all of them had ended before."""
+    """A sealed batch; `ended` if all its jobs had ended before."""
 
     tenant_id: TenantId
     ended: bool
 
 
 def seal(conn: Connection, batch_id: str) -> SealedBatch | None:
-    """Let no more jobs into a batch; None when the transaction's tenant has none of this id."""
+    """Seal a batch; None if the transaction's tenant has no such batch."""
     row = conn.execute(SEAL, {"id": batch_id}).fetchone()
     return None if row is None else SealedBatch(*row)
 
 
 class Ended(Protocol):
-    """A batch whose jobs have all ended, and the one that was the last, if there was one."""
+    """A batch whose jobs have all ended, and its last job, if any."""
 
     @property
     def tenant_id(self) -> TenantId: ...  # noqa: D102
@@ -143,7 +143,7 @@ FINISH: Final = """
 
 
 def finish(conn: Connection, ended: Sequence[Ended]) -> int:
-    """Finish batches that are sealed and whose jobs have all ended, and publish what follows.
+    """Finish sealed batches whose jobs have all ended, and publish their follow-ups.
 
     Returns:
         How many were not finished before.
@@ -176,13 +176,13 @@ SELECT_BATCHES: Final = """
 def select_batches(
     conn: Connection, tenant_id: TenantId | None, *, unfinished: bool, limit: int
 ) -> list[BatchRow]:
-    """Batches of a tenant, or of all in the relay's role, newest first."""
+    """Return batches of a tenant, or of all in the relay's role, newest first."""
     values = {"tenant_id": tenant_id, "id": None, "unfinished": unfinished, "limit": limit}
     return [BatchRow(*row) for row in conn.execute(SELECT_BATCHES, values)]
 
 
 def select_progress(conn: Connection, batch_id: str) -> BatchRow | None:
-    """How far a batch has come, as of the relay's last count; None if there is none of this id."""
+    """Return a batch's progress as of the relay's last count; None if it does not exist."""
     values = {"tenant_id": None, "id": batch_id, "unfinished": False, "limit": 1}
     row = conn.execute(SELECT_BATCHES, values).fetchone()
     return None if row is None else BatchRow(*row)

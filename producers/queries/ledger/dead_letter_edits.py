@@ -1,4 +1,4 @@
-"""One dead letter, whole: its payload, its attempts, its edits. In the relay's role."""
+"""A dead letter's payload and edits. In the relay's role."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class LetterRow:
-    """What a dead letter holds besides its list entry."""
+    """The fields of a dead letter that lists leave out."""
 
     tenant_id: TenantId
     key: str | None
@@ -29,14 +29,14 @@ SELECT_LETTER: Final = """
 
 
 def select_letter(conn: Connection, job_id: JobId) -> LetterRow | None:
-    """The payload of a dead job, and how it was edited."""
+    """Return the payload of a dead job and its edits."""
     row = conn.execute(SELECT_LETTER, {"id": job_id}).fetchone()
     return None if row is None else LetterRow(*row)
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A dead job's new payload, and what follows from it. `diff` tells who changed what."""
+    """A dead job's new payload and its derived values. `diff` records who changed what."""
 
     job_id: JobId
     before: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Edit:
     diff: Mapping[str, Any]
 
 
-# The payload is compared with the one that was shown: of two who edit at once, one is told.
+# The payload is compared with the one that was read: one of two concurrent edits fails.
 EDIT: Final = """
     WITH edited AS (
         UPDATE "Job" j
@@ -62,7 +62,7 @@ EDIT: Final = """
 
 
 def edit(conn: Connection, change: Edit) -> bool:
-    """Change a dead job's payload. Returns False when it is dead no more, or was changed."""
+    """Change a dead job's payload. Returns False if it is not dead any more or was changed."""
     values = {
         "id": change.job_id,
         "before": Jsonb(dict(change.before)),
@@ -82,6 +82,6 @@ SELECT_HOLDER: Final = """
 
 
 def select_holder(conn: Connection, tenant_id: TenantId, job: str, key: str) -> JobId | None:
-    """The job that has this idempotency key."""
+    """Return the job that has this idempotency key."""
     row = conn.execute(SELECT_HOLDER, {"tenant_id": tenant_id, "job": job, "key": key}).fetchone()
     return None if row is None else JobId(row[0])

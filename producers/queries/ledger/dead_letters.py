@@ -1,4 +1,4 @@
-"""Dead letters: the jobs that wait for an operator. In the relay's role.
+"""Dead letters: failed jobs that need an operator. In the relay's role.
 
 Lock order as in `outbox`: "Job" rows by id, then "JobFlight", "DeadLetter", then "JobOutbox".
 """
@@ -14,7 +14,7 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilters:
-    """Which rows are meant; None means any. `error` is a POSIX regular expression."""
+    """Filters of dead letters; None means any. `error` is a POSIX regular expression."""
 
     queue: str | None = None
     job: str | None = None
@@ -27,7 +27,7 @@ class DeadLetterFilters:
 
 @dataclass(frozen=True, slots=True)
 class DeadRow:
-    """A job that waits for an operator; `id` is the job's."""
+    """A dead letter in a list; `id` is the job's."""
 
     id: JobId
     job: str
@@ -90,14 +90,14 @@ def select_dead(
     after: str | None = None,
     limit: int,
 ) -> list[DeadRow]:
-    """Dead letters in the order of their ids, which is that of their deaths.
+    """Return dead letters by id, which is the order of their deaths.
 
     Args:
         conn: A connection in the relay's role.
         wanted: Filters.
-        ids: Of jobs or of letters; None means any.
-        after: The `letter_id` where the page before ended.
-        limit: Rows at most.
+        ids: Ids of jobs or letters; None means any.
+        after: The last `letter_id` of the previous page.
+        limit: Maximum rows.
     """
     values = _values(wanted) | {"after": after or "", "limit": limit}
     if ids is None:
@@ -107,7 +107,7 @@ def select_dead(
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """Letters of one kind of job that died of the same failure; `error` is the latest one's."""
+    """Letters of one kind of job with the same failure; `error` is the latest one's."""
 
     fingerprint: str
     job: str
@@ -143,7 +143,7 @@ SELECT_GROUPS: Final = """
 
 
 def select_groups(conn: Connection, wanted: DeadLetterFilters, *, limit: int) -> list[GroupRow]:
-    """Dead letters grouped by failure, the largest group first."""
+    """Return dead letters grouped by failure, the largest group first."""
     values = _values(wanted) | {"limit": limit}
     return [GroupRow(*row) for row in conn.execute(SELECT_GROUPS, values)]
 
@@ -161,7 +161,7 @@ COUNT_DEAD: Final = """
 
 
 def count_dead(conn: Connection, wanted: DeadLetterFilters) -> int:
-    """How many letters there are."""
+    """Count the matching letters."""
     row = conn.execute(COUNT_DEAD, _values(wanted)).fetchone()
     assert row is not None, "an aggregate yields a row"
     return int(row[0])
@@ -169,15 +169,15 @@ def count_dead(conn: Connection, wanted: DeadLetterFilters) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A job that an act has moved, and whose it is."""
+    """A job changed by an action, and its tenant."""
 
     id: JobId
     tenant_id: TenantId
 
 
-# One new attempt however often and by however many this is pressed: the row lock serialises
-# them, and all but the first find a job that is not DEAD any more. Attempts and crashes begin
-# anew, the fence goes on and "JobAttempt" keeps what was.
+# One replay however often and by however many this is requested: the row lock serialises them,
+# and all but the first find a job that is not DEAD any more. Attempts and crashes restart from 0,
+# the fence keeps counting and "JobAttempt" keeps the old attempts.
 REPLAY: Final = """
     WITH mine AS (
         SELECT j."id" FROM "Job" j
@@ -208,11 +208,11 @@ REPLAY: Final = """
 
 
 def replay(conn: Connection, ids: Sequence[JobId]) -> list[Moved]:
-    """Give dead jobs a new life. Returns those that were dead until now."""
+    """Replay dead jobs. Returns those that were dead."""
     return [Moved(*row) for row in conn.execute(REPLAY, {"ids": list(ids)})]
 
 
-# Someone decided that it shall not be done: that is what CANCELLED means. The error stays.
+# An operator decided not to run it: that is what CANCELLED means. The error stays.
 DISCARD: Final = """
     WITH mine AS (
         SELECT j."id" FROM "Job" j
@@ -238,7 +238,7 @@ DISCARD: Final = """
 
 
 def discard(conn: Connection, ids: Sequence[JobId]) -> list[Moved]:
-    """End dead jobs for good, as CANCELLED. Returns those that were dead until now."""
+    """Discard dead jobs as CANCELLED. Returns those that were dead."""
     return [Moved(*row) for row in conn.execute(DISCARD, {"ids": list(ids)})]
 
 

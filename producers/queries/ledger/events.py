@@ -1,7 +1,7 @@
-"""Events: what became of jobs, in the order in which it can be read without a gap.
+"""Job events, in an order that can be read without gaps.
 
-The order is that of ("xid", "position"). A transaction that began earlier may commit later, so a
-reader looks only below the oldest transaction that is still open: there all rows have come.
+The order is ("xid", "position"). A transaction that began earlier may commit later, so readers
+stay below the oldest open transaction: all rows there are committed.
 """
 
 import re
@@ -24,7 +24,7 @@ RATE_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class CountedEvents:
-    """What one fold has done: events counted, whether more wait, and whose they were."""
+    """The result of counting: events counted, whether more wait, and their tenants."""
 
     events: int
     more: bool
@@ -48,8 +48,8 @@ WAIT_BRIEFLY: Final = """
     SELECT set_config('lock_timeout', %(milliseconds)s::text, true)
 """
 
-# One statement: who holds the cursor's row reads on from there, counts, and moves it. So no event
-# counts twice, and none is left out.
+# One statement: it locks the cursor's row, counts from there and moves it. So no event counts
+# twice, and none is left out.
 FOLD: Final = """
     WITH cursor AS MATERIALIZED (
         SELECT c."xid", c."position" FROM "EventCursor" c
@@ -160,7 +160,7 @@ FOLD: Final = """
 
 @dataclass(frozen=True, slots=True)
 class EndedBatch:
-    """A batch whose jobs have all ended, and the one that was the last."""
+    """A batch whose jobs have all ended, and its last job."""
 
     tenant_id: TenantId
     batch_id: str
@@ -168,7 +168,7 @@ class EndedBatch:
 
 
 def has_news(conn: Connection) -> bool:
-    """Whether there is an event to fold; the first call ever makes the cursor."""
+    """Whether there are events to count; the first call creates the cursor."""
     row = conn.execute(HAS_NEWS).fetchone()
     if row is None:
         conn.execute(PUT_CURSOR)
@@ -177,19 +177,19 @@ def has_news(conn: Connection) -> bool:
 
 
 def wait_briefly(conn: Connection, seconds: float) -> None:
-    """Let no lock of this transaction be waited for longer."""
+    """Set the lock timeout of this transaction."""
     conn.execute(WAIT_BRIEFLY, {"milliseconds": f"{seconds * 1000:.0f}"})
 
 
 def fold(conn: Connection, *, limit: int) -> tuple[CountedEvents, list[EndedBatch]]:
-    """Count the next events, once and for all.
+    """Count the next events exactly once.
 
     Args:
         conn: A connection in the relay's role.
-        limit: Events at most.
+        limit: Maximum events.
 
     Returns:
-        What was done, and the batches that ended by it; nothing while someone else folds.
+        The result, and the batches that ended; nothing while another relay counts.
 
     Raises:
         LockNotAvailable: Of psycopg: a batch was locked for longer than `wait_briefly` allows.
@@ -204,7 +204,7 @@ def fold(conn: Connection, *, limit: int) -> tuple[CountedEvents, list[EndedBatc
 
 
 class Position(NamedTuple):
-    """A place in the order of events; everything up to it has been read."""
+    """A position in the order of events; everything up to it has been read."""
 
     xid: int
     position: int
@@ -214,14 +214,14 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Position":
-        """Read what `str` wrote.
+        """Parse the output of `str`.
 
         Raises:
-            ValueError: It is no position.
+            ValueError: Invalid position.
         """
         match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
         if match is None:
-            raise ValueError(f"{text!r} is no position: write one as an event shows it, 812-3")
+            raise ValueError(f"invalid position {text!r}: use an event's position, such as 812-3")
         return cls(int(match[1]), int(match[2]))
 
 
@@ -231,20 +231,20 @@ POSITION_MAX: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What became of a job, by ids alone.
+    """A job event, with ids only.
 
     Attributes:
-        position: Where it stands; following after it goes on with the next.
-        tenant_id: Whose.
-        job_id: Which job.
+        position: Its position; following after it continues with the next.
+        tenant_id: Its tenant.
+        job_id: The job.
         job: Its kind.
         queue: Its queue.
         what: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED; of a workflow's run
             RUN_COMPLETED, RUN_FAILED or RUN_CANCELLED, with the run's id as `job_id`.
-        batch_id: Its batch, if it is of one.
-        waited_s: From when it was due to the start of the attempt that completed it.
-        took_s: How long the attempt took that ended.
-        at: When.
+        batch_id: Its batch, if any.
+        waited_s: Seconds from due to the start of the completing attempt.
+        took_s: Duration of the attempt that ended, in seconds.
+        at: Time of the event.
     """
 
     position: Position
@@ -259,7 +259,7 @@ class Event:
     at: datetime
 
 
-# The last row of a full page comes in any case: it tells how far the page went.
+# The last row of a full page is always returned: it is the end of the page.
 SELECT_EVENTS: Final = """
     WITH page AS MATERIALIZED (
         SELECT e.*, row_number() OVER (ORDER BY e."xid", e."position") AS "n" FROM "JobEvent" e
@@ -282,7 +282,7 @@ SELECT_BELOW: Final = """
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Which events are meant; None means any."""
+    """Filters of events; None means any."""
 
     job_id: JobId | None = None
     batch_id: str | None = None
@@ -290,7 +290,7 @@ class EventFilters:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events that were wanted, up to which place all is read now, and whether more may wait."""
+    """Matching events, the position up to which all is read, and whether more may wait."""
 
     events: list[Event]
     end: Position
@@ -298,14 +298,13 @@ class Page:
 
 
 def select_events(conn: Connection, after: Position, wanted: EventFilters, *, limit: int) -> Page:
-    """The wanted among the next events that the transaction may see, in their order.
+    """Return the matching events among the next visible ones, in order.
 
     Args:
         conn: A connection in the relay's role, or a tenant's.
-        after: Where to go on.
-        wanted: A job, a batch.
-        limit: Events to look at, at most; >= 1. With fewer, all is read that can be read without
-            a gap.
+        after: The position to resume after.
+        wanted: Filters.
+        limit: Maximum events to read, >= 1. Fewer means that everything readable was read.
     """
     below = conn.execute(SELECT_BELOW).fetchone()
     assert below is not None, "a select without a table yields a row"
@@ -339,7 +338,7 @@ SELECT_LAST: Final = """
 
 
 def select_last(conn: Connection, upto: Position) -> Position:
-    """The last event there is up to a place; there is none between it and that place."""
+    """Return the position of the last event up to a position."""
     values = {"xid": str(upto.xid), "position": upto.position}
     row = conn.execute(SELECT_LAST, values).fetchone()
     if row is None:
@@ -349,7 +348,7 @@ def select_last(conn: Connection, upto: Position) -> Position:
 
 
 def select_end(conn: Connection) -> Position:
-    """Where those begin who want to know only what comes from now on."""
+    """Return the current end, to read only new events."""
     row = conn.execute(SELECT_BELOW).fetchone()
     assert row is not None, "a select without a table yields a row"
     return Position(int(row[0]) - 1, POSITION_MAX)

@@ -1,4 +1,4 @@
-"""Lives: what is known of one job besides its own row, for who asks why. In the relay's role."""
+"""Job history, for `jobs why`. In the relay's role."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a job came from, and what it is counted as."""
+    """The origin of a job, and its limit key and cost."""
 
     tenant_id: TenantId
     tier: str | None
@@ -35,14 +35,14 @@ SELECT_ORIGIN: Final = """
 
 
 def select_origin(conn: Connection, job_id: JobId) -> Origin | None:
-    """Where a job came from; None when there is no such job."""
+    """Return the origin of a job; None if there is no such job."""
     row = conn.execute(SELECT_ORIGIN, {"id": job_id}).fetchone()
     return None if row is None else Origin(*row)
 
 
 @dataclass(frozen=True, slots=True)
 class JobAction:
-    """What somebody did to a job."""
+    """An operator's action on a job."""
 
     at: datetime
     actor: str | None
@@ -50,7 +50,7 @@ class JobAction:
     what: dict[str, Any] | None
 
 
-# An act on many jobs names them in its details.
+# A bulk action lists its jobs in its details.
 SELECT_ACTS: Final = """
     SELECT a."createdAt" AS "at", a."userId" AS "actor", a."action",
            a."metadata" AS "what" FROM "AuditLog" a
@@ -64,14 +64,14 @@ SELECT_ACTS: Final = """
 def select_acts(
     conn: Connection, tenant_id: TenantId, job_id: JobId, *, since: datetime, limit: int
 ) -> list[JobAction]:
-    """What people did to a job, oldest first.
+    """Return the actions on a job, oldest first.
 
     Args:
         conn: A connection in the audit reader's role.
-        tenant_id: Whose job.
-        job_id: Which.
+        tenant_id: The job's tenant.
+        job_id: The job.
         since: When it was published.
-        limit: Rows at most.
+        limit: Maximum rows.
     """
     values = {"tenant_id": tenant_id, "id": job_id, "since": since, "limit": limit}
     rows = conn.execute(SELECT_ACTS, values)
@@ -125,7 +125,7 @@ SELECT_DESCENDANTS: Final = """
 def select_descendants(
     conn: Connection, job_id: JobId, *, depth: int, limit: int
 ) -> list[Descendant]:
-    """The follow-ups of a job, theirs, and so on to a depth; nearest first."""
+    """Return the descendants of a job to a depth, nearest first."""
     values = {"id": job_id, "depth": depth, "limit": limit}
     return [Descendant(*row) for row in conn.execute(SELECT_DESCENDANTS, values)]
 
@@ -151,7 +151,7 @@ SELECT_UNENDED: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which jobs that have not ended; None means any."""
+    """Filters of unfinished jobs; None means any."""
 
     queue: str | None = None
     job: str | None = None
@@ -160,7 +160,7 @@ class Scope:
 
 
 def select_unended(conn: Connection, scope: Scope, *, limit: int) -> list[JobId]:
-    """Jobs that have not ended, in no order."""
+    """Return unfinished jobs, in no particular order."""
     values = {
         "queue": scope.queue,
         "job": scope.job,

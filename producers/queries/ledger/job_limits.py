@@ -1,4 +1,4 @@
-"""Limits: how much may run at once, or start a second. In the relay's role."""
+"""Concurrency and rate limits. In the relay's role."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from shared.ids import TenantId
 
 
 class Counter(NamedTuple):
-    """What one limit counts together; '' where the limit does not tell tenants or keys apart."""
+    """A limit's counter; '' if the limit does not distinguish tenants or keys."""
 
     limit_id: str
     tenant_id: str
@@ -21,14 +21,14 @@ class Limit:
     """A limit of a tenant, of each tenant of a tier, or of a kind of job.
 
     Attributes:
-        id: The row's.
-        tenant_id: Whose; its own limit takes the place of its tier's.
-        tier: Of each tenant of that tier.
-        job: Of one kind of job only; None counts all kinds together.
-        per_key: Counted for each limit key by itself; jobs without a key are free.
-        concurrency_max: Jobs in flight at once.
-        rate_per_s: Starts, or cost of what starts, a second.
-        burst: What may start at once after a pause, in units of the rate.
+        id: The row's id.
+        tenant_id: The limited tenant; its own limit overrides its tier's.
+        tier: Limits each tenant of the tier.
+        job: Limits one kind of job; None counts all kinds together.
+        per_key: Counts each limit key separately; jobs without a key are not limited.
+        concurrency_max: Maximum jobs in flight.
+        rate_per_s: Starts, or cost of starts, per second.
+        burst: Maximum burst after an idle period, in units of the rate.
         unit: What the rate counts: `jobs` or `cost`.
     """
 
@@ -50,7 +50,7 @@ SELECT_LIMITS: Final = """
 
 
 def select_limits(conn: Connection) -> list[Limit]:
-    """All limits, oldest first."""
+    """Return all limits, oldest first."""
     return [Limit(*row) for row in conn.execute(SELECT_LIMITS)]
 
 
@@ -67,7 +67,7 @@ PUT: Final = """
 
 
 def put(conn: Connection, limit: Limit) -> str:
-    """Set a limit, in the place of one for the same jobs; its `id` is ignored. Returns the id."""
+    """Set a limit, replacing one with the same scope; its `id` is ignored. Returns the id."""
     row = conn.execute(
         PUT,
         {
@@ -91,7 +91,7 @@ DELETE: Final = """
 
 
 def delete(conn: Connection, limit_id: str) -> bool:
-    """Lift a limit. Returns whether there was one."""
+    """Delete a limit. Returns whether it existed."""
     return conn.execute(DELETE, {"id": limit_id}).rowcount == 1
 
 
@@ -115,7 +115,7 @@ COUNT_IN_FLIGHT: Final = """
 
 
 def count_in_flight(conn: Connection) -> list[InFlight]:
-    """What is in flight, by tenant, kind and key."""
+    """Count jobs in flight by tenant, kind and key."""
     return [InFlight(*row) for row in conn.execute(COUNT_IN_FLIGHT)]
 
 
@@ -127,7 +127,7 @@ SELECT_SPENT: Final = """
 
 
 def select_spent(conn: Connection, limit_ids: Collection[str]) -> dict[Counter, float]:
-    """For how many seconds from now on each rate is spent; what is not named is not spent."""
+    """Return for how many seconds each rate is spent; missing ones are not spent."""
     rows = conn.execute(SELECT_SPENT, {"limit_ids": list(limit_ids)})
     return {
         Counter(limit_id, tenant_id, limit_key): spent_s
@@ -159,5 +159,5 @@ DELETE_UNSPENT: Final = """
 
 
 def delete_unspent(conn: Connection) -> int:
-    """Forget counters that are not spent. Returns how many."""
+    """Delete counters that are not spent. Returns how many."""
     return conn.execute(DELETE_UNSPENT).rowcount

@@ -1,7 +1,7 @@
-"""The ledger as people look at it: jobs and their lives.
+"""Lists of jobs, their states, and cancelling them.
 
-All statements run in the relay's role, which sees the ledger of all tenants. The state that the
-outside knows has one more word than the table: QUEUED is a PENDING job whose wake-up is in Redis.
+All statements run in the relay's role, which sees all tenants. The public state has one value more
+than the table: QUEUED is a PENDING job whose wake-up is in Redis.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class JobFilters:
-    """Which jobs are meant; None means any."""
+    """Filters of jobs; None means any."""
 
     queue: str | None = None
     job: str | None = None
@@ -26,7 +26,7 @@ class JobFilters:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One job as `ailydian jobs` shows it."""
+    """A job as `ailydian jobs` shows it."""
 
     id: JobId
     job: str
@@ -73,7 +73,7 @@ SELECT_JOBS: Final = """
 
 
 def select_jobs(conn: Connection, wanted: JobFilters, *, limit: int) -> list[JobRow]:
-    """Jobs, newest first."""
+    """Return jobs, newest first."""
     values = {
         "queue": wanted.queue,
         "job": wanted.job,
@@ -99,13 +99,13 @@ SELECT_BY_IDS: Final = """
 
 
 def select_by_ids(conn: Connection, ids: Sequence[JobId]) -> list[JobRow]:
-    """These jobs, oldest first; unknown ids are left out."""
+    """Return these jobs, oldest first; unknown ids are left out."""
     return [JobRow(*row) for row in conn.execute(SELECT_BY_IDS, {"ids": list(ids)})]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where one awaited job, or one follow-up of such a job, stands."""
+    """The state of an awaited job or of its follow-up."""
 
     id: JobId
     root_id: JobId
@@ -139,7 +139,7 @@ SELECT_PROGRESS: Final = """
 
 
 def select_progress(conn: Connection, ids: Sequence[JobId]) -> list[Progress]:
-    """How jobs of one tenant and their direct follow-ups stand, in no order."""
+    """Return the states of jobs of one tenant and their direct follow-ups, in no order."""
     return [Progress(*row) for row in conn.execute(SELECT_PROGRESS, {"ids": list(ids)})]
 
 
@@ -192,7 +192,7 @@ PLAN_FOR_VALUES: Final = """
 
 @dataclass(frozen=True, slots=True)
 class CancelledJob:
-    """A job that was cancelled, and the state it was in: PENDING or RUNNING."""
+    """A cancelled job and its former state: PENDING or RUNNING."""
 
     id: JobId
     tenant_id: TenantId
@@ -200,7 +200,7 @@ class CancelledJob:
 
 
 def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[CancelledJob]:
-    """Cancel those of these jobs that have not ended; a thousand at once is well."""
+    """Cancel the unfinished ones of these jobs; pass at most about a thousand."""
     rows = conn.execute(CANCEL, {"ids": list(ids)}).fetchall()
     if not rows:
         return []
@@ -226,10 +226,10 @@ def cancel_all(conn: Connection, ids: Sequence[JobId]) -> list[CancelledJob]:
 
 
 def cancel(conn: Connection, job_id: JobId) -> str | None:
-    """Cancel a job that has not ended.
+    """Cancel an unfinished job.
 
     Returns:
-        The state it was in, PENDING or RUNNING; None when there was nothing to cancel.
+        Its former state, PENDING or RUNNING; None if there was nothing to cancel.
     """
     cancelled = cancel_all(conn, [job_id])
     return cancelled[0].was if cancelled else None

@@ -10,7 +10,7 @@ from shared.ids import TenantId
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause of everything that is all of what is named here; None is anything."""
+    """The scope of a pause: jobs that match all fields; None matches any."""
 
     queue: str | None
     tenant_id: TenantId | None
@@ -19,7 +19,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class PauseRow:
-    """A pause as people look at it."""
+    """A pause in a list."""
 
     queue: str | None
     tenant: str | None
@@ -39,12 +39,12 @@ LIST_PAUSES: Final = """
 
 
 def select_pauses(conn: Connection) -> list[Pause]:
-    """All that is paused."""
+    """Return the scopes of all pauses."""
     return [Pause(*row) for row in conn.execute(SELECT_PAUSES)]
 
 
 def list_pauses(conn: Connection) -> list[PauseRow]:
-    """All that is paused, by whom and since when; oldest first."""
+    """Return all pauses with their author and time, oldest first."""
     return [PauseRow(*row) for row in conn.execute(LIST_PAUSES)]
 
 
@@ -67,12 +67,12 @@ DELETE: Final = """
 
 
 def put(conn: Connection, pause: Pause, *, held_by: str) -> bool:
-    """Pause. Returns whether it was not paused before."""
+    """Add a pause. Returns False if it existed already."""
     return conn.execute(PUT, _values(pause) | {"held_by": held_by}).rowcount == 1
 
 
 def delete(conn: Connection, pause: Pause) -> bool:
-    """Undo exactly this pause. Returns whether there was one."""
+    """Delete exactly this pause. Returns whether it existed."""
     row = conn.execute(DELETE, _values(pause)).fetchone()
     assert row is not None, "an aggregate yields a row"
     gone, _ = row
@@ -105,7 +105,7 @@ WITHDRAW: Final = """
 
 
 def withdraw(conn: Connection) -> int:
-    """Take paused jobs back whose wake-ups nobody has claimed. Returns how many."""
+    """Take back unclaimed wake-ups of paused jobs. Returns how many."""
     return conn.execute(WITHDRAW).rowcount
 
 
@@ -114,7 +114,7 @@ COUNTED_MAX: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of some jobs; `ready` counts to `COUNTED_MAX` and not further."""
+    """Unfinished jobs of a scope; `ready` is counted up to `COUNTED_MAX`."""
 
     ready: int
     delayed: int
@@ -142,7 +142,7 @@ COUNT_LEFT: Final = """
 
 
 def count_left(conn: Connection, scope: Pause) -> Left:
-    """Count the jobs that a pause of this scope would stop, and those of them that run."""
+    """Count the unfinished jobs of a scope, and the running ones among them."""
     row = conn.execute(COUNT_LEFT, _values(scope) | {"limit": COUNTED_MAX}).fetchone()
     assert row is not None, "a select without a table yields a row"
     return Left(*row)

@@ -1,8 +1,7 @@
-"""Figures: what queues hold, how late they are, who works on them. In the relay's role.
+"""Queue figures: depth, lag and workers. In the relay's role.
 
-They are asked for every few seconds, so none of them reads more the longer the queues are: rows
-are counted up to a bound, and what lies above it is taken from "QueueState", where the relay
-notes now and then how many there are.
+They are read every few seconds, so their cost is bounded: rows are counted up to a limit; above it
+the count comes from "QueueState", which the relay updates now and then.
 """
 
 from collections.abc import Sequence
@@ -12,13 +11,13 @@ from typing import Any, Final
 
 from shared.db import Connection
 
-# A process that was not heard of for so long counts as gone.
+# A process without a heartbeat for so long counts as gone.
 SILENT_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """What one queue holds; `oldest_seconds` is how long the oldest ready job has been due."""
+    """Counts of a queue; `oldest_seconds` is how long the oldest ready job has been due."""
 
     queue: str
     ready: int
@@ -125,7 +124,7 @@ DEAD_MAX: Final = 100_000
 def select_figures(
     conn: Connection, queues: Sequence[str], *, rate_s: float, counted_max: int = 100_000
 ) -> list[QueueFigures]:
-    """What these queues hold, in the order given.
+    """Return the counts of these queues, in the order given.
 
     Args:
         conn: A connection in the relay's role.
@@ -148,7 +147,7 @@ def select_figures(
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How long the oldest due row of a queue waits, and `why`: free, held or limited."""
+    """The wait of a queue's oldest due row, and `why`: free, held (paused) or limited."""
 
     queue: str
     why: str
@@ -191,14 +190,14 @@ SELECT_LAGS: Final = """
 
 
 def select_lags(conn: Connection, queues: Sequence[str]) -> list[Lag]:
-    """How late the relay is with each queue; a queue with nothing due is left out."""
+    """Return the relay's lag per queue; queues without due jobs are left out."""
     values: dict[str, object] = {"queues": list(queues), "lanes_max": LANES_MAX}
     return [Lag(*row) for row in conn.execute(SELECT_LAGS, values)]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """A process that was heard of lately, `silent_s` seconds ago, and how it was then."""
+    """A live process: its last heartbeat, `silent_s` seconds ago."""
 
     id: str
     host: str
@@ -212,12 +211,12 @@ class ProcessRow:
 
     @property
     def threads_expected(self) -> int:
-        """How many threads should live in it, by its own account if it gives one."""
+        """Threads it should have, as reported by itself if available."""
         return int(self.figures.get("threads", self.threads))
 
     @property
     def threads_alive(self) -> int:
-        """How many threads live in it; who does not tell counts as whole."""
+        """Live threads; a process that does not report them counts as complete."""
         return int(self.figures.get("threadsAlive", self.threads_expected))
 
 
@@ -233,7 +232,7 @@ SELECT_PROCESSES: Final = """
 def select_processes(
     conn: Connection, *, role: str = "worker", silent_s: float = SILENT_S
 ) -> list[ProcessRow]:
-    """The processes of a role that were heard of in the last `silent_s` seconds, oldest first."""
+    """Return processes of a role with a heartbeat in the last `silent_s` seconds, oldest first."""
     rows = conn.execute(SELECT_PROCESSES, {"role": role, "silent_s": silent_s})
     return [ProcessRow(*row) for row in rows]
 
@@ -259,14 +258,14 @@ SELECT_SEEN: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Seconds since a relay and a scheduler were heard of; None is never."""
+    """Seconds since the last sign of life of a relay and a scheduler; None is never."""
 
     relay_s: float | None
     scheduler_s: float | None
 
 
 def select_seen(conn: Connection) -> Seen:
-    """When the relay and the scheduler gave their last signs of life."""
+    """Return the last signs of life of the relay and the scheduler."""
     row = conn.execute(SELECT_SEEN).fetchone()
     assert row is not None, "a select without a table yields a row"
     return Seen(*row)

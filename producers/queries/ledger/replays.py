@@ -1,4 +1,4 @@
-"""Replays under way: how they fare, and how those not yet begun are taken back.
+"""Replays in progress: their outcomes, and undoing those not started.
 
 In the relay's role. Lock order as in `outbox`: "Job" rows by id, then "JobFlight", "JobOutbox".
 """
@@ -36,14 +36,14 @@ def select_unbegun(
     job: str | None = None,
     tenant_id: TenantId | None = None,
 ) -> list[JobId]:
-    """Replayed jobs that no worker has begun; None means any."""
+    """Filters of replayed jobs that no worker has started; None means any."""
     values = {"queue": queue, "job": job, "tenant_id": tenant_id}
     return [JobId(row[0]) for row in conn.execute(SELECT_UNBEGUN, values)]
 
 
 @dataclass(frozen=True, slots=True)
 class Unreplayed:
-    """A job that is dead again, and whose it is."""
+    """A job that is dead again, and its tenant."""
 
     id: JobId
     tenant_id: TenantId
@@ -90,13 +90,13 @@ UNDO: Final = """
 
 
 def undo(conn: Connection, ids: Sequence[JobId]) -> list[Unreplayed]:
-    """Make replayed jobs that nobody has begun dead letters again. Returns those that were."""
+    """Make unstarted replayed jobs dead letters again. Returns them."""
     return [Unreplayed(*row) for row in conn.execute(UNDO, {"ids": list(ids)})]
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOutcome:
-    """What has become of replayed jobs so far; the others wait or run."""
+    """Outcomes of replayed jobs so far; the others wait or run."""
 
     completed: int
     failed: int
@@ -112,7 +112,7 @@ SELECT_OUTCOME: Final = """
 
 
 def select_outcome(conn: Connection, ids: Sequence[JobId]) -> ReplayOutcome:
-    """How replayed jobs fare."""
+    """Return the outcomes of replayed jobs."""
     row = conn.execute(SELECT_OUTCOME, {"ids": list(ids)}).fetchone()
     assert row is not None, "an aggregate yields a row"
     return ReplayOutcome(*row)

@@ -1,7 +1,7 @@
-"""What has ended long enough ago, as retention finds, archives and deletes it. In the relay's role.
+"""Statements of retention: finding, archiving and deleting expired rows. In the relay's role.
 
-Ended jobs are found by walking "JobEvent" in its order, so that the ledger needs no index on the
-time of an end; dead letters and quarantined messages by the indexes they have. Lock order: "Job"
+Ended jobs are found by scanning "JobEvent" in its order, so that the ledger needs no index on the
+end time; dead letters and quarantined messages by their indexes. Lock order: "Job"
 rows by id, then what hangs on them.
 """
 
@@ -18,7 +18,7 @@ _READERS: Final = "retention:"
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How long a queue keeps what has ended; None leaves a time as it is."""
+    """The retention of a queue; None leaves a time unchanged."""
 
     queue: str
     done: timedelta | None
@@ -28,7 +28,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class EventCursor:
-    """How far the walk along the events has come."""
+    """The position of a scan of the events."""
 
     xid: str
     position: int
@@ -39,7 +39,7 @@ START: Final = EventCursor("0", 0)
 
 @dataclass(frozen=True, slots=True)
 class Ripe:
-    """An event on the walk: `ends` tells an end from a retry, `ripe` whether it is old enough."""
+    """A scanned event: `ends` is false for a retry, `ripe` true if it has expired."""
 
     place: EventCursor
     job_id: JobId
@@ -66,7 +66,7 @@ SELECT_KEEPS: Final = """
 
 
 def select_keeps(conn: Connection, queues: Sequence[str]) -> list[Keep]:
-    """How long these queues keep what has ended, in the order given; new ones get the defaults."""
+    """Return the retention of these queues, in the order given; new ones get the defaults."""
     values = {"queues": list(queues)}
     conn.execute(INSERT_QUEUES, values)
     return [Keep(*row) for row in conn.execute(SELECT_KEEPS, values)]
@@ -81,7 +81,7 @@ UPDATE_KEEP: Final = """
 
 
 def update_keep(conn: Connection, keep: Keep) -> None:
-    """Change how long a queue keeps what has ended."""
+    """Change the retention of a queue."""
     values = {
         "queue": keep.queue,
         "done": keep.done,
@@ -97,7 +97,7 @@ SELECT_PLACE: Final = """
 
 
 def select_place(conn: Connection, walk: str) -> EventCursor:
-    """Where a walk goes on."""
+    """Return the position of a scan."""
     row = conn.execute(SELECT_PLACE, {"walk": walk}).fetchone()
     return START if row is None else EventCursor(*row)
 
@@ -124,13 +124,13 @@ SELECT_EVENTS: Final = """
 def select_events(
     conn: Connection, after: EventCursor, *, age: timedelta, limit: int
 ) -> list[Ripe]:
-    """The next events of all queues, in order, as far as everybody else has read them.
+    """Return the next events of all queues, in order, up to what all other readers have read.
 
     Args:
         conn: A connection in the relay's role.
-        after: Where the walk stands.
-        age: How old an event must be to be ripe.
-        limit: Rows at most.
+        after: The position of the scan.
+        age: The age at which an event expires.
+        limit: Maximum rows.
     """
     values = {"xid": after.xid, "position": after.position, "age": age, "limit": limit}
     rows = conn.execute(SELECT_EVENTS, values)
@@ -147,7 +147,7 @@ LOCK_DONE: Final = """
 
 
 def lock_done(conn: Connection, ids: Sequence[JobId], *, age: timedelta) -> list[JobId]:
-    """Those of these jobs that are over, and have been for longer than `age`; locked."""
+    """Return those of these jobs that ended longer than `age` ago, locked."""
     rows = conn.execute(LOCK_DONE, {"ids": list(ids), "age": age})
     return [JobId(row[0]) for row in rows]
 
@@ -172,7 +172,7 @@ LOCK_DEAD: Final = """
 
 
 def lock_dead(conn: Connection, ages: dict[str, timedelta], *, limit: int) -> list[JobId]:
-    """Dead jobs whose letter is older than its queue keeps it, locked."""
+    """Return dead jobs whose letter has expired, locked."""
     values = {
         "queues": list(ages),
         "ages": list(ages.values()),
@@ -193,7 +193,7 @@ LOCK_QUARANTINED: Final = """
 
 
 def lock_quarantined(conn: Connection, ages: dict[str, timedelta], *, limit: int) -> list[str]:
-    """Messages that were last seen longer ago than their queue keeps them, locked."""
+    """Return quarantined messages that have expired, locked."""
     values = {
         "queues": list(ages),
         "ages": list(ages.values()),
@@ -226,12 +226,12 @@ SELECT_QUARANTINED_LINES: Final = """
 
 
 def select_job_lines(conn: Connection, ids: Sequence[JobId]) -> list[str]:
-    """Everything there is about these jobs, a JSON text each."""
+    """Return all rows of these jobs, one JSON text per job."""
     return [row[0] for row in conn.execute(SELECT_JOB_LINES, {"ids": list(ids)})]
 
 
 def select_quarantined_lines(conn: Connection, ids: Sequence[str]) -> list[str]:
-    """Everything there is about these messages, a JSON text each."""
+    """Return these messages, one JSON text each."""
     return [row[0] for row in conn.execute(SELECT_QUARANTINED_LINES, {"ids": list(ids)})]
 
 
@@ -247,12 +247,12 @@ DELETE_QUARANTINED: Final = """
 
 
 def delete_jobs(conn: Connection, ids: Sequence[JobId]) -> dict[str, int]:
-    """Delete locked jobs, with their letters and attempts. Returns how many of each queue."""
+    """Delete locked jobs with their letters and attempts. Returns counts by queue."""
     return {queue: count for queue, count in conn.execute(DELETE_JOBS, {"ids": list(ids)})}
 
 
 def delete_quarantined(conn: Connection, ids: Sequence[str]) -> dict[str, int]:
-    """Delete locked messages. Returns how many of each queue."""
+    """Delete locked messages. Returns counts by queue."""
     return {queue: count for queue, count in conn.execute(DELETE_QUARANTINED, {"ids": list(ids)})}
 
 
@@ -280,20 +280,20 @@ COUNT_QUARANTINED: Final = """
 
 
 def count_done(conn: Connection, ids: Sequence[JobId], *, age: timedelta) -> dict[str, int]:
-    """How many of these jobs `lock_done` would find, of each queue."""
+    """Count by queue the jobs that `lock_done` would return."""
     return {
         queue: count for queue, count in conn.execute(COUNT_DONE, {"ids": list(ids), "age": age})
     }
 
 
 def count_dead(conn: Connection, ages: dict[str, timedelta]) -> dict[str, int]:
-    """How many jobs `lock_dead` would find, of each queue."""
+    """Count by queue the jobs that `lock_dead` would return."""
     values = {"queues": list(ages), "ages": list(ages.values())}
     return {queue: count for queue, count in conn.execute(COUNT_DEAD, values)}
 
 
 def count_quarantined(conn: Connection, ages: dict[str, timedelta]) -> dict[str, int]:
-    """How many messages `lock_quarantined` would find, of each queue."""
+    """Count by queue the messages that `lock_quarantined` would return."""
     values = {"queues": list(ages), "ages": list(ages.values())}
     return {queue: count for queue, count in conn.execute(COUNT_QUARANTINED, values)}
 
@@ -316,7 +316,7 @@ MOVE: Final = """
 def pass_by(
     conn: Connection, walk: str, queues: Sequence[str], start: EventCursor, to: EventCursor
 ) -> None:
-    """Delete the events of these queues up to a place, and let the walk go on behind it."""
+    """Delete the events of these queues up to a position, and move the scan there."""
     values = {
         "walk": walk,
         "queues": list(queues),
@@ -336,5 +336,5 @@ DELETE_OTHER_WALKS: Final = """
 
 
 def delete_other_walks(conn: Connection, walks: Sequence[str]) -> None:
-    """Forget how far walks had come that nobody goes on."""
+    """Delete positions of scans that are no longer used."""
     conn.execute(DELETE_OTHER_WALKS, {"readers": [f"{_READERS}{walk}" for walk in walks]})

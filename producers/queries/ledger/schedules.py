@@ -1,7 +1,7 @@
-"""Schedules: what is done by the clock. Tenants' in their tenant's role, all others in the relay's.
+"""Cron schedules. Tenants' schedules run in their tenant's role, all others in the relay's.
 
-A slot is claimed by the lock on its row, and given up for the next one in the transaction that
-publishes its job: whoever looks meanwhile skips the row, whoever looks later finds it moved on.
+A slot is claimed by locking its row; the transaction that publishes its job moves the row to the
+next slot. Concurrent schedulers skip a locked row and later find it moved.
 """
 
 import json
@@ -16,7 +16,7 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """What a tenant wants to have done by the clock; `payload` is the job's."""
+    """The definition of a tenant's schedule; `payload` is the job's."""
 
     name: str
     cron: str
@@ -63,7 +63,7 @@ LOCK: Final = """
 
 
 def lock(conn: Connection, name: str) -> ScheduleRow | None:
-    """The schedule of this name of the transaction's tenant, locked; without its tenant's slug."""
+    """Return and lock a schedule of the transaction's tenant, without its tenant's slug."""
     row = conn.execute(LOCK, {"name": name}).fetchone()
     return None if row is None else ScheduleRow(*row)
 
@@ -75,14 +75,14 @@ SELECT_NOW: Final = """
 
 
 def select_now(conn: Connection) -> datetime:
-    """The time on the clock that slots are due by."""
+    """Return the current time by which slots are due."""
     row = conn.execute(SELECT_NOW).fetchone()
     assert row is not None, "a select without a table yields a row"
     found: datetime = row[0]
     return found
 
 
-# Two who put the same name at once: the second waits here, and finds the first one's row.
+# Of two concurrent puts of one name the second waits here, and finds the first one's row.
 INSERT_DRAFT: Final = """
     INSERT INTO "Schedule" ("name", "cron", "timeZone", "job", "enabled", "slotAt", "nextAt")
     VALUES (%(name)s, '', '', %(job)s, false, now(), now())
@@ -93,7 +93,7 @@ INSERT_DRAFT: Final = """
 def insert_draft(conn: Connection, name: str, job: str) -> bool:
     """Take a name for the transaction's tenant; `update` fills the row. Returns whether it is new.
 
-    Its id is needed before it can be said when its first slot is due.
+    Its first slot depends on its id (jitter).
     """
     return conn.execute(INSERT_DRAFT, {"name": name, "job": job}).rowcount == 1
 
@@ -115,7 +115,7 @@ def update(
     slot_at: datetime,
     next_at: datetime,
 ) -> None:
-    """Give a locked schedule what is wanted, and its next slot."""
+    """Update a locked schedule and its next slot."""
     values = {
         "id": schedule_id,
         "cron": wanted.cron,
@@ -139,7 +139,7 @@ DELETE: Final = """
 
 
 def delete(conn: Connection, name: str) -> str | None:
-    """Delete a schedule of the transaction's tenant. Returns its id, None when there was none."""
+    """Delete a schedule of the transaction's tenant. Returns its id, None if it did not exist."""
     row = conn.execute(DELETE, {"name": name}).fetchone()
     return None if row is None else str(row[0])
 
@@ -158,7 +158,7 @@ SELECT_SCHEDULES: Final = """
 def select_schedules(
     conn: Connection, tenant_id: TenantId | None, *, limit: int
 ) -> list[ScheduleRow]:
-    """Schedules by tenant and name: the system's first, or those of one tenant alone."""
+    """Return schedules by tenant and name: the system's first, or those of one tenant."""
     rows = conn.execute(SELECT_SCHEDULES, {"tenant_id": tenant_id, "limit": limit})
     return [ScheduleRow(*row) for row in rows]
 
@@ -187,7 +187,7 @@ SELECT_DUE: Final = """
 
 
 def select_due(conn: Connection, *, limit: int) -> list[tuple[TenantId, str]]:
-    """Tenants' schedules that are due, as (tenant, id), the longest due first; not locked."""
+    """Return due schedules of tenants as (tenant, id), longest due first; not locked."""
     return [(tenant_id, id_) for tenant_id, id_ in conn.execute(SELECT_DUE, {"limit": limit})]
 
 
@@ -200,7 +200,7 @@ CLAIM: Final = """
 
 
 def claim(conn: Connection, ids: Sequence[str]) -> list[DueSchedule]:
-    """Those of these schedules that are due still and that nobody else is at, locked."""
+    """Return those of these schedules that are still due and not locked by others, locked."""
     return [DueSchedule(*row) for row in conn.execute(CLAIM, {"ids": list(ids)})]
 
 
@@ -213,14 +213,14 @@ CLAIM_SWEEP: Final = """
 
 
 def claim_sweep(conn: Connection, sweep: str) -> DueSchedule | None:
-    """A sweep of the system, locked, if it is due and nobody else is at it."""
+    """Return and lock a system sweep if it is due and not locked by others."""
     row = conn.execute(CLAIM_SWEEP, {"sweep": sweep}).fetchone()
     return None if row is None else DueSchedule(*row)
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleAdvance:
-    """How a claimed schedule goes on; `ran_slot_at` is None when no slot of it was run."""
+    """The next slot of a claimed schedule; `ran_slot_at` is None if no slot was run."""
 
     id: str
     slot_at: datetime
@@ -244,7 +244,7 @@ ADVANCE: Final = """
 
 
 def advance(conn: Connection, steps: Sequence[ScheduleAdvance]) -> None:
-    """Move claimed schedules on to their next slots."""
+    """Move claimed schedules to their next slots."""
     values: dict[str, object] = {
         "ids": [step.id for step in steps],
         "slots": [step.slot_at for step in steps],
@@ -256,7 +256,7 @@ def advance(conn: Connection, steps: Sequence[ScheduleAdvance]) -> None:
     conn.execute(ADVANCE, values)
 
 
-# The slot stays: only the next look at it is put off.
+# The slot stays: only its retry is delayed.
 POSTPONE: Final = """
     UPDATE "Schedule" SET "nextAt" = now() + %(delay_s)s::float8 * interval '1 second',
         "error" = %(error)s
@@ -265,7 +265,7 @@ POSTPONE: Final = """
 
 
 def postpone(conn: Connection, schedule_id: str, *, delay_s: float, error: str) -> None:
-    """Try a slot again later, and say why."""
+    """Retry a slot later, and store the error."""
     conn.execute(POSTPONE, {"id": schedule_id, "delay_s": delay_s, "error": error})
 
 
@@ -275,7 +275,7 @@ DISABLE: Final = """
 
 
 def disable(conn: Connection, schedule_id: str, *, error: str) -> None:
-    """Stop a schedule that cannot be kept, and say why."""
+    """Disable an invalid schedule, and store the error."""
     conn.execute(DISABLE, {"id": schedule_id, "error": error})
 
 
@@ -286,7 +286,7 @@ NOTE: Final = """
 
 
 def note(conn: Connection, schedule_id: str, error: str | None) -> None:
-    """Say how the last run of a sweep ended; None is well."""
+    """Store the error of the last run of a sweep; None if it succeeded."""
     conn.execute(NOTE, {"id": schedule_id, "error": error})
 
 
@@ -297,12 +297,12 @@ SELECT_WAIT: Final = """
 
 
 def select_wait(conn: Connection) -> float | None:
-    """Seconds until a tenant's schedule is due, below 0 if one is; None without any."""
+    """Return seconds until a tenant's schedule is due, below 0 if one is; None without any."""
     row = conn.execute(SELECT_WAIT).fetchone()
     return None if row is None else float(row[0])
 
 
-# What was put before stays as an operator may have changed it.
+# An existing row stays: an operator may have changed it.
 PUT_SWEEP: Final = """
     INSERT INTO "Schedule" ("tenantId", "name", "cron", "sweep", "slotAt", "nextAt")
     VALUES (NULL, %(sweep)s, %(cron)s, %(sweep)s, now(), now())
@@ -312,5 +312,5 @@ PUT_SWEEP: Final = """
 
 
 def put_sweep(conn: Connection, sweep: str, cron: str, *, at_once: bool) -> None:
-    """Have a sweep of the system done by the clock; `at_once` makes a known one due now as well."""
+    """Insert a system sweep; `at_once` also makes an existing one due now."""
     conn.execute(PUT_SWEEP, {"sweep": sweep, "cron": cron, "at_once": at_once})

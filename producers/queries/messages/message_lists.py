@@ -1,4 +1,4 @@
-"""Conversations and messages, as people look at them: with all that was judged of them."""
+"""Lists of conversations and messages, with their scores and verdicts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,18 +37,18 @@ SELECT_CONVERSATIONS: Final = """
 def select_conversations(
     conn: Connection, user_id: UserId | None, *, limit: int
 ) -> list[ConversationRow]:
-    """The tenant's conversations, or one person's, the one that moved last first."""
+    """Return conversations of the tenant or one user, most recent first."""
     rows = conn.execute(SELECT_CONVERSATIONS, {"user_id": user_id, "limit": limit})
     return [ConversationRow(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """A message with what is known about it.
+    """A message with its scores and verdict.
 
     Attributes:
         model: By its slug in the catalogue, or as its provenance names it.
-        moderation: The verdict that holds, or None: `{action, flagged, categories, engine}`.
+        moderation: The current verdict, or None: `{action, flagged, categories, engine}`.
         quality: Or None: `{estimated, actual, metrics}`.
         provenance: Or None: `{inputHash, outputHash, citations, watermark}`.
         feedback: `{ratings, mean}`.
@@ -104,7 +104,7 @@ SELECT_MESSAGES: Final = """
 
 
 def select_message(conn: Connection, message_id: MessageId) -> MessageRow | None:
-    """One message of the tenant; None where it is gone."""
+    """Return a message of the tenant; None if it does not exist."""
     values = {"message_id": message_id, "conversation_id": None, "limit": 1}
     row = conn.execute(SELECT_MESSAGES, values).fetchone()
     return None if row is None else MessageRow(*row)
@@ -113,6 +113,6 @@ def select_message(conn: Connection, message_id: MessageId) -> MessageRow | None
 def select_of_conversation(
     conn: Connection, conversation_id: str, *, limit: int
 ) -> list[MessageRow]:
-    """The messages of a conversation, oldest first."""
+    """Return the messages of a conversation, oldest first."""
     values = {"message_id": None, "conversation_id": conversation_id, "limit": limit}
     return [MessageRow(*row) for row in conn.execute(SELECT_MESSAGES, values)]

@@ -1,4 +1,4 @@
-"""Recall: which messages of the past say something near to a question."""
+"""Recall: past messages similar to a query."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class RecallQuery:
-    """What is looked for: a vector (1536,) float32 of a model, its bits (192,) uint8, and whose."""
+    """A query: a vector (1536,) float32 of a model, its bits (192,) uint8, and a user."""
 
     model: str
     vector: NDArray[np.float32]
@@ -60,7 +60,7 @@ SELECT_NEAREST: Final = """
 def select_nearest(
     conn: Connection, wanted: RecallQuery, *, scanned: int, hits_max: int
 ) -> list[Remembered]:
-    """The nearest messages, best first, of the `scanned` nearest by their bits."""
+    """Return the nearest messages, best first, of the `scanned` nearest by bits."""
     rows = conn.execute(
         SELECT_NEAREST,
         {

@@ -1,4 +1,4 @@
-"""Notices of incidents: what on-call is told, until it was heard. In the relay's role."""
+"""Incident notifications and their delivery. In the relay's role."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from shared.db import Connection
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A notice to be posted; `attempts` counts the one that is made of it now."""
+    """A notification to post; `attempts` includes the current one."""
 
     id: str
     event: str
@@ -17,8 +17,8 @@ class Notice:
     attempts: int
 
 
-# Those of one incident go in their order: an earlier one that is neither heard nor given up holds
-# the later ones back. One that was claimed is due again after the lease, should its sender die.
+# Notifications of one incident are delivered in order: an earlier pending one blocks the later
+# ones. A claimed one is due again after the lease, in case its sender dies.
 CLAIM_NEXT: Final = """
     UPDATE "IncidentNotice" n
     SET "attempts" = n."attempts" + 1, "nextAt" = now() + %(lease_s)s::float8 * interval '1 second'
@@ -36,7 +36,7 @@ CLAIM_NEXT: Final = """
 
 
 def claim_next(conn: Connection, *, lease_s: float) -> Notice | None:
-    """Claim the next notice that is due, for `lease_s` seconds; None if there is none."""
+    """Claim the next due notification for `lease_s` seconds; None if there is none."""
     row = conn.execute(CLAIM_NEXT, {"lease_s": lease_s}).fetchone()
     return None if row is None else Notice(*row)
 
@@ -48,11 +48,11 @@ MARK_SENT: Final = """
 
 
 def mark_sent(conn: Connection, notice_id: str) -> None:
-    """Note that a notice was heard."""
+    """Record that a notification was delivered."""
     conn.execute(MARK_SENT, {"id": notice_id})
 
 
-# A notice that nobody hears is given up in the end, so that the later ones of its incident go.
+# An undeliverable notification is abandoned in the end, so that later ones are sent.
 MARK_FAILED: Final = """
     UPDATE "IncidentNotice" SET "error" = %(error)s, "nextAt" = CASE
         WHEN "createdAt" + %(give_up_s)s::float8 * interval '1 second'
@@ -65,17 +65,17 @@ MARK_FAILED: Final = """
 def mark_failed(
     conn: Connection, notice_id: str, error: str, *, wait_s: float, give_up_s: float
 ) -> bool:
-    """Note why a notice was not heard, and when it is tried again.
+    """Record a failed delivery and the time of its retry.
 
     Args:
         conn: A connection in the relay's role.
-        notice_id: Which.
+        notice_id: The notification.
         error: One sentence.
         wait_s: Seconds until the next attempt.
-        give_up_s: Age in seconds beyond which there is none.
+        give_up_s: Age in seconds beyond which it is abandoned.
 
     Returns:
-        Whether it was given up.
+        Whether it was abandoned.
     """
     values = {"id": notice_id, "error": error, "wait_s": wait_s, "give_up_s": give_up_s}
     row = conn.execute(MARK_FAILED, values).fetchone()
@@ -90,7 +90,7 @@ PRUNE: Final = """
 
 
 def prune(conn: Connection, *, kept_s: float, unsent_s: float) -> int:
-    """Delete old notices: those heard or given up, and those that nobody was there to hear.
+    """Delete old notifications: delivered, abandoned, and those without a webhook.
 
     Returns:
         How many.
@@ -100,7 +100,7 @@ def prune(conn: Connection, *, kept_s: float, unsent_s: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NoticeRow:
-    """A notice as operators see it."""
+    """A notification in a list."""
 
     id: str
     event: str
@@ -120,6 +120,6 @@ SELECT_NOTICES: Final = """
 
 
 def select_notices(conn: Connection, incident_id: str, *, limit: int) -> list[NoticeRow]:
-    """What was told of an incident, oldest first; `next_at` is None when nothing is to come."""
+    """Return the notifications of an incident, oldest first; `next_at` is None if done."""
     values = {"incident_id": incident_id, "limit": limit}
     return [NoticeRow(*row) for row in conn.execute(SELECT_NOTICES, values)]

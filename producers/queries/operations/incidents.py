@@ -1,4 +1,4 @@
-"""Incidents: what their detectors read, and what is done to them. All in the relay's role."""
+"""Incidents and the input of their detectors. In the relay's role."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from shared.ids import TenantId
 
 @dataclass(frozen=True, slots=True)
 class Spike:
-    """What came in the last ten minutes and in the hour before them, of one kind."""
+    """Counts of one kind in the last ten minutes and in the hour before."""
 
     key: str
     label: str
@@ -19,8 +19,8 @@ class Spike:
     before: int
 
 
-# By when they died: what was discarded or replayed since is no longer anybody's trouble. Tenant by
-# tenant, along the index that is there for each of them.
+# By time of death: letters discarded or replayed since do not count. Tenant by tenant, because
+# the index is per tenant.
 SELECT_DEAD_SPIKES: Final = """
     SELECT d."job" || ':' || d."fingerprint" AS "key", d."job" AS "label",
            count(*) FILTER (WHERE d."diedAt" >= now() - interval '10 minutes') AS "now",
@@ -44,12 +44,12 @@ SELECT_QUARANTINE_SPIKES: Final = """
 
 
 def select_dead_spikes(conn: Connection) -> list[Spike]:
-    """Dead letters by job and fingerprint; the key is both."""
+    """Count dead letters by job and fingerprint."""
     return [Spike(*row) for row in conn.execute(SELECT_DEAD_SPIKES)]
 
 
 def select_quarantine_spikes(conn: Connection) -> list[Spike]:
-    """Messages that are none of ours, by the queue they came in."""
+    """Count quarantined messages by queue."""
     return [Spike(*row) for row in conn.execute(SELECT_QUARANTINE_SPIKES)]
 
 
@@ -67,7 +67,7 @@ SELECT_UNTAKEN: Final = """
 
 
 def select_untaken(conn: Connection) -> dict[str, float]:
-    """How long the oldest job that was sent and not taken has been due, in seconds, by queue."""
+    """Return by queue how long the oldest sent but unclaimed job has been due, in seconds."""
     return {queue: seconds for queue, seconds in conn.execute(SELECT_UNTAKEN)}
 
 
@@ -131,14 +131,14 @@ SELECT_FLAGGED_SHARES: Final = """
 
 
 def select_flagged_shares(conn: Connection, *, flagged_min: int) -> list[FlaggedShare]:
-    """Tenants of which at least `flagged_min` verdicts of the window are bad."""
+    """Return tenants with at least `flagged_min` flagged verdicts in the window."""
     rows = conn.execute(SELECT_FLAGGED_SHARES, {"flagged_min": flagged_min})
     return [FlaggedShare(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class SpentBudget:
-    """A budget of which nothing is left until it is reset."""
+    """A budget that is exhausted until its reset."""
 
     tenant_id: TenantId
     id: str
@@ -155,13 +155,13 @@ SELECT_SPENT_BUDGETS: Final = """
 
 
 def select_spent_budgets(conn: Connection) -> list[SpentBudget]:
-    """Budgets that are used up."""
+    """Return exhausted budgets."""
     return [SpentBudget(*row) for row in conn.execute(SELECT_SPENT_BUDGETS)]
 
 
 @dataclass(frozen=True, slots=True)
 class NewIncident:
-    """What a detector found; `measured` is its figure, by whose doubling it gets worse."""
+    """A detector's finding; it escalates when `measured` doubles."""
 
     tenant_id: TenantId | None
     cause: str
@@ -178,10 +178,10 @@ RAISE_INCIDENT: Final = """
 
 
 def raise_incident(conn: Connection, new: NewIncident) -> str | None:
-    """Open an incident, or note that its cause is still there.
+    """Open an incident, or record that its cause persists.
 
     Returns:
-        `opened`, `escalated`, or None where nobody need be told.
+        `opened`, `escalated`, or None if no notification is needed.
     """
     values = {
         "tenant_id": new.tenant_id,
@@ -203,7 +203,7 @@ SETTLE_INCIDENTS: Final = """
 
 
 def settle(conn: Connection, kinds: list[str], *, quiet_s: float) -> int:
-    """Resolve open incidents of these kinds whose cause was not seen for so long."""
+    """Resolve open incidents of these kinds whose cause was not seen for `quiet_s`."""
     row = conn.execute(SETTLE_INCIDENTS, {"kinds": kinds, "quiet_s": quiet_s}).fetchone()
     assert row is not None, "a select without a table yields a row"
     return int(row[0])
@@ -211,7 +211,7 @@ def settle(conn: Connection, kinds: list[str], *, quiet_s: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident as operators see it."""
+    """An incident in a list."""
 
     id: str
     tenant: str | None
@@ -242,7 +242,7 @@ SELECT_INCIDENTS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class IncidentFilters:
-    """Which incidents are meant; by default all."""
+    """Filters of incidents; by default all."""
 
     id: str | None = None
     tenant_id: TenantId | None = None
@@ -251,7 +251,7 @@ class IncidentFilters:
 
 
 def select_incidents(conn: Connection, wanted: IncidentFilters, *, limit: int) -> list[IncidentRow]:
-    """Incidents, newest first; those of no tenant are the system's."""
+    """Return incidents, newest first; those without a tenant are the system's."""
     values = {
         "id": wanted.id,
         "tenant_id": wanted.tenant_id,
@@ -268,7 +268,7 @@ COUNT_OPEN: Final = """
 
 
 def count_open(conn: Connection) -> dict[str, int]:
-    """Incidents that nobody has closed and that have not resolved themselves, by severity."""
+    """Count unresolved incidents by severity."""
     return {severity: incidents for severity, incidents in conn.execute(COUNT_OPEN)}
 
 
@@ -280,7 +280,7 @@ SELECT_OPEN_CAUSES: Final = """
 
 
 def select_open_causes(conn: Connection, *, limit: int) -> set[tuple[str, str]]:
-    """The tenant ('' for the system) and the cause of what is open."""
+    """Return tenant ('' for the system) and cause of open incidents."""
     return {(tenant, cause) for tenant, cause in conn.execute(SELECT_OPEN_CAUSES, {"limit": limit})}
 
 
@@ -291,7 +291,7 @@ ANSWER: Final = """
 
 
 def take(conn: Connection, incident_id: str, who: str) -> tuple[TenantId | None, str] | None:
-    """Note who works on an incident. Returns its tenant and former status; None if not open."""
+    """Acknowledge an incident. Returns its tenant and former status; None if not open."""
     return _answer(conn, {"id": incident_id, "status": "INVESTIGATING", "who": who, "why": None})
 
 

@@ -1,4 +1,4 @@
-"""What is measured for /metrics beside the queues' figures. In the relay's role."""
+"""Figures of /metrics besides those of the queues. In the relay's role."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,7 +8,7 @@ from shared.db import Connection
 
 @dataclass(frozen=True, slots=True)
 class JobStat:
-    """What became of all jobs of a kind; buckets count by upper bound, the last what is above."""
+    """Outcomes of all jobs of a kind; buckets count by upper bound, the last is +Inf."""
 
     job: str
     queue: str
@@ -30,7 +30,7 @@ SELECT_JOB_STATS: Final = """
 
 
 def select_job_stats(conn: Connection) -> list[JobStat]:
-    """What became of all jobs, by their kind."""
+    """Return the outcomes of all jobs by kind."""
     return [JobStat(*row) for row in conn.execute(SELECT_JOB_STATS)]
 
 
@@ -41,7 +41,7 @@ SELECT_LEASES: Final = """
 
 
 def count_leases(conn: Connection) -> tuple[int, int]:
-    """How many leases are held, and how many of them have lapsed and were not taken back yet."""
+    """Count leases, and the expired ones not yet recovered."""
     row = conn.execute(SELECT_LEASES).fetchone()
     assert row is not None, "an aggregate yields a row"
     held, lapsed = row
@@ -87,7 +87,7 @@ SELECT_DEPTHS_MAX: Final = """
 
 
 def select_depths_max(conn: Connection) -> dict[str, int]:
-    """How many jobs each queue may hold before publishing is refused."""
+    """Return the maximum depth of each queue before publishing is rejected."""
     return {queue: depth_max for queue, depth_max in conn.execute(SELECT_DEPTHS_MAX)}
 
 

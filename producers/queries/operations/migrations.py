@@ -1,4 +1,4 @@
-"""Which scripts a database has received, and the contracts it knows."""
+"""The scripts applied to a database, and its registered contracts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ LOCK: Final = """
     SELECT pg_advisory_xact_lock(hashtext('ailydian'), hashtext('migrate'))
 """
 
-# Whoever holds it does nothing else while it waits for the migration's own transactions.
+# Its holder does nothing else while it waits for the migration's own transactions.
 KEEP: Final = """
     SELECT set_config('idle_in_transaction_session_timeout', '0', true)
 """
@@ -100,13 +100,13 @@ def select_applied(conn: Connection) -> dict[str, str]:
 
 
 def note(conn: Connection, version: str, sha256: str) -> None:
-    """Note that a script was applied."""
+    """Record that a script was applied."""
     with as_owner(conn):
         conn.execute(NOTE, {"version": version, "sha256": sha256})
 
 
 def forget(conn: Connection, version: str) -> None:
-    """Forget that a part was applied: there is none of this name."""
+    """Delete the record of a part that no longer exists."""
     with as_owner(conn):
         conn.execute(FORGET, {"version": version})
 
@@ -147,6 +147,6 @@ def drop_function(conn: Connection, signature: str) -> None:
 
 
 def put_job_kinds(conn: Connection, kinds: Sequence[tuple[str, str, int, int]]) -> None:
-    """Tell the ledger the contracts, as (job, queue, schema version, attempts)."""
+    """Register contracts in the ledger, as (job, queue, schema version, attempts)."""
     with as_owner(conn), conn.cursor() as cursor:
         cursor.executemany(PUT_JOB_KIND, kinds)

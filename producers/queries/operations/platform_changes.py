@@ -1,4 +1,4 @@
-"""Rows that the platform wrote and that may need work."""
+"""Rows written by the platform that may need jobs."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,7 +84,7 @@ SELECT_MESSAGES: Final = """
 def select_messages(
     conn: Connection, ids: list[str], *, question_chars: int
 ) -> list[PlatformMessage]:
-    """Those of the messages that are still there."""
+    """Return those of the messages that still exist."""
     rows = conn.execute(SELECT_MESSAGES, {"ids": ids, "chars": question_chars})
     return [PlatformMessage(*row) for row in rows]
 
@@ -106,5 +106,5 @@ SELECT_FEEDBACK: Final = """
 
 
 def select_feedback(conn: Connection, ids: list[str]) -> list[PlatformFeedback]:
-    """Those of the ratings that are still there."""
+    """Return those of the ratings that still exist."""
     return [PlatformFeedback(*row) for row in conn.execute(SELECT_FEEDBACK, {"ids": ids})]

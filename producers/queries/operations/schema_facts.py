@@ -1,4 +1,4 @@
-"""What the catalogue says of this database, and one probe row written, read and taken back."""
+"""Catalogue facts about this database, and probe rows."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -224,7 +224,7 @@ def select_loose_functions(conn: Connection) -> list[str]:
 
 
 def count_without_tenant(conn: Connection, tables: Iterable[str]) -> dict[str, int]:
-    """How many rows of these tables belong to no tenant; tables without such rows are left out."""
+    """Count rows without a tenant by table; tables without such rows are left out."""
     counts = sql.SQL(" UNION ALL ").join(
         sql.SQL('SELECT {}, count(*) FROM {} WHERE "tenantId" IS NULL').format(
             sql.Literal(table), sql.Identifier("public", table)

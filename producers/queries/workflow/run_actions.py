@@ -1,7 +1,7 @@
-"""Acts on whole runs, in their tenant's role; what each does is told in shared/schema/90_workflow.
+"""Actions on runs, in their tenant's role; see shared/schema/90_workflow for each.
 
-What a run's state forbids comes back as AL007 (no such run), AL008 (not like this) or AL009 (too
-many signals); `shared.ledger.outbox.refusal` makes errors of them.
+Errors: AL007 (no such run), AL008 (not allowed in this state), AL009 (too many signals);
+`shared.ledger.outbox.refusal` converts them.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CANCEL: Final = """
 
 
 def cancel(conn: Connection, run_id: RunId, why: str) -> None:
-    """End a run and all that it still does."""
+    """Cancel a run and everything it still does."""
     conn.execute(CANCEL, {"run_id": run_id, "why": why})
 
 
@@ -26,7 +26,7 @@ PAUSE: Final = """
 
 
 def pause(conn: Connection, run_id: RunId) -> None:
-    """Begin no further step."""
+    """Pause a run."""
     conn.execute(PAUSE, {"run_id": run_id})
 
 
@@ -36,7 +36,7 @@ RESUME: Final = """
 
 
 def resume(conn: Connection, run_id: RunId) -> None:
-    """Begin the steps that became ready meanwhile."""
+    """Resume a run: start the steps that became ready meanwhile."""
     conn.execute(RESUME, {"run_id": run_id})
 
 
@@ -48,7 +48,7 @@ SIGNAL: Final = """
 
 @dataclass(frozen=True, slots=True)
 class RunSignal:
-    """A signal, or the answer to an approval; `payload` is JSON text, `item` of a mapped step."""
+    """A signal or an approval; `payload` is JSON text, `item` the index in a mapped step."""
 
     what: str
     name: str
@@ -58,7 +58,7 @@ class RunSignal:
 
 
 def signal(conn: Connection, run_id: RunId, sent: RunSignal) -> None:
-    """Answer the step that waits for it; a signal that none waits for is kept."""
+    """Deliver a signal to the waiting step; without one it is stored."""
     conn.execute(
         SIGNAL,
         {
@@ -78,7 +78,7 @@ SKIP: Final = """
 
 
 def skip(conn: Connection, run_id: RunId, step: str) -> None:
-    """End a step that is not over, as if its `if` had been false."""
+    """Skip an unfinished step, as if its `if` had been false."""
     conn.execute(SKIP, {"run_id": run_id, "step": step})
 
 
@@ -88,7 +88,7 @@ RETRY: Final = """
 
 
 def retry(conn: Connection, run_id: RunId) -> None:
-    """Let a run that failed, or was cancelled, go on where it stopped."""
+    """Retry a failed or cancelled run from where it stopped."""
     conn.execute(RETRY, {"run_id": run_id})
 
 
@@ -98,7 +98,7 @@ FORK: Final = """
 
 
 def fork(conn: Connection, run_id: RunId, step: str, sender: str) -> RunId:
-    """Start a new run from a step on, with what the old one had done before. Returns its id."""
+    """Fork a run from a step, with the outputs of earlier steps. Returns the new id."""
     row = conn.execute(FORK, {"run_id": run_id, "step": step, "sender": sender}).fetchone()
     assert row is not None, "a function yields a row"
     return RunId(row[0])
@@ -112,7 +112,7 @@ MEND: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Adrift:
-    """A run that nothing carried: steps without a job or wait, and whether it goes on now."""
+    """A stuck run: steps without a job or wait, and whether it continues now."""
 
     id: RunId
     tenant_id: TenantId
@@ -121,10 +121,10 @@ class Adrift:
 
 
 def mend(conn: Connection, after: str, *, limit: int) -> tuple[list[Adrift], str | None]:
-    """Look at the next running runs after an id; mend those that nothing carries.
+    """Check the next running runs after an id; repair stuck ones.
 
     Returns:
-        Those it found so, and the last id it looked at; None when there was none to look at.
+        The stuck ones, and the last id checked; None if there was none.
     """
     rows = conn.execute(MEND, {"after": after, "limit": limit}).fetchall()
     found = [
@@ -142,7 +142,7 @@ OPEN_INCIDENT: Final = """
 
 
 def open_incident(conn: Connection, run_id: RunId, tenant_id: TenantId) -> bool:
-    """Say that a run is stuck, once. Returns whether it is news."""
+    """Open an incident for a stuck run. Returns whether it is new."""
     row = conn.execute(OPEN_INCIDENT, {"run_id": run_id, "tenant_id": tenant_id}).fetchone()
     return row is not None and bool(row[0])
 

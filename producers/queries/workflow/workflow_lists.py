@@ -1,4 +1,4 @@
-"""Runs and definitions in lists, and how many runs there are."""
+"""Lists of runs and definitions, and counts of runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shared.ids import RunId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class RunFilters:
-    """Which runs are meant; None means any. `where`: dotted path of the input -> its value."""
+    """Filters of runs; None means any. `where`: dotted path of the input -> its value."""
 
     workflow: str | None = None
     state: str | None = None
@@ -67,7 +67,7 @@ SELECT_RUNS: Final = """
 def select_runs(
     conn: Connection, tenant_id: TenantId, wanted: RunFilters, *, limit: int
 ) -> list[ListedRun]:
-    """The tenant's runs, newest first."""
+    """Return the tenant's runs, newest first."""
     where = wanted.where or {}
     values = {
         "tenant_id": tenant_id,
@@ -80,7 +80,7 @@ def select_runs(
         "values": list(where.values()) or None,
         "limit": limit,
     }
-    # Planned for its values: a filter that is not given is no part of the plan.
+    # Planned for its values: an unused filter is not part of the plan.
     return [ListedRun(*row) for row in conn.execute(SELECT_RUNS, values, prepare=False)]
 
 
@@ -110,7 +110,7 @@ SELECT_DEFINITIONS: Final = """
 def select_definitions(
     conn: Connection, tenant_id: TenantId, workflow: str | None, *, limit: int
 ) -> list[DefinitionRow]:
-    """The newest version of each workflow; with a name, every version of that one."""
+    """Return the latest version of each workflow; with a name, all versions of that one."""
     values = {"tenant_id": tenant_id, "workflow": workflow, "limit": limit}
     return [DefinitionRow(*row) for row in conn.execute(SELECT_DEFINITIONS, values)]
 

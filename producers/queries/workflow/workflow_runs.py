@@ -1,7 +1,7 @@
-"""One run as people look at it, and its steps, within the rights of one tenant.
+"""A run and its steps, in the tenant's role.
 
-What a run shows is bounded whatever its size: its first steps by their ids, which are made of
-places, the others as counts, and those of them that say something by name.
+Results are bounded whatever the size of the run: the first steps by their ids, which are made of
+positions, counts of the others, and the relevant ones of them by name.
 """
 
 from collections.abc import Sequence
@@ -129,7 +129,7 @@ def first_steps(run: RunRow, limit: int) -> list[StepId]:
     return [StepId(f"{run.id}/{position}") for position in range(limit)]
 
 
-# Those of which a person wants to hear, wherever they lie: not ended well, or under way.
+# The relevant ones, wherever they are: failed or running.
 SELECT_NOTABLE: Final = """
     SELECT s."id" FROM "WorkflowStep" s
     WHERE s."runId" = %(run_id)s AND s."state" = ANY(%(states)s::text[])
@@ -176,7 +176,7 @@ def select_named(conn: Connection, run_id: RunId, name: str) -> tuple[StepId, An
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many steps (`position` None), or items of the step there, are in a state."""
+    """Count of steps (`position` None), or of a mapped step's items, in one state."""
 
     position: int | None
     state: str
@@ -197,13 +197,13 @@ COUNT_STATES: Final = """
 
 
 def count_states(conn: Connection, run_id: RunId) -> list[Count]:
-    """How a run's steps stand, those that undo left out; `done` sums their progress."""
+    """Count a run's steps by state, compensations left out; `done` sums their progress."""
     return [Count(*row) for row in conn.execute(COUNT_STATES, {"run_id": run_id})]
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An attempt at a step that did not end well."""
+    """A failed attempt at a step."""
 
     step_id: StepId
     attempt: int

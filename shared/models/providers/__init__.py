@@ -1,4 +1,4 @@
-"""The only calls to models: embedders and completers, and which ones the settings choose."""
+"""Embedders, completers and moderators, and their choice by the settings."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from shared.settings import Settings, settings
 
 
 class Embedder(Protocol):
-    """A model that turns texts into vectors; safe to use from several threads."""
+    """A model that turns texts into vectors; thread-safe."""
 
     @property
     def model(self) -> str:
@@ -25,12 +25,12 @@ class Embedder(Protocol):
 
     @property
     def dimensions(self) -> int:
-        """Floats that carry meaning; the rest of the 1536 are zeros."""
+        """Number of significant dimensions; the rest of the 1536 are zeros."""
 
     def embed(
         self, texts: Sequence[str], token_counts: Sequence[int] | None = None
     ) -> NDArray[np.float32]:
-        """Return the vectors of passages. Hold no database connection meanwhile.
+        """Return the vectors of passages. Do not hold a database connection meanwhile.
 
         Args:
             texts: The passages.
@@ -40,34 +40,34 @@ class Embedder(Protocol):
             Shape (len(texts), 1536), float32, in the order of the texts, zero-padded.
 
         Raises:
-            ProviderRefused: A text or the account is at fault.
-            TransientError: The provider is away, busy, or answered with nonsense.
+            ProviderRefused: A text or the account is rejected.
+            TransientError: The provider is unavailable, busy, or its response is invalid.
         """
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Return the vector of a question, shape (1536,), float32; raises as `embed` does."""
 
     def close(self) -> None:
-        """Give up connections; the embedder is not used again."""
+        """Close connections; the embedder is not used again."""
 
 
 class Moderator(Protocol):
-    """A model that judges texts in any language; safe to use from several threads."""
+    """A moderation model for texts in any language; thread-safe."""
 
     @property
     def model(self) -> str:
-        """The name stored beside what it found."""
+        """The name stored beside its scores."""
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """Return each text's scores by OpenAI's categories. Hold no database connection meanwhile.
+        """Return each text's scores by OpenAI's categories. Do not hold a connection meanwhile.
 
         Raises:
-            ProviderRefused: A text or the account is at fault.
-            TransientError: The provider is away, busy, or answered with nonsense.
+            ProviderRefused: A text or the account is rejected.
+            TransientError: The provider is unavailable, busy, or its response is invalid.
         """
 
     def close(self) -> None:
-        """Give up connections; the moderator is not used again."""
+        """Close connections; the moderator is not used again."""
 
 
 _lock = Lock()
@@ -80,10 +80,10 @@ _redis: "Redis | None" = None
 
 
 def configure(redis: "Redis | None") -> None:
-    """Say where the processes' common budget lives; models in use are closed and forgotten.
+    """Set the Redis of the shared rate budget; models in use are closed.
 
     Args:
-        redis: A client with short time limits and few retries, for it is asked before each
+        redis: A client with short time limits and few retries, because it is called before each
             request; None for a budget of this process alone.
     """
     global _redis  # noqa: PLW0603 - one process, one Redis
@@ -101,13 +101,13 @@ def configure(redis: "Redis | None") -> None:
 
 
 def live_model(chosen: Settings | None = None) -> str:
-    """The name of the model that new vectors get; nothing is loaded.
+    """Return the name of the model for new vectors, without loading it.
 
     Args:
         chosen: Settings in place of the process's own.
 
     Raises:
-        ConfigurationBroken: AILYDIAN_EMBEDDER names no embedder.
+        ConfigurationBroken: Invalid AILYDIAN_EMBEDDER.
     """
     chosen = chosen or settings()
     return (
@@ -116,12 +116,12 @@ def live_model(chosen: Settings | None = None) -> str:
 
 
 def embedder() -> Embedder:
-    """The live model's embedder; the first call of a process loads it."""
+    """Return the live model's embedder; the first call of a process loads it."""
     return embedder_for(live_model())
 
 
 def embedder_for(model: str) -> Embedder:
-    """The embedder of a stored model name, loaded once per process.
+    """Return the embedder of a stored model name, loaded once per process.
 
     Args:
         model: As `Embedder.model` named it.
@@ -138,7 +138,7 @@ def embedder_for(model: str) -> Embedder:
 
 
 def completion_model(chosen: Settings | None = None) -> str:
-    """The name of the model that answers where nobody chose one; nothing is loaded.
+    """Return the name of the default completion model, without loading it.
 
     Args:
         chosen: Settings in place of the process's own.
@@ -148,20 +148,20 @@ def completion_model(chosen: Settings | None = None) -> str:
 
 
 def completer_for(model: str) -> Completer:
-    """The completer of a model's name, loaded once per process.
+    """Return the completer of a model's name, loaded once per process.
 
     Args:
         model: `local-extractive`, or one of the OpenAI-compatible server's.
 
     Raises:
-        SpendRefused: Its answers cost money, and AILYDIAN_ALLOW_SPEND is not set.
+        SpendRefused: It is a paid model, and AILYDIAN_ALLOW_SPEND is not set.
         ConfigurationBroken: The model needs a key or a base URL.
     """
     chosen = settings()
-    # A server of one's own, without a key, sends no bill.
+    # A self-hosted server without a key costs nothing.
     if model != LOCAL_COMPLETER and chosen.openai_api_key and not chosen.allow_spend:
         raise SpendRefused(
-            f"{model} costs money: set AILYDIAN_ALLOW_SPEND=true, or name {LOCAL_COMPLETER}."
+            f"{model} is a paid model: set AILYDIAN_ALLOW_SPEND=true, or use {LOCAL_COMPLETER}."
         )
     key = (os.getpid(), model)
     if key not in _completers:
@@ -172,10 +172,10 @@ def completer_for(model: str) -> Completer:
 
 
 def moderator() -> Moderator | None:
-    """The model that judges texts besides the local rules; None where there is no key.
+    """Return the moderation model used besides the local rules; None without a key.
 
-    OpenAI asks no money for it. A base URL alone is no server's promise to moderate, and
-    AILYDIAN_OPENAI_MODERATION_MODEL=none says that the server with the key does not.
+    It is free at OpenAI. A base URL alone does not imply a moderation endpoint, and
+    AILYDIAN_OPENAI_MODERATION_MODEL=none means that the server with the key has none.
     """
     chosen = settings()
     model = chosen.openai_moderation_model

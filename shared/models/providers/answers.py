@@ -1,4 +1,4 @@
-"""What an embeddings server answers, taken apart: vectors that can be trusted, or an error."""
+"""Validation of embeddings responses: checked vectors, or an error."""
 
 import json
 import math
@@ -36,7 +36,7 @@ _ADVICE: Final = {
 
 
 def vectors(body: bytes, *, count: int, width: int | None, model: str) -> NDArray[np.float32]:
-    """Return the vectors of an answer in the order of the texts.
+    """Return the vectors of a response in the order of the texts.
 
     Args:
         body: The JSON of `POST /v1/embeddings`, vectors in base64 (or as lists of numbers).
@@ -48,7 +48,7 @@ def vectors(body: bytes, *, count: int, width: int | None, model: str) -> NDArra
         Shape (count, width), float32; finite, no row of length 0.
 
     Raises:
-        ProviderContractBroken: Anything else than asked for; nothing of the answer is used.
+        ProviderContractBroken: Invalid response; nothing of it is used.
     """
     try:
         answer = json.loads(body)
@@ -92,7 +92,7 @@ def _floats(embedding: object) -> NDArray[np.float32]:
 
 
 def refusal(status: int, code: object, headers: Mapping[str, str]) -> AilydianError:
-    """Say who must act on an answer that is not 2xx. The provider's own words are not repeated.
+    """Convert a response that is not 2xx to an error. The provider's text is not repeated.
 
     Args:
         status: The HTTP status.
@@ -100,15 +100,15 @@ def refusal(status: int, code: object, headers: Mapping[str, str]) -> AilydianEr
         headers: The answer's headers.
 
     Returns:
-        `TextRefused` where a text is at fault, `QuotaExhausted` where the account is not in order,
-        `ProviderRefused` where the set-up is wrong, a TransientError with `retry_after_s` where
-        time helps.
+        `TextRefused` if a text is rejected, `QuotaExhausted` if the account has a problem,
+        `ProviderRefused` if the configuration is wrong, a TransientError with `retry_after_s` if
+        a retry may help.
     """
     # Only a plain word is shown: a server may echo the key or the text it did not like.
     word = f", {code}" if isinstance(code, str) and re.fullmatch(r"[a-z_]{1,40}", code) else ""
-    said = f"The provider answered {status}{word}"
+    said = f"The provider responded with {status}{word}"
     if status in _TEXT_AT_FAULT:
-        return TextRefused(f"{said}: it refuses a text of this request.")
+        return TextRefused(f"{said}: it rejected a text of this request.")
     advice = "top up the account" if code in _NO_CREDIT else _ADVICE.get(status)
     if advice is not None:
         return QuotaExhausted(f"{said}: {advice}.", retry_after_s=retry_after_s(headers))
@@ -123,7 +123,7 @@ def refusal(status: int, code: object, headers: Mapping[str, str]) -> AilydianEr
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the headers ask, in [0, 900]; None where they say nothing sensible."""
+    """Return the retry delay of the headers, in [0, 900] s; None if missing or invalid."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return _clamped(milliseconds / 1000)
@@ -138,7 +138,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def heard(headers: Mapping[str, str], *, block_s: float | None = None) -> Heard:
-    """What an answer's x-ratelimit headers say about the provider's own buckets."""
+    """Read the x-ratelimit headers of a response."""
     return Heard(
         block_s=block_s,
         limit_tokens=_number(headers.get("x-ratelimit-limit-tokens")),
@@ -171,4 +171,4 @@ def _clamped(seconds: float) -> float:
 
 
 def _broken(what: str) -> ProviderContractBroken:
-    return ProviderContractBroken(f"The provider answered with {what}; nothing is kept.")
+    return ProviderContractBroken(f"Invalid response from the provider: {what}.")

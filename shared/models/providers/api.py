@@ -1,4 +1,4 @@
-"""One connection to OpenAI, or to any server that speaks its API: budget, limits, refusals."""
+"""A connection to OpenAI, or to any compatible server: rate budget, limits, errors."""
 
 import logging
 import time
@@ -27,13 +27,13 @@ _CLOSED_S: Final = 120.0  # after the account was refused: until one request ask
 
 
 class Api:
-    """Posts JSON and gives back the answer as it came; safe to use from several threads."""
+    """Posts JSON and returns the raw response; thread-safe."""
 
     def __init__(self, model: str, settings: Settings, bucket: ProviderBucket) -> None:
         """Describe the connection; nothing is sent yet.
 
         Args:
-            model: For whom, in the message that a key is missing.
+            model: The model, for error messages.
             settings: Key, base URL and time limit.
             bucket: The budget that all processes with this key share.
 
@@ -62,19 +62,19 @@ class Api:
         )
 
     def post(self, path: str, body: dict[str, object], tokens: int) -> httpx2.Response:
-        """Wait for the budget, send one request, and learn from the answer's headers.
+        """Wait for the rate budget, send one request, and apply the response's rate limit headers.
 
         Args:
             path: Below the base URL, such as `/embeddings`.
-            body: What is sent as JSON.
-            tokens: What it will cost, estimated, >= 0.
+            body: The JSON body.
+            tokens: Estimated tokens, >= 0.
 
         Raises:
-            ProviderRefused: The request or the address is at fault.
-            QuotaExhausted: The account is not in order, or out of credit.
-            ProviderRateLimited: The budget, ours or the provider's, is spent for now.
-            ProviderUnavailable: No answer, or one that blames the server.
-            ProviderContractBroken: An answer that is packed or far too large.
+            ProviderRefused: The request or the URL is rejected.
+            QuotaExhausted: The account has a problem or no credit.
+            ProviderRateLimited: Our rate budget or the provider's is spent for now.
+            ProviderUnavailable: No response, or a server error.
+            ProviderContractBroken: The response is compressed or far too large.
         """
         wait_s = self._bucket.acquire(tokens)
         if wait_s > 0:
@@ -85,13 +85,13 @@ class Api:
                 path,
                 cast_to=httpx2.Response,
                 body=body,
-                options={"headers": {"Accept-Encoding": "identity"}},  # packing saves little
+                options={"headers": {"Accept-Encoding": "identity"}},  # compression saves little
             )
         except APITimeoutError:
-            raise ProviderUnavailable("The provider did not answer in time.") from None
+            raise ProviderUnavailable("The request to the provider timed out.") from None
         except APIConnectionError:
             raise ProviderUnavailable(
-                "The provider cannot be reached, or hung up half-way."
+                "The connection to the provider failed or was closed early."
             ) from None
         except APIStatusError as error:
             raise self._refused(error, tokens) from None
@@ -103,7 +103,7 @@ class Api:
         self._client.close()
 
     def _refused(self, error: APIStatusError, tokens: int) -> AilydianError:
-        """The error to raise; the bucket hears of a wait, so that all processes keep it."""
+        """Return the error to raise; a retry delay is stored in the shared bucket."""
         headers = error.response.headers
         refused = refusal(error.status_code, error.code, headers)
         block_s = refused.retry_after_s if isinstance(refused, TransientError) else None
@@ -115,15 +115,17 @@ class Api:
         return refused
 
     def _bound(self, response: httpx2.Response) -> None:
-        """Put limits of size and time around the body of an answer, an error's body too."""
+        """Limit size and time of response bodies, error bodies included."""
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise ProviderContractBroken("The provider packed its answer, though asked not to.")
+            raise ProviderContractBroken(
+                "The provider sent a compressed response despite `Accept-Encoding: identity`."
+            )
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _BoundedStream(response.stream, time.monotonic() + self._timeout_s)
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """A body that ends in an error at the deadline or when it grows too large."""
+    """A body that raises at the deadline or when it is too large."""
 
     def __init__(self, stream: httpx2.SyncByteStream, deadline: float) -> None:
         self._stream = stream
@@ -134,9 +136,9 @@ class _BoundedStream(httpx2.SyncByteStream):
         for piece in self._stream:
             received += len(piece)
             if received > _ANSWER_BYTES_MAX:
-                raise ProviderContractBroken("The provider's answer is far too large.")
+                raise ProviderContractBroken("The provider's response is too large.")
             if time.monotonic() > self._deadline:
-                raise ProviderUnavailable("The provider's answer did not end in time.")
+                raise ProviderUnavailable("The provider's response timed out.")
             yield piece
 
     def close(self) -> None:

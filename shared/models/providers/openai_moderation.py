@@ -1,4 +1,4 @@
-"""Moderation by OpenAI, or by any server that speaks its API: free of charge with a key."""
+"""Moderation by OpenAI (free with a key), or by any compatible server."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ WINDOW_STEP: Final = 7_600
 
 
 class OpenAIModerator:
-    """The API behind `providers.Moderator`; safe to use from several threads."""
+    """The API behind `providers.Moderator`; thread-safe."""
 
     def __init__(self, model: str, settings: Settings, bucket: ProviderBucket) -> None:
         """Describe the connection; nothing is sent yet.
@@ -43,11 +43,11 @@ class OpenAIModerator:
             One dictionary per text, in order: OpenAI's categories, each in [0, 1].
 
         Raises:
-            ProviderRefused: A text is refused, or the address is wrong.
-            QuotaExhausted: The account is not in order.
-            ProviderRateLimited: The budget, ours or the provider's, is spent for now.
-            ProviderUnavailable: No answer, or one that blames the server.
-            ProviderContractBroken: An answer that is not what was asked for.
+            ProviderRefused: A text is rejected, or the URL is wrong.
+            QuotaExhausted: The account has a problem.
+            ProviderRateLimited: Our rate budget or the provider's is spent for now.
+            ProviderUnavailable: No response, or a server error.
+            ProviderContractBroken: Invalid response.
         """
         windows = [(number, part) for number, text in enumerate(texts) for part in _windows(text)]
         found: list[dict[str, float]] = [{} for _ in texts]
@@ -77,13 +77,13 @@ def category_scores(body: bytes, *, count: int) -> list[dict[str, float]]:
         count: How many texts were sent, >= 1.
 
     Raises:
-        ProviderContractBroken: Anything else than asked for; nothing of the answer is used.
+        ProviderContractBroken: Invalid response; nothing of it is used.
     """
     try:
         results = json.loads(body)["results"]
         scores = [_checked(result["category_scores"]) for result in results]
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
-        raise _broken("something that is not a list of moderations") from None
+        raise _broken("not a list of moderations") from None
     if len(scores) != count:
         raise _broken(f"{len(scores)} moderations for {count} texts")
     return scores
@@ -121,4 +121,4 @@ def _batches(windows: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
 
 
 def _broken(what: str) -> ProviderContractBroken:
-    return ProviderContractBroken(f"The provider answered with {what}; nothing is kept.")
+    return ProviderContractBroken(f"Invalid response from the provider: {what}.")

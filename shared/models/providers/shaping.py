@@ -1,4 +1,4 @@
-"""What every embedder does alike: texts that can be sent, vectors that can be stored."""
+"""Shared steps of all embedders: clean texts to send, and pad vectors to store."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ WIDTH: Final = 1536  # the platform's vector column
 
 
 def cleaned(text: str) -> str:
-    """A text without what models and Postgres choke on: NULs and lone surrogates."""
+    """Remove NULs and lone surrogates, which models and Postgres reject."""
     if "\0" in text:
         text = text.replace("\0", "")
     try:

@@ -1,6 +1,6 @@
-"""What this process has asked of models and not told the ledger yet: tokens, no prices.
+"""Model usage of this process that is not stored yet: requests and tokens.
 
-What they cost is the catalogue's to say, when they are told: see `shared.models.spending`.
+`shared.models.spending` stores it, with prices from the catalogue.
 """
 
 import re
@@ -13,7 +13,7 @@ _TAIL_BYTES = 512
 
 
 class UsageRecord(NamedTuple):
-    """What one model was asked for: requests, tokens it read, tokens it wrote."""
+    """The usage of one model: requests, input tokens, output tokens."""
 
     model: str
     requests: int
@@ -26,18 +26,18 @@ _counted: dict[str, UsageRecord] = {}
 
 
 def note(model: str, tokens_in: int, tokens_out: int = 0) -> None:
-    """Count one answered request of so many tokens, >= 0 each."""
+    """Count one answered request with its tokens, >= 0 each."""
     put_back([UsageRecord(model, 1, tokens_in, tokens_out)])
 
 
 def tokens_of(content: bytes, *, estimate: int) -> int:
-    """The tokens that an answer says it cost, in its tail; the estimate where it does not say."""
+    """Return the tokens reported at the end of a response, or the estimate if missing."""
     told = _TOLD.search(content[-_TAIL_BYTES:])
     return int(told[1]) if told else estimate
 
 
 def take() -> list[UsageRecord]:
-    """What was counted since the last call; who cannot keep it puts it back."""
+    """Take the usage since the last call; the caller puts it back if storing fails."""
     with _lock:
         taken = list(_counted.values())
         _counted.clear()
@@ -45,7 +45,7 @@ def take() -> list[UsageRecord]:
 
 
 def put_back(uses: Iterable[UsageRecord]) -> None:
-    """Count what was taken and could not be kept once more."""
+    """Put back usage that could not be stored."""
     with _lock:
         for use in uses:
             held = _counted.get(use.model, UsageRecord(use.model, 0, 0, 0))

@@ -46,7 +46,7 @@ def test_preferences_are_kept_merged_cleared_and_shown(run):
     code, output = run("user", "prefer", *ada, "--model", "gpt-77")
     assert (code, "no model 'gpt-77'" in output) == (2, True)
     code, output = run("user", "prefer", *ada, "--temperature", "nan")
-    assert (code, "no number" in output) == (2, True)
+    assert (code, "not a valid number" in output) == (2, True)
 
 
 def test_trust_is_shown_listed_and_recomputed(run):

@@ -52,7 +52,7 @@ def test_verdicts_are_listed_newest_first_and_the_flagged_ones_alone(run, acme):
 def test_flagged_and_an_action_exclude_each_other(run, acme):
     output = refused(run("list", "--tenant", acme, "--flagged", "--action", "block"))
 
-    assert "give one of them" in output
+    assert "exclude each other" in output
 
 
 def test_people_read_a_table_and_the_text_is_in_none(run, acme):

@@ -206,7 +206,7 @@ def test_a_rejected_appeal_changes_no_verdict_and_is_final(tenant):
 def test_a_verdict_that_let_pass_cannot_be_appealed(tenant):
     judge(tenant, say(tenant, CLEAN))
 
-    with pytest.raises(AppealRefused, match="nothing to undo"), db.transaction(tenant) as conn:
+    with pytest.raises(AppealRefused, match="nothing to appeal"), db.transaction(tenant) as conn:
         steering.open_appeal(conn, current(tenant)[0].id, reason="x")
 
 

@@ -81,7 +81,7 @@ def test_a_price_that_is_none_is_refused(run):
     for price in ("cheap", "-1", "NaN"):
         code, output = run("put", "tiny", *NEW[:4], "--in", price, "--out", "0")
         assert code != 0
-        assert "is no price" in output
+        assert "invalid price" in output
 
 
 def test_a_provider_keeps_its_address_when_it_is_switched_off(answer):

@@ -335,7 +335,7 @@ def test_a_server_that_is_not_there_is_transient(embedder_of):
     with StubOpenAI() as gone:
         pass
 
-    with pytest.raises(ProviderUnavailable, match="cannot be reached"):
+    with pytest.raises(ProviderUnavailable, match="connection to the provider failed"):
         embedder_of(gone).embed(["a"])
 
 

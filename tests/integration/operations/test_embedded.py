@@ -288,7 +288,7 @@ def test_a_home_that_cannot_be_made_is_a_clear_error(home: Path):
     home.write_text("a file stands here")
 
     with (
-        pytest.raises(ConfigurationBroken, match=r"AILYDIAN_HOME is .* cannot be written"),
+        pytest.raises(ConfigurationBroken, match=r"AILYDIAN_HOME=.* is not writable"),
         embedded.use(Settings(home=home)),
     ):
         pass

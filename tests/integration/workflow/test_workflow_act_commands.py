@@ -160,7 +160,7 @@ def test_a_run_of_another_tenant_is_as_good_as_none(act, run_id, words):
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (("signal", "paid", "--payload", "{"), 2, "no JSON"),
+        (("signal", "paid", "--payload", "{"), 2, "invalid JSON"),
         (("signal", "paid", "--payload", "@nope.json"), 2, "nope.json cannot be read"),
         (("approve", "nope"), 2, "nope"),
         (("skip", "nope"), 2, "nope"),

@@ -280,13 +280,13 @@ def test_a_file_is_validated_without_a_server(run, tmp_path):
         (("put", "nope.yaml", *ACME), 2, "nope.yaml cannot be read"),
         (("run", "nope", *ACME), 2, "No workflow is named 'nope'"),
         (("run", "greet", *ACME), 2, "'name' is a required property"),
-        (("run", "greet", *ACME, "--input", "[]"), 2, "a JSON object is wanted"),
+        (("run", "greet", *ACME, "--input", "[]"), 2, "must be a JSON object"),
         (("run", "greet", *ACME, "--version", "9", "--input", "{}"), 2, "version 9"),
         (("run", "greet", *ACME, "--wait"), 1, "No worker serves the queue workflow"),
         (("show", "nope", *ACME), 2, "Tenant acme has no run 'nope'"),
         (("show", "nope"), 2, "Missing option '--tenant'"),
         (("list", "--tenant", "nobody"), 2, "No tenant has the slug"),
-        (("list", *ACME, "--where", "name"), 2, "write field=value"),
+        (("list", *ACME, "--where", "name"), 2, "use field=value"),
         (("list", *ACME, "--state", "asleep"), 2, "asleep"),
         (("diff", "greet", "1", "7", *ACME), 2, "has no version 7 of 'greet'"),
         (("graph", "greet"), 2, "needs --tenant"),
@@ -339,8 +339,8 @@ def test_a_schedule_starts_a_run_a_slot(run):
     assert made["payload"] == {"name": "greet", "input": {"name": "Ada"}}
     assert (unknown[0], both[0], mixed[0]) == (2, 2, 2)
     assert "has no workflow 'nope'" in unknown[1]
-    assert "Say what to do" in both[1]
-    assert "--payload belongs to --job" in mixed[1]
+    assert "Give either --job" in both[1]
+    assert "--payload needs --job" in mixed[1]
 
 
 def test_a_graph_is_drawn_of_a_file_a_workflow_and_a_run_with_its_states(run, tmp_path):

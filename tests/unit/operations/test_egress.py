@@ -211,7 +211,7 @@ def test_a_body_is_sent_again_to_the_same_site_and_to_no_other():
         hops = [answer(status=308, Location="/b"), answer(status=307, Location=other.url)]
         with StubSite(*hops) as site:
             policy = EgressPolicy(allow=frozenset({site.pair, other.pair}))
-            with pytest.raises(AddressRefused, match="no body"):
+            with pytest.raises(AddressRefused, match="with a body is not forwarded"):
                 fetch(FetchRequest("POST", site.url, body=b"the body"), policy=policy)
 
         assert [request.endswith("the body") for request in site.requests] == [True, True]
@@ -264,7 +264,7 @@ def test_an_answer_that_trickles_ends_at_the_deadline(talk):
     with StubSite(talk) as site:
         started = time.monotonic()
 
-        with pytest.raises(AddressUnreachable, match="in time"):
+        with pytest.raises(AddressUnreachable, match="timed out"):
             fetch(
                 FetchRequest("GET", site.url),
                 FetchLimits(timeout_s=0.3),
@@ -280,10 +280,10 @@ def test_an_answer_that_trickles_ends_at_the_deadline(talk):
         (answer(b"x" * 1_001), "1,000 bytes"),
         (b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n" + b"x" * 5_000, "1,000 bytes"),
         (b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n" + b"x" * 4_095, "1,000 b"),
-        (answer(b"x", Content_Encoding="gzip"), "packed"),
+        (answer(b"x", Content_Encoding="gzip"), "compressed"),
         (answer(b"x", X=("y" * 40_000)), "headers"),
-        (b"HTTP/1.1 200 X\r\n" + b"A: b\r\n" * 200 + b"\r\n", "no HTTP"),
-        (b"SSH-2.0-OpenSSH\r\n" + b"\r\n" * 9, "no HTTP"),
+        (b"HTTP/1.1 200 X\r\n" + b"A: b\r\n" * 200 + b"\r\n", "invalid HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n" + b"\r\n" * 9, "invalid HTTP"),
     ],
 )
 def test_an_answer_that_is_too_much_or_no_http_is_refused(sent, why):

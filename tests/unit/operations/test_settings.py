@@ -67,7 +67,7 @@ def test_an_empty_value_counts_as_unset():
     ],
 )
 def test_a_value_that_does_not_parse_names_its_variable(variable: str, value: str):
-    with pytest.raises(ConfigurationBroken, match=f"The setting {variable} is not usable: "):
+    with pytest.raises(ConfigurationBroken, match=f"Invalid setting {variable}: "):
         read({variable: value})
 
 
