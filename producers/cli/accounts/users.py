@@ -37,7 +37,7 @@ def user() -> None:
 @click.argument("email")
 @click.option("--tenant", "slug", required=True, metavar="SLUG", help="Tenant of the user.")
 @click.option("--name", help="Display name.")
-@click.option("--role", type=USER_ROLE, default="USER", show_default=True)
+@click.option("--role", type=USER_ROLE, default="USER", show_default=True, help="Role of the user.")
 @json_option
 def create_user(email: str, slug: str, name: str | None, role: str, as_json: bool) -> None:
     """Create a user. An existing user of this tenant is left unchanged.
@@ -67,7 +67,13 @@ def create_user(email: str, slug: str, name: str | None, role: str, as_json: boo
 
 @user.command("list")
 @click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="Maximum rows.",
+)
 @json_option
 def list_users(slug: str | None, limit: int, as_json: bool) -> None:
     """List users, newest first."""

@@ -33,7 +33,13 @@ def documents() -> None:
 
 @documents.command("list")
 @tenant_option
-@click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="Maximum rows.",
+)
 @json_option
 def list_documents(slug: str, limit: int, as_json: bool) -> None:
     """List documents, newest first."""

@@ -18,8 +18,21 @@ EXCERPT_CHARS = 300
 @click.command()
 @click.argument("query", required=False)
 @tenant_option
-@click.option("-k", "count", type=click.IntRange(1, 1_000), default=10, show_default=True)
-@click.option("--mode", type=click.Choice(get_args(Mode)), default="hybrid", show_default=True)
+@click.option(
+    "-k",
+    "count",
+    type=click.IntRange(1, 1_000),
+    default=10,
+    show_default=True,
+    help="Maximum results.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(Mode)),
+    default="hybrid",
+    show_default=True,
+    help="Search mode.",
+)
 @click.option(
     "--batch",
     type=click.File(encoding="utf-8"),

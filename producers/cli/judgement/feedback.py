@@ -75,7 +75,9 @@ def give_feedback(
 @feedback.command("list")
 @tenant_option
 @click.option("--message", "message_id", metavar="ID", help="Only this message's.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_feedback(slug: str, message_id: str | None, limit: int, as_json: bool) -> None:
     """List ratings, newest first."""

@@ -33,7 +33,7 @@ def moderation() -> None:
 @tenant_option
 @click.option("--action", type=ACTION, help="Only verdicts with this action.")
 @click.option("--flagged", is_flag=True, help="Only flagged or blocked content.")
-@click.option("--limit", type=LIMIT, default=100, show_default=True)
+@click.option("--limit", type=LIMIT, default=100, show_default=True, help="Maximum rows.")
 @json_option
 def list_verdicts(slug: str, action: str | None, flagged: bool, limit: int, as_json: bool) -> None:
     """List current verdicts, newest first."""
@@ -108,7 +108,7 @@ def put_policy(document: dict[str, Any], slug: str, as_json: bool) -> None:
 
 @policies.command("versions")
 @tenant_option
-@click.option("--limit", type=LIMIT, default=20, show_default=True)
+@click.option("--limit", type=LIMIT, default=20, show_default=True, help="Maximum rows.")
 @json_option
 def list_policies(slug: str, limit: int, as_json: bool) -> None:
     """List policy versions, newest first."""
@@ -141,8 +141,10 @@ def open_appeal(verdict_id: str, slug: str, reason: str, as_json: bool) -> None:
 
 @appeals.command("list")
 @tenant_option
-@click.option("--state", type=click.Choice(("open", "granted", "rejected")))
-@click.option("--limit", type=LIMIT, default=100, show_default=True)
+@click.option(
+    "--state", type=click.Choice(("open", "granted", "rejected")), help="Only this state."
+)
+@click.option("--limit", type=LIMIT, default=100, show_default=True, help="Maximum rows.")
 @json_option
 def list_appeals(slug: str, state: str | None, limit: int, as_json: bool) -> None:
     """List appeals, newest first."""
@@ -158,7 +160,7 @@ def list_appeals(slug: str, state: str | None, limit: int, as_json: bool) -> Non
 @appeals.command("decide")
 @click.argument("appeal_id", metavar="APPEAL")
 @tenant_option
-@click.option("--grant/--reject", "granted", required=True)
+@click.option("--grant/--reject", "granted", required=True, help="Grant or reject the appeal.")
 @json_option
 def decide_appeal(appeal_id: str, slug: str, granted: bool, as_json: bool) -> None:
     """Grant an appeal (reverts the verdict and its effects) or reject it."""

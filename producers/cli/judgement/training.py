@@ -24,7 +24,9 @@ def training() -> None:
 @training.command("list")
 @tenant_option
 @click.option("--source", type=click.Choice(("feedback", "preference")), help="Only this kind.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_examples(slug: str, source: str | None, limit: int, as_json: bool) -> None:
     """List usable examples: nothing flagged, nothing from users who withdrew consent."""
@@ -48,7 +50,13 @@ def list_examples(slug: str, source: str | None, limit: int, as_json: bool) -> N
     show_default=True,
     help="openai: chats to imitate; dpo: preferred and rejected answers.",
 )
-@click.option("--split", type=click.Choice(get_args(Split)), default="all", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(get_args(Split)),
+    default="all",
+    show_default=True,
+    help="Split to export.",
+)
 @click.option(
     "--holdout",
     type=Between(0, 1, max_open=True),
@@ -57,7 +65,13 @@ def list_examples(slug: str, source: str | None, limit: int, as_json: bool) -> N
     help="Share of examples held out, chosen by a hash of the prompt.",
 )
 @click.option("--system", type=TEXT, help="System message of each chat.")
-@click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-")
+@click.option(
+    "-o",
+    "--output",
+    type=click.File("w", encoding="utf-8"),
+    default="-",
+    help="Output file. Default: stdout.",
+)
 @json_option
 def export_examples(
     slug: str, form: Format, split: Split, holdout: float, as_json: bool, **where: object

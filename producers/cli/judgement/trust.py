@@ -63,7 +63,9 @@ def show_trust(name: str, slug: str, as_json: bool) -> None:
 @trust.command("list")
 @tenant_option
 @click.option("--below", type=Between(0, 1), help="Only users with a lower score.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_trust(slug: str, below: float | None, limit: int, as_json: bool) -> None:
     """List users with a score, lowest first."""

@@ -42,9 +42,11 @@ def batches() -> None:
 
 
 @batches.command("list")
-@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant.")
 @click.option("--unfinished", is_flag=True, help="Only unfinished batches.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_batches(slug: str | None, unfinished: bool, limit: int, as_json: bool) -> None:
     """List batches, newest first."""
@@ -75,17 +77,31 @@ def show_batch(batch_id: str, watch: bool, as_json: bool) -> None:
 @batches.command("publish")
 @click.argument("file", metavar="FILE.jsonl|-")
 @tenant_option
-@click.option("--job", type=JOB, required=True)
+@click.option("--job", type=JOB, required=True, help="Kind of job.")
 @click.option("--name", required=True, help="Display name.")
 @click.option(
     "--then", type=JOB, help="Job to publish when all jobs have ended, failed ones included."
 )
-@click.option("--then-payload", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}")
+@click.option(
+    "--then-payload",
+    type=JSON_OBJECT,
+    metavar="JSON|@FILE",
+    default="{}",
+    help="Payload of the follow-up job.",
+)
 @click.option(
     "--id", "batch_id", help="Batch id of your choice; repeating it resumes an interrupted batch."
 )
-@click.option("--delay", "delay_s", type=DURATION, default="0s")
-@click.option("--priority", type=click.IntRange(-9, 9), default=0)
+@click.option(
+    "--delay",
+    "delay_s",
+    type=DURATION,
+    default="0s",
+    help="Delay before the jobs are due, such as 30s.",
+)
+@click.option(
+    "--priority", type=click.IntRange(-9, 9), default=0, help="Priority; higher goes first."
+)
 @click.option(
     "--wait", is_flag=True, help="Wait until finished; exit 1 unless all jobs are COMPLETED."
 )

@@ -120,7 +120,13 @@ def edit_dead(job_id: str, payload: dict[str, Any], as_json: bool) -> None:
     metavar="N",
     help="Replay N jobs first; continue only if they succeed.",
 )
-@click.option("--canary-wait", type=DURATION, default="60s", show_default=True)
+@click.option(
+    "--canary-wait",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    help="Time limit of the canary jobs.",
+)
 @click.option(
     "--stop-if-failing",
     type=click.FloatRange(0, 100),
@@ -163,9 +169,9 @@ def discard_dead(as_json: bool, **given: Any) -> None:  # noqa: ANN401
 
 @dead.command("undo")
 @options(json_option, DRY_RUN, ALL, IDS)
-@click.option("--queue", type=QUEUE)
-@click.option("--tenant", "slug", metavar="SLUG")
-@click.option("--job", type=JOB)
+@click.option("--queue", type=QUEUE, help="Only this queue.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant.")
+@click.option("--job", type=JOB, help="Only this kind of job.")
 def undo_replay(
     ids: tuple[str, ...], every: bool, dry_run: bool, as_json: bool, **filters: str | None
 ) -> None:

@@ -38,7 +38,7 @@ def events() -> None:
 
 
 @events.command("follow")
-@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant.")
 @click.option("--job", "job_id", metavar="ID", help="Only this job.")
 @click.option("--batch", "batch_id", metavar="ID", help="Only jobs of this batch.")
 @click.option(
@@ -65,11 +65,13 @@ def follow_events(
 
 
 @events.command("list")
-@click.option("--tenant", "slug", metavar="SLUG")
-@click.option("--job", "job_id", metavar="ID")
-@click.option("--batch", "batch_id", metavar="ID")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant.")
+@click.option("--job", "job_id", metavar="ID", help="Only this job.")
+@click.option("--batch", "batch_id", metavar="ID", help="Only jobs of this batch.")
 @click.option("--after", type=POSITION, default="0", help="Only events after this position.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_events(
     slug: str | None, after: Position, limit: int, as_json: bool, **which: str | None

@@ -41,14 +41,16 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--queue", type=QUEUE)
-@click.option("--job", type=JOB)
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False))
-@click.option("--tenant", "slug", metavar="SLUG")
+@click.option("--queue", type=QUEUE, help="Only this queue.")
+@click.option("--job", type=JOB, help="Only this kind of job.")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only this state.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant.")
 @click.option(
     "--since", type=MOMENT, help="Only jobs published since this time or age, such as 2h."
 )
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_jobs(slug: str | None, limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
     """List jobs, newest first."""
@@ -98,9 +100,9 @@ def explain_job(job_id: str, as_json: bool) -> None:
 @jobs.command("cancel")
 @click.argument("job_id", metavar="[ID]", required=False)
 @click.option("--queue", type=QUEUE, help="All unfinished jobs of this queue.")
-@click.option("--job", type=JOB)
-@click.option("--tenant", "slug", metavar="SLUG")
-@click.option("--batch", "batch_id", metavar="ID")
+@click.option("--job", type=JOB, help="Only this kind of job.")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant.")
+@click.option("--batch", "batch_id", metavar="ID", help="Only jobs of this batch.")
 @click.option("--dry-run", is_flag=True, help="Only print how many jobs match.")
 @json_option
 def cancel_jobs(

@@ -53,8 +53,10 @@ def schedule() -> None:
     metavar="'M H D M W'",
     help="Cron expression: five fields, or six starting with seconds.",
 )
-@click.option("--tz", "time_zone", default="UTC", show_default=True, metavar="ZONE")
-@click.option("--job", type=JOB)
+@click.option(
+    "--tz", "time_zone", default="UTC", show_default=True, metavar="ZONE", help="Time zone."
+)
+@click.option("--job", type=JOB, help="Job to publish.")
 @click.option(
     "--payload", type=JSON_OBJECT, metavar="JSON|@FILE", help="Payload as JSON, or @FILE."
 )

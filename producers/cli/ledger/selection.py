@@ -31,16 +31,22 @@ FILTERS = (
     click.option(
         "--error", metavar="REGEX", help="Only errors that match this POSIX regular expression."
     ),
-    click.option("--queue", type=QUEUE),
+    click.option("--queue", type=QUEUE, help="Only this queue."),
 )
 OF_JOBS = (
     click.option(
         "--fingerprint", metavar="HEX", help="Only this failure, as shown by `list --grouped`."
     ),
-    click.option("--tenant", "slug", metavar="SLUG"),
-    click.option("--job", type=JOB),
+    click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant."),
+    click.option("--job", type=JOB, help="Only this kind of job."),
 )
-LIMIT = click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
+LIMIT = click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="Maximum rows.",
+)
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only print how many match.")
 ALL = click.option("--all", "every", is_flag=True, help="Select all.")
 IDS = click.argument("ids", nargs=-1, metavar="[ID]...")

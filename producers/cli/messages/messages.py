@@ -52,7 +52,9 @@ def message() -> None:
     metavar="ID",
     help="Conversation id. Default: a new conversation.",
 )
-@click.option("--role", type=ROLE, default="assistant", show_default=True)
+@click.option(
+    "--role", type=ROLE, default="assistant", show_default=True, help="Role of the author."
+)
 @click.option("--question", type=TEXT, default="", help="Question that this answer belongs to.")
 @click.option("--model", help="Model that answered; required for an answer.")
 @click.option("--latency-ms", type=click.IntRange(0), help="Response time.")
@@ -184,7 +186,9 @@ def show_message(message_id: str, slug: str, as_json: bool) -> None:
     help="List the messages of this conversation.",
 )
 @click.option("--user", metavar="EMAIL|ID", help="Only this user's conversations.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_messages(
     slug: str, conversation_id: str | None, user: str | None, limit: int, as_json: bool
@@ -213,7 +217,14 @@ def list_messages(
 @click.argument("query")
 @tenant_option
 @click.option("--user", metavar="EMAIL|ID", help="Only this user's conversations.")
-@click.option("-k", "count", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@click.option(
+    "-k",
+    "count",
+    type=click.IntRange(1, 1_000),
+    default=10,
+    show_default=True,
+    help="Maximum results.",
+)
 @json_option
 def recall(query: str, slug: str, user: str | None, count: int, as_json: bool) -> None:
     """Search past messages by meaning, in Turkish and English."""

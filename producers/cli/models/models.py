@@ -113,7 +113,9 @@ def _model(slug: str, known: queries.ModelRow | None, fields: dict[str, Any]) ->
 @click.argument("slug")
 @click.option("--name", help="Display name. Default: the slug.")
 @click.option("--base-url", help="Base URL of its API. Default: the provider's own.")
-@click.option("--enabled/--disabled", default=True, show_default=True)
+@click.option(
+    "--enabled/--disabled", default=True, show_default=True, help="Enable or disable the provider."
+)
 @json_option
 def put_provider(
     slug: str, name: str | None, base_url: str | None, enabled: bool, as_json: bool

@@ -17,7 +17,9 @@ def audit() -> None:
 @audit.command("tail")
 @click.option("--tenant", "slug", metavar="SLUG", help="Entries of this tenant.")
 @click.option("--system", is_flag=True, help="Entries without a tenant, such as of queues.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum rows."
+)
 @json_option
 def tail_audit(slug: str | None, system: bool, limit: int, as_json: bool) -> None:
     """List the latest entries, newest last."""

@@ -108,7 +108,13 @@ def skip(run_id: str, step: str, slug: str, as_json: bool) -> None:
 @_run_argument
 @click.argument("name")
 @tenant_option
-@click.option("--payload", type=JSON_VALUE, metavar="JSON|@FILE", default="null")
+@click.option(
+    "--payload",
+    type=JSON_VALUE,
+    metavar="JSON|@FILE",
+    default="null",
+    help="Payload as JSON, or @FILE.",
+)
 @_wait_option
 @json_option
 def signal(run_id: str, name: str, slug: str, as_json: bool, wait: bool, payload: object) -> None:

@@ -95,10 +95,10 @@ def _show_step(tenant_id: TenantId, run_id: str, slug: str, name: str, *, as_jso
 
 @click.command("list")
 @tenant_option
-@click.option("--workflow", metavar="NAME")
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False))
+@click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only this state.")
 @click.option("--since", type=MOMENT, help="Only runs started since this time or age, such as 2h.")
-@click.option("--until", type=MOMENT)
+@click.option("--until", type=MOMENT, help="Only runs started before this time or age.")
 @click.option(
     "--where",
     type=Typed("field=value", _condition),
@@ -107,7 +107,9 @@ def _show_step(tenant_id: TenantId, run_id: str, slug: str, name: str, *, as_jso
     help="Match a field of the input (also outer.inner); repeat to match several.",
 )
 @click.option("--fingerprint", metavar="F", help="Only this failure, as in `workflow show --json`.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum rows."
+)
 @json_option
 def list_runs(
     slug: str,

@@ -117,7 +117,14 @@ def schema(as_json: bool) -> None:  # noqa: ARG001 - it is JSON anyway
 @workflow.command("run")
 @click.argument("name")
 @tenant_option
-@click.option("--input", "given", type=JSON_OBJECT, metavar="JSON|@FILE", default="{}")
+@click.option(
+    "--input",
+    "given",
+    type=JSON_OBJECT,
+    metavar="JSON|@FILE",
+    default="{}",
+    help="Input as JSON, or @FILE.",
+)
 @click.option("--key", help="Idempotency key: the same key starts no second run.")
 @click.option("--version", type=click.IntRange(1), help="Version. Default: the latest.")
 @click.option("--wait", is_flag=True, help="Wait until ended; exit 1 unless completed.")
