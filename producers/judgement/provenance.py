@@ -112,8 +112,8 @@ def _question(row: ProvenanceRow) -> Iterator[Finding]:
     elif isinstance(parameters, Mapping):
         yield Finding(
             "parameters",
-            "the model was asked with others than the record says, or with another question, if "
-            "its hash was rewritten with it",
+            "the model was called with other parameters than recorded, or the question and its "
+            "hash were altered together",
         )
     if not isinstance(parameters, Mapping):
         yield Finding("parameters", "they are missing from the record")

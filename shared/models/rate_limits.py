@@ -117,7 +117,7 @@ class ProviderBucket:
         self._local = _LocalBucket(self._tpm * share, self._rpm * share)
         self._clock = clock
         self._local_until = float("-inf")
-        self._told: tuple[float | None, float | None] = (None, None)
+        self._reported: tuple[float | None, float | None] = (None, None)
 
     def acquire(self, tokens: int, requests: int = 1, *, now_ms: float | None = None) -> float:
         """Reserve tokens and requests; return how long to wait for them.
@@ -152,15 +152,15 @@ class ProviderBucket:
             now_ms: Replaces Redis's clock; a test's time.
         """
         limits = (
-            _lowered(heard.limit_tokens, self._tpm) or self._told[0],
-            _lowered(heard.limit_requests, self._rpm) or self._told[1],
+            _lowered(heard.limit_tokens, self._tpm) or self._reported[0],
+            _lowered(heard.limit_requests, self._rpm) or self._reported[1],
         )
         delay_ms = min(max(heard.block_s or 0.0, 0.0), BLOCK_MAX_S) * 1000
         tokens_ms = max(delay_ms, _refill_ms(tokens, heard.left_tokens, limits[0] or self._tpm))
         requests_ms = max(delay_ms, _refill_ms(1, heard.left_requests, limits[1] or self._rpm))
-        if not tokens_ms and not requests_ms and limits == self._told:
+        if not tokens_ms and not requests_ms and limits == self._reported:
             return  # nothing new: spares Redis a call an answer
-        self._told = limits
+        self._reported = limits
         self._local.delay(tokens_ms, requests_ms, self._now_ms(now_ms))
         if self._learn_script is not None and self._clock() >= self._local_until:
             now = -1 if now_ms is None else now_ms

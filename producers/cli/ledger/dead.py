@@ -84,7 +84,7 @@ def show_dead(job_id: str, as_json: bool) -> None:
         return
     print_fields(document)
     for attempt in history:
-        click.echo("\n" + _told(attempt))
+        click.echo("\n" + _attempt_text(attempt))
         click.echo((attempt["traceback"] or "").rstrip())
 
 
@@ -197,7 +197,7 @@ def _report(matched: int, verb: str, done: int, as_json: bool, *, dry_run: bool)
         click.echo(f"{matched} matched, {done} {verb}.")
 
 
-def _told(attempt: dict[str, Any]) -> str:
+def _attempt_text(attempt: dict[str, Any]) -> str:
     """Format an attempt's head line; unknown values are left out."""
     took, peak, code = attempt["tookSeconds"], attempt["peakBytes"], attempt["exitCode"]
     ended = f"{attempt['endedAt']:%Y-%m-%d %H:%M:%S}"

@@ -91,7 +91,7 @@ def show(incident_id: str, as_json: bool) -> None:
     print_fields(as_document(row))
     click.echo()
     print_table(
-        ("told", "at", "attempts", "heard", "next", "error"),
+        ("event", "at", "attempts", "delivered", "next", "error"),
         [
             (one.event, one.created_at, one.attempts, one.sent_at, one.next_at, one.error)
             for one in notices

@@ -82,8 +82,8 @@ def arrange(steps: Sequence[StepRow]) -> list[Placed]:
         step, before = by_position[position], needs[position]
         level, branches = _level(before, levels, by_position)
         levels[position] = level
-        told = not before or before == [above] or branches
-        names = () if told else tuple(by_position[one].name for one in before)
+        is_visible = not before or before == [above] or branches
+        names = () if is_visible else tuple(by_position[one].name for one in before)
         order.append((step, branches, names))
         above = position
     return _drawn(order, levels)
@@ -203,7 +203,7 @@ def show(view: View) -> None:
 
 
 def _table(view: View, placed: Sequence[Placed]) -> Iterator[Text]:
-    """The steps' lines, columns aligned, with what is to say of a step below its line."""
+    """The steps' lines, columns aligned, with the details of a step below its line."""
     header = [Text(name, style="bold") for name in ("step", "state", "tries", "took")]
     scale = duration((view.ends_at - view.run.started_at).total_seconds())
     header.append(Text(f"0{scale.rjust(BAR_CHARS - 1)}", style="bright_black"))
@@ -246,7 +246,7 @@ def _head(view: View) -> Iterator[Text]:
     if run.behind is not None:
         yield Text(f"  waits for its turn behind the run {run.behind}", style="yellow")
     if run.state == "paused":
-        yield Text("  paused: `ailydian workflow resume` goes on", style="yellow")
+        yield Text("  paused: `ailydian workflow resume` continues it", style="yellow")
     if run.fork_of is not None:
         yield Text(f"  a fork of the run {run.fork_of}", style="bright_black")
     if run.parent_step_id is not None:

@@ -197,7 +197,7 @@ REPLAY: Final = """
                                  "jobId", "attempt", "cost")
         SELECT "queue", "tenantId", "job", "limitKey", "priority", "dueAt", "id", "attempt",
                "cost" FROM revived ORDER BY "id"
-    ), told AS (
+    ), notified AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
         SELECT "tenantId", "id", "job", "queue", 'REPLAYED', "batchId" FROM revived
     ), woken AS MATERIALIZED (
@@ -223,7 +223,7 @@ DISCARD: Final = """
         FROM mine WHERE j."id" = mine."id" AND j."state" = 'DEAD'
         RETURNING j."id", j."tenantId", j."job", j."queue", j."batchId",
                   j."payload" ->> 'upload_id' AS "uploadId"
-    ), told AS (
+    ), notified AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
         SELECT "tenantId", "id", "job", "queue", 'DISCARDED', "batchId" FROM ended
     ), lifted AS (

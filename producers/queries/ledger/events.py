@@ -140,12 +140,12 @@ FOLD: Final = """
         FROM (SELECT e."xid", e."position" FROM news e
               ORDER BY e."xid" DESC, e."position" DESC LIMIT 1) l
         WHERE c."reader" = 'fold'
-    ), told AS (
+    ), notified AS (
         SELECT t."tenantId", pg_notify('ailydian_events', t."tenantId")
         FROM (SELECT DISTINCT e."tenantId" FROM news e) t
     )
     SELECT (SELECT count(*) FROM news) AS "events",
-           ARRAY(SELECT t."tenantId" FROM told t) AS "tenants",
+           ARRAY(SELECT t."tenantId" FROM notified t) AS "tenants",
            ARRAY(SELECT b."tenantId" FROM batches b WHERE b."sealedAt" IS NOT NULL
                  AND b."completed" + b."dead" + b."cancelled" = b."total"
                  AND b."finishedAt" IS NULL ORDER BY b."tenantId", b."id") AS "endedTenants",

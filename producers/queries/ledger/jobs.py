@@ -159,7 +159,7 @@ CANCEL: Final = """
         RETURNING j.*, found."state" AS "was", found."fence" AS "held"
     ), landed AS (
         DELETE FROM "JobFlight" f USING ended e WHERE f."jobId" = e."id"
-    ), told AS (
+    ), notified AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
         SELECT "tenantId", "id", "job", "queue", 'CANCELLED', "batchId" FROM ended
     ), noted AS (

@@ -81,7 +81,7 @@ UNDO: Final = """
         WHERE o."queue" = e."queue" AND o."tenantId" = e."tenantId" AND o."job" = e."job"
           AND o."limitKey" = e."limitKey" AND o."priority" = e."priority"
           AND o."dueAt" = e."dueAt" AND o."jobId" = e."id"
-    ), told AS (
+    ), notified AS (
         INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
         SELECT "tenantId", "id", "job", "queue", 'DEAD', "batchId" FROM ended
     )

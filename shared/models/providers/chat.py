@@ -128,10 +128,10 @@ def _read(body: bytes, model: str) -> tuple[str, dict[str, Any]]:
     return cleaned(text), cast(dict[str, Any], usage)
 
 
-def _believed(told: object, counted: int) -> int:
+def _believed(reported: object, counted: int) -> int:
     """Return the reported tokens, or our own count if missing or implausible."""
-    if type(told) is int and 0 < told <= max(counted, 1_000) * _USAGE_MAX:
-        return told
+    if type(reported) is int and 0 < reported <= max(counted, 1_000) * _USAGE_MAX:
+        return reported
     return counted
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import NamedTuple
 
-_TOLD = re.compile(rb'"total_tokens"\s*:\s*(\d{1,15})')
+_REPORTED = re.compile(rb'"total_tokens"\s*:\s*(\d{1,15})')
 _TAIL_BYTES = 512
 
 
@@ -32,8 +32,8 @@ def note(model: str, tokens_in: int, tokens_out: int = 0) -> None:
 
 def tokens_of(content: bytes, *, estimate: int) -> int:
     """Return the tokens reported at the end of a response, or the estimate if missing."""
-    told = _TOLD.search(content[-_TAIL_BYTES:])
-    return int(told[1]) if told else estimate
+    reported = _REPORTED.search(content[-_TAIL_BYTES:])
+    return int(reported[1]) if reported else estimate
 
 
 def take() -> list[UsageRecord]:
