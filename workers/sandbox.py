@@ -22,7 +22,7 @@ from typing import Final
 
 from shared.errors import DocumentRefused, TransientError
 from workers import parsers
-from workers.parsers.model import Limits, Parsed
+from workers.parsers.model import Parsed, ParserLimits
 from workers.parsers.pipe_frames import (
     PREFIX,
     READY,
@@ -53,7 +53,7 @@ class Sandbox:
     with their parent, however it ends: their stdin closes.
     """
 
-    def __init__(self, limits: Limits | None = None, *, children: int = 1) -> None:
+    def __init__(self, limits: ParserLimits | None = None, *, children: int = 1) -> None:
         """Prepare.
 
         Args:
@@ -61,7 +61,7 @@ class Sandbox:
             children: How many documents may be read at once, >= 1; each child is a process of
                 20 to 60 MB.
         """
-        self._limits = limits or Limits()
+        self._limits = limits or ParserLimits()
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         self._children = children
         for _ in range(children):
@@ -164,7 +164,7 @@ class _ChildDied(Exception):
 class _Child:
     """One process and its two pipes."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ParserLimits) -> None:
         self._limits = limits
         self._served = 0
         self._started = False
@@ -314,5 +314,5 @@ def _wait(descriptor: int, event: int, deadline: float) -> None:
             raise TimeoutError
 
 
-def _fields(limits: Limits) -> str:
+def _fields(limits: ParserLimits) -> str:
     return json.dumps(asdict(limits))

@@ -6,7 +6,7 @@ from shared.contracts import RemoderateContent, UpdateTrust
 from shared.db import Connection
 from shared.errors import AppealRefused, VerdictNotFound
 from shared.judgement import moderation_policy
-from shared.judgement.moderation_policy import Decision, Policy
+from shared.judgement.moderation_policy import Decision, ModerationPolicy
 from shared.judgement.verdicts import Verdict, settle
 from shared.ledger.outbox import publish
 from shared.operations import audit
@@ -19,7 +19,7 @@ GRANTED, REJECTED = 1.0, -0.2
 REASON_CHARS_MAX: Final = 2_000
 
 
-def put_policy(conn: Connection, new: Policy) -> int:
+def put_policy(conn: Connection, new: ModerationPolicy) -> int:
     """Set the moderation policy; content judged under older versions is judged again.
 
     Args:

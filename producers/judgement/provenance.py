@@ -12,7 +12,7 @@ from shared.db import Connection
 from shared.errors import MessageNotFound
 from shared.ids import ChunkId, MessageId
 from shared.judgement import provenance
-from shared.judgement.provenance import Sealed
+from shared.judgement.provenance import SealedContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def verify(conn: Connection, key: bytes, message_id: MessageId) -> Report:
 
 
 def _seal(row: ProvenanceRow, key: bytes) -> Iterator[Finding]:
-    sealed = Sealed(
+    sealed = SealedContent(
         message_id=row.message_id,
         model=row.model,
         input_sha256=row.input_sha256,

@@ -9,7 +9,7 @@ from shared.operations import audit
 from shared.queries.models import models
 from shared.queries.models.models import ModelRow, NewModel, NewProvider
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 
 def put_model(conn: Connection, new: NewModel) -> ModelRow:
@@ -69,4 +69,6 @@ def _note(
 ) -> None:
     if before != after:
         what = {"before": before, "after": after}
-        audit_logs.insert_acts(conn, [Act(None, audit.who(), action, resource, resource_id, what)])
+        audit_logs.insert_acts(
+            conn, [AuditEntry(None, audit.who(), action, resource, resource_id, what)]
+        )

@@ -24,7 +24,7 @@ from shared.contracts import CONTRACTS
 from shared.db import Connection
 from shared.errors import MigrationBusy, MigrationRefused, ServerUnavailable
 from shared.schema import statements, versions
-from shared.schema.versions import SCHEMA, Part, Step
+from shared.schema.versions import SCHEMA, Part, SchemaStep
 
 # The row of "SchemaMigration" that records which list of models was last seeded.
 MODELS: Final = "models"
@@ -128,7 +128,7 @@ def _bring_on(conn: Connection, done: dict[str, str], database_url: str) -> list
     return [*applied, *(part.name for part in changed), *gone]
 
 
-def _apply_step(conn: Connection, step: Step, database_url: str) -> None:
+def _apply_step(conn: Connection, step: SchemaStep, database_url: str) -> None:
     if not step.online:
         _apply_bounded(conn, step)
         return
@@ -144,7 +144,7 @@ def _apply_step(conn: Connection, step: Step, database_url: str) -> None:
         migrations.note(conn, step.name, step.digest)
 
 
-def _apply_bounded(conn: Connection, step: Step | Part) -> None:
+def _apply_bounded(conn: Connection, step: SchemaStep | Part) -> None:
     """Apply a step that locks tables; retry while other sessions hold its locks."""
     end = time.monotonic() + PATIENCE_S
     while True:
@@ -161,7 +161,7 @@ def _apply_bounded(conn: Connection, step: Step | Part) -> None:
             return
 
 
-def _try_bounded(conn: Connection, step: Step | Part) -> None:
+def _try_bounded(conn: Connection, step: SchemaStep | Part) -> None:
     with conn.transaction():
         with _tools(conn):
             end = time.monotonic() + HOLD_S

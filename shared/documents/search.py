@@ -19,7 +19,7 @@ from shared.models import providers
 from shared.models.embedding_model import live_model
 from shared.models.providers.shaping import cleaned
 from shared.queries.documents import retrieval
-from shared.queries.documents.retrieval import Question
+from shared.queries.documents.retrieval import SearchQuestion
 from shared.text import Language
 from shared.text.language import detect
 
@@ -139,14 +139,16 @@ def _checked(text: str) -> str:
     return text
 
 
-def _question(text: str, mode: Mode, language: Language | None, model: str | None) -> Question:
+def _question(
+    text: str, mode: Mode, language: Language | None, model: str | None
+) -> SearchQuestion:
     if mode == "text":
         name, vector = "", np.zeros(quantization.WIDTH, dtype=np.float32)
     else:
         embedder = providers.embedder_for(model or providers.live_model())
         name, vector = embedder.model, embedder.embed_query(text)
     words = dict.fromkeys(word[:WORD_CHARS_MAX] for word in _WORD.findall(text))
-    return Question(
+    return SearchQuestion(
         words=list(words)[:WORDS_MAX],
         language=language or detect(text),
         model=name,
@@ -156,7 +158,7 @@ def _question(text: str, mode: Mode, language: Language | None, model: str | Non
 
 
 def _ranked(
-    conn: Connection, tenant_id: TenantId, question: Question, mode: Mode, k: int
+    conn: Connection, tenant_id: TenantId, question: SearchQuestion, mode: Mode, k: int
 ) -> list[tuple[ChunkId, float]]:
     most = max(_CANDIDATES_MIN, k)
     by_words = [] if mode == "vector" else retrieval.select_by_words(conn, question, hits_max=most)

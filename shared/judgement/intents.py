@@ -9,17 +9,17 @@ from shared.judgement import label_classifier
 
 UNKNOWN: Final = "unknown"
 EXAMPLES: Final = Path(__file__).with_name("intents.yaml")
-# Least likeness: chosen on the marked sentences of tests/unit/judgement/test_intents.py.
-_LIKENESS_MIN: Final = 0.24
+# Least similarity: chosen on the marked sentences of tests/unit/judgement/test_intents.py.
+_SIMILARITY_MIN: Final = 0.24
 _PART_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An intent by name, or `unknown`; `likeness` is near 1 at an example, no probability."""
+    """An intent by name, or `unknown`; `similarity` is near 1 at an example, no probability."""
 
     name: str
-    likeness: float
+    similarity: float
 
 
 def intent_of(text: str) -> Intent:
@@ -37,19 +37,19 @@ def intents_of(texts: Sequence[str]) -> list[Intent]:
     found = [Intent(UNKNOWN, 0.0)] * len(texts)
     if not parts:
         return found
-    known = label_classifier.learnt(EXAMPLES)
-    rows = known.likeness(label_classifier.embedded([part for _, part in parts]))
+    known = label_classifier.trained(EXAMPLES)
+    rows = known.similarities(label_classifier.embedded([part for _, part in parts]))
     for (at, _), row in zip(parts, rows, strict=True):
         best = int(row.argmax())
-        if row[best] > found[at].likeness:
-            name = known.names[best] if row[best] >= _LIKENESS_MIN else UNKNOWN
+        if row[best] > found[at].similarity:
+            name = known.names[best] if row[best] >= _SIMILARITY_MIN else UNKNOWN
             found[at] = Intent(name, float(row[best]))
     return found
 
 
 def names() -> list[str]:
     """The intents there are, without `unknown`."""
-    return list(label_classifier.learnt(EXAMPLES).names)
+    return list(label_classifier.trained(EXAMPLES).names)
 
 
 def _parts(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What a text is like, learnt from labelled examples by nearness in meaning.
 
-A text's likeness to a label is a kernel ridge regression on the examples: a weighted sum of its
+A text's similarity to a label is a kernel ridge regression on the examples: a weighted sum of its
 cosines to them, the weights such that the examples themselves come out as they are labelled. It is
 near 1 at an example and about 0 where nothing is alike. The embedder is the local one, whatever the
 settings' is: a label costs nothing, and lives on when the tenant's model changes.
@@ -27,14 +27,14 @@ _RIDGE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class LabelClassifier:
     """Labels, the unit vectors of all their examples, and the weights: (examples, labels)."""
 
     names: tuple[str, ...]
     examples: NDArray[np.float32]
     weights: NDArray[np.float32]
 
-    def likeness(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def similarities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """How alike texts are to each label.
 
         Args:
@@ -47,7 +47,7 @@ class Learnt:
 
 
 @cache
-def learnt(file: Path) -> Learnt:
+def trained(file: Path) -> LabelClassifier:
     """What the examples of a file teach: YAML, a list of texts for each label."""
     read = yaml.safe_load(file.read_text(encoding="utf-8"))
     named = tuple(read)
@@ -55,11 +55,11 @@ def learnt(file: Path) -> Learnt:
     labels = np.repeat(np.arange(len(named)), [len(several) for several in read.values()])
     targets = np.where(labels[:, None] == np.arange(len(named)), 1.0, -1.0 / (len(named) - 1))
     ridge = _kernel(vectors @ vectors.T) + _RIDGE * np.eye(len(vectors))
-    return Learnt(named, vectors, np.linalg.solve(ridge, targets).astype(np.float32))
+    return LabelClassifier(named, vectors, np.linalg.solve(ridge, targets).astype(np.float32))
 
 
 def model() -> str:
-    """The name of the embedder whose vectors `likeness` takes, as it is stored beside them."""
+    """The name of the embedder whose vectors `similarities` takes, as it is stored beside them."""
     return local.model_name(EMBEDDER)
 
 

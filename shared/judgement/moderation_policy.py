@@ -53,7 +53,7 @@ class Thresholds(BaseModel):
         return self
 
 
-class Policy(BaseModel):
+class ModerationPolicy(BaseModel):
     """Thresholds by category, and for those that are not named."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,7 +63,7 @@ class Policy(BaseModel):
     trust_adjusted: bool = True
 
     @model_validator(mode="after")
-    def _known(self) -> "Policy":
+    def _known(self) -> "ModerationPolicy":
         for name in self.categories:
             if name not in CATEGORIES:
                 near = difflib.get_close_matches(name, CATEGORIES, n=1)
@@ -79,7 +79,7 @@ class Policy(BaseModel):
 # Personal data is told to whoever reads, and passes: people write to each other about themselves.
 # So does an attempt to give orders, however little its author is trusted. An issued key (0.95) is
 # blocked however much its author is: 0.86 bent by the mildest factor, 1.1, is 0.946.
-DEFAULT: Final = Policy(
+DEFAULT: Final = ModerationPolicy(
     categories={
         "pii": Thresholds(block_at=None),
         "prompt-injection": Thresholds(block_at=None),
@@ -102,7 +102,9 @@ class Decision:
         return self.action != "allow"
 
 
-def decide(scores: Mapping[str, float], policy: Policy, *, strictness: float = 1.0) -> Decision:
+def decide(
+    scores: Mapping[str, float], policy: ModerationPolicy, *, strictness: float = 1.0
+) -> Decision:
     """Decide what becomes of a text.
 
     Args:
@@ -126,14 +128,14 @@ def decide(scores: Mapping[str, float], policy: Policy, *, strictness: float = 1
     return Decision(action, flagged, thresholds)
 
 
-def read(document: object) -> Policy:
+def read(document: object) -> ModerationPolicy:
     """A policy as JSON describes it.
 
     Raises:
         PolicyRefused: With every fault and its place.
     """
     try:
-        return Policy.model_validate(document)
+        return ModerationPolicy.model_validate(document)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'policy'}: "

@@ -19,7 +19,7 @@ _KEY_ID_CHARS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedContent:
     """What a watermark seals: hashes are SHA-256 in hex, citations as they are stored."""
 
     message_id: str
@@ -57,7 +57,7 @@ def output_sha256(content: str) -> str:
     return hashlib.sha256(_nfc(content).encode()).hexdigest()
 
 
-def watermark(key: bytes, sealed: Sealed) -> str:
+def watermark(key: bytes, sealed: SealedContent) -> str:
     """The seal: `v1:<id of the key>:<HMAC-SHA-256 in hex>`.
 
     Args:
@@ -71,7 +71,7 @@ def watermark(key: bytes, sealed: Sealed) -> str:
     return f"{VERSION}:{key_id(key)}:{seal}"
 
 
-def is_sealed_by(key: bytes, sealed: Sealed, mark: str) -> bool:
+def is_sealed_by(key: bytes, sealed: SealedContent, mark: str) -> bool:
     """Whether a watermark is the key's over this, compared in constant time."""
     return hmac.compare_digest(watermark(key, sealed).encode(), mark.encode())
 
@@ -81,7 +81,7 @@ def key_id(key: bytes) -> str:
     return hashlib.sha256(_derived(key)).hexdigest()[:_KEY_ID_CHARS]
 
 
-def _document(sealed: Sealed) -> dict[str, object]:
+def _document(sealed: SealedContent) -> dict[str, object]:
     return {
         "messageId": sealed.message_id,
         "model": sealed.model,

@@ -54,7 +54,7 @@ def take_back(
     shape = hashlib.sha256(how.encode()).hexdigest()[:16]
     verdict = "timed_out" if error_type == "TimeLimitExceeded" else "crashed"
     for job in held:
-        ending = attempts.Ending(
+        ending = attempts.AttemptFailure(
             job_id=job.job_id,
             fence=job.fence,
             verdict=verdict,

@@ -8,7 +8,7 @@ from shared.ledger.outbox import current_job, producer
 from shared.observability.redaction import redact_values
 from shared.queries.accounts import accounts
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 UNNAMED, WORKER = "service", "worker"
 
@@ -32,7 +32,7 @@ def note(
         resource_id: Its id.
         what: Details: counts, and `before` and `after` of changes.
     """
-    act = Act(
+    act = AuditEntry(
         tenant_id=accounts.select_current_tenant(conn),
         actor=who(),
         action=action,

@@ -22,7 +22,7 @@ _FUNCTIONS_OF: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SchemaStep:
     """A change of tables, applied once; `online` ones run statement by statement."""
 
     name: str
@@ -53,15 +53,15 @@ class Part:
         return function_of(self.name)
 
 
-def first() -> Step:
+def first() -> SchemaStep:
     """Version 1 as one idempotent script: what databases older than the steps are brought to."""
-    return Step(SCHEMA, (FOLDER / "versions" / "0001.sql").read_text())
+    return SchemaStep(SCHEMA, (FOLDER / "versions" / "0001.sql").read_text())
 
 
-def steps() -> list[Step]:
+def steps() -> list[SchemaStep]:
     """The steps since version 1, in their order: 0002_name, 0003_name and so on."""
     return [
-        Step(path.stem, path.read_text())
+        SchemaStep(path.stem, path.read_text())
         for path in sorted(FOLDER.glob("steps/[0-9][0-9][0-9][0-9]_*.sql"))
     ]
 

@@ -69,7 +69,7 @@ _ENDINGS: Final = pattern(
 )
 
 
-def without_endings(word: str) -> str:
+def without_suffixes(word: str) -> str:
     """A lower-case word without its plain endings, if enough of it is left to be shown."""
     found = _ENDINGS.search(word)
     cut = word[: found.start()] if found else word

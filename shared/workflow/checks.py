@@ -22,7 +22,7 @@ from shared.workflow.expressions.evaluation import (
     is_one_expression,
 )
 from shared.workflow.input_schema import schema_faults
-from shared.workflow.kinds import Kind, kinds
+from shared.workflow.kinds import StepKind, kinds
 from shared.workflow.limits import BACKOFF_MAX_S, ITEMS_MAX, STEP_TIMEOUT_MAX_S, WAIT_MAX_S
 from shared.workflow.ordering import circle, ordered, shown, unneeded
 
@@ -45,7 +45,7 @@ class Fault:
 @dataclass(slots=True)
 class _Check:
     definition: Definition
-    known: dict[str, Kind]
+    known: dict[str, StepKind]
     faults: list[Fault] = field(default_factory=list)
     needs: dict[str, list[str]] = field(default_factory=dict)
     reads: list[tuple[Path, str, str]] = field(default_factory=list)

@@ -163,7 +163,7 @@ class CheckIndexOutput(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class StepKind:
     """A step kind.
 
     Attributes:
@@ -203,21 +203,21 @@ _OUTPUTS: Mapping[str, type[BaseModel]] = {
 }
 
 
-def kinds() -> dict[str, Kind]:
+def kinds() -> dict[str, StepKind]:
     """All kinds: our own, and one a contract."""
     own = {
-        name: Kind(name, fields, _OUTPUTS.get(name), _first_line(fields))
+        name: StepKind(name, fields, _OUTPUTS.get(name), _first_line(fields))
         for name, fields in _OWN.items()
     }
     jobs = {
-        name: Kind(name, contract, None, _first_line(contract))
+        name: StepKind(name, contract, None, _first_line(contract))
         for name, contract in CONTRACTS.items()
         if name not in _ENGINE
     }
     return own | jobs
 
 
-def kind_named(name: str) -> Kind:
+def kind_named(name: str) -> StepKind:
     """The kind of this name.
 
     Raises:

@@ -27,20 +27,20 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WorkflowPlan:
     """What the engine runs; `digest` is the SHA-256 of the definition's canonical JSON."""
 
     digest: str
     nodes: tuple[Node, ...]
 
 
-def compile_plan(definition: Definition) -> Plan:
+def compile_plan(definition: Definition) -> WorkflowPlan:
     """Compile a definition that has been checked."""
     with collected_later():
         return _compiled(definition)
 
 
-def _compiled(definition: Definition) -> Plan:
+def _compiled(definition: Definition) -> WorkflowPlan:
     needs = {name: _needs(step) for name, step in definition.steps.items()}
     order = ordered(needs)
     if len(order) < len(needs):
@@ -74,7 +74,7 @@ def _compiled(definition: Definition) -> Plan:
             nodes.append(
                 Node(len(nodes), f"undo_{name}", undo.uses, spec, 0, (), reads, position[name])
             )
-    return Plan(digest, tuple(nodes))
+    return WorkflowPlan(digest, tuple(nodes))
 
 
 def _needs(step: StepSpec) -> list[str]:

@@ -28,7 +28,7 @@ from shared.workflow.limits import (
     KEY_CHARS_MAX,
     TIMEOUT_DEFAULT_S,
 )
-from shared.workflow.plan import Node, Plan, compile_plan
+from shared.workflow.plan import Node, WorkflowPlan, compile_plan
 from shared.workflow.reading import of_json
 
 
@@ -188,7 +188,7 @@ def slot_key(text: str) -> str:
     return text if len(text) <= KEY_CHARS_MAX else hashlib.sha256(text.encode()).hexdigest()
 
 
-def _ends(plan: Plan) -> int:
+def _ends(plan: WorkflowPlan) -> int:
     return sum(not node.dependents for node in plan.nodes if node.compensates is None)
 
 

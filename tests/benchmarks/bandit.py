@@ -34,7 +34,7 @@ from tests.benchmarks.harness import Figure
 from tests.oracles import bandit as oracle
 from workers.domain.models import routing
 from workers.domain.models.bandit import Arm
-from workers.domain.models.routing import Candidate, Request
+from workers.domain.models.routing import RoutingCandidate, RoutingRequest
 from workers.steps.model_choice import candidate_of
 
 WORLD = (0.55, 0.60, 0.65, 0.70, 0.80)  # the chance that an answer of each model is a good one
@@ -103,7 +103,8 @@ def _moment(environment: Environment, shifts: int) -> Moment:
             [
                 routing.score(
                     routing.terms(
-                        Candidate("", cost_in=Decimal(usd), latency_ms=latency), float(chance)
+                        RoutingCandidate("", cost_in=Decimal(usd), latency_ms=latency),
+                        float(chance),
                     )
                 )
                 for usd, latency, chance in models
@@ -186,7 +187,7 @@ class Routed:
                 self._pull(conn, turn, lucks[:, turn])
 
     def _pull(self, conn: Connection, turn: int, luck: np.ndarray) -> None:
-        request = Request(tokens_in=1_000, tokens_out=1_000)
+        request = RoutingRequest(tokens_in=1_000, tokens_out=1_000)
         slugs, rewards = [], []
         ids = [f"{self._tenant_id}-{intent}-{turn}" for intent in self._intents]
         for at, intent in enumerate(self._intents):

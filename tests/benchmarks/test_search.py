@@ -14,7 +14,7 @@ from shared import db
 from shared.documents import quantization
 from shared.ids import TenantId
 from shared.queries.documents import retrieval
-from shared.queries.documents.retrieval import Question
+from shared.queries.documents.retrieval import SearchQuestion
 from tests.retrieval import evaluate
 from tests.retrieval.passages import Passage, demo_passages
 
@@ -93,7 +93,7 @@ def test_vectors_are_inserted_and_scanned_within_their_budgets(conn):
         backend = Backend(inside)
         before = backend.cpu_s()
         for n in range(50):
-            question = Question([], "en", MODEL, rows[n], packed[n])
+            question = SearchQuestion([], "en", MODEL, rows[n], packed[n])
             retrieval.select_nearest(inside, ACME, question, scanned=200, hits_max=100)
         nearest_us = (backend.cpu_s() - before) * 1e6 / 50 / ROWS
 
@@ -128,7 +128,7 @@ def test_words_are_inserted_and_searched_within_their_budgets(conn):
         backend = Backend(inside)
         before, started = backend.cpu_s(), time.perf_counter()
         for n in range(20):
-            asked = Question(texts[n].split()[:10], "en", "", vectors(1)[0], np.zeros(192))
+            asked = SearchQuestion(texts[n].split()[:10], "en", "", vectors(1)[0], np.zeros(192))
             retrieval.select_by_words(inside, asked, hits_max=100)
         text_ms = (backend.cpu_s() - before) * 1000 / 20
         wall_ms = (time.perf_counter() - started) * 1000 / 20

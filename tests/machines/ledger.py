@@ -23,7 +23,7 @@ from shared.ids import JobId, TenantId
 from shared.ledger import lapsed_leases
 from shared.ledger.outbox import Lease, effect, publish
 from shared.queries.ledger import attempts, dispatches, outbox
-from shared.queries.ledger.attempts import Ending
+from shared.queries.ledger.attempts import AttemptFailure
 from shared.queries.ledger.dispatches import BEFORE_ALL
 from tests.support.factories import make_tenant, rows
 from workers.queries.operations import probes
@@ -363,5 +363,5 @@ class Ledger(RuleBasedStateMachine):
             conn.execute('DELETE FROM "Tenant" WHERE "id" = ANY(%s)', [self.tenants])
 
 
-def _ending(lease: Lease) -> Ending:
-    return Ending(lease.job_id, lease.fence, "failed", "Failed", "it failed", None)
+def _ending(lease: Lease) -> AttemptFailure:
+    return AttemptFailure(lease.job_id, lease.fence, "failed", "Failed", "it failed", None)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from shared.errors import ProviderUnavailable
 from shared.models.providers import local
 from tests.support.patience import patience
-from workers.cache.semantic_cache import Answer, Ask, Look
+from workers.cache.semantic_cache import CachedAnswer, CacheQuestion, Look
 
 MODEL = "gpt-4.1-mini"
 USEM3 = local.model_name("usem3")
@@ -32,12 +32,12 @@ class Model:
         assert self.gate.wait(patience(20))
         if number <= self.fails:
             raise ProviderUnavailable("away")
-        return Answer(self.text, MODEL, ({"chunkId": "c"},), 100, 10, Decimal("0.00015"))
+        return CachedAnswer(self.text, MODEL, ({"chunkId": "c"},), 100, 10, Decimal("0.00015"))
 
 
 def ask(tenant_id, question=ASKED, *, embedding_model=USEM3, passages=(), model=MODEL, **more):
     parameters = {"system": "", "temperature": None, "tokens_max": 512} | more
-    return Ask(tenant_id, question, model, parameters, tuple(passages), embedding_model)
+    return CacheQuestion(tenant_id, question, model, parameters, tuple(passages), embedding_model)
 
 
 def look_up(question):

@@ -3,14 +3,14 @@
 from shared.contracts import AppendAudit
 from shared.ledger.outbox import Lease, effect
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 from workers.process.broker import actor
 
 
 @actor(AppendAudit)
 def append_audit(job: AppendAudit, lease: Lease) -> None:
     """Write one entry; what is said twice under one `entry_id` is written once."""
-    act = Act(
+    act = AuditEntry(
         tenant_id=lease.tenant_id,
         actor=job.actor,
         action=job.action,

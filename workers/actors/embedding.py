@@ -23,7 +23,7 @@ from shared.ledger.outbox import Lease, effect, effects, publish, publish_many
 from shared.models import providers
 from shared.models.embedding_model import live_model
 from shared.queries.documents import retrieval
-from shared.queries.documents.retrieval import Question
+from shared.queries.documents.retrieval import SearchQuestion
 from shared.queries.ledger import outbox
 from shared.queries.models import embedding_models
 from workers.domain.documents import embedding
@@ -163,7 +163,7 @@ def _retrieved(
     with db.transaction(tenant_id) as conn:
         for vector in vectors:
             bits = quantization.bits(vector[None])[0]
-            asked = Question(words=[], language="en", model=model, vector=vector, bits=bits)
+            asked = SearchQuestion(words=[], language="en", model=model, vector=vector, bits=bits)
             hits = retrieval.select_nearest(
                 conn, tenant_id, asked, scanned=SCANNED, hits_max=NEIGHBOURS
             )

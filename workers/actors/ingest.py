@@ -16,7 +16,7 @@ from shared.ids import ChunkId, DocumentId
 from shared.ledger.outbox import Lease, effect, publish_many
 from shared.models.embedding_model import live_model
 from shared.queries.documents import documents
-from shared.queries.documents.documents import ChunkRow, Version
+from shared.queries.documents.documents import NewChunk, Version
 from shared.queries.ledger import outbox
 from shared.settings import settings
 from shared.text import language, tokens
@@ -36,7 +36,7 @@ class _Made:
     """What thinking made of the bytes."""
 
     version: Version
-    chunks: list[ChunkRow]
+    chunks: list[NewChunk]
 
 
 @cache
@@ -116,7 +116,7 @@ def _make(job: IngestDocument, lease: Lease, content: bytes, title: str | None) 
         kind=parsed.structure,
     )
     chunks = [
-        ChunkRow(
+        NewChunk(
             content=piece.content,
             chunk_index=piece.index,
             start=piece.start,
@@ -154,8 +154,8 @@ def _put_chunks(
     if not is_new:
         for chunk_id, sha256 in documents.select_chunk_hashes(conn, document_id):
             old[sha256].append(chunk_id)
-    kept: list[tuple[ChunkId, ChunkRow]] = []
-    new: list[ChunkRow] = []
+    kept: list[tuple[ChunkId, NewChunk]] = []
+    new: list[NewChunk] = []
     for chunk in made.chunks:
         same = old.get(chunk.content_sha256)
         if same:

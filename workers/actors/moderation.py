@@ -12,12 +12,12 @@ from shared.db import Connection
 from shared.errors import ContentGone
 from shared.ids import UserId
 from shared.judgement import moderation_policy, trust
-from shared.judgement.moderation_policy import Decision, Policy
+from shared.judgement.moderation_policy import Decision, ModerationPolicy
 from shared.judgement.verdicts import Verdict, settle
 from shared.ledger.outbox import Lease, effect, effects, publish, publish_many
 from shared.models import providers
 from shared.queries.judgement import moderations, trust_scores, verdicts
-from shared.queries.judgement.moderations import Content, Present, Standing
+from shared.queries.judgement.moderations import Content, ModerationState, Present
 from shared.queries.judgement.verdicts import VerdictRow
 from shared.queries.ledger import outbox
 from shared.queries.messages import semantic_entries
@@ -35,7 +35,7 @@ class _Rules:
     """The policy in force, and how far the authors are trusted."""
 
     version: int
-    policy: Policy
+    policy: ModerationPolicy
     trusted: Mapping[UserId, float]
 
     def decide(self, scores: Mapping[str, float], author: UserId | None) -> Decision:
@@ -167,7 +167,9 @@ def _higher(told: Mapping[str, float], found: Mapping[str, float]) -> dict[str, 
     return {name: max(score, found.get(name, 0.0)) for name, score in told.items()}
 
 
-def _verdict(content: Content, found: Findings, rules: _Rules, standing: Standing) -> Verdict:
+def _verdict(
+    content: Content, found: Findings, rules: _Rules, standing: ModerationState
+) -> Verdict:
     digest = hashlib.sha256(content.text.encode()).hexdigest()
     decision = rules.decide(found.scores, content.user_id)
     scores: dict[str, Any] = {

@@ -48,7 +48,7 @@ _TURNED_MIN: Final = 3  # words; of two, turned around, one is the other's oppos
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class QuestionReading:
     """What is read from a question.
 
     Attributes:
@@ -60,33 +60,33 @@ class Reading:
     """
 
     signature: str
-    words: tuple["Word", ...]
+    words: tuple["ContentWord", ...]
     has_direction: bool
     has_cases: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ContentWord:
     """A word that carries meaning.
 
     Attributes:
         stem: What it stands for.
         form: As it was written, folded.
         is_name: Whether only the very same name matches it.
-        has_endings: Whether it matches other forms of the same Turkish word.
+        has_suffixes: Whether it matches other forms of the same Turkish word.
     """
 
     stem: str
     form: str
     is_name: bool
-    has_endings: bool
+    has_suffixes: bool
 
 
-def read(question: str) -> Reading:
+def read(question: str) -> QuestionReading:
     """Read a question: its language, what it asks, denies, opposes, counts and names."""
     language = detect(question)
     found: list[str] = [f"v{VERSION}", language]
-    words: list[Word] = []
+    words: list[ContentWord] = []
     ordered: list[str] = []  # numbers, code and quotations, as they come
     marks: list[str] = []
     begins = True
@@ -107,7 +107,7 @@ def read(question: str) -> Reading:
     found += [" ".join(sorted(_once(marks))), "\x1f".join(ordered), "\x1f".join(beginnings)]
     digest = hashlib.sha256("\x1e".join(found).encode("utf-8", "surrogatepass")).hexdigest()
     has_direction = _DIRECTION.search(question.lower()) is not None
-    return Reading(digest[:32], tuple(words), has_direction, language == "tr")
+    return QuestionReading(digest[:32], tuple(words), has_direction, language == "tr")
 
 
 def _once(marks: list[str]) -> list[str]:
@@ -115,7 +115,7 @@ def _once(marks: list[str]) -> list[str]:
     return [mark for mark in marks if mark == "not"] + sorted(set(marks) - {"not"})
 
 
-def agree(one: Reading, other: Reading) -> bool:
+def agree(one: QuestionReading, other: QuestionReading) -> bool:
     """Whether two questions ask the same thing of the same things, as far as their words tell.
 
     The words that carry meaning must match one by one. In English they stand in the same order, or
@@ -139,7 +139,7 @@ def agree(one: Reading, other: Reading) -> bool:
     )
 
 
-def _swapped(pairs: Sequence[tuple[Word, Word]]) -> bool:
+def _swapped(pairs: Sequence[tuple[ContentWord, ContentWord]]) -> bool:
     """Whether one word has gained an ending and another lost one; the last is mostly the verb."""
     gains = {len(one.form) < len(other.form) for one, other in pairs[:-1] if one.form != other.form}
     return len(gains) > 1
@@ -149,7 +149,7 @@ def _read_word(
     text: str,
     begins: bool,
     language: Language,
-    into: tuple[list[Word], list[str], list[str]],
+    into: tuple[list[ContentWord], list[str], list[str]],
 ) -> None:
     words, ordered, marks = into
     base, _, ending = text.replace("’", "'").partition("'")
@@ -169,9 +169,9 @@ def _read_word(
     if measure is not None:
         ordered.append(measure)
     elif is_name:
-        words.append(Word(stem, folded, is_name=True, has_endings=False))
+        words.append(ContentWord(stem, folded, is_name=True, has_suffixes=False))
     elif stem not in guard_words.EMPTY and not _is_mark(stem):
-        words.append(Word(_concept(stem, language), folded, False, language == "tr"))
+        words.append(ContentWord(_concept(stem, language), folded, False, language == "tr"))
 
 
 def _marks(stem: str, language: Language) -> list[str]:
@@ -225,10 +225,10 @@ _CAN: Final = re.compile(
 )
 
 
-def _match(one: Word, other: Word) -> bool:
+def _match(one: ContentWord, other: ContentWord) -> bool:
     if one.stem == other.stem:
         return True
-    if one.is_name or other.is_name or not one.has_endings:
+    if one.is_name or other.is_name or not one.has_suffixes:
         return False
     pairs = zip(one.stem, other.stem, strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

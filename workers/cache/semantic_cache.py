@@ -36,7 +36,7 @@ from shared.queries.messages import semantic_entries
 from shared.queries.messages.semantic_entries import Entry, Key, NewEntry, Source
 from shared.settings import settings
 from workers.cache import guard, single_flight
-from workers.cache.guard import Reading
+from workers.cache.guard import QuestionReading
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ Level = Literal["exact", "near"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class CacheQuestion:
     """All that an answer depends on.
 
     Attributes:
@@ -72,7 +72,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CachedAnswer:
     """An answer as it is kept.
 
     Attributes:
@@ -88,7 +88,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CacheResult:
     """An answer, and where it came from.
 
     Attributes:
@@ -96,7 +96,7 @@ class Found:
         question: The question that it was given to.
     """
 
-    answer: Answer
+    answer: CachedAnswer
     level: Level | None = None
     question: str = ""
 
@@ -110,7 +110,7 @@ def configure(redis: Redis | None) -> None:
     _redis = redis
 
 
-def answered(ask: Ask, give: Callable[[], Answer]) -> Found:
+def answered(ask: CacheQuestion, give: Callable[[], CachedAnswer]) -> CacheResult:
     """The answer to a question: one given before, else a new one, which is kept.
 
     Of many callers that ask the same at once, in all processes, one gives the answer and the
@@ -135,10 +135,10 @@ def answered(ask: Ask, give: Callable[[], Answer]) -> Found:
             return found
         answer = give()
         looked.keep(answer)
-    return Found(answer)
+    return CacheResult(answer)
 
 
-def key_of(ask: Ask, reading: Reading) -> Key:
+def key_of(ask: CacheQuestion, reading: QuestionReading) -> Key:
     """What an entry for this is found by."""
     about = {
         "tenant": ask.tenant_id,
@@ -168,20 +168,20 @@ def _digest(fields: Mapping[str, object]) -> str:
 class Look:
     """One question on its way through the levels; `answered` walks it."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: CacheQuestion) -> None:
         self._ask = ask
         self._reading = guard.read(cleaned(ask.question[:QUESTION_CHARS_MAX]))
         self.key = key_of(ask, self._reading)
         self._vector: NDArray[np.float32] | None = None
 
-    def exact(self) -> Found | None:
+    def exact(self) -> CacheResult | None:
         """The answer to this very question, or to the one that Redis says it is near to."""
         entry_id = self._named_by_redis()
         with db.transaction(self._ask.tenant_id, durable=False) as conn:
             entry = semantic_entries.touch(conn, self.key, entry_id)
         return None if entry is None else _found(entry)
 
-    def near(self) -> Found | None:
+    def near(self) -> CacheResult | None:
         """The answer to a question that means the same, where the model's vectors can tell."""
         if self.threshold is not None:
             self._vector = self._embedded()
@@ -192,7 +192,7 @@ class Look:
         """The least cosine of a hit; None for a model that was not measured."""
         return THRESHOLDS.get(self._ask.embedding_model.partition("@")[0])
 
-    def nearest(self, vector: NDArray[np.float32]) -> Found | None:
+    def nearest(self, vector: NDArray[np.float32]) -> CacheResult | None:
         """The answer to the nearest question that the guard lets through."""
         bits = quantization.bits(vector[None])[0]
         with db.transaction(self._ask.tenant_id, durable=False) as conn:
@@ -207,7 +207,7 @@ class Look:
                     return _found(entry)
         return None
 
-    def keep(self, answer: Answer) -> None:
+    def keep(self, answer: CachedAnswer) -> None:
         """Store an answer to this question."""
         vector = self._vector
         new = NewEntry(
@@ -264,8 +264,8 @@ class Look:
             log.warning("cache.redis_away", error=type(error).__name__)
 
 
-def _found(entry: Entry) -> Found:
-    answer = Answer(
+def _found(entry: Entry) -> CacheResult:
+    answer = CachedAnswer(
         text=entry.response,
         model=entry.model,
         citations=tuple(entry.citations),
@@ -273,4 +273,4 @@ def _found(entry: Entry) -> Found:
         tokens_out=entry.tokens_out,
         cost_usd=entry.cost_usd,
     )
-    return Found(answer, "exact" if entry.is_exact else "near", entry.question)
+    return CacheResult(answer, "exact" if entry.is_exact else "near", entry.question)

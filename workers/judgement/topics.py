@@ -12,20 +12,20 @@ from shared.judgement import label_classifier
 OTHER: Final = "other"
 SMALL_TALK: Final = "smalltalk"
 EXAMPLES: Final = Path(__file__).with_name("topics.yaml")
-# Least likeness, and least distance to the next: below, nobody could say what it is about.
+# Least similarity, and least distance to the next: below, nobody could say what it is about.
 LIKENESS_MIN: Final = 0.2
 MARGIN_MIN: Final = 0.02
 _TEXT_CHARS: Final = 600
 
 
 def model() -> str:
-    """The name of the embedder whose vectors `likeness` takes, as it is stored beside them."""
+    """The name of the embedder whose vectors `similarities` takes, as it is stored beside them."""
     return label_classifier.model()
 
 
 def names() -> tuple[str, ...]:
-    """The topics, in the order of `likeness`; `other` is none of them."""
-    return label_classifier.learnt(EXAMPLES).names
+    """The topics, in the order of `similarities`; `other` is none of them."""
+    return label_classifier.trained(EXAMPLES).names
 
 
 def embedded(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -33,9 +33,9 @@ def embedded(texts: Sequence[str]) -> NDArray[np.float32]:
     return label_classifier.embedded([text[:_TEXT_CHARS] for text in texts])
 
 
-def likeness(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How alike texts are to each topic: vectors (n, width) to likenesses (n, topics), float32."""
-    return label_classifier.learnt(EXAMPLES).likeness(vectors)
+def similarities(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Similarity of texts to each topic: vectors (n, width) to (n, topics), float32."""
+    return label_classifier.trained(EXAMPLES).similarities(vectors)
 
 
 def topic_of(rows: NDArray[np.float32], weights: NDArray[np.float32]) -> str:
@@ -44,7 +44,7 @@ def topic_of(rows: NDArray[np.float32], weights: NDArray[np.float32]) -> str:
     The weighted mean of the texts that are about something; greetings count if there are no others.
 
     Args:
-        rows: Likenesses, shape (n, topics).
+        rows: Similarities, shape (n, topics).
         weights: What each text counts, shape (n,), > 0.
     """
     telling = rows.max(axis=1, initial=0.0) >= LIKENESS_MIN

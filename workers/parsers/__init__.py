@@ -9,14 +9,14 @@ sends the kinds that need a library of size to a child it can kill.
 
 from shared.errors import DocumentRefused
 from workers.parsers.clean import clean
-from workers.parsers.model import Kind, KindName, Limits, Parsed
+from workers.parsers.model import DocumentKind, KindName, Parsed, ParserLimits
 from workers.parsers.sniff import sniff
 
-__all__ = ["Kind", "KindName", "Limits", "Parsed", "parse", "sniff"]
+__all__ = ["DocumentKind", "KindName", "Parsed", "ParserLimits", "parse", "sniff"]
 
 
 def parse(
-    data: bytes, *, name: str | None = None, lossy: bool = False, limits: Limits | None = None
+    data: bytes, *, name: str | None = None, lossy: bool = False, limits: ParserLimits | None = None
 ) -> Parsed:
     """Read a document in this process, without a time or memory limit.
 
@@ -35,7 +35,7 @@ def parse(
             `corrupt_archive`, `corrupt_<kind>`, `decompression_limit`, `forbidden_xml`,
             `too_many_pages`, `nesting_limit`, `output_limit`, `memory_limit`.
     """
-    limits = limits or Limits()
+    limits = limits or ParserLimits()
     if len(data) > limits.input_bytes_max:
         raise DocumentRefused("too_large", f"It has more than {limits.input_bytes_max} bytes.")
     kind = sniff(data, name)
@@ -56,7 +56,7 @@ def parse(
         raise DocumentRefused(reason, f"It cannot be read ({type(error).__name__}).") from None
 
 
-def _parse(data: bytes, kind: KindName, limits: Limits, *, lossy: bool) -> Parsed:
+def _parse(data: bytes, kind: KindName, limits: ParserLimits, *, lossy: bool) -> Parsed:
     """Call the kind's own parser."""
     if kind == "archive":
         return _parse_archive(data, limits)
@@ -81,7 +81,7 @@ def _parse(data: bytes, kind: KindName, limits: Limits, *, lossy: bool) -> Parse
     return parse_plain(data, kind, limits, lossy=lossy)
 
 
-def _parse_archive(data: bytes, limits: Limits) -> Parsed:
+def _parse_archive(data: bytes, limits: ParserLimits) -> Parsed:
     from workers.parsers.archive import open_archive
     from workers.parsers.package import kind_of
 

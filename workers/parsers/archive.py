@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shared.errors import DocumentRefused
-from workers.parsers.model import Limits
+from workers.parsers.model import ParserLimits
 
 _PIECE_BYTES = 256 * 1024
 _LOCAL_HEADER_BYTES = 30
@@ -43,7 +43,7 @@ class Archive:
         return self.parts.get(name.lstrip("/"), b"")
 
 
-def open_archive(data: bytes, limits: Limits) -> Archive:
+def open_archive(data: bytes, limits: ParserLimits) -> Archive:
     """Check an archive and inflate its XML parts.
 
     Args:
@@ -94,7 +94,7 @@ def refuse_dtd(content: bytes, name: str, *, book: bool = False) -> None:
 class _Budget:
     """What all entries together may still inflate to."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ParserLimits) -> None:
         self._limits = limits
         self._inflated = 0
         self._packed = 0
@@ -112,7 +112,7 @@ class _Budget:
             raise DocumentRefused("decompression_limit", "It inflates to far more than its size.")
 
 
-def _directory(data: bytes, limits: Limits) -> list[zipfile.ZipInfo]:
+def _directory(data: bytes, limits: ParserLimits) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()

@@ -15,7 +15,7 @@ from typing import IO
 
 from shared.errors import DocumentRefused
 from workers import parsers
-from workers.parsers.model import Limits
+from workers.parsers.model import ParserLimits
 from workers.parsers.pipe_frames import PREFIX, READY, answer_head, pack, sizes
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -36,7 +36,7 @@ def main(limits_json: str) -> None:
         limits_json: The fields of `Limits` as a JSON object.
     """
     values = json.loads(limits_json)
-    limits = Limits(**{field.name: values[field.name] for field in fields(Limits)})
+    limits = ParserLimits(**{field.name: values[field.name] for field in fields(ParserLimits)})
     source, sink = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     # Whatever a library prints goes nowhere: stdout carries frames alone.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -46,7 +46,7 @@ def main(limits_json: str) -> None:
         pass
 
 
-def _fence(limits: Limits) -> None:
+def _fence(limits: ParserLimits) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     # An empty network namespace, with rights of our own or of a new user namespace. Where the
     # host allows neither, the other fences still stand.
@@ -70,7 +70,7 @@ def _fence(limits: Limits) -> None:
     libc.capset(header, (ctypes.c_uint32 * 6)(_READ_FILES, _READ_FILES, 0, 0, 0, 0))
 
 
-def _serve(source: IO[bytes], sink: IO[bytes], limits: Limits) -> bool:
+def _serve(source: IO[bytes], sink: IO[bytes], limits: ParserLimits) -> bool:
     """Answer one document; whether the next one may come to this same process."""
     signal.alarm(0)
     prefix = _read(source, PREFIX.size)
@@ -92,7 +92,7 @@ def _serve(source: IO[bytes], sink: IO[bytes], limits: Limits) -> bool:
     return True
 
 
-def _wind_up(limits: Limits) -> None:
+def _wind_up(limits: ParserLimits) -> None:
     """Give this document its own CPU seconds, and an alarm should the parent be gone."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = ceil(used.ru_utime + used.ru_stime + limits.cpu_s_max)
@@ -100,7 +100,7 @@ def _wind_up(limits: Limits) -> None:
     signal.alarm(ceil(limits.wall_s_max) + _WALL_GRACE_S)
 
 
-def _refuse(sink: IO[bytes], refused: DocumentRefused, limits: Limits) -> bool:
+def _refuse(sink: IO[bytes], refused: DocumentRefused, limits: ParserLimits) -> bool:
     reason, sentence = refused.reason, str(refused).partition(": ")[2]
     # Without memory libxml2 reports a broken file, so the peak decides which of both it was.
     starved = _peak_bytes() >= _MEMORY_SHARE * limits.memory_bytes_max

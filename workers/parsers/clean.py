@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import replace
 
 from shared.errors import DocumentRefused
-from workers.parsers.model import Limits, Parsed
+from workers.parsers.model import Parsed, ParserLimits
 
 _WORD = re.compile(r"\w")
 # Normalising sorts each run of marks in quadratic time, so a run longer than any script
@@ -20,7 +20,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _TITLE_CHARS_MAX = 300
 
 
-def clean(parsed: Parsed, limits: Limits) -> Parsed:
+def clean(parsed: Parsed, limits: ParserLimits) -> Parsed:
     """Give a parser's result its final form.
 
     Returns:

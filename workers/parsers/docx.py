@@ -12,7 +12,7 @@ from lxml import etree  # type: ignore[import-untyped]
 
 from workers.parsers.archive import Archive
 from workers.parsers.markdown import Markdown
-from workers.parsers.model import KindName, Limits, Parsed
+from workers.parsers.model import KindName, Parsed, ParserLimits
 from workers.parsers.package import main_part, package_title, relations
 from workers.parsers.safe_xml import attribute, child, local, parse_xml
 
@@ -50,7 +50,7 @@ class _Styles:
         return self.read[style_id]
 
 
-def parse_docx(archive: Archive, limits: Limits) -> Parsed:
+def parse_docx(archive: Archive, limits: ParserLimits) -> Parsed:
     """A docx as Markdown.
 
     Raises:
@@ -76,7 +76,7 @@ def parse_docx(archive: Archive, limits: Limits) -> Parsed:
 class _Writer:
     """Walks the blocks of a body, a content control or a note."""
 
-    def __init__(self, styles: _Styles, limits: Limits) -> None:
+    def __init__(self, styles: _Styles, limits: ParserLimits) -> None:
         self.markdown = Markdown(limits)
         self._styles = styles
         self._code: list[str] = []

@@ -8,14 +8,14 @@ from workers.parsers.archive import Archive
 from workers.parsers.encoding import decode
 from workers.parsers.markdown import Markdown
 from workers.parsers.markup import html_to_markdown
-from workers.parsers.model import KindName, Limits, Parsed
+from workers.parsers.model import KindName, Parsed, ParserLimits
 from workers.parsers.safe_xml import attribute, parse_xml
 
 # Scrambled fonts are common in free books; any other encryption means the text is locked.
 _FONT_SCRAMBLERS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 
 
-def parse_epub(archive: Archive, limits: Limits) -> Parsed:
+def parse_epub(archive: Archive, limits: ParserLimits) -> Parsed:
     """An epub as Markdown.
 
     Raises:

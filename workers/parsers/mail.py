@@ -6,7 +6,7 @@ from email.message import EmailMessage, Message
 from shared.errors import DocumentRefused
 from workers.parsers.encoding import decode
 from workers.parsers.markup import html_to_markdown
-from workers.parsers.model import KindName, Limits, Parsed, Structure
+from workers.parsers.model import KindName, Parsed, ParserLimits, Structure
 
 _HEADERS = ("From", "To", "Cc", "Subject", "Date")
 # The header parser of the standard library is quadratic; people's headers are short.
@@ -14,7 +14,7 @@ _HEADER_CHARS_MAX = 4_000
 _ATTACHMENTS_MAX = 200
 
 
-def parse_mail(data: bytes, limits: Limits) -> Parsed:
+def parse_mail(data: bytes, limits: ParserLimits) -> Parsed:
     """An eml as text; Markdown when only an HTML body exists.
 
     Raises:
@@ -51,7 +51,7 @@ def _repaired(text: str) -> str:
     return decode(line.encode("utf-8", "surrogateescape"), lossy=True)[0]
 
 
-def _body(message: EmailMessage, limits: Limits) -> tuple[str, Structure]:
+def _body(message: EmailMessage, limits: ParserLimits) -> tuple[str, Structure]:
     part = message.get_body(("plain", "html"))
     if part is None:
         return "", "plain"

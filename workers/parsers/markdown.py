@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from workers.parsers.model import Gauge, Limits
+from workers.parsers.model import Gauge, ParserLimits
 
 _LEVEL_MAX = 6
 
@@ -10,7 +10,7 @@ _LEVEL_MAX = 6
 class Markdown:
     """Collects blocks; blank lines part them, except between the items of a list."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ParserLimits) -> None:
         self._gauge = Gauge(limits)
         self._parts: list[str] = []
         self._last = ""

@@ -7,7 +7,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from shared.errors import DocumentRefused
 from workers.parsers.encoding import decode
 from workers.parsers.markdown import Markdown
-from workers.parsers.model import Gauge, KindName, Limits, Parsed
+from workers.parsers.model import Gauge, KindName, Parsed, ParserLimits
 
 _DROPPED = [
     "script",
@@ -43,7 +43,7 @@ _SPACE = re.compile(r"[ \t\n\r\f]+")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 
 
-def parse_html(data: bytes, limits: Limits, *, lossy: bool) -> Parsed:
+def parse_html(data: bytes, limits: ParserLimits, *, lossy: bool) -> Parsed:
     """An HTML page as Markdown.
 
     Raises:
@@ -62,7 +62,7 @@ def declared_charset(data: bytes) -> str | None:
     return match[1].decode("ascii", "ignore") if match else None
 
 
-def refuse_deep_nesting(html: str, limits: Limits) -> None:
+def refuse_deep_nesting(html: str, limits: ParserLimits) -> None:
     """Refuse a page before the parser sees it: 120,000 open divs cost lexbor 30 CPU seconds.
 
     Raises:
@@ -85,7 +85,7 @@ def refuse_deep_nesting(html: str, limits: Limits) -> None:
                 raise DocumentRefused("nesting_limit", "Its elements nest too deeply.")
 
 
-def html_to_markdown(html: str, limits: Limits, out: Markdown | None = None) -> Markdown:
+def html_to_markdown(html: str, limits: ParserLimits, out: Markdown | None = None) -> Markdown:
     """Append a page's main content to `out`, or to a new writer.
 
     Args:
@@ -116,7 +116,7 @@ def html_to_markdown(html: str, limits: Limits, out: Markdown | None = None) -> 
 class _Walk:
     """Goes through the tree without recursion and writes a block whenever one ends."""
 
-    def __init__(self, out: Markdown, limits: Limits) -> None:
+    def __init__(self, out: Markdown, limits: ParserLimits) -> None:
         self._out = out
         self._gauge = Gauge(limits)
         self._line: list[str] = []

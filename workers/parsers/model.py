@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Limits:
+class ParserLimits:
     """What one document may cost. Sizes are bytes unless the name says otherwise.
 
     Attributes:
@@ -46,7 +46,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Kind:
+class DocumentKind:
     """What a document is, by its bytes.
 
     Attributes:
@@ -85,7 +85,7 @@ class Parsed:
 class Gauge:
     """Counts text as it is produced, so that a small input cannot become an endless output."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ParserLimits) -> None:
         self._left = limits.text_bytes_max
 
     def add(self, text: str) -> str:

@@ -6,14 +6,14 @@ import pypdfium2  # type: ignore[import-untyped]
 from pypdfium2 import raw
 
 from shared.errors import DocumentRefused
-from workers.parsers.model import Gauge, KindName, Limits, Parsed
+from workers.parsers.model import Gauge, KindName, Parsed, ParserLimits
 
 # A stream packed twice by the same method serves nobody but a bomb: 1 kB becomes 300 MB.
 _PACKED_TWICE = re.compile(rb"/(?:FlateDecode|Fl)\s*/(?:FlateDecode|Fl)\b")
 _LOCKED = {raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY}
 
 
-def parse_pdf(data: bytes, limits: Limits) -> Parsed:
+def parse_pdf(data: bytes, limits: ParserLimits) -> Parsed:
     """A pdf as plain text, pages parted by a blank line.
 
     pdfium is not thread-safe: only the child, which reads one document at a time, calls this.
@@ -41,7 +41,7 @@ def parse_pdf(data: bytes, limits: Limits) -> Parsed:
         document.close()
 
 
-def _read(document: pypdfium2.PdfDocument, count: int, limits: Limits) -> Parsed:
+def _read(document: pypdfium2.PdfDocument, count: int, limits: ParserLimits) -> Parsed:
     gauge = Gauge(limits)
     pages = []
     broken = 0

@@ -4,7 +4,7 @@ import re
 
 from shared.errors import DocumentRefused
 from workers.parsers.encoding import decode
-from workers.parsers.model import KindName, Limits, Parsed, Structure
+from workers.parsers.model import KindName, Parsed, ParserLimits, Structure
 
 _DTD = re.compile(r"<!ENTITY|<!DOCTYPE", re.IGNORECASE)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.{0,299})", re.MULTILINE)
@@ -12,7 +12,7 @@ _ESCAPE = re.compile(r"\\\\|((?:\\u[0-9a-fA-F]{4})+)")
 _ASCII_LAST = 0x7F
 
 
-def parse_plain(data: bytes, kind: KindName, limits: Limits, *, lossy: bool) -> Parsed:
+def parse_plain(data: bytes, kind: KindName, limits: ParserLimits, *, lossy: bool) -> Parsed:
     """A text kind as its own text.
 
     Args:

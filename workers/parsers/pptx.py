@@ -4,7 +4,7 @@ from lxml import etree  # type: ignore[import-untyped]
 
 from workers.parsers.archive import Archive
 from workers.parsers.markdown import Markdown
-from workers.parsers.model import KindName, Limits, Parsed
+from workers.parsers.model import KindName, Parsed, ParserLimits
 from workers.parsers.package import main_part, package_title, relations
 from workers.parsers.safe_xml import attribute, child, local, parse_xml
 
@@ -13,7 +13,7 @@ _TITLES = {"title", "ctrTitle"}
 _SKIPPED = {"sldNum", "dt", "ftr", "hdr", "sldImg"}
 
 
-def parse_pptx(archive: Archive, limits: Limits) -> Parsed:
+def parse_pptx(archive: Archive, limits: ParserLimits) -> Parsed:
     """A pptx as Markdown: a heading a slide, lists, pipe tables, notes as quotations.
 
     Raises:

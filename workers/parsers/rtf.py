@@ -5,14 +5,14 @@ import re
 from striprtf.striprtf import rtf_to_text
 
 from shared.errors import DocumentRefused
-from workers.parsers.model import KindName, Limits, Parsed
+from workers.parsers.model import KindName, Parsed, ParserLimits
 
 _BRACE = re.compile(r"\\.|([{}])", re.DOTALL)
 _CODE_PAGE = re.compile(r"\\ansicpg(\d{3,5})")
 _TITLE = re.compile(r"\{\\title ([^{}\\]{1,300})\}")
 
 
-def parse_rtf(data: bytes, limits: Limits) -> Parsed:
+def parse_rtf(data: bytes, limits: ParserLimits) -> Parsed:
     """An rtf as plain text. Embedded objects, fields and remote templates stay shut.
 
     Raises:
@@ -29,7 +29,7 @@ def parse_rtf(data: bytes, limits: Limits) -> Parsed:
     return Parsed(text, KindName("rtf"), "plain", title=title[1] if title else None)
 
 
-def _check_groups(source: str, limits: Limits) -> None:
+def _check_groups(source: str, limits: ParserLimits) -> None:
     depth = 0
     for match in _BRACE.finditer(source):
         if match[1] == "{":

@@ -4,7 +4,7 @@ import re
 
 from shared.errors import DocumentRefused
 from workers.parsers.encoding import mark, unmarked_utf16
-from workers.parsers.model import Kind, KindName
+from workers.parsers.model import DocumentKind, KindName
 
 _HEAD_BYTES = 64 * 1024
 # Formats nobody can read here: named, so that no guesser of encodings ever sees them.
@@ -50,7 +50,7 @@ _MARKDOWN_SIGNS_MIN = 2
 _CSV_ROWS_MIN = 3
 
 
-def sniff(data: bytes, name: str | None) -> Kind:
+def sniff(data: bytes, name: str | None) -> DocumentKind:
     """Decide what a document is.
 
     Args:
@@ -66,14 +66,14 @@ def sniff(data: bytes, name: str | None) -> Kind:
     promised = _extension(name)
     kind = _known_binary(data, promised)
     if kind:
-        return Kind(KindName(kind), needs_child=True)
+        return DocumentKind(KindName(kind), needs_child=True)
     _refuse_foreign(data, promised)
     if promised in _BINARY_NAMES:
         if data.strip(b" \t\r\n\f\0\xef\xbb\xbf"):
             raise DocumentRefused("type_mismatch", f"It is called .{promised} but is text.")
         raise DocumentRefused("no_text", "There is nothing but white space in it.")
     kind = _text_kind(data, promised)
-    return Kind(KindName(kind), needs_child=kind in {"html", "eml"})
+    return DocumentKind(KindName(kind), needs_child=kind in {"html", "eml"})
 
 
 def _known_binary(data: bytes, promised: str) -> str:

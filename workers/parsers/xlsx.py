@@ -8,11 +8,11 @@ from decimal import Decimal
 
 from workers.parsers.archive import Archive
 from workers.parsers.markdown import Markdown
-from workers.parsers.model import KindName, Limits, Parsed
+from workers.parsers.model import KindName, Parsed, ParserLimits
 from workers.parsers.package import package_title
 
 
-def parse_xlsx(data: bytes, archive: Archive, limits: Limits) -> Parsed:
+def parse_xlsx(data: bytes, archive: Archive, limits: ParserLimits) -> Parsed:
     """An xlsx as Markdown: a heading and a pipe table for each sheet that has text.
 
     Args:

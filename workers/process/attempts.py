@@ -13,8 +13,8 @@ from shared.errors import PayloadRefused, TimeLimitExceeded
 from shared.ledger.outbox import Lease, current_job
 from shared.observability import telemetry, tracing
 from workers.process import settlement
-from workers.process.leases import Holding, Overdue
-from workers.process.settlement import Completion
+from workers.process.leases import HeldLeases, Overdue
+from workers.process.settlement import JobCompleter
 
 if TYPE_CHECKING:
     from workers.process.consumer import Unit
@@ -27,8 +27,8 @@ def run(
     function: Callable[..., None],
     contract: type[Contract],
     unit: "Unit",
-    holding: Holding,
-    completion: Completion,
+    held: HeldLeases,
+    completion: JobCompleter,
 ) -> None:
     """Do a unit of work. No exception leaves: each job ends completed, retried or buried.
 
@@ -36,19 +36,19 @@ def run(
         function: The actor's function.
         contract: What it does.
         unit: The leases, claimed and held.
-        holding: Where this process notes what it holds.
+        held: The leases that this process holds.
         completion: Completes the jobs whose actor claimed no receipt itself.
     """
     started = time.monotonic()
     to_complete: list[Lease] = []
     try:
         limit_s = max(_limit_s(contract, lease) for lease in unit.leases)
-        with holding.doing(unit.leases, limit_s=limit_s):
-            done = _do(function, contract, unit.leases, holding)
+        with held.doing(unit.leases, limit_s=limit_s):
+            done = _do(function, contract, unit.leases, held)
             to_complete = [lease for lease in done if not lease.receipted]
     finally:
-        # What is not held is not renewed: should an ending itself have failed, the lease lapses.
-        holding.drop([lease for lease in unit.leases if lease not in to_complete])
+        # A lease not held is not renewed: if the settlement itself failed, it lapses.
+        held.drop([lease for lease in unit.leases if lease not in to_complete])
         unit.took_s = time.monotonic() - started
     for lease in to_complete:
         completion.add(lease)
@@ -59,7 +59,7 @@ def _limit_s(contract: type[Contract], lease: Lease) -> float:
 
 
 def _do(
-    function: Callable[..., None], contract: type[Contract], leases: list[Lease], holding: Holding
+    function: Callable[..., None], contract: type[Contract], leases: list[Lease], held: HeldLeases
 ) -> list[Lease]:
     """Call the actor. Returns the leases whose jobs it did; the others are settled.
 
@@ -71,7 +71,7 @@ def _do(
     if batch and len(pairs) > 1 and copy_context().run(_done_together, function, pairs):
         return [lease for _, lease in pairs]
     done = _done_of_batch if batch else _done
-    return [pair[1] for pair in pairs if copy_context().run(done, function, pair, holding)]
+    return [pair[1] for pair in pairs if copy_context().run(done, function, pair, held)]
 
 
 def _read(contract: type[Contract], lease: Lease) -> Pair | None:
@@ -88,23 +88,23 @@ def _refuse(lease: Lease, error: PayloadRefused) -> None:
         _fail(lease, error, attempt)
 
 
-def _done_of_batch(function: Callable[..., None], pair: Pair, holding: Holding) -> bool:
-    return _done(lambda *one: function([one]), pair, holding)
+def _done_of_batch(function: Callable[..., None], pair: Pair, held: HeldLeases) -> bool:
+    return _done(lambda *one: function([one]), pair, held)
 
 
-def _done(function: Callable[..., None], pair: Pair, holding: Holding) -> bool:
+def _done(function: Callable[..., None], pair: Pair, held: HeldLeases) -> bool:
     job, lease = pair
     with tracing.attempt([lease]) as attempt:
         _begin([lease], attempt)
         try:
             function(job, lease)
         except Overdue:
-            now = holding.now(lease)
+            now = held.now(lease)
             late = TimeLimitExceeded(f"stopped after {_limit_s(type(job), now):g} seconds")
             _fail(now, late, attempt)
             return False
         except BaseException as error:  # a SystemExit ends a job, not a worker's thread
-            _fail(holding.now(lease), error, attempt)
+            _fail(held.now(lease), error, attempt)
             return False
     return True
 

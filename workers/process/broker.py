@@ -15,8 +15,8 @@ from shared.servers import embedded
 from shared.settings import settings
 from workers.process import attempts
 from workers.process.consumer import LedgerConsumer, Unit
-from workers.process.leases import Holding
-from workers.process.settlement import Completion
+from workers.process.leases import HeldLeases
+from workers.process.settlement import JobCompleter
 
 Work = TypeVar("Work", bound=Callable[..., None])
 
@@ -28,8 +28,8 @@ class Runtime:
     worker_id: str
     redis: redis.Redis
     wire: Wire
-    holding: Holding
-    completion: Completion
+    held: HeldLeases
+    completion: JobCompleter
     threads: int
     lease_s: float
 
@@ -49,7 +49,7 @@ class LedgerBroker(dramatiq.Broker):
             queue_name,
             client=runtime.redis,
             wire=runtime.wire,
-            holding=runtime.holding,
+            held=runtime.held,
             worker_id=runtime.worker_id,
             limits=(runtime.threads, runtime.lease_s),
         )
@@ -104,7 +104,7 @@ def signing_key() -> bytes:
 def goes_on(lease: Lease, now: Lease, *, limit_s: float) -> None:
     """Let this process hold `now` for a claimed lease, with `limit_s` seconds for what it does."""
     if broker.runtime is not None:  # else the actor is called directly
-        broker.runtime.holding.goes_on(lease, now, limit_s=limit_s)
+        broker.runtime.held.goes_on(lease, now, limit_s=limit_s)
 
 
 def actor(contract: type[Contract]) -> Callable[[Work], Work]:
@@ -118,7 +118,7 @@ def actor(contract: type[Contract]) -> Callable[[Work], Work]:
     def register(function: Work) -> Work:
         def do(unit: Unit) -> None:
             runtime = broker.running()
-            attempts.run(function, contract, unit, runtime.holding, runtime.completion)
+            attempts.run(function, contract, unit, runtime.held, runtime.completion)
 
         dramatiq.actor(
             broker=broker, actor_name=contract.actor_name, queue_name=contract.queue_name

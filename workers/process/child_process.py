@@ -23,7 +23,7 @@ _PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the syste
 
 
 @dataclass(slots=True)
-class Child:
+class ChildProcess:
     """One worker process and how we watch it.
 
     Attributes:
@@ -82,7 +82,7 @@ def _name(number: int) -> str:
         return f"SIG{number}"
 
 
-def start(queues: Sequence[str], threads: int) -> Child:
+def start(queues: Sequence[str], threads: int) -> ChildProcess:
     """Start a worker process on these queues."""
     worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
     ours, theirs = os.pipe()
@@ -102,7 +102,7 @@ def start(queues: Sequence[str], threads: int) -> Child:
         )
     os.close(theirs)
     now = time.monotonic()
-    return Child(
+    return ChildProcess(
         worker_id=worker_id,
         process=process,
         slots=slots,

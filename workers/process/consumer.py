@@ -27,7 +27,7 @@ from shared.ledger.outbox import Lease
 from shared.ledger.wakeups import AWAY, BLOCK_S, BadWakeup, Wire, is_wrong_type, mend
 from shared.queries.ledger import outbox, quarantines
 from workers.process import settlement
-from workers.process.leases import Holding
+from workers.process.leases import HeldLeases
 
 log = structlog.get_logger()
 
@@ -61,13 +61,13 @@ class LedgerConsumer(Consumer):
         *,
         client: redis.Redis,
         wire: Wire,
-        holding: Holding,
+        held: HeldLeases,
         worker_id: str,
         limits: tuple[int, float],
     ) -> None:
         self._queue = queue
         self._wire = wire
-        self._holding = holding
+        self._held = held
         self._worker_id = worker_id
         self._threads, self._lease_s = limits
         self._client = client
@@ -120,7 +120,7 @@ class LedgerConsumer(Consumer):
         leases = [lease for message in messages for lease in message.args[0].leases]
         if leases:
             settlement.give_back(leases)
-            self._holding.drop(leases)
+            self._held.drop(leases)
 
     def stop(self) -> None:
         """Take nothing more, and end a blocking read now without losing what it may hold."""
@@ -147,7 +147,7 @@ class LedgerConsumer(Consumer):
         if not messages:
             return
         leases = self._claim(self._checked(messages))
-        self._holding.take(leases)
+        self._held.take(leases)
         with self._changed:
             self._outstanding += len(leases)
         self._ready.extend(self._message(unit) for unit in self._units(leases))

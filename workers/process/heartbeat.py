@@ -28,7 +28,7 @@ SEEN_EVERY_S = 2.0
 _MB = 1024 * 1024
 
 
-class Keeper:
+class Heartbeat:
     """Does, tick by tick in the main thread, what keeps a worker process trusted."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Keeper:
         """Tell the supervisor that we live; keep leases, limits and the row of this process."""
         now = time.monotonic()
         self.tell(signals.ALIVE)
-        self._runtime.holding.interrupt_overdue()
+        self._runtime.held.interrupt_overdue()
         try:
             # Leases first: nothing that can take time stands before them.
             if now - self._renewed_at >= self._runtime.lease_s / 3:
@@ -92,29 +92,29 @@ class Keeper:
         return dead
 
     def _renew(self) -> None:
-        held = self._runtime.holding.all()
+        held = self._runtime.held.all()
         if held:
             cancelled: list[JobId] = []
             with db.transaction(None, role=Role.RELAY, durable=False) as conn:
                 stood = outbox.renew(conn, held, lease_s=self._runtime.lease_s)
                 if stood < len(held):
                     cancelled = outbox.select_cancelled(conn, [job_id for job_id, _ in held])
-            self._runtime.holding.interrupt_cancelled(cancelled)
+            self._runtime.held.interrupt_cancelled(cancelled)
 
     def _tell_ledger(self, figures: Mapping[str, object]) -> None:
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             workers.upsert_process(conn, self._process, figures)
 
     def _figures(self) -> dict[str, object]:
-        holding, cpu = self._runtime.holding, self._us.cpu_times()
+        held, cpu = self._runtime.held, self._us.cpu_times()
         return {
             "rssBytes": self._us.memory_info().rss,
             "cpuS": round(cpu.user + cpu.system, 2),
             "threads": self._runtime.threads,
             "threadsAlive": sum(thread.is_alive() for thread in self._worker.workers),
-            "busy": holding.busy,
-            "held": len(holding.all()),
-            "done": holding.done,
+            "busy": held.busy,
+            "held": len(held.all()),
+            "done": held.done,
             "redisOk": self._redis_answers(),
             "stopping": self.stopping,
         }
@@ -129,7 +129,7 @@ class Keeper:
         if self._worn or self.stopping:
             return
         large = self._us.memory_info().rss > config.worker_rss_mb_max * _MB > 0
-        old = self._runtime.holding.done >= config.worker_jobs_max > 0
+        old = self._runtime.held.done >= config.worker_jobs_max > 0
         if large or old:
             self._worn = True
             log.info("worker.worn", worker=self._process.id, why="memory" if large else "jobs")

@@ -30,12 +30,12 @@ class Overdue(BaseException):
     """Raised inside a thread whose job has passed its time limit; actors do not catch it."""
 
 
-class Cancelled(BaseException):
+class JobCancelled(BaseException):
     """Raised inside a thread whose job was cancelled: nothing it still does would count."""
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class RunningJob:
     """One thread's job, as the supervisor sees it; `deadline` is on the monotonic clock."""
 
     job_id: JobId
@@ -56,17 +56,17 @@ class Slots:
         """Say that this slot's thread is idle."""
         _SLOT.pack_into(self._memory, slot * _SLOT.size, 0.0, b"")
 
-    def read(self) -> list[Doing]:
+    def read(self) -> list[RunningJob]:
         """The jobs being done now."""
         rows = (_SLOT.unpack_from(self._memory, slot * _SLOT.size) for slot in range(SLOTS))
         return [
-            Doing(JobId(job_id.rstrip(b"\0").decode(errors="replace")), deadline)
+            RunningJob(JobId(job_id.rstrip(b"\0").decode(errors="replace")), deadline)
             for deadline, job_id in rows
             if deadline
         ]
 
 
-class Holding:
+class HeldLeases:
     """The leases of this process, from claim to end; safe to use from every thread."""
 
     def __init__(self, slots: Slots) -> None:
@@ -152,12 +152,12 @@ class Holding:
                 self._slots.write(slot, lease.job_id, deadline)
 
     def interrupt_cancelled(self, job_ids: Sequence[JobId]) -> None:
-        """Raise `Cancelled` in each thread that does one of these jobs by itself."""
+        """Raise `JobCancelled` in each thread that does one of these jobs by itself."""
         with self._lock:
             for job_id in job_ids:
                 thread, _ = self._threads.pop(job_id, (None, 0))
                 if thread is not None and self._deadlines.pop(thread, None) is not None:
-                    raise_thread_exception(thread, Cancelled)
+                    raise_thread_exception(thread, JobCancelled)
 
     @property
     def busy(self) -> int:

@@ -35,9 +35,9 @@ from shared.settings import Settings, settings
 from workers.cache import semantic_cache
 from workers.process import signals
 from workers.process.broker import Runtime, broker
-from workers.process.heartbeat import Keeper
-from workers.process.leases import SLOTS_BYTES, Holding, Slots
-from workers.process.settlement import Completion
+from workers.process.heartbeat import Heartbeat
+from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
+from workers.process.settlement import JobCompleter
 from workers.process.signals import Bell
 from workers.queries.operations import roles
 
@@ -84,13 +84,13 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     with db.transaction(None, role=Role.APP) as conn:
         roles.refuse_if_policies_are_bypassed(conn)
     _import_actors(queues)
-    holding = Holding(Slots(_slots_memory(options.slots_fd)))
+    held = HeldLeases(Slots(_slots_memory(options.slots_fd)))
     runtime = Runtime(
         worker_id=options.worker_id,
         redis=wire.connect(redis_url),
         wire=Wire(config.redis_namespace, embedded.signing_key(config)),
-        holding=holding,
-        completion=Completion(holding),
+        held=held,
+        completion=JobCompleter(held),
         threads=options.threads,
         lease_s=config.lease_s,
     )
@@ -102,27 +102,27 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     host = socket.gethostname()
     me = Process(options.worker_id, host, os.getpid(), "worker", queues, options.threads)
     client = wire.connect(redis_url, timeout_s=ASK_REDIS_S)
-    keeper = Keeper(worker, runtime, me, client, options.pulse_fd)
+    heartbeat = Heartbeat(worker, runtime, me, client, options.pulse_fd)
     runtime.completion.start()
     worker.start()
-    keeper.tick(config)  # in the ledger before another goes for it
-    keeper.tell(signals.READY)
+    heartbeat.tick(config)  # in the ledger before another goes for it
+    heartbeat.tell(signals.READY)
     log.info("worker.started", worker=options.worker_id, queues=queues, threads=options.threads)
-    sound = _keep(keeper, config, bell)
+    sound = _keep(heartbeat, config, bell)
     if not sound:
-        keeper.tell(signals.BROKEN)
-    settled = _finish(worker, runtime, keeper, config, bell)
+        heartbeat.tell(signals.BROKEN)
+    settled = _finish(worker, runtime, heartbeat, config, bell)
     log.info("worker.stopped", worker=options.worker_id)
     return signals.THREAD_DEAD if not sound else 0 if settled else signals.UNSETTLED
 
 
-def _keep(keeper: Keeper, config: Settings, bell: Bell) -> bool:
+def _keep(heartbeat: Heartbeat, config: Settings, bell: Bell) -> bool:
     """Keep the process trusted until it is told to stop. Returns False if a thread has died."""
     while True:
-        keeper.tick(config)
-        if keeper.orphaned or bell.wait(TICK_S):
+        heartbeat.tick(config)
+        if heartbeat.orphaned or bell.wait(TICK_S):
             return True
-        if dead := keeper.dead_threads():
+        if dead := heartbeat.dead_threads():
             log.error("worker.thread_dead", threads=dead)
             return False
 
@@ -162,13 +162,13 @@ def _hand_back(worker: dramatiq.Worker) -> None:
 
 def _is_active(worker: dramatiq.Worker, runtime: Runtime, lost: int) -> bool:
     """Whether a queue is still read, or a thread is in a job or just about to be."""
-    if runtime.holding.busy or any(one.is_alive() for one in worker.consumers.values()):
+    if runtime.held.busy or any(one.is_alive() for one in worker.consumers.values()):
         return True
     return bool(worker.work_queue.unfinished_tasks > lost)
 
 
 def _finish(
-    worker: dramatiq.Worker, runtime: Runtime, keeper: Keeper, config: Settings, bell: Bell
+    worker: dramatiq.Worker, runtime: Runtime, heartbeat: Heartbeat, config: Settings, bell: Bell
 ) -> bool:
     """Hand back what is not begun, at once; let what runs end within its grace, leases kept.
 
@@ -178,7 +178,7 @@ def _finish(
     Returns:
         Whether nothing is left to be done by our supervisor.
     """
-    keeper.stopping = True
+    heartbeat.stopping = True
     # A thread that died took the mark of its last message with it: nobody will end that one.
     lost = sum(not thread.is_alive() for thread in worker.workers)
     for thread in worker.workers:
@@ -190,12 +190,12 @@ def _finish(
         _hand_back(worker)
         if not _is_active(worker, runtime, lost) or time.monotonic() >= end:
             break
-        keeper.tick(config)
+        heartbeat.tick(config)
         bell.wait(FINISH_TICK_S)
     runtime.completion.stop()
     providers.configure(None)
     semantic_cache.configure(None)
-    left = runtime.holding.all()
+    left = runtime.held.all()
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
             attempts.give_back(conn, left)

@@ -28,7 +28,7 @@ from shared.observability.redaction import redact
 from shared.queries.ledger import attempts
 from shared.workflow.retries import retry_wait_s
 from workers.domain.ledger import failure
-from workers.process.leases import Holding
+from workers.process.leases import HeldLeases
 
 log = structlog.get_logger()
 
@@ -41,11 +41,11 @@ _PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the syste
 _rng = random.Random()  # noqa: S311 - jitter, not secrecy
 
 
-class Completion:
+class JobCompleter:
     """Completes jobs that wrote nothing themselves, up to `GROUP_MAX` of them in a transaction."""
 
-    def __init__(self, holding: Holding) -> None:
-        self._holding = holding
+    def __init__(self, held: HeldLeases) -> None:
+        self._held = held
         self._waiting: list[Lease] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -95,11 +95,11 @@ class Completion:
             except psycopg.Error as error:
                 # Nothing was completed: the leases lapse, and the jobs are done again.
                 log.error("completion.failed", jobs=len(held), error=db.sentence(error))
-                self._holding.drop(group)
+                self._held.drop(group)
                 return
             if completed < len(held):
                 log.warning("lease.lost", jobs=len(held) - completed)
-            self._holding.drop(group)
+            self._held.drop(group)
             return
 
 
@@ -115,10 +115,10 @@ def settle(lease: Lease, error: BaseException) -> None:
         log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
         return
     permanent = isinstance(error, PermanentError | UsageError)
-    ending = _ending(lease, error, permanent=permanent)
+    failed = _attempt_failure(lease, error, permanent=permanent)
     for left in reversed(range(SETTLE_TRIES)):
         try:
-            _write(lease, error, ending, permanent=permanent)
+            _write(lease, error, failed, permanent=permanent)
             return
         except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as refused:
             if not left:
@@ -128,25 +128,29 @@ def settle(lease: Lease, error: BaseException) -> None:
             return
 
 
-def _write(lease: Lease, error: BaseException, ending: attempts.Ending, *, permanent: bool) -> None:
+def _write(
+    lease: Lease, error: BaseException, failed: attempts.AttemptFailure, *, permanent: bool
+) -> None:
     with db.transaction(None, role=Role.RELAY) as conn:
         if isinstance(error, TransientError) and not error.counted:
             wait = failure.park_s(error.retry_after_s, _rng)
-            attempts.retry(conn, ending, delay_s=wait, waiting_for="quota", uncounted=True)
-            log.warning("job.parked", **_names(lease), error=ending.error, retry_s=round(wait))
+            attempts.retry(conn, failed, delay_s=wait, waiting_for="quota", uncounted=True)
+            log.warning("job.parked", **_names(lease), error=failed.error, retry_s=round(wait))
         elif permanent or lease.attempt >= lease.attempts_max:
             reason = "permanent" if permanent else "exhausted"
-            attempts.bury(conn, ending, reason=reason)
-            log.error("job.died", **_names(lease), reason=reason, error=ending.error)
+            attempts.bury(conn, failed, reason=reason)
+            log.error("job.died", **_names(lease), reason=reason, error=failed.error)
         else:
             wait = _wait_s(lease, error)
-            attempts.retry(conn, ending, delay_s=wait)
-            log.warning("job.failed", **_names(lease), error=ending.error, retry_s=round(wait, 1))
+            attempts.retry(conn, failed, delay_s=wait)
+            log.warning("job.failed", **_names(lease), error=failed.error, retry_s=round(wait, 1))
 
 
-def _ending(lease: Lease, error: BaseException, *, permanent: bool) -> attempts.Ending:
+def _attempt_failure(
+    lease: Lease, error: BaseException, *, permanent: bool
+) -> attempts.AttemptFailure:
     late = isinstance(error, TimeLimitExceeded)
-    return attempts.Ending(
+    return attempts.AttemptFailure(
         job_id=lease.job_id,
         fence=lease.fence,
         verdict="refused" if permanent else "timed_out" if late else "failed",
@@ -170,9 +174,9 @@ def _wait_s(lease: Lease, error: BaseException) -> float:
 
 def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:
     """Put a job aside without using up an attempt: it is not the job's fault."""
-    ending = attempts.Ending(lease.job_id, lease.fence, "lapsed", None, why, None)
+    failed = attempts.AttemptFailure(lease.job_id, lease.fence, "lapsed", None, why, None)
     with db.transaction(None, role=Role.RELAY) as conn:
-        attempts.retry(conn, ending, delay_s=delay_s, waiting_for=waiting_for, uncounted=True)
+        attempts.retry(conn, failed, delay_s=delay_s, waiting_for=waiting_for, uncounted=True)
     log.warning("job.postponed", **_names(lease), waiting_for=waiting_for, why=why)
 
 

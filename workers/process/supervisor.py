@@ -31,7 +31,7 @@ from shared.queries.ledger import dispatches, workers
 from shared.servers import embedded
 from shared.settings import settings
 from workers.process import child_process, signals
-from workers.process.child_process import Child
+from workers.process.child_process import ChildProcess
 from workers.process.signals import Bell
 
 log = structlog.get_logger()
@@ -74,7 +74,7 @@ class Supervisor:
         self._threads = threads
         self._grace_s = grace_s
         self._selector = selectors.DefaultSelector()
-        self._children: dict[str, Child] = {}
+        self._children: dict[str, ChildProcess] = {}
         self._orphans: list[Orphan] = []
         self._pause_s = RESTART_S_MIN
         self._start_at = 0.0
@@ -147,14 +147,14 @@ class Supervisor:
         elif worn and sum(child.ready for child in staying) > self._wanted:
             worn[0].retire()
 
-    def _start(self) -> Child:
+    def _start(self) -> ChildProcess:
         child = child_process.start(self._queues, self._threads)
         self._children[child.worker_id] = child
         self._selector.register(child.pulse, selectors.EVENT_READ, child.worker_id)
         self._selector.register(child.exit_fd, selectors.EVENT_READ, child.worker_id)
         return child
 
-    def _hear(self, child: Child, descriptor: int) -> None:
+    def _hear(self, child: ChildProcess, descriptor: int) -> None:
         if descriptor == child.exit_fd:
             self._bury(child)
             return
@@ -189,7 +189,7 @@ class Supervisor:
                 log.error("worker.silent", worker=child.worker_id, silent_s=SILENT_S)
                 child.kill()
 
-    def _bury(self, child: Child) -> None:
+    def _bury(self, child: ChildProcess) -> None:
         del self._children[child.worker_id]
         for watched in (child.pulse, child.exit_fd):
             if watched in self._selector.get_map():

@@ -19,7 +19,7 @@ from shared.queries.models.models import Call, Price
 from shared.text.language import detect
 from shared.workflow.kinds import CompleteWith
 from workers.cache import semantic_cache
-from workers.cache.semantic_cache import Answer, Ask, Found
+from workers.cache.semantic_cache import CachedAnswer, CacheQuestion, CacheResult
 from workers.steps import model_choice
 from workers.steps.model_choice import Chosen
 from workers.steps.step import Step
@@ -55,8 +55,8 @@ def complete(given: CompleteWith, step: Step) -> object:
     ):
         # A search that found nothing is an outcome; that nobody gave a context is a mistake.
         said = _NOTHING_GIVEN[detect(given.prompt)]
-        nothing = Answer(said, chosen.model, cost_usd=Decimal(0))  # no model was asked
-        return _described(Found(nothing), chosen, latency_ms=0)
+        nothing = CachedAnswer(said, chosen.model, cost_usd=Decimal(0))  # no model was asked
+        return _described(CacheResult(nothing), chosen, latency_ms=0)
     question = CompletionRequest(
         prompt=given.prompt,
         system=given.system or "",
@@ -70,13 +70,15 @@ def complete(given: CompleteWith, step: Step) -> object:
     return _described(found, chosen, latency_ms=latency_ms)
 
 
-def _found(question: CompletionRequest, chosen: Chosen, step: Step, *, is_kept: bool) -> Found:
+def _found(
+    question: CompletionRequest, chosen: Chosen, step: Step, *, is_kept: bool
+) -> CacheResult:
     """The answer from the cache, or the model's; who asks by chance wants another each time."""
     if not is_kept or (question.temperature or 0.0) > semantic_cache.TEMPERATURE_MAX:
-        return Found(_asked(question, chosen, step))
+        return CacheResult(_asked(question, chosen, step))
     with db.transaction(step.tenant_id) as conn:
         embedding_model = live_model(conn)
-    ask = Ask(
+    ask = CacheQuestion(
         tenant_id=step.tenant_id,
         question=question.prompt,
         model=chosen.model,
@@ -94,7 +96,7 @@ def _found(question: CompletionRequest, chosen: Chosen, step: Step, *, is_kept: 
     return semantic_cache.answered(ask, lambda: _asked(question, chosen, step))
 
 
-def _asked(question: CompletionRequest, chosen: Chosen, step: Step) -> Answer:
+def _asked(question: CompletionRequest, chosen: Chosen, step: Step) -> CachedAnswer:
     completer = providers.completer_for(chosen.model)
     began = time.monotonic()
     try:
@@ -127,8 +129,8 @@ def _passages(given: CompleteWith, step: Step) -> tuple[AnswerPassage, ...]:
         ) from None
 
 
-def _answer(given: Completion, price: Price | None) -> Answer:
-    return Answer(
+def _answer(given: Completion, price: Price | None) -> CachedAnswer:
+    return CachedAnswer(
         text=given.text,
         model=given.model,
         citations=tuple(
@@ -146,7 +148,7 @@ def _answer(given: Completion, price: Price | None) -> Answer:
     )
 
 
-def _described(found: Found, chosen: Chosen, *, latency_ms: int) -> dict[str, object]:
+def _described(found: CacheResult, chosen: Chosen, *, latency_ms: int) -> dict[str, object]:
     answer = found.answer
     cost_usd = answer.cost_usd if found.level is None else Decimal(0)
     return {

@@ -22,7 +22,7 @@ from shared.text import tokens
 from shared.workflow.kinds import CompleteWith
 from workers.domain.models import routing
 from workers.domain.models.bandit import Arm
-from workers.domain.models.routing import Candidate, Request
+from workers.domain.models.routing import RoutingCandidate, RoutingRequest
 
 _CONTEXT_TOKENS_A_CHAR: Final = 0.3  # enough to compare prices; what is billed is counted
 _ARM_MIN: Final = 1e-3  # a beta distribution needs parameters above 0
@@ -99,9 +99,9 @@ def note_call(tenant_id: TenantId, call: Call) -> Price | None:
         return models.select_prices(conn, [call.model]).get(call.model)
 
 
-def candidate_of(found: model_routes.Candidate) -> Candidate:
+def candidate_of(found: model_routes.ModelCandidate) -> RoutingCandidate:
     """A model of the catalogue as `routing.choose` compares it with others."""
-    return Candidate(
+    return RoutingCandidate(
         slug=found.slug,
         arm=Arm(max(found.alpha, _ARM_MIN), max(found.beta, _ARM_MIN)),
         cost_in=found.cost_in,
@@ -112,7 +112,7 @@ def candidate_of(found: model_routes.Candidate) -> Candidate:
     )
 
 
-def _able(found: list[model_routes.Candidate]) -> list[Candidate]:
+def _able(found: list[model_routes.ModelCandidate]) -> list[RoutingCandidate]:
     """Those that this process can call; one that costs money refuses where that is not allowed."""
     return [candidate_of(each) for each in found if _is_reached(each.slug)]
 
@@ -126,9 +126,9 @@ def _is_reached(slug: str) -> bool:
     return slug != LOCAL_COMPLETER  # who pays for answers wants them written
 
 
-def _request(given: CompleteWith, tokens_max: int, score: float) -> Request:
+def _request(given: CompleteWith, tokens_max: int, score: float) -> RoutingRequest:
     context = sum(len(str(each.get("content", ""))) for each in given.context)
-    return Request(
+    return RoutingRequest(
         tokens_in=tokens.count(given.prompt) + int(context * _CONTEXT_TOKENS_A_CHAR),
         tokens_out=tokens_max,
         cost_usd_max=None if given.cost_usd_max is None else Decimal(str(given.cost_usd_max)),

@@ -19,7 +19,7 @@ from shared.db import Connection, Role
 from shared.ids import TenantId
 from shared.queries.accounts import accounts
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 TIER = click.Choice(("FREE", "PRO", "ENTERPRISE"), case_sensitive=False)
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -120,5 +120,5 @@ def _note(
     resource_id: str,
     what: dict[str, Any],
 ) -> None:
-    act = Act(tenant_id, session.actor(), action, "Tenant", resource_id, what)
+    act = AuditEntry(tenant_id, session.actor(), action, "Tenant", resource_id, what)
     audit_logs.insert_acts(conn, [act])

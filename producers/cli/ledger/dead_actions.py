@@ -16,7 +16,7 @@ from shared.db import Connection, Role
 from shared.errors import ReplayStopped
 from shared.ids import JobId, TenantId
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 LOOK_S = 0.25
 ENDED_MIN = 10
@@ -126,7 +126,7 @@ def move_page(
     return moved
 
 
-def _act(tenant_id: TenantId, verb: str, jobs: list[JobId], words: dict[str, str]) -> Act:
+def _act(tenant_id: TenantId, verb: str, jobs: list[JobId], words: dict[str, str]) -> AuditEntry:
     what = {"count": len(jobs), "jobs": jobs} | ({"filters": words} if words else {})
     resource_id = jobs[0] if len(jobs) == 1 else None
-    return Act(tenant_id, session.actor(), f"dead.{verb}", "Job", resource_id, what)
+    return AuditEntry(tenant_id, session.actor(), f"dead.{verb}", "Job", resource_id, what)

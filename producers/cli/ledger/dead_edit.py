@@ -16,7 +16,7 @@ from shared.errors import EditRefused
 from shared.ledger.outbox import payload_of
 from shared.queries.ledger import clock
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 Changes = dict[str, dict[str, Any]]
 
@@ -76,7 +76,9 @@ def _write(
         raise EditRefused(
             f"The job {row.id} was changed or replayed concurrently: check it and try again."
         )
-    act = Act(letter.tenant_id, session.actor(), "dead.edit", "Job", row.id, {"changes": changes})
+    act = AuditEntry(
+        letter.tenant_id, session.actor(), "dead.edit", "Job", row.id, {"changes": changes}
+    )
     audit_logs.insert_acts(conn, [act])
 
 

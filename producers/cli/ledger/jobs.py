@@ -25,7 +25,7 @@ from shared import db
 from shared.db import Connection, Role
 from shared.ids import JobId, TenantId
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 STATES = ("PENDING", "QUEUED", "RUNNING", "COMPLETED", "DEAD", "CANCELLED")
 PAGE = 1_000
@@ -181,7 +181,7 @@ def _note(conn: Connection, cancelled: Sequence[CancelledJob], words: dict[str, 
     for tenant_id, ids in of.items():
         what = {"count": len(ids), "jobs": ids} | ({"filters": words} if words else {})
         one_id = ids[0] if len(ids) == 1 else None
-        acts.append(Act(tenant_id, session.actor(), "jobs.cancel", "Job", one_id, what))
+        acts.append(AuditEntry(tenant_id, session.actor(), "jobs.cancel", "Job", one_id, what))
     if acts:
         audit_logs.insert_acts(conn, acts)
 

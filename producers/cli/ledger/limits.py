@@ -17,7 +17,7 @@ from shared.db import Connection, Role
 from shared.ids import TenantId
 from shared.queries.accounts import accounts
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 
 @click.group()
@@ -111,7 +111,7 @@ def delete_limit(limit_id: str, as_json: bool) -> None:
 
 def _note(conn: Connection, action: str, limit: Limit) -> None:
     what = {name: value for name, value in as_document(limit).items() if value is not None}
-    act = Act(limit.tenant_id, session.actor(), action, "JobLimit", limit.id, what)
+    act = AuditEntry(limit.tenant_id, session.actor(), action, "JobLimit", limit.id, what)
     audit_logs.insert_acts(conn, [act])
 
 

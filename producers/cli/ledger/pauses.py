@@ -15,7 +15,7 @@ from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.db import Role
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 DRAIN_LOOK_S = 0.2
 
@@ -67,7 +67,8 @@ def _change(
                 act = "jobs.pause" if paused else "jobs.resume"
                 scope = {"queue": queue, "tenant": slug, "job": job}
                 audit_logs.insert_acts(
-                    conn, [Act(selected.tenant_id, session.actor(), act, "JobHold", None, scope)]
+                    conn,
+                    [AuditEntry(selected.tenant_id, session.actor(), act, "JobHold", None, scope)],
                 )
     if as_json:
         print_json({"queue": queue, "tenant": slug, "job": job, "paused": paused})

@@ -21,7 +21,7 @@ from shared import db
 from shared.db import Role
 from shared.ledger.wakeups import connect
 from shared.queries.ledger import quarantines
-from shared.queries.ledger.quarantines import Filters, QuarantinedRow
+from shared.queries.ledger.quarantines import QuarantinedRow, QuarantineFilters
 
 
 @click.group()
@@ -34,7 +34,7 @@ def quarantine() -> None:
 def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
     """List quarantined messages, newest first; --error matches the reason."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-        rows = quarantines.select_quarantined(conn, Filters(**filters), limit=limit)
+        rows = quarantines.select_quarantined(conn, QuarantineFilters(**filters), limit=limit)
     documents = [_without_bytes(row) for row in rows]
     if as_json:
         print_json(documents)
@@ -49,7 +49,7 @@ def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa
 def show_quarantined(message_id: str, as_json: bool) -> None:
     """Show a message: the reason and its first 64 kB (base64 in JSON)."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        rows = quarantines.select_quarantined(conn, Filters(), ids=[message_id], limit=1)
+        rows = quarantines.select_quarantined(conn, QuarantineFilters(), ids=[message_id], limit=1)
     if not rows:
         raise JobNotFound(f"No message has the id {message_id!r}: see `ailydian quarantine list`.")
     document = _without_bytes(rows[0])

@@ -14,9 +14,9 @@ from shared import db
 from shared.db import Connection, Role
 from shared.ledger.wakeups import Wire
 from shared.queries.ledger import clock, quarantines
-from shared.queries.ledger.quarantines import Filters, TakenRow
+from shared.queries.ledger.quarantines import QuarantineFilters, TakenRow
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 Move = Callable[[Connection, Sequence[str]], list[TakenRow]]
 
@@ -72,11 +72,11 @@ def act(move: Move, verb: str, given: dict[str, Any]) -> tuple[int, int]:
     return matched, done
 
 
-def _until_now(choice: dict[str, Any]) -> Filters:
+def _until_now(choice: dict[str, Any]) -> QuarantineFilters:
     """Return a bound that excludes messages quarantined again during this command."""
     with db.transaction(None, role=Role.RELAY) as conn:
         now = clock.select_now(conn)
-    return Filters(**choice | {"until": min(choice["until"] or now, now)})
+    return QuarantineFilters(**choice | {"until": min(choice["until"] or now, now)})
 
 
 def _move(move: Move, verb: str, ids: Sequence[str], words: dict[str, str]) -> int:
@@ -86,11 +86,11 @@ def _move(move: Move, verb: str, ids: Sequence[str], words: dict[str, str]) -> i
             moved = [row.id for row in taken]
             what = {"count": len(moved), "messages": moved} | ({"filters": words} if words else {})
             one = moved[0] if len(moved) == 1 else None
-            entry = Act(None, session.actor(), f"quarantine.{verb}", "Quarantine", one, what)
+            entry = AuditEntry(None, session.actor(), f"quarantine.{verb}", "Quarantine", one, what)
             audit_logs.insert_acts(conn, [entry])
     return len(taken)
 
 
-def _count(wanted: Filters, ids: Sequence[str] | None) -> int:
+def _count(wanted: QuarantineFilters, ids: Sequence[str] | None) -> int:
     with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
         return quarantines.count_quarantined(conn, wanted, ids=ids)

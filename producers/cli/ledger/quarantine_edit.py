@@ -15,7 +15,7 @@ from shared.ids import JobId
 from shared.ledger.wakeups import Wire
 from shared.queries.ledger import clock, quarantines
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 from shared.servers import embedded
 from shared.settings import settings
 
@@ -44,7 +44,7 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
     job_id, attempt = _checked(fields)
     with db.transaction(None, role=Role.RELAY) as conn:
         rows = quarantines.select_quarantined(
-            conn, quarantines.Filters(), ids=[message_id], limit=1
+            conn, quarantines.QuarantineFilters(), ids=[message_id], limit=1
         )
         if not rows:
             raise JobNotFound(f"No message has the id {message_id!r}: see `quarantine list`.")
@@ -72,7 +72,7 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
             raise EditRefused(
                 f"The message {message_id} was changed concurrently: check it and try again."
             )
-        act = Act(None, session.actor(), "quarantine.edit", "Quarantine", row.id, changes)
+        act = AuditEntry(None, session.actor(), "quarantine.edit", "Quarantine", row.id, changes)
         audit_logs.insert_acts(conn, [act])
 
 

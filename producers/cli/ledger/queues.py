@@ -140,7 +140,7 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             "redisAnswers": all(one.ok for one in found if one.name == "redis"),
             "lagSeconds": max((one.oldest_seconds or 0.0 for one in rows), default=0.0),
             "dead": sum(one.dead for one in rows),
-            "quarantined": quarantines.count_quarantined(conn, quarantines.Filters()),
+            "quarantined": quarantines.count_quarantined(conn, quarantines.QuarantineFilters()),
             "incidents": sum(incidents.count_open(conn).values()),
             "checks": [as_document(one) for one in found],
             "relaySeenSeconds": seen.relay_s,

@@ -16,7 +16,7 @@ from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 from shared.settings import settings
 
 DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
@@ -72,7 +72,7 @@ def set_retention(queue: str, as_json: bool, **seconds: float | None) -> None:
             queries.update_keep(conn, keep)
             [found] = queries.select_keeps(conn, [queue])
             what = {name: value for name, value in _document(keep).items() if value is not None}
-            act = Act(None, session.actor(), "retention.set", "QueueState", queue, what)
+            act = AuditEntry(None, session.actor(), "retention.set", "QueueState", queue, what)
             audit_logs.insert_acts(conn, [act])
     if as_json:
         print_json(_document(found))
@@ -90,7 +90,7 @@ def run_retention(dry_run: bool, as_json: bool) -> None:
         swept = keeping.run(settings(), dry_run=dry_run)
         document = _swept(swept)
         if swept.total and not dry_run:
-            act = Act(None, session.actor(), "retention.run", "Job", None, document)
+            act = AuditEntry(None, session.actor(), "retention.run", "Job", None, document)
             with db.transaction(None, role=Role.RELAY) as conn:
                 audit_logs.insert_acts(conn, [act])
     if as_json:

@@ -22,7 +22,7 @@ from shared.contracts import StartWorkflow
 from shared.db import Connection, Role
 from shared.errors import UsageError, WorkflowNotFound
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 from shared.queries.workflow import workflows
 
 NAME_CHARS_MAX = 100
@@ -103,7 +103,7 @@ def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> Non
             del what[
                 "payload"
             ]  # the payload is the tenant's data and does not belong in the audit log
-            act = Act(tenant_id, session.actor(), "schedule.put", "Schedule", row.id, what)
+            act = AuditEntry(tenant_id, session.actor(), "schedule.put", "Schedule", row.id, what)
             audit_logs.insert_acts(conn, [act])
     document = _document(row) | {"tenant": slug}
     if as_json:
@@ -177,7 +177,7 @@ def delete_schedule(name: str, slug: str, as_json: bool) -> None:
                 raise ScheduleNotFound(
                     f"Tenant {slug} has no schedule {name!r}: see `ailydian schedule list`."
                 )
-            act = Act(
+            act = AuditEntry(
                 *(tenant_id, session.actor(), "schedule.delete", "Schedule", schedule_id),
                 {"name": name},
             )

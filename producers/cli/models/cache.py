@@ -16,7 +16,7 @@ from producers.cli.terminal.values import tenant_option
 from shared import db
 from shared.operations.audit import note
 from shared.queries.messages import semantic_entries
-from shared.queries.messages.semantic_entries import Figures
+from shared.queries.messages.semantic_entries import CacheFigures
 
 COLUMNS = ("model", "entries", "expired", "hits", "spent usd", "saved usd", "unpriced")
 
@@ -74,7 +74,7 @@ def _told(usd: Decimal | None) -> str | None:
     return None if usd is None else f"{usd:f}"
 
 
-def _document(slug: str, found: list[Figures]) -> dict[str, object]:
+def _document(slug: str, found: list[CacheFigures]) -> dict[str, object]:
     known = [one.saved_usd for one in found if one.saved_usd is not None]
     return {
         "tenant": slug,

@@ -20,7 +20,7 @@ from shared.db import Connection, Role
 from shared.errors import PermanentError, UsageError
 from shared.observability.redaction import redact_values
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 
 LIST_MAX = 1_000
 NOTICES_MAX = 1_000
@@ -146,7 +146,7 @@ def _noted(
         raise IncidentOver(f"The incident {incident_id} is {row.status.lower()} already.")
     tenant_id, before = answer
     change = {"before": before, "after": row.status, "cause": row.cause}
-    act = Act(
+    act = AuditEntry(
         *(tenant_id, session.actor(), f"incident.{verb}", "Incident", incident_id),
         redact_values(change | what),
     )

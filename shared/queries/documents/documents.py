@@ -213,7 +213,7 @@ def select_chunk_hashes(conn: Connection, document_id: DocumentId) -> list[tuple
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkRow:
+class NewChunk:
     """A chunk to write; offsets are code points of the document's content."""
 
     content: str
@@ -248,7 +248,7 @@ INSERT_CHUNKS: Final = """
 
 
 def insert_chunks(
-    conn: Connection, document_id: DocumentId, language: str, chunks: Sequence[ChunkRow]
+    conn: Connection, document_id: DocumentId, language: str, chunks: Sequence[NewChunk]
 ) -> list[ChunkId]:
     """Add chunks and their words. Returns their ids, in the order of their index."""
     if not chunks:
@@ -290,7 +290,7 @@ MOVE_CHUNKS: Final = """
 """
 
 
-def move_chunks(conn: Connection, language: str, kept: Sequence[tuple[ChunkId, ChunkRow]]) -> None:
+def move_chunks(conn: Connection, language: str, kept: Sequence[tuple[ChunkId, NewChunk]]) -> None:
     """Give chunks that a new version keeps their new places, and their words where they differ."""
     if not kept:
         return

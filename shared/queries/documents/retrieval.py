@@ -17,7 +17,7 @@ from shared.ids import ChunkId, DocumentId, TenantId
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SearchQuestion:
     """What a question is compared by.
 
     Attributes:
@@ -36,7 +36,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ChunkCandidate:
     """A chunk, the language of its words or None, and its cosine or None where it has no vector."""
 
     chunk_id: ChunkId
@@ -61,8 +61,8 @@ SELECT_NEAREST: Final = """
 
 
 def select_nearest(
-    conn: Connection, tenant_id: TenantId, question: Question, *, scanned: int, hits_max: int
-) -> list[Candidate]:
+    conn: Connection, tenant_id: TenantId, question: SearchQuestion, *, scanned: int, hits_max: int
+) -> list[ChunkCandidate]:
     """Return the chunks whose vectors are nearest, best first.
 
     Args:
@@ -82,7 +82,7 @@ def select_nearest(
             "hits_max": hits_max,
         },
     )
-    return [Candidate(*row) for row in rows]
+    return [ChunkCandidate(*row) for row in rows]
 
 
 SELECT_BY_WORDS: Final = """
@@ -92,7 +92,7 @@ SELECT_BY_WORDS: Final = """
 
 
 def select_by_words(
-    conn: Connection, question: Question, *, hits_max: int
+    conn: Connection, question: SearchQuestion, *, hits_max: int
 ) -> list[tuple[ChunkId, float]]:
     """Return (chunk, share) of the session's tenant, best first.
 
@@ -117,17 +117,17 @@ SELECT_CANDIDATES: Final = """
 
 
 def select_candidates(
-    conn: Connection, tenant_id: TenantId, question: Question, chunk_ids: Sequence[ChunkId]
-) -> list[Candidate]:
+    conn: Connection, tenant_id: TenantId, question: SearchQuestion, chunk_ids: Sequence[ChunkId]
+) -> list[ChunkCandidate]:
     """Return what vectors say of chunks that were found by their words, in any order."""
     if not chunk_ids:
         return []
     values = _vector(question) | {"tenant_id": tenant_id, "chunk_ids": list(chunk_ids)}
-    return [Candidate(*row) for row in conn.execute(SELECT_CANDIDATES, values)]
+    return [ChunkCandidate(*row) for row in conn.execute(SELECT_CANDIDATES, values)]
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class CitedPassage:
     """A chunk as it is cited: `content` is the document's content[start:end], in code points.
 
     The platform's own chunks have no offsets.
@@ -153,11 +153,11 @@ SELECT_PASSAGES: Final = """
 """
 
 
-def select_passages(conn: Connection, chunk_ids: Sequence[ChunkId]) -> dict[ChunkId, Passage]:
+def select_passages(conn: Connection, chunk_ids: Sequence[ChunkId]) -> dict[ChunkId, CitedPassage]:
     """Return the chunks that are there, by id."""
     rows = conn.execute(SELECT_PASSAGES, {"chunk_ids": list(chunk_ids)})
-    return {row[0]: Passage(*row) for row in rows}
+    return {row[0]: CitedPassage(*row) for row in rows}
 
 
-def _vector(question: Question) -> dict[str, object]:
+def _vector(question: SearchQuestion) -> dict[str, object]:
     return {"model": question.model, "vector": HalfVector(question.vector)}

@@ -106,7 +106,7 @@ def hold(conn: Connection, content_ids: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ModerationState:
     """What is decided about a content.
 
     Attributes:
@@ -139,9 +139,11 @@ SELECT_STANDING: Final = """
 """
 
 
-def select_standing(conn: Connection, content_ids: Sequence[str]) -> dict[str, Standing]:
+def select_standing(conn: Connection, content_ids: Sequence[str]) -> dict[str, ModerationState]:
     """What stands about each of these contents, by their ids."""
-    found = (Standing(*row) for row in conn.execute(SELECT_STANDING, {"ids": list(content_ids)}))
+    found = (
+        ModerationState(*row) for row in conn.execute(SELECT_STANDING, {"ids": list(content_ids)})
+    )
     return {one.content_id: one for one in found}
 
 

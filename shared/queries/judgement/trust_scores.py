@@ -162,7 +162,7 @@ def select_events(conn: Connection, user_id: UserId, *, limit: int) -> list[Even
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class TrustSignal:
     """What the platform wrote that speaks of a person, and is no event yet."""
 
     user_id: UserId
@@ -208,7 +208,7 @@ SELECT_SIGNALS: Final = """
 """
 
 
-def select_signals(conn: Connection, people: Sequence[UserId], *, limit: int) -> list[Signal]:
+def select_signals(conn: Connection, people: Sequence[UserId], *, limit: int) -> list[TrustSignal]:
     """New sessions from elsewhere, and payments, that no event tells of yet."""
     values = {"people": list(people), "limit": limit}
-    return [Signal(*row) for row in conn.execute(SELECT_SIGNALS, values)]
+    return [TrustSignal(*row) for row in conn.execute(SELECT_SIGNALS, values)]

@@ -76,7 +76,7 @@ def give_back(conn: Connection, held: Sequence[tuple[JobId, int]]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class AttemptFailure:
     """How an attempt ended that did not end well; `killed`: its process ended with it."""
 
     job_id: JobId
@@ -132,7 +132,7 @@ RETRY: Final = """
 
 def retry(
     conn: Connection,
-    ending: Ending,
+    failed: AttemptFailure,
     *,
     delay_s: float,
     waiting_for: str = "retry",
@@ -142,7 +142,7 @@ def retry(
 
     Args:
         conn: A connection in the relay's role.
-        ending: What happened.
+        failed: What happened.
         delay_s: Seconds until the next attempt; of no meaning where the process crashed.
         waiting_for: What the job waits for, shown to operators.
         uncounted: Whether this attempt does not use up one of `attempts_max`.
@@ -151,7 +151,7 @@ def retry(
         False when the lease no longer stood: then nothing was written.
     """
     waits = {"delay_s": delay_s, "waiting_for": waiting_for, "uncounted": uncounted}
-    return conn.execute(RETRY, _values(ending) | waits).rowcount == 1
+    return conn.execute(RETRY, _values(failed) | waits).rowcount == 1
 
 
 BURY: Final = """
@@ -187,29 +187,29 @@ BURY: Final = """
 """
 
 
-def bury(conn: Connection, ending: Ending, *, reason: str) -> bool:
+def bury(conn: Connection, failed: AttemptFailure, *, reason: str) -> bool:
     """Note a failed attempt and end the job as a dead letter.
 
     Returns:
         False when the lease no longer stood: then nothing was written.
     """
-    return conn.execute(BURY, _values(ending) | {"reason": reason}).rowcount == 1
+    return conn.execute(BURY, _values(failed) | {"reason": reason}).rowcount == 1
 
 
-def _values(ending: Ending) -> dict[str, object]:
+def _values(failed: AttemptFailure) -> dict[str, object]:
     # Postgres stores no NUL, and an error may quote one.
     return {
-        "job_id": ending.job_id,
-        "fence": ending.fence,
-        "verdict": ending.verdict,
-        "error_type": ending.error_type,
-        "error": ending.error.replace("\0", "\\0"),
-        "fingerprint": ending.fingerprint,
-        "signal": ending.signal,
-        "exit_code": ending.exit_code,
-        "peak_bytes": ending.peak_bytes,
-        "killed": ending.killed,
-        "traceback": None if ending.traceback is None else ending.traceback.replace("\0", "\\0"),
+        "job_id": failed.job_id,
+        "fence": failed.fence,
+        "verdict": failed.verdict,
+        "error_type": failed.error_type,
+        "error": failed.error.replace("\0", "\\0"),
+        "fingerprint": failed.fingerprint,
+        "signal": failed.signal,
+        "exit_code": failed.exit_code,
+        "peak_bytes": failed.peak_bytes,
+        "killed": failed.killed,
+        "traceback": None if failed.traceback is None else failed.traceback.replace("\0", "\\0"),
     }
 
 

@@ -17,7 +17,7 @@ _LOOKS = "0"
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class QuarantineFilters:
     """Which messages are meant; None means any. `error` is a regular expression on the reason."""
 
     queue: str | None = None
@@ -161,7 +161,7 @@ SELECT_IDS: Final = """
 
 
 def select_quarantined(
-    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None, limit: int
+    conn: Connection, wanted: QuarantineFilters, *, ids: Sequence[str] | None = None, limit: int
 ) -> list[QuarantinedRow]:
     """Quarantined messages, newest first; of the filters, `error` matches the reason."""
     values = _values(wanted, ids) | {"limit": limit}
@@ -169,7 +169,7 @@ def select_quarantined(
 
 
 def count_quarantined(
-    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None = None
+    conn: Connection, wanted: QuarantineFilters, *, ids: Sequence[str] | None = None
 ) -> int:
     """How many messages are quarantined."""
     row = conn.execute(COUNT_QUARANTINED, _values(wanted, ids)).fetchone()
@@ -178,7 +178,12 @@ def count_quarantined(
 
 
 def select_ids(
-    conn: Connection, wanted: Filters, *, ids: Sequence[str] | None, after: str, limit: int
+    conn: Connection,
+    wanted: QuarantineFilters,
+    *,
+    ids: Sequence[str] | None,
+    after: str,
+    limit: int,
 ) -> list[str]:
     """The ids of a page of messages, those after `after`."""
     values = _values(wanted, ids) | {"after": after, "limit": limit}
@@ -248,7 +253,7 @@ def edit(
     return conn.execute(EDIT, values).rowcount == 1
 
 
-def _values(wanted: Filters, ids: Sequence[str] | None) -> dict[str, object]:
+def _values(wanted: QuarantineFilters, ids: Sequence[str] | None) -> dict[str, object]:
     return {
         "ids": None if ids is None else list(ids),
         "queue": wanted.queue,

@@ -301,7 +301,7 @@ def prune(conn: Connection, *, entries_max: int, limit: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class CacheFigures:
     """What a tenant's cache holds for a model, and what its entries have saved so far.
 
     Attributes:
@@ -329,6 +329,6 @@ SELECT_FIGURES: Final = """
 """
 
 
-def select_figures(conn: Connection) -> list[Figures]:
+def select_figures(conn: Connection) -> list[CacheFigures]:
     """Figures of the tenant's entries that are still kept, a row a model."""
-    return [Figures(*row) for row in conn.execute(SELECT_FIGURES)]
+    return [CacheFigures(*row) for row in conn.execute(SELECT_FIGURES)]

@@ -62,7 +62,7 @@ def reward(conn: Connection, rewards: Sequence[Reward], *, discount: float = DIS
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ModelCandidate:
     """A model that could answer; its arm is the tenant's, or grown out of the global one.
 
     Of one with `is_probe` the provider's breaker is open: one caller may try it, by `take_probe`.
@@ -112,7 +112,7 @@ SELECT_CANDIDATES: Final = """
 
 def select_candidates(
     conn: Connection, intent: str, *, capability: str = "completion"
-) -> list[Candidate]:
+) -> list[ModelCandidate]:
     """The models that could do something now, with what is believed of them for an intent."""
     values = {
         "intent": intent,
@@ -120,7 +120,7 @@ def select_candidates(
         "discount": DISCOUNT,
         "prior_pulls": PRIOR_PULLS,
     }
-    return [Candidate(*row) for row in conn.execute(SELECT_CANDIDATES, values)]
+    return [ModelCandidate(*row) for row in conn.execute(SELECT_CANDIDATES, values)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from shared.ids import TenantId
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class AuditEntry:
     """One act of a person or a program.
 
     Attributes:
@@ -48,7 +48,7 @@ INSERT_ACTS: Final = """
 """
 
 
-def insert_acts(conn: Connection, acts: Sequence[Act]) -> None:
+def insert_acts(conn: Connection, acts: Sequence[AuditEntry]) -> None:
     """Note acts in the transaction that does them, in the role of the relay or the tenant."""
     values: dict[str, object] = {
         "tenants": [act.tenant_id for act in acts],

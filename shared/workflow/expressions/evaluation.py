@@ -13,7 +13,7 @@ import cel
 
 from shared.errors import ExpressionFailed, ExpressionRefused
 from shared.workflow.expressions.costs import CHUNK_ITEMS, is_dear, refuse_dear
-from shared.workflow.expressions.lexing import CHARS_MAX, Word, spans, words
+from shared.workflow.expressions.lexing import CHARS_MAX, ExpressionToken, spans, words
 from shared.workflow.expressions.references import NAMES, Anatomy, Path, anatomy
 
 SHOWN_CHARS: Final = 100
@@ -294,7 +294,7 @@ def _parts(bare: str, made: Anatomy) -> Any:  # noqa: ANN401 - the library has n
     return None if made.chunk is None else _program(_PART + bare[made.chunk[1] :])
 
 
-def _may_be_bool(found: list[Word], functions: frozenset[str], made: Anatomy) -> bool:
+def _may_be_bool(found: list[ExpressionToken], functions: frozenset[str], made: Anatomy) -> bool:
     if made.builds:
         return True
     if functions:

@@ -23,7 +23,7 @@ _LONE: Final = frozenset({"'", '"', "`", "//"})
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ExpressionToken:
     """A text with its quotes, a name, a number or a sign, as `sort` says; and where it begins."""
 
     sort: str
@@ -31,7 +31,7 @@ class Word:
     begin: int = 0
 
 
-def words(expression: str) -> list[Word]:
+def words(expression: str) -> list[ExpressionToken]:
     """The words of an expression.
 
     Raises:
@@ -43,7 +43,7 @@ def words(expression: str) -> list[Word]:
         if sort == "sign":
             _refuse_lone(match[0])
         if sort != "space":
-            found.append(Word(sort, match[0], match.start()))
+            found.append(ExpressionToken(sort, match[0], match.start()))
     return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shared.errors import ExpressionRefused
-from shared.workflow.expressions.lexing import Word
+from shared.workflow.expressions.lexing import ExpressionToken
 
 NAMES: Final = frozenset({"inputs", "steps", "run", "item", "index"})
 BUILDING: Final = frozenset({"map", "filter"})
@@ -14,7 +14,7 @@ NESTING_MAX: Final = 32
 MACROS_NESTED_MAX: Final = 2
 PATTERN_CHARS_MAX: Final = 200
 _CONSTANTS: Final = frozenset({"true", "false", "null", "in"})
-_NOTHING: Final = Word("sign", "")
+_NOTHING: Final = ExpressionToken("sign", "")
 _SHORTEST_STEP: Final = 2
 
 Path = tuple[str, ...]
@@ -42,7 +42,7 @@ class Anatomy:
     chunk: tuple[Path, int] | None = None
 
 
-def anatomy(words: Sequence[Word]) -> Anatomy:
+def anatomy(words: Sequence[ExpressionToken]) -> Anatomy:
     """Take an expression apart.
 
     Raises:
@@ -61,7 +61,9 @@ def anatomy(words: Sequence[Word]) -> Anatomy:
     return made
 
 
-def _bracket(made: Anatomy, brackets: list[str | None], words: Sequence[Word], at: int) -> None:
+def _bracket(
+    made: Anatomy, brackets: list[str | None], words: Sequence[ExpressionToken], at: int
+) -> None:
     sign = words[at].text
     if sign in ")]}":
         if brackets:
@@ -86,7 +88,7 @@ def _bracket(made: Anatomy, brackets: list[str | None], words: Sequence[Word], a
     made.builds[depth] = made.builds.get(depth, False) or words[at - 1].text in BUILDING
 
 
-def _variable(words: Sequence[Word], at: int) -> str | None:
+def _variable(words: Sequence[ExpressionToken], at: int) -> str | None:
     """What a macro whose bracket opens here calls the items, or None: it is no macro."""
     if at < 1 or words[at - 1].text not in MACROS or not _is_member(words, at - 1):
         return None
@@ -94,7 +96,9 @@ def _variable(words: Sequence[Word], at: int) -> str | None:
     return variable.text if variable.sort == "name" and comma.text == "," else None
 
 
-def _name(made: Anatomy, brackets: list[str | None], words: Sequence[Word], at: int) -> None:
+def _name(
+    made: Anatomy, brackets: list[str | None], words: Sequence[ExpressionToken], at: int
+) -> None:
     name, after = words[at].text, _word(words, at + 1)
     if after.text == "(":
         if name == "matches":
@@ -114,7 +118,7 @@ def _name(made: Anatomy, brackets: list[str | None], words: Sequence[Word], at: 
         raise ExpressionRefused(f"There is no {name!r} here; known are {known}.")
 
 
-def _members(words: Sequence[Word], at: int) -> Iterator[str]:
+def _members(words: Sequence[ExpressionToken], at: int) -> Iterator[str]:
     """The plain names that follow a name: `.a`, `['b']`; a call ends them."""
     while True:
         first, second, third = (_word(words, at + ahead) for ahead in range(3))
@@ -135,7 +139,7 @@ def _members(words: Sequence[Word], at: int) -> Iterator[str]:
             return
 
 
-def _chunk(made: Anatomy, words: Sequence[Word]) -> tuple[Path, int] | None:
+def _chunk(made: Anatomy, words: Sequence[ExpressionToken]) -> tuple[Path, int] | None:
     if not made.paths or not words or words[0].sort != "name" or made.paths[0][1]:
         return None
     path = made.paths[0][0]
@@ -153,7 +157,7 @@ def _chunk(made: Anatomy, words: Sequence[Word]) -> tuple[Path, int] | None:
     return None
 
 
-def _refuse_pattern(words: Sequence[Word], at: int) -> None:
+def _refuse_pattern(words: Sequence[ExpressionToken], at: int) -> None:
     if _word(words, at + 1).text != "(":
         return
     pattern, close = _word(words, at + 2), _word(words, at + 3)
@@ -163,7 +167,7 @@ def _refuse_pattern(words: Sequence[Word], at: int) -> None:
         )
 
 
-def _is_member(words: Sequence[Word], at: int) -> bool:
+def _is_member(words: Sequence[ExpressionToken], at: int) -> bool:
     if _word(words, at - 1).text != ".":
         return False
     before = _word(words, at - 2)
@@ -172,7 +176,7 @@ def _is_member(words: Sequence[Word], at: int) -> bool:
     return True
 
 
-def _word(words: Sequence[Word], at: int) -> Word:
+def _word(words: Sequence[ExpressionToken], at: int) -> ExpressionToken:
     return words[at] if 0 <= at < len(words) else _NOTHING
 
 

@@ -14,7 +14,7 @@ from shared.documents.search import QUESTION_CHARS_MAX, QueryRefused, search, se
 from shared.ids import TenantId
 from shared.models import providers
 from shared.queries.documents import retrieval
-from shared.queries.documents.retrieval import Question
+from shared.queries.documents.retrieval import SearchQuestion
 from shared.text import letters
 from tests.retrieval import evaluate
 from tests.retrieval.passages import Passage, regression_sets
@@ -164,7 +164,7 @@ def test_no_tenant_ever_sees_the_hits_of_another(acme):
 
 @pytest.mark.parametrize("tenant_id", [None, TenantId("")])
 def test_text_search_without_a_tenant_is_refused(acme, tenant_id):
-    question = Question(["backups"], "en", "", np.zeros(1536), np.zeros(192, dtype=np.uint8))
+    question = SearchQuestion(["backups"], "en", "", np.zeros(1536), np.zeros(192, dtype=np.uint8))
 
     with (
         pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"app\.tenant_id"),
@@ -175,7 +175,7 @@ def test_text_search_without_a_tenant_is_refused(acme, tenant_id):
 
 @pytest.mark.parametrize("role", [Role.AUDIT_READER, Role.RELAY])
 def test_other_roles_may_not_call_text_search(acme, role):
-    question = Question(["backups"], "en", "", np.zeros(1536), np.zeros(192, dtype=np.uint8))
+    question = SearchQuestion(["backups"], "en", "", np.zeros(1536), np.zeros(192, dtype=np.uint8))
 
     with (
         pytest.raises(psycopg.errors.InsufficientPrivilege),
@@ -266,7 +266,7 @@ def test_a_tenant_with_one_row_in_a_hundred_finds_its_own_and_scans_no_others(co
         found = 0
         for row in rows[:: max(1, len(rows) // 30)]:
             vector = unit(row + 0.02 * RNG.standard_normal(1536).astype(np.float32) * (row != 0))
-            question = Question([], "en", model, vector, quantization.bits(vector[None])[0])
+            question = SearchQuestion([], "en", model, vector, quantization.bits(vector[None])[0])
             with db.transaction(tenant_id) as inside:
                 near = retrieval.select_nearest(
                     inside, tenant_id, question, scanned=400, hits_max=10

@@ -18,7 +18,7 @@ from shared.db import Role
 from shared.errors import PayloadTooLarge, QueueFull, UnknownJob
 from shared.ledger.outbox import producer
 from shared.queries.ledger import attempts
-from shared.queries.ledger.attempts import Ending
+from shared.queries.ledger.attempts import AttemptFailure
 from tests.support.factories import claim, job, make_tenant, publish_jobs, rows
 from tests.support.patience import patience
 from tests.support.thoroughness import examples
@@ -72,7 +72,7 @@ def complete(*job_ids):
 
 def end_badly(job_id, *, dead):
     (lease,) = claim(job_id)
-    ending = Ending(lease.job_id, lease.fence, "failed", "E", "broken", None)
+    ending = AttemptFailure(lease.job_id, lease.fence, "failed", "E", "broken", None)
     with db.transaction(None, role=Role.RELAY) as conn:
         if dead:
             attempts.bury(conn, ending, reason="permanent")

@@ -79,7 +79,7 @@ def test_letters_of_one_failure_are_one_group_with_its_span_and_a_sample(pool):
 def test_a_letter_shows_every_attempt_with_what_is_known_of_it(pool):
     job_id = publish_probe(make_tenant())
     [lease] = claim(job_id, worker="host-7")
-    crash = attempts.Ending(
+    crash = attempts.AttemptFailure(
         job_id, lease.fence, "crashed", "WorkerCrashed", "SIGSEGV", None, "f1", "SIGSEGV", 139, 42
     )
     with db.transaction(None, role=Role.RELAY) as conn:

@@ -12,7 +12,7 @@ from shared.contracts import Probe
 from shared.db import Role
 from shared.ledger.outbox import current_job, producer
 from shared.queries.ledger import attempts
-from shared.queries.ledger.attempts import Ending
+from shared.queries.ledger.attempts import AttemptFailure
 from tests.support.commands import document
 from tests.support.factories import (
     claim,
@@ -34,7 +34,9 @@ PUBLISH = ("batches", "publish", "-", "--tenant", "acme", "--job", "probe", "--n
 
 def fail(job_id, *, dead=False, **more):
     (lease,) = claim(job_id)
-    ending = Ending(lease.job_id, lease.fence, "crashed", "WorkerDied", "it died", None, **more)
+    ending = AttemptFailure(
+        lease.job_id, lease.fence, "crashed", "WorkerDied", "it died", None, **more
+    )
     with db.transaction(None, role=Role.RELAY) as conn:
         if dead:
             attempts.bury(conn, ending, reason="poison")

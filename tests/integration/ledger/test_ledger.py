@@ -38,7 +38,7 @@ def take_back(job_ids, crashed, worker="worker-1"):
 
 
 def ending(lease, verdict="failed"):
-    return attempts.Ending(
+    return attempts.AttemptFailure(
         lease.job_id, lease.fence, verdict, "ValueError", "no \0 good", "trace", "f"
     )
 

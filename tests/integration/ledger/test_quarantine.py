@@ -14,7 +14,7 @@ from shared.db import Role
 from shared.errors import EditRefused, PayloadRefused
 from shared.ledger.wakeups import Wire, connect
 from shared.queries.ledger import quarantines
-from shared.queries.ledger.quarantines import BadMessage, Filters
+from shared.queries.ledger.quarantines import BadMessage, QuarantineFilters
 from tests.support.factories import environment, make_tenant, publish_probe, rows
 
 KEY = b"a key for tests, as long as it must be"
@@ -195,5 +195,5 @@ def test_a_flood_through_the_door_of_the_quarantine_is_trimmed_by_itself(pool):
     keep(*flood)
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        assert quarantines.count_quarantined(conn, Filters()) <= quarantines.KEPT_MAX + 64
-        assert quarantines.count_quarantined(conn, Filters(error="not_json")) == 64
+        assert quarantines.count_quarantined(conn, QuarantineFilters()) <= quarantines.KEPT_MAX + 64
+        assert quarantines.count_quarantined(conn, QuarantineFilters(error="not_json")) == 64

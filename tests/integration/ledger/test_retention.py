@@ -16,7 +16,7 @@ from shared import db
 from shared.contracts import Probe
 from shared.db import Role
 from shared.queries.ledger import attempts, quarantines
-from shared.queries.ledger.attempts import Ending
+from shared.queries.ledger.attempts import AttemptFailure
 from shared.queries.ledger.quarantines import BadMessage
 from shared.settings import Settings
 from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
@@ -73,7 +73,7 @@ def completed(tenant, **fields):
 def dead(tenant):
     job_id = publish_probe(tenant)
     [lease] = claim(job_id)
-    ending = Ending(
+    ending = AttemptFailure(
         job_id, lease.fence, "refused", "Broken", "no good", "the traceback", fingerprint="f"
     )
     with db.transaction(None, role=Role.RELAY) as conn:

@@ -7,7 +7,7 @@ import pytest
 from shared import db
 from shared.db import Role
 from shared.queries.ledger import attempts
-from shared.queries.ledger.attempts import Ending
+from shared.queries.ledger.attempts import AttemptFailure
 from tests.support.commands import document
 from tests.support.factories import claim, publish_probe, rows
 
@@ -103,7 +103,7 @@ def of_maintenance(swept):
 
 def make_dead_letter_of_100_days():
     [lease] = claim(publish_probe("acme"))
-    ending = Ending(lease.job_id, lease.fence, "refused", "Broken", "no good", None, "f")
+    ending = AttemptFailure(lease.job_id, lease.fence, "refused", "Broken", "no good", None, "f")
     with db.transaction(None, role=Role.RELAY) as conn:
         attempts.bury(conn, ending, reason="permanent")
     with db.transaction(None, role=Role.OWNER) as conn:

@@ -13,7 +13,7 @@ from shared import db
 from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.queries.ledger import attempts
-from shared.queries.ledger.attempts import Ending
+from shared.queries.ledger.attempts import AttemptFailure
 from tests.support.factories import claim, environment, make_tenant, publish_probe, rows
 from tests.support.patience import patience
 
@@ -133,7 +133,7 @@ def test_an_operators_rhythm_for_a_sweep_is_kept():
 
 def make_old_dead_letter():
     [lease] = claim(publish_probe(make_tenant()))
-    ending = Ending(lease.job_id, lease.fence, "refused", "Broken", "no good", None, "f")
+    ending = AttemptFailure(lease.job_id, lease.fence, "refused", "Broken", "no good", None, "f")
     with db.transaction(None, role=Role.RELAY) as conn:
         attempts.bury(conn, ending, reason="permanent")
     with db.transaction(None, role=Role.OWNER) as conn:

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from tests.support.factories import make_tenant, rows
-from workers.cache.semantic_cache import Answer, Ask, answered
+from workers.cache.semantic_cache import CachedAnswer, CacheQuestion, answered
 
 
 @pytest.fixture
@@ -21,8 +21,10 @@ def asked(cache):
     acme, other = make_tenant("acme"), make_tenant("other")
     for tenant, question, times in ((acme, "Who?", 4), (acme, "Where?", 1), (other, "Who?", 1)):
         for _ in range(times):
-            answer = Answer("He.", "gpt-4.1-mini", cost_usd=Decimal("0.0002"))
-            answered(Ask(tenant, question, "gpt-4.1-mini", {}), lambda answer=answer: answer)
+            answer = CachedAnswer("He.", "gpt-4.1-mini", cost_usd=Decimal("0.0002"))
+            answered(
+                CacheQuestion(tenant, question, "gpt-4.1-mini", {}), lambda answer=answer: answer
+            )
 
 
 def test_stats_tell_entries_hits_and_dollars_saved(cache, asked):

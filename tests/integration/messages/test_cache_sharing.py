@@ -10,7 +10,7 @@ from tests.support.cached_questions import ASKED, MODEL, REWORDED, Model, ask, l
 from tests.support.factories import make_tenant, rows
 from tests.support.patience import patience
 from workers.cache import semantic_cache, single_flight
-from workers.cache.semantic_cache import Answer, answered
+from workers.cache.semantic_cache import CachedAnswer, answered
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_another_process_that_answers_is_waited_for(acme, redis):
         tried = redis.info("commandstats")["cmdstat_set"]["calls"]
         while redis.info("commandstats")["cmdstat_set"]["calls"] < tried + 2 and not told.done():
             pass
-        semantic_cache.Look(ask(acme)).keep(Answer("theirs", MODEL))
+        semantic_cache.Look(ask(acme)).keep(CachedAnswer("theirs", MODEL))
         redis.delete(lock_key(acme))
 
         assert told.result(patience(20)).answer.text == "theirs"
@@ -130,7 +130,7 @@ def test_who_was_so_slow_that_another_has_the_lock_leaves_it_to_them(acme, redis
     def slow():
         assert 0 < redis.pttl(lock_key(acme)) <= 1000 * single_flight.LOCK_S
         redis.set(lock_key(acme), "the next process")
-        return Answer("late", MODEL)
+        return CachedAnswer("late", MODEL)
 
     assert answered(ask(acme), slow).answer.text == "late"
     assert redis.get(lock_key(acme)) == b"the next process"

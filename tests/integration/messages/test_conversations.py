@@ -17,8 +17,8 @@ from workers.actors.scoring import analyse_conversation, record_message
 from workers.actors.scoring import conversations as actor
 from workers.judgement import topics
 from workers.queries.messages import conversations, messages
-from workers.queries.messages.conversations import Reading
-from workers.queries.messages.messages import Ask, NewMessage
+from workers.queries.messages.conversations import ReadingLimits
+from workers.queries.messages.messages import MessageTarget, NewMessage
 
 pytestmark = pytest.mark.usefixtures("person")
 
@@ -130,7 +130,7 @@ def test_a_message_that_comes_while_it_is_analysed_is_analysed_next(tenant, data
 
     with ThreadPoolExecutor(1) as threads:
         with db.transaction(tenant) as conn:
-            (opened,) = messages.open_conversations(conn, [Ask(conversation, None, "")])
+            (opened,) = messages.open_conversations(conn, [MessageTarget(conversation, None, "")])
             late = NewMessage(conversation, "USER", "Paketim hâlâ gelmedi, rezalet!")
             messages.insert_messages(conn, [late])
             publish(conn, AnalyseConversation(conversation_id=conversation, analysis=0))
@@ -225,7 +225,7 @@ def test_only_the_newest_messages_are_read(tenant):
             [conversation],
         )
 
-    how = Reading(turns=50, chars=2, vectors=10, model="none")
+    how = ReadingLimits(turns=50, chars=2, vectors=10, model="none")
     with db.transaction(tenant) as conn:
         thread = conversations.select_threads(conn, [conversation], how)[conversation]
 

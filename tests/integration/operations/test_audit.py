@@ -6,14 +6,14 @@ import pytest
 from shared import db
 from shared.db import Role
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import Act
+from shared.queries.operations.audit_logs import AuditEntry
 from tests.support.factories import make_tenant
 
 
 def note(tenant_id, *actions, role=Role.RELAY):
     for action in actions:
         with db.transaction(tenant_id, role=role) as conn:
-            act = Act(tenant_id, "cli:ada", action, "Job", "j1", {"count": 1})
+            act = AuditEntry(tenant_id, "cli:ada", action, "Job", "j1", {"count": 1})
             audit_logs.insert_acts(conn, [act])
 
 
@@ -43,7 +43,7 @@ def test_a_tenants_own_role_may_note_its_acts_and_nobody_elses(pool):
         pytest.raises(psycopg.errors.InsufficientPrivilege),
         db.transaction(tenant) as conn,
     ):
-        audit_logs.insert_acts(conn, [Act(other, "cli:ada", "forged", "Job", None, {})])
+        audit_logs.insert_acts(conn, [AuditEntry(other, "cli:ada", "forged", "Job", None, {})])
 
     assert [row.action for row in tail(tenant)] == ["mine"]
     assert tail(other) == []

@@ -79,7 +79,7 @@ def fail_the_run(started):
     """Bury the job of a run's first step, as a worker that was refused does."""
     [(job_id,)] = rows('SELECT "jobId" FROM "WorkflowStep" WHERE "id" = %s', f"{started['id']}/0")
     walker = next(one for one in walkers() if one.job_id == job_id)
-    ending = attempts.Ending(job_id, walker.fence, "refused", "X", "it broke", None, "f00")
+    ending = attempts.AttemptFailure(job_id, walker.fence, "refused", "X", "it broke", None, "f00")
     with db.transaction(None, role=db.Role.RELAY) as conn:
         assert attempts.bury(conn, ending, reason="permanent")
 

@@ -94,7 +94,9 @@ def test_the_receipt_of_another_kinds_job_finishes_the_step(tenant):
 
 
 def bury(worker, error="it broke"):
-    ending = attempts.Ending(worker.job_id, worker.fence, "refused", "X", error, None, "f00")
+    ending = attempts.AttemptFailure(
+        worker.job_id, worker.fence, "refused", "X", error, None, "f00"
+    )
     with db.transaction(None, role=Role.RELAY) as conn:
         assert attempts.bury(conn, ending, reason="permanent")
 

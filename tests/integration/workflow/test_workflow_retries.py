@@ -28,7 +28,9 @@ def die(tenant):
     (walker,) = claim(tenant)
     workflow_steps.delegate(walker.hold, StepJob("probe", "maintenance", "{}", 1, 3, "", 1))
     (worker,) = claim(tenant, "probe")
-    ending = attempts.Ending(worker.job_id, worker.fence, "refused", "X", "broke", None, "f00")
+    ending = attempts.AttemptFailure(
+        worker.job_id, worker.fence, "refused", "X", "broke", None, "f00"
+    )
     with db.transaction(None, role=Role.RELAY) as conn:
         assert attempts.bury(conn, ending, reason="permanent")
     return worker.job_id

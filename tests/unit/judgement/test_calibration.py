@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.benchmarks.calibration import synthetic, true_error
-from workers.domain.judgement.calibration import calibrated, calibration_error, learnt
+from workers.domain.judgement.calibration import calibrated, calibration_error, fitted
 
 shares = st.floats(0, 1)
 
@@ -23,7 +23,7 @@ def test_the_error_is_the_gap_between_promise_and_fact():
 
 def test_more_pairs_make_a_better_calibration_and_any_beats_none():
     errors = [
-        np.mean([true_error(learnt(*synthetic(count, seed))) for seed in range(5)])
+        np.mean([true_error(fitted(*synthetic(count, seed))) for seed in range(5)])
         for count in (10, 100, 1_000, 5_000)
     ]
 
@@ -36,7 +36,7 @@ def test_more_pairs_make_a_better_calibration_and_any_beats_none():
     ("count", "method"), [(29, "identity"), (150, "platt"), (1_000, "isotonic")]
 )
 def test_the_method_is_the_one_that_the_number_of_pairs_allows(count, method):
-    found = learnt(*synthetic(count))
+    found = fitted(*synthetic(count))
 
     assert found.method == method
     assert found.pairs == count
@@ -47,20 +47,20 @@ def test_estimates_that_are_right_already_are_left_alone():
     rng = np.random.default_rng(4)
     raw = rng.uniform(0, 1, 60)
 
-    assert learnt(raw, raw).method == "identity"
+    assert fitted(raw, raw).method == "identity"
 
 
 def test_the_order_of_the_pairs_does_not_matter():
     raw, rated = synthetic(400)
     order = np.random.default_rng(5).permutation(400)
 
-    assert learnt(raw, rated) == learnt(raw[order], rated[order])
+    assert fitted(raw, rated) == fitted(raw[order], rated[order])
 
 
 @given(st.lists(st.tuples(shares, shares), min_size=1, max_size=300), st.lists(shares, min_size=2))
 def test_a_curve_stays_between_0_and_1_and_never_falls(pairs, asked):
     raw, rated = np.array(pairs).T
-    found = learnt(raw, rated)
+    found = fitted(raw, rated)
 
     values = [calibrated(each, found.method, found.curve) for each in sorted(asked)]
     assert all(0.0 <= value <= 1.0 for value in values)

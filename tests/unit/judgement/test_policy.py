@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from shared.errors import PolicyRefused
 from shared.judgement import moderation_policy, trust
-from shared.judgement.moderation_policy import CATEGORIES, DEFAULT, Policy, Thresholds, decide
+from shared.judgement.moderation_policy import (
+    CATEGORIES,
+    DEFAULT,
+    ModerationPolicy,
+    Thresholds,
+    decide,
+)
 from workers.domain.judgement.moderation.secrets import ISSUED
 
 scores = st.dictionaries(st.sampled_from(CATEGORIES), st.floats(0, 1))
@@ -30,7 +36,7 @@ def test_by_default_an_issued_key_is_blocked_and_orders_are_flagged_at_any_trust
 
 def test_trust_bends_thresholds_only_where_the_policy_lets_it():
     bent = decide({"hate": 0.45}, DEFAULT, strictness=0.8)
-    unbent = decide({"hate": 0.45}, Policy(trust_adjusted=False), strictness=0.8)
+    unbent = decide({"hate": 0.45}, ModerationPolicy(trust_adjusted=False), strictness=0.8)
 
     assert (bent.action, unbent.action) == ("flag", "allow")
     assert bent.thresholds["hate"] == {"flag_at": 0.4, "block_at": 0.72}
@@ -63,6 +69,6 @@ def test_a_bad_policy_is_refused_with_its_place(document, reason):
 
 
 def test_what_is_written_is_read_again():
-    mine = Policy(categories={"hate": Thresholds(flag_at=0.3, block_at=None)})
+    mine = ModerationPolicy(categories={"hate": Thresholds(flag_at=0.3, block_at=None)})
 
     assert moderation_policy.read(mine.model_dump()) == mine

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.judgement.provenance import (
-    Sealed,
+    SealedContent,
     canonical,
     input_sha256,
     is_sealed_by,
@@ -17,7 +17,7 @@ from shared.judgement.provenance import (
 )
 
 KEY, OTHER = b"a key of thirty-two random bytes", b"another key of as many random by"
-SEALED = Sealed("m1", "gpt", "a" * 64, "b" * 64, [{"chunkId": "c", "start": 0, "end": 3}])
+SEALED = SealedContent("m1", "gpt", "a" * 64, "b" * 64, [{"chunkId": "c", "start": 0, "end": 3}])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -72,7 +72,7 @@ def test_a_watermark_fits_nothing_but_what_it_seals(changed):
     mark = watermark(KEY, SEALED)
 
     assert is_sealed_by(KEY, SEALED, mark)
-    assert not is_sealed_by(KEY, Sealed(**(fields | changed)), mark)
+    assert not is_sealed_by(KEY, SealedContent(**(fields | changed)), mark)
     assert not is_sealed_by(OTHER, SEALED, mark)
 
 

@@ -8,7 +8,7 @@ from workers.domain.judgement.quality import (
     REFUSAL_FACTOR,
     UNGROUNDED,
     WEIGHTS,
-    Answer,
+    QualityInput,
     estimate,
     pairs,
 )
@@ -19,7 +19,7 @@ texts = st.text(max_size=200)
 
 
 def of(text, **fields):
-    return Answer(text, [text], **({"question": QUESTION, "passages": PASSAGES} | fields))
+    return QualityInput(text, [text], **({"question": QUESTION, "passages": PASSAGES} | fields))
 
 
 def factor(name, text, **fields):
@@ -89,7 +89,9 @@ def test_repetition_another_language_and_broken_form_cost_something():
 @given(texts, texts, st.lists(texts, max_size=3), st.booleans())
 def test_a_score_is_the_weighted_sum_of_its_factors(answer, question, passages, is_same):
     found = estimate(
-        Answer(answer, [answer], question=question, passages=passages, is_same_language=is_same)
+        QualityInput(
+            answer, [answer], question=question, passages=passages, is_same_language=is_same
+        )
     )
 
     total = sum(WEIGHTS[name] * value for name, value in found.factors.items())

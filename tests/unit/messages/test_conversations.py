@@ -101,7 +101,7 @@ def test_held_out_sentences_are_told_apart():
 
 def test_held_out_questions_find_their_topic():
     pairs = [(topic, text) for topic, texts in labelled_sentences.TOPICS.items() for text in texts]
-    rows = topics.likeness(topics.embedded([text for _, text in pairs]))
+    rows = topics.similarities(topics.embedded([text for _, text in pairs]))
 
     found = [topics.topic_of(row[None], np.ones(1, np.float32)) for row in rows]
 
@@ -201,14 +201,14 @@ def test_greetings_are_the_topic_only_where_nothing_else_is():
     asked = ["Merhaba, nasılsın?", "Kargom nerede, ne zaman teslim edilecek?", "Teşekkürler!"]
     weights = conversations.weights(3).astype(np.float32)
 
-    mixed = topics.topic_of(topics.likeness(topics.embedded(asked)), weights)
-    polite = topics.topic_of(topics.likeness(topics.embedded(asked[::2])), weights[1:])
+    mixed = topics.topic_of(topics.similarities(topics.embedded(asked)), weights)
+    polite = topics.topic_of(topics.similarities(topics.embedded(asked[::2])), weights[1:])
 
     assert (mixed, polite) == ("delivery", "smalltalk")
 
 
 def test_what_nobody_can_name_is_other():
-    rows = topics.likeness(topics.embedded(["asdf qwer zxcv"]))
+    rows = topics.similarities(topics.embedded(["asdf qwer zxcv"]))
 
     assert topics.topic_of(rows, np.ones(1, np.float32)) == topics.OTHER
     assert topics.topic_of(rows[:0], np.ones(0, np.float32)) == topics.OTHER

@@ -8,11 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.domain.models.bandit import Arm
-from workers.domain.models.routing import WEIGHTS, Candidate, Request, choose, score, terms
+from workers.domain.models.routing import (
+    WEIGHTS,
+    RoutingCandidate,
+    RoutingRequest,
+    choose,
+    score,
+    terms,
+)
 
-CHEAP = Candidate("cheap", Arm(20, 20), Decimal("0.0001"), Decimal("0.0002"), 8_000, 300.0, 0.99)
-GOOD = Candidate("good", Arm(90, 10), Decimal("0.002"), Decimal("0.008"), 100_000, 900.0, 0.99)
-SLOW = Candidate("slow", Arm(95, 5), Decimal(0), Decimal(0), 100_000, 20_000.0, 0.99)
+CHEAP = RoutingCandidate(
+    "cheap", Arm(20, 20), Decimal("0.0001"), Decimal("0.0002"), 8_000, 300.0, 0.99
+)
+GOOD = RoutingCandidate(
+    "good", Arm(90, 10), Decimal("0.002"), Decimal("0.008"), 100_000, 900.0, 0.99
+)
+SLOW = RoutingCandidate("slow", Arm(95, 5), Decimal(0), Decimal(0), 100_000, 20_000.0, 0.99)
 ALL = (CHEAP, GOOD, SLOW)
 
 
@@ -21,7 +32,7 @@ def chosen(request, candidates=ALL, seed=1):
 
 
 candidates = st.builds(
-    Candidate,
+    RoutingCandidate,
     slug=st.sampled_from("abcdef"),
     arm=st.builds(Arm, st.floats(0.1, 50), st.floats(0.1, 50)),
     cost_in=st.decimals(0, 1, places=8),
@@ -45,7 +56,7 @@ def test_a_score_is_the_weighted_sum_of_terms_in_0_to_1(candidate):
 @given(
     st.lists(candidates, max_size=6, unique_by=lambda each: each.slug),
     st.builds(
-        Request,
+        RoutingRequest,
         tokens_in=st.integers(0, 5_000),
         tokens_out=st.integers(0, 5_000),
         cost_usd_max=st.none() | st.decimals(0, 5, places=8),
@@ -69,10 +80,10 @@ def test_what_is_chosen_keeps_every_limit_and_every_candidate_has_a_reason(some,
 
 def test_limits_leave_out_what_is_dear_slow_or_small_and_say_so():
     assert (
-        chosen(Request(100, 100, cost_usd_max=Decimal("0.0001"), latency_ms_max=1_000)).slug
+        chosen(RoutingRequest(100, 100, cost_usd_max=Decimal("0.0001"), latency_ms_max=1_000)).slug
         == "cheap"
     )
-    refused = chosen(Request(9_000, 100, cost_usd_max=Decimal(0), latency_ms_max=10))
+    refused = chosen(RoutingRequest(9_000, 100, cost_usd_max=Decimal(0), latency_ms_max=10))
     assert refused.slug is None
     assert "window" in refused.reasons["cheap"]
     assert "$" in refused.reasons["good"]
@@ -81,20 +92,22 @@ def test_limits_leave_out_what_is_dear_slow_or_small_and_say_so():
 
 def test_a_limit_of_exactly_the_price_is_kept_to_the_last_digit():
     # In floats 700 * 0.0004 / 1,000 is more than 0.00028.
-    model = Candidate("m", cost_in=Decimal("0.0004"))
+    model = RoutingCandidate("m", cost_in=Decimal("0.0004"))
 
-    assert chosen(Request(700, 0, cost_usd_max=Decimal("0.00028")), (model,)).slug == "m"
+    assert chosen(RoutingRequest(700, 0, cost_usd_max=Decimal("0.00028")), (model,)).slug == "m"
 
 
 def test_nobody_experiments_on_who_is_trusted_least():
-    request = Request(100, 100, trust=0.1)
+    request = RoutingRequest(100, 100, trust=0.1)
 
     assert len({chosen(request, seed=seed).slug for seed in range(50)}) == 1
 
 
 def test_what_is_little_known_is_tried():
-    new = Candidate("new", Arm(1, 1), Decimal("0.0001"), Decimal("0.0002"), 8_000, 300.0, 0.99)
+    new = RoutingCandidate(
+        "new", Arm(1, 1), Decimal("0.0001"), Decimal("0.0002"), 8_000, 300.0, 0.99
+    )
 
-    found = {chosen(Request(100, 100), (CHEAP, new), seed=seed).slug for seed in range(50)}
+    found = {chosen(RoutingRequest(100, 100), (CHEAP, new), seed=seed).slug for seed in range(50)}
 
     assert found == {"cheap", "new"}

@@ -59,4 +59,4 @@ def test_a_denied_verb_is_told(rest):
     [("arabalarımızdan", "araba"), ("faturanın", "fatura"), ("kitap", "kitap"), ("evde", "evde")],
 )
 def test_a_shown_word_loses_its_endings_and_stays_long_enough(word, shown):
-    assert suffixes.without_endings(word) == shown
+    assert suffixes.without_suffixes(word) == shown

@@ -18,9 +18,15 @@ from workers.judgement import topics
 from workers.judgement.english_sentiment import english
 from workers.process.broker import actor
 from workers.queries.messages import conversations as queries
-from workers.queries.messages.conversations import Found, Reading, Standing, Thread, Turn
+from workers.queries.messages.conversations import (
+    ConversationAnalysis,
+    LockedConversation,
+    ReadingLimits,
+    Thread,
+    Turn,
+)
 
-READ: Final = Reading(turns=50, chars=4_000, vectors=10, model=topics.model())
+READ: Final = ReadingLimits(turns=50, chars=4_000, vectors=10, model=topics.model())
 # A text shorter than this is of the language that its conversation is of.
 _TELLING_CHARS: Final = 40
 
@@ -48,7 +54,9 @@ def analyse_conversation(jobs: Sequence[tuple[AnalyseConversation, Lease]]) -> N
         outbox.set_outcomes(conn, outcomes)
 
 
-def _ask_again(conn: Connection, threads: dict[str, Thread], standing: dict[str, Standing]) -> None:
+def _ask_again(
+    conn: Connection, threads: dict[str, Thread], standing: dict[str, LockedConversation]
+) -> None:
     late = [
         AnalyseConversation(conversation_id=id_, analysis=now.analysis)
         for id_, now in sorted(standing.items())
@@ -58,7 +66,7 @@ def _ask_again(conn: Connection, threads: dict[str, Thread], standing: dict[str,
     publish_many(conn, late, delay_s=AnalyseConversation.delay_s)
 
 
-def _analysed(conversation_id: str, thread: Thread) -> Found:
+def _analysed(conversation_id: str, thread: Thread) -> ConversationAnalysis:
     said = [turn for turn in thread.turns if turn.role == "USER"]
     spoken = [turn for turn in thread.turns if turn.role in {"USER", "ASSISTANT"}]
     of = language.detect("\n".join(turn.content for turn in said or spoken))
@@ -66,7 +74,7 @@ def _analysed(conversation_id: str, thread: Thread) -> Found:
         (turn.content, 1.0 if turn.role == "USER" else conversations.ANSWER_WEIGHT)
         for turn in spoken
     ]
-    return Found(
+    return ConversationAnalysis(
         conversation_id=conversation_id,
         sentiment=conversations.sentiment([_mood(turn.content, of) for turn in said]),
         topic=_topic(said[-READ.vectors :]),
@@ -103,10 +111,10 @@ def _topic(said: Sequence[Turn]) -> str:
     embedded = iter(topics.embedded(missing) if missing else ())
     rows = np.stack([next(embedded) if it.vector is None else it.vector for it in said])
     weights = conversations.weights(len(said)).astype(np.float32)
-    return topics.topic_of(topics.likeness(rows), weights)
+    return topics.topic_of(topics.similarities(rows), weights)
 
 
-def _outcome(found: Found | None) -> str:
+def _outcome(found: ConversationAnalysis | None) -> str:
     if found is None:
         return json.dumps({"gone": True})
     return json.dumps(

@@ -19,7 +19,7 @@ from shared.queries.ledger import outbox
 from shared.text.sentences import sentences
 from workers.domain.judgement import calibration, moderation, quality, trust
 from workers.domain.judgement import shapley as explaining
-from workers.domain.judgement.quality import Answer
+from workers.domain.judgement.quality import QualityInput
 from workers.domain.judgement.shapley import Attribution, Mask, exact, of_factors
 from workers.domain.models import routing
 from workers.judgement import toxicity
@@ -115,7 +115,7 @@ def _sentences(subject: Subject, rested: Rested) -> Attribution:
     def score(takes_part: Sequence[bool]) -> float:
         chosen = zip(takes_part, players.values(), strict=True)
         on = [at for is_on, part in chosen if is_on for at in part]
-        answer = Answer(
+        answer = QualityInput(
             text="".join(text[slice(*places[at])] for at in on),
             sentences=[found[at].text for at in on],
             question=rested.question,

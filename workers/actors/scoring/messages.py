@@ -18,14 +18,20 @@ from shared.db import Connection
 from shared.errors import PermanentError
 from shared.ids import ChunkId, MessageId
 from shared.judgement import provenance
-from shared.judgement.provenance import Sealed
+from shared.judgement.provenance import SealedContent
 from shared.ledger.outbox import Lease, effects, publish_many
 from shared.models.embedding_model import live_model
 from shared.queries.ledger import outbox
 from shared.text import tokens
 from workers.process.broker import actor, signing_key
 from workers.queries.messages import messages
-from workers.queries.messages.messages import Ask, NewMessage, NewProvenance, Opened, Recorded
+from workers.queries.messages.messages import (
+    MessageTarget,
+    NewMessage,
+    NewProvenance,
+    Opened,
+    Recorded,
+)
 
 EMBEDDED_TOGETHER: Final = 64
 
@@ -82,7 +88,9 @@ def _counted(jobs: Sequence[RecordMessage]) -> list[tuple[int, int | None]]:
 def _recorded(
     conn: Connection, jobs: Sequence[RecordMessage], counted: Sequence[tuple[int, int | None]]
 ) -> list[_Pair]:
-    asks = [Ask(job.conversation_id, job.user_id, job.question or job.content) for job in jobs]
+    asks = [
+        MessageTarget(job.conversation_id, job.user_id, job.question or job.content) for job in jobs
+    ]
     opened = messages.open_conversations(conn, asks)
     if len(opened) < len(jobs):
         raise PermanentError(
@@ -143,7 +151,7 @@ def _proof(pair: _Pair, texts: dict[ChunkId, str], key: bytes) -> NewProvenance:
         for cited in job.citations
         if cited.chunk_id in texts
     ]
-    sealed = Sealed(
+    sealed = SealedContent(
         message_id=pair.message.id,
         model=job.model,
         input_sha256=provenance.input_sha256(job.question, job.model, job.parameters),

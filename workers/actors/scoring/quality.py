@@ -19,7 +19,7 @@ from shared.queries.models.model_routes import Reward
 from shared.text.language import detect
 from shared.text.sentences import sentences
 from workers.domain.judgement import calibration, quality
-from workers.domain.judgement.quality import WEIGHTS, Answer, Pair
+from workers.domain.judgement.quality import WEIGHTS, Pair, QualityInput
 from workers.process.broker import actor
 from workers.queries.judgement import quality_scores
 from workers.queries.judgement.quality_scores import (
@@ -115,9 +115,11 @@ def _scored(
     return found
 
 
-def _described(job: ScoreQuality, content: str, cited: Mapping[ChunkId, Sequence[str]]) -> Answer:
+def _described(
+    job: ScoreQuality, content: str, cited: Mapping[ChunkId, Sequence[str]]
+) -> QualityInput:
     passages = [text for chunk_id in job.chunk_ids for text in cited.get(chunk_id, ())]
-    return Answer(
+    return QualityInput(
         text=content,
         sentences=[sentence.text for sentence in sentences(content)],
         question=job.question,
@@ -163,7 +165,7 @@ def calibrate_quality(job: CalibrateQuality, lease: Lease) -> None:  # noqa: ARG
         pairs = quality_scores.select_pairs(conn, limit=PAIRS_MAX)
         held = quality_scores.select_calibration(conn)
     values = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    found = calibration.learnt(values[:, 0], values[:, 1])
+    found = calibration.fitted(values[:, 0], values[:, 1])
     outcome: dict[str, object] = {
         "method": found.method,
         "pairs": found.pairs,

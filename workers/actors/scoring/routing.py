@@ -10,7 +10,7 @@ from shared.queries.models import model_routes
 from shared.queries.models.model_routes import NewScore
 from workers.domain.models import routing
 from workers.domain.models.bandit import Arm
-from workers.domain.models.routing import Candidate
+from workers.domain.models.routing import RoutingCandidate
 from workers.process.broker import actor
 
 
@@ -21,7 +21,7 @@ def refresh_routing(job: RefreshRouting, lease: Lease) -> None:  # noqa: ARG001 
     with effect(lease) as conn:
         scores = []
         for arm in model_routes.select_global(conn, named):
-            candidate = Candidate(
+            candidate = RoutingCandidate(
                 slug=arm.model_id,
                 arm=Arm(arm.alpha, arm.beta),
                 cost_in=arm.cost_in,

@@ -8,7 +8,7 @@ from shared.contracts import RefreshTrust, UpdateTrust
 from shared.ledger.outbox import Lease, effect, effects, publish
 from shared.operations import audit
 from shared.queries.judgement import trust_scores
-from shared.queries.judgement.trust_scores import NewEvent, Signal, Weights
+from shared.queries.judgement.trust_scores import NewEvent, TrustSignal, Weights
 from shared.queries.ledger import outbox
 from workers.domain.judgement.trust import BASE, FACTORS
 from workers.process.broker import actor
@@ -74,7 +74,7 @@ def refresh_trust(job: RefreshTrust, lease: Lease) -> None:
         outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)
 
 
-def _event(signal: Signal) -> NewEvent:
+def _event(signal: TrustSignal) -> NewEvent:
     return NewEvent(
         user_id=signal.user_id,
         kind=signal.kind,

@@ -69,7 +69,7 @@ def calibration_error(estimates: Floats, actual: Floats) -> float:
     return float(sum(gaps) / len(order))
 
 
-def learnt(estimates: Floats, actual: Floats) -> Calibration:
+def fitted(estimates: Floats, actual: Floats) -> Calibration:
     """Learn a curve; the identity where there is too little to learn, or nothing to gain.
 
     Args:

@@ -4,19 +4,19 @@ raw = sum over the factors of weight * factor, x 0.4 for a refusal; each factor 
 
 groundedness  the mean over the answer's sentences of how far the passages support each: the share
               of its words that one sentence of a passage holds, or, where a model compared the
-              two, the mean of that and of their likeness, if that is more. Without passages
+              two, the mean of that and of their similarity, if that is more. Without passages
               nothing speaks for or against it: 0.5.
 relevance     the same for the question: the share of its words that the answer or its passages
-              hold, or with the likeness of question and answer; 1 where it is not known.
-variety       the share of the answer's three-word sequences that are no repetitions.
+              hold, or with the similarity of question and answer; 1 where it is not known.
+variety       the share of the answer's three-word sequences that are not repeated.
 length        how near it comes to eight words.
 language      1 where it is in the question's language, 0 where it is not.
 formatting    1 less a half for each of: a code fence left open, a table with ragged rows, an
               answer that breaks off within a sentence.
 
-The weights are a beginning: ratings correct the estimate by calibration, not by other weights. A
-likeness is a cosine between what unrelated and what equal sentences of that model have, so that the
-compressed cosines of one model mean what another's do.
+The weights are a starting point: ratings correct the estimate by calibration, not by new weights.
+A similarity is a cosine rescaled between those of unrelated and of equal sentences of that model,
+so that the compressed cosines of one model mean what another's do.
 
 Source: the factors are those by which people judge answers of retrieval systems, after Es et al.,
 "RAGAS: automated evaluation of retrieval augmented generation" (2023), without a model as a judge.
@@ -46,7 +46,7 @@ HELD_AT: Final = 0.95
 SENTENCES_MAX: Final = 12
 _COMPARED: Final = 2
 _WORD: Final = re.compile(r"\w{3,}")
-_STEM_CHARS: Final = 6  # one more than elsewhere: a neighbour of a word is no support for it
+_STEM_CHARS: Final = 6  # one more than elsewhere: a similar word does not support it
 _REFUSALS: Final = re.compile(
     r"\b(i cannot|i can't|i am unable|i'm unable|i'm not able|as an ai|no answer to this)\b"
     r"|yanit yok|cevap veremem|yanit veremem|yardimci olamam|yapay zeka (modeli )?olarak"
@@ -59,8 +59,8 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is scored.
+class QualityInput:
+    """An answer to score, with its question and passages.
 
     Attributes:
         text: The answer.
@@ -86,7 +86,7 @@ class Estimate:
     is_refusal: bool = False
 
 
-def pairs(answer: Answer) -> Iterator[Pair]:
+def pairs(answer: QualityInput) -> Iterator[Pair]:
     """The texts that a model should compare: sentences with the nearest of the passages by words.
 
     Those that the passages hold word by word need no model, nor those that share no word.
@@ -103,17 +103,17 @@ def pairs(answer: Answer) -> Iterator[Pair]:
         yield answer.question, answer.text
 
 
-def estimate(answer: Answer, likeness: Mapping[Pair, float] | None = None) -> Estimate:
+def estimate(answer: QualityInput, similarities: Mapping[Pair, float] | None = None) -> Estimate:
     """Estimate how good an answer is.
 
     Args:
         answer: With its question and passages.
-        likeness: Of pairs of texts, in [0, 1], where a model has compared them.
+        similarities: Of pairs of texts, in [0, 1], where a model has compared them.
     """
-    likeness = likeness or {}
+    similarities = similarities or {}
     factors = {
-        "groundedness": _groundedness(answer, likeness),
-        "relevance": _relevance(answer, likeness),
+        "groundedness": _groundedness(answer, similarities),
+        "relevance": _relevance(answer, similarities),
         "variety": _variety(_words(answer.text)),
         "length": min(len(_words(answer.text)) / _WORDS_WANTED, 1.0),
         "language": float(answer.is_same_language),
@@ -129,7 +129,7 @@ def raw_score(factors: Mapping[str, float], *, is_refusal: bool) -> float:
     return min(blend * (REFUSAL_FACTOR if is_refusal else 1.0), 1.0)
 
 
-def _groundedness(answer: Answer, likeness: Mapping[Pair, float]) -> float:
+def _groundedness(answer: QualityInput, similarities: Mapping[Pair, float]) -> float:
     if not answer.passages:
         return UNGROUNDED
     sources = [(text, _word_set(text)) for text in answer.passages]
@@ -138,23 +138,23 @@ def _groundedness(answer: Answer, likeness: Mapping[Pair, float]) -> float:
         if words := _word_set(sentence):
             support.append(
                 max(
-                    _with_model(_share(words, held), likeness.get((sentence, text)))
+                    _with_model(_share(words, held), similarities.get((sentence, text)))
                     for text, held in sources
                 )
             )
     return sum(support) / len(support) if support else 0.0
 
 
-def _relevance(answer: Answer, likeness: Mapping[Pair, float]) -> float:
+def _relevance(answer: QualityInput, similarities: Mapping[Pair, float]) -> float:
     asked = _word_set(answer.question)
     if not asked:
         return 1.0
     known = _word_set(answer.text).union(*(_word_set(text) for text in answer.passages))
-    return _with_model(_share(asked, known), likeness.get((answer.question, answer.text)))
+    return _with_model(_share(asked, known), similarities.get((answer.question, answer.text)))
 
 
-def _with_model(share: float, likeness: float | None) -> float:
-    return share if likeness is None else max(share, (share + likeness) / 2)
+def _with_model(share: float, similarities: float | None) -> float:
+    return share if similarities is None else max(share, (share + similarities) / 2)
 
 
 def _share(words: frozenset[str], held: frozenset[str]) -> float:

@@ -12,7 +12,7 @@ from shared.text import Language
 from shared.text.letters import fold, plain
 from shared.text.stems import stem
 from shared.text.stop_words import STOP_WORDS
-from shared.text.suffixes import without_endings
+from shared.text.suffixes import without_suffixes
 
 # A message counts half as much as the one five later: how it ends is how it is remembered.
 HALVED_AFTER: Final = 5
@@ -65,7 +65,7 @@ def keywords(said: Sequence[tuple[str, float]], *, language: Language) -> list[s
                 continue
             root = stem(folded)
             counts[root] += weight  # type: ignore[assignment]  # a Counter counts halves as well
-            form = without_endings(word) if language == "tr" else word
+            form = without_suffixes(word) if language == "tr" else word
             if len(form) < len(shown.get(root, form + "x")):
                 shown[root] = form
     # The sort is stable: of equal ones the first that was said comes first.

@@ -31,7 +31,7 @@ EXPLORES_AT: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class RoutingCandidate:
     """A model that could answer. Prices in dollars a thousand tokens."""
 
     slug: str
@@ -44,7 +44,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RoutingRequest:
     """What is asked: how long it is, how long the answer may be, and the limits of its asker."""
 
     tokens_in: int
@@ -55,14 +55,14 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RoutingChoice:
     """The model that answers, or None where nothing fits; and why, a line a candidate."""
 
     slug: str | None
     reasons: dict[str, str]
 
 
-def terms(candidate: Candidate, quality: float | None = None) -> dict[str, float]:
+def terms(candidate: RoutingCandidate, quality: float | None = None) -> dict[str, float]:
     """The terms of a model's score, each in [0, 1].
 
     Args:
@@ -84,7 +84,9 @@ def score(of_terms: Mapping[str, float]) -> float:
     return sum(weight * of_terms[name] for name, weight in WEIGHTS.items())
 
 
-def choose(candidates: Sequence[Candidate], request: Request, rng: np.random.Generator) -> Choice:
+def choose(
+    candidates: Sequence[RoutingCandidate], request: RoutingRequest, rng: np.random.Generator
+) -> RoutingChoice:
     """Choose the model that answers a request.
 
     Args:
@@ -104,10 +106,10 @@ def choose(candidates: Sequence[Candidate], request: Request, rng: np.random.Gen
         parts = ", ".join(f"{name} {value:.2f}" for name, value in of_terms.items())
         reasons[each.slug] = f"{scores[each.slug]:.3f}: {parts}"
     best = max(scores, key=lambda slug: (scores[slug], slug), default=None)
-    return Choice(best, reasons)
+    return RoutingChoice(best, reasons)
 
 
-def _misfit(candidate: Candidate, request: Request) -> str:
+def _misfit(candidate: RoutingCandidate, request: RoutingRequest) -> str:
     """Why a model cannot answer; '' where it can."""
     tokens = request.tokens_in + request.tokens_out
     if tokens > candidate.context_window:

@@ -58,7 +58,7 @@ SELECT_TURNS: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadingLimits:
     """How much of a conversation is read: messages, characters of each, and vectors of a model."""
 
     turns: int
@@ -67,7 +67,7 @@ class Reading:
     model: str
 
 
-def select_threads(conn: Connection, ids: Sequence[str], how: Reading) -> dict[str, Thread]:
+def select_threads(conn: Connection, ids: Sequence[str], how: ReadingLimits) -> dict[str, Thread]:
     """The conversations of these ids that are there, by their ids."""
     values = {
         "ids": list(ids),
@@ -112,7 +112,7 @@ SELECT_NEWEST: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LockedConversation:
     """A conversation as it stands while it is locked, and the number of its next analysis."""
 
     analysis: int
@@ -120,16 +120,19 @@ class Standing:
     messages: int
 
 
-def begin_next(conn: Connection, ids: Sequence[str]) -> dict[str, Standing]:
+def begin_next(conn: Connection, ids: Sequence[str]) -> dict[str, LockedConversation]:
     """Lock conversations, count up their analyses, and see how they stand; by their ids."""
     values = {"ids": list(ids)}
     analyses = {id_: analysis for id_, analysis in conn.execute(NEXT_ANALYSES, values)}
     rows = conn.execute(SELECT_NEWEST, values)
-    return {id_: Standing(analyses[id_], newest_id, messages) for id_, newest_id, messages in rows}
+    return {
+        id_: LockedConversation(analyses[id_], newest_id, messages)
+        for id_, newest_id, messages in rows
+    }
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ConversationAnalysis:
     """What an analysis found; `sentiment` is None where no person has spoken."""
 
     conversation_id: str
@@ -157,7 +160,7 @@ UPSERT_METADATA: Final = """
 """
 
 
-def upsert_metadata(conn: Connection, found: Sequence[Found]) -> None:
+def upsert_metadata(conn: Connection, found: Sequence[ConversationAnalysis]) -> None:
     """Keep what was found, one row a conversation."""
     values: dict[str, object] = {
         "ids": [one.conversation_id for one in found],

@@ -10,7 +10,7 @@ from shared.ids import ChunkId, MessageId, UserId
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class MessageTarget:
     """Where a message is to be recorded: in a conversation, or in a new one of a user."""
 
     conversation_id: str | None
@@ -63,7 +63,7 @@ OPEN_CONVERSATIONS: Final = """
 """
 
 
-def open_conversations(conn: Connection, asks: Sequence[Ask]) -> list[Opened]:
+def open_conversations(conn: Connection, asks: Sequence[MessageTarget]) -> list[Opened]:
     """Conversations to record in, one an ask and in its order; shorter where one cannot be had."""
     values = {
         "conversations": [ask.conversation_id for ask in asks],

@@ -13,8 +13,8 @@ from typing import Final
 
 from shared.text.language import reads_turkish
 from workers.domain.judgement.moderation.folding import (
+    FoldedWord,
     Visible,
-    Word,
     broken,
     folded,
     visible,
@@ -119,7 +119,7 @@ def _blank(text: str, end: int) -> int:
     return end if found < 0 else found
 
 
-def _ruled(text: str, plain: str, read: list[Word]) -> Iterator[tuple[str, float, int, int]]:
+def _ruled(text: str, plain: str, read: list[FoldedWord]) -> Iterator[tuple[str, float, int, int]]:
     """What the rules find in a visible text: category, score, start, end."""
     yield from abuses(read, broken(plain), text)
     yield from phrases_in(read, text)
@@ -136,7 +136,7 @@ def _moved(
         yield Span(category, offset + begin, offset + stop, score)
 
 
-def _classified(read: list[Word], text: str) -> Iterator[list[Word]]:
+def _classified(read: list[FoldedWord], text: str) -> Iterator[list[FoldedWord]]:
     """The windows that the classifier sees: whole words, not Turkish ones."""
     for start in range(0, max(len(read) - CLASSIFIED_WORDS + CLASSIFIED_STEP, 1), CLASSIFIED_STEP):
         part = read[start : start + CLASSIFIED_WORDS]

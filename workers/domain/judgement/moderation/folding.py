@@ -30,7 +30,7 @@ _GAP_MAX: Final = 3
 _BROKEN_CHARS: Final = range(5, 15)
 
 
-class Word(NamedTuple):
+class FoldedWord(NamedTuple):
     """A word as it is looked up, and its place in the visible text."""
 
     plain: str
@@ -77,7 +77,7 @@ def folded(text: str) -> str:
     return text.lower() if text.isascii() else unmarked(marked(text))
 
 
-def words(plain: str) -> list[Word]:
+def words(plain: str) -> list[FoldedWord]:
     """The words of a folded text, disguises undone, in order.
 
     Args:
@@ -87,20 +87,20 @@ def words(plain: str) -> list[Word]:
         Words of lower-case letters or of digits, at most `WORD_CHARS_MAX` characters each; a
         word with a `*` for a letter keeps it.
     """
-    found = [Word(one[0], *one.span()) for one in _WORD.finditer(plain)]
+    found = [FoldedWord(one[0], *one.span()) for one in _WORD.finditer(plain)]
     return [
         word if word.plain.isalpha() and not _HELD.search(word.plain) else _undone(word)
         for word in _joined(found)
     ]
 
 
-def broken(plain: str) -> list[Word]:
+def broken(plain: str) -> list[FoldedWord]:
     """Words that signs may have cut in two or more (`sa.lak`): addresses and names as well."""
     found = []
     for one in _BROKEN.finditer(plain):
         joined = re.sub(r"[^\w]|_", "", one[0])
         if len(joined) in _BROKEN_CHARS:
-            found.append(Word(joined, *one.span()))
+            found.append(FoldedWord(joined, *one.span()))
     return found
 
 
@@ -111,20 +111,20 @@ def other_reading(word: str) -> str:
     return _held(word.replace("1", "l").translate(_SWAPPED))
 
 
-def _undone(word: Word) -> Word:
+def _undone(word: FoldedWord) -> FoldedWord:
     plain = word.plain
     if not plain.isdigit():
         plain = plain.translate(_SWAPPED)
-    return Word(_held(plain)[:WORD_CHARS_MAX], word.start, word.end)
+    return FoldedWord(_held(plain)[:WORD_CHARS_MAX], word.start, word.end)
 
 
 def _held(plain: str) -> str:
     return plain if plain.isdigit() else _HELD.sub(r"\1", plain)
 
 
-def _joined(found: list[Word]) -> list[Word]:
+def _joined(found: list[FoldedWord]) -> list[FoldedWord]:
     """Put letters that stand alone together; a wider gap between them ends a word."""
-    out: list[Word] = []
+    out: list[FoldedWord] = []
     at = 0
     while at < len(found):
         word = found[at]
@@ -135,14 +135,14 @@ def _joined(found: list[Word]) -> list[Word]:
                 end += 1
         if end - at >= _SPELLED_MIN:
             letters = "".join(one.plain for one in found[at : min(end, at + WORD_CHARS_MAX)])
-            out.append(Word(letters, word.start, found[end - 1].end))
+            out.append(FoldedWord(letters, word.start, found[end - 1].end))
         else:
             out.extend(found[at:end])
         at = end
     return out
 
 
-def _goes_on(found: list[Word], at: int, gap: int) -> bool:
+def _goes_on(found: list[FoldedWord], at: int, gap: int) -> bool:
     return len(found[at].plain) == 1 and found[at].start - found[at - 1].end <= gap
 
 

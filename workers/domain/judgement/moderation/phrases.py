@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from workers.domain.judgement.moderation.folding import Word
+from workers.domain.judgement.moderation.folding import FoldedWord
 
 _PREFIX: Final = 3
 _SENTENCE_END: Final = re.compile(r"[.!?;:…]\S{0,3}\s")
@@ -34,7 +34,7 @@ class _Rule(NamedTuple):
     pattern: re.Pattern[str]
 
 
-def phrases_in(found: list[Word], text: str) -> Iterator[Said]:
+def phrases_in(found: list[FoldedWord], text: str) -> Iterator[Said]:
     """Tell what is said in the words of a text that should not pass.
 
     Args:

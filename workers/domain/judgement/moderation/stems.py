@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from shared.text.suffixes import CALLED
-from workers.domain.judgement.moderation.folding import Word, folded, marked, other_reading
+from workers.domain.judgement.moderation.folding import FoldedWord, folded, marked, other_reading
 
 _PREFIX: Final = 3
 _LONG_MIN: Final = 5  # stems this long are looked for in words that are cut or stretched as well
@@ -68,7 +68,7 @@ class Abuse(NamedTuple):
     end: int
 
 
-def abuses(found: list[Word], cut: list[Word], text: str) -> Iterator[Abuse]:
+def abuses(found: list[FoldedWord], cut: list[FoldedWord], text: str) -> Iterator[Abuse]:
     """Tell which words are abuse.
 
     Args:
@@ -89,7 +89,7 @@ def abuses(found: list[Word], cut: list[Word], text: str) -> Iterator[Abuse]:
             yield Abuse(stem.category, stem.score, word.start, word.end)
 
 
-def _first(candidates: "tuple[Stem, ...] | list[Stem]", word: Word, text: str) -> Stem | None:
+def _first(candidates: "tuple[Stem, ...] | list[Stem]", word: FoldedWord, text: str) -> Stem | None:
     for stem in candidates:
         if word.plain.startswith(stem.plain):
             rest = word.plain[len(stem.plain) :]
@@ -111,7 +111,7 @@ def _is_written(stem: Stem, surface: str) -> bool:
     return "ı" not in letters[: len(stem.plain)]
 
 
-def _disguised(word: Word, text: str) -> Stem | None:
+def _disguised(word: FoldedWord, text: str) -> Stem | None:
     """A stem behind a `1` for an l, a sign for its first letter, a doubled vowel, or stars."""
     surface = text[word.start : word.end]
     if "*" in surface:
@@ -120,7 +120,7 @@ def _disguised(word: Word, text: str) -> Stem | None:
     readings = (other_reading(folded(surface)), _DOUBLED.sub(r"\1", word.plain))
     for plain in (*readings, before and before + word.plain):
         if plain and plain != word.plain:
-            again = Word(plain, word.start, word.end)
+            again = FoldedWord(plain, word.start, word.end)
             stem = _first(_LONG_BY_PREFIX.get(plain[:_PREFIX], ()), again, text)
             if stem:
                 return stem
