@@ -260,11 +260,11 @@ class FollowModel(Contract, queue="embedding"):
 
 
 class PruneUploads(Daily, queue="ingest"):
-    """Remove uploads that no job has taken within a week."""
+    """Delete uploads that no job has taken within a week."""
 
 
 class DeleteDocument(Contract, queue="ingest"):
-    """Remove a document and all that was made of it."""
+    """Delete a document and everything derived from it."""
 
     document_id: DocumentId
 

@@ -1,4 +1,4 @@
-"""Parsers in a killable child: a document may cost its own child, never the worker.
+"""Parsers in a killable child: a document can crash its child, never the worker.
 
 Plain text kinds are read in the worker. Every other kind goes through a pipe to a process with
 no environment, no network, no files and hard limits; a limit hit kills it and names itself.
@@ -57,7 +57,7 @@ class Sandbox:
         """Prepare.
 
         Args:
-            limits: What one document may cost.
+            limits: Resource limits of one document.
             children: How many documents may be read at once, >= 1; each child is a process of
                 20 to 60 MB.
         """
@@ -110,7 +110,7 @@ class Sandbox:
             return child.ask(data, name, lossy=lossy)
 
     def _ask_fresh(self, data: bytes, name: str | None, *, lossy: bool) -> Parsed | Refusal:
-        """Judge a document by a child that no earlier document can have harmed."""
+        """Parse a document in a child that no earlier document can have harmed."""
         try:
             with self._lend(fresh=True) as child:
                 return child.ask(data, name, lossy=lossy)
@@ -170,7 +170,7 @@ class _Child:
         self._started = False
         self.may_go_on = True
         # The folder is gone once the child stands in it: nothing can be written there, and
-        # nothing is left behind by whoever dies.
+        # nothing is left behind when one dies.
         folder = tempfile.mkdtemp(prefix="ailydian-")
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
@@ -199,7 +199,7 @@ class _Child:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Whether the process still runs; leaves a dead one to be reaped."""
+        """Return whether the process still runs; leaves a dead one to be reaped."""
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
             return os.waitid(os.P_PID, self.pid, flags) is None
@@ -224,7 +224,7 @@ class _Child:
         """Send a document and wait for its answer.
 
         Raises:
-            _ChildDied: No answer, a late one or one that is not of the agreed form.
+            _ChildDied: No answer, a late one or a malformed one.
         """
         used = self._served > 0
         self._served += 1
@@ -235,9 +235,11 @@ class _Child:
             self._send(data, deadline)
             answer = self._answer(deadline)
         except TimeoutError:
-            raise _ChildDied("time_limit", "It takes longer to read than allowed.") from None
+            raise _ChildDied("time_limit", "Parsing timed out.") from None
         except FrameBroken:
-            raise _ChildDied("crashed", "Its reader answered nonsense.", used=used) from None
+            raise _ChildDied(
+                "crashed", "The parser process sent an invalid answer.", used=used
+            ) from None
         except OSError:
             raise self._death(used=used) from None
         limited = isinstance(answer, Refusal) and answer.reason.endswith("_limit")
@@ -262,7 +264,7 @@ class _Child:
         return read_answer(head, self._receive(body_size, deadline))
 
     def _death(self, *, used: bool) -> _ChildDied:
-        """Why the process ended by itself, from its signal and its peak of memory."""
+        """The reason why the process ended by itself, from its signal and its peak memory."""
         with suppress(OSError):
             exited = os.pidfd_open(self.pid)
             try:
@@ -274,16 +276,16 @@ class _Child:
         try:
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
-            return _ChildDied("crashed", "Its reader is gone.", used=used)
+            return _ChildDied("crashed", "The parser process died.", used=used)
         code = os.waitstatus_to_exitcode(status)
         # Reaped here, for its peak of memory: Popen must not wait for it again.
         self._process.returncode = code
         if -code == signal.SIGXCPU:
-            return _ChildDied("time_limit", "It takes more CPU time to read than allowed.")
+            return _ChildDied("time_limit", "Parsing exceeded its CPU limit.")
         enough = usage.ru_maxrss * 1024 >= _MEMORY_SHARE * self._limits.memory_bytes_max
         if enough and usage.ru_maxrss > self._inherited_peak:
             return _ChildDied("memory_limit", "It needs more memory than allowed.")
-        return _ChildDied("crashed", f"Its reader ended with code {code}.", used=used)
+        return _ChildDied("crashed", f"The parser process exited with code {code}.", used=used)
 
     def _send(self, packed: bytes, deadline: float) -> None:
         rest = memoryview(packed)

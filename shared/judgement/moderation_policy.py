@@ -98,7 +98,7 @@ class Decision:
 
     @property
     def is_flagged(self) -> bool:
-        """Whether anything is at or above its `flag_at`."""
+        """Return whether anything is at or above its `flag_at`."""
         return self.action != "allow"
 
 

@@ -72,7 +72,7 @@ def watermark(key: bytes, sealed: SealedContent) -> str:
 
 
 def is_sealed_by(key: bytes, sealed: SealedContent, mark: str) -> bool:
-    """Whether a watermark is the key's over this, compared in constant time."""
+    """Return whether a watermark is the key's over this, compared in constant time."""
     return hmac.compare_digest(watermark(key, sealed).encode(), mark.encode())
 
 

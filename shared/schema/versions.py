@@ -35,7 +35,7 @@ class SchemaStep:
 
     @property
     def online(self) -> bool:
-        """Whether it runs outside a transaction."""
+        """Return whether it runs outside a transaction."""
         return self.script.startswith(ONLINE)
 
 

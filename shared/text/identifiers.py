@@ -40,14 +40,14 @@ def digits_of(text: str) -> str:
 
 
 def is_turkish_identity(digits: str) -> bool:
-    """Whether the check digits of a Turkish identity number (TCKN) hold. Source: Law 5490."""
+    """Return whether a Turkish identity number (TCKN) has valid check digits. Source: Law 5490."""
     from stdnum.tr import tckimlik  # noqa: PLC0415
 
     return tckimlik.is_valid(digits)
 
 
 def is_card(digits: str) -> bool:
-    """Whether a card's check digit holds, as every tenth number's does. Source: ISO/IEC 7812-1."""
+    """Return whether a card's check digit is valid (1 in 10 numbers). Source: ISO/IEC 7812-1."""
     from stdnum import luhn  # noqa: PLC0415
 
     return luhn.checksum(digits) == 0
@@ -69,7 +69,7 @@ def card_chars(found: str, holds: Callable[[str], bool]) -> int:
 
 
 def is_issued_card(digits: str) -> bool:
-    """Whether a number is a card of an issuer that we know, by beginning, length and check."""
+    """Return whether a number is a card of a known issuer, by prefix, length and check digit."""
     return _ISSUED.fullmatch(digits) is not None and is_card(digits)
 
 

@@ -68,7 +68,7 @@ def _in_paragraph(text: str, start: int, end: int, informal: bool) -> Iterator[S
 
 
 def _ends(text: str, start: int, mark: re.Match[str]) -> bool:
-    """Whether a sentence ends here, or a short form or an ordinal number does."""
+    """Return whether a sentence ends here, or a short form or an ordinal number does."""
     before = text[max(start, mark.start() - _LAST_WORD_CHARS) : mark.start()]
     last = _LAST_WORD.search(before)
     if last is None or not _FULL_STOP.fullmatch(mark[0]):

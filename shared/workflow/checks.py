@@ -201,7 +201,7 @@ def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[
 
 
 def _is_open(given: Any, where: Path, wrong: str) -> bool:  # noqa: ANN401 - a JSON value
-    """Whether an expression stands at a path, or below it, so that its value comes later."""
+    """Return whether an expression stands at a path, or below it, so that its value comes later."""
     at: Any = given
     for part in where:
         if isinstance(at, Mapping) and part in at:

@@ -1,4 +1,4 @@
-"""Queue `audit`: entries of the audit log for those who have no transaction to write them in."""
+"""Queue `audit`: audit log entries for callers that have no open transaction."""
 
 from shared.contracts import AppendAudit
 from shared.ledger.outbox import Lease, effect
@@ -9,7 +9,7 @@ from workers.process.broker import actor
 
 @actor(AppendAudit)
 def append_audit(job: AppendAudit, lease: Lease) -> None:
-    """Write one entry; what is said twice under one `entry_id` is written once."""
+    """Write one entry; a repeated `entry_id` is written once."""
     act = AuditEntry(
         tenant_id=lease.tenant_id,
         actor=job.actor,

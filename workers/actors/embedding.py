@@ -39,7 +39,7 @@ Job = TypeVar("Job", EmbedChunks, EmbedMessages)
 
 @actor(EmbedChunks)
 def embed_chunks(jobs: Sequence[tuple[EmbedChunks, Lease]]) -> None:
-    """Give the chunks that lack it their vector: several jobs, one request, one transaction."""
+    """Embed chunks that have no vector: several jobs, one request, one transaction."""
     for model, several in _by_model(jobs):
         leases = [lease for _, lease in several]
         ids = [chunk_id for job, _ in several for chunk_id in job.chunk_ids]
@@ -56,7 +56,7 @@ def embed_chunks(jobs: Sequence[tuple[EmbedChunks, Lease]]) -> None:
 
 @actor(EmbedMessages)
 def embed_messages(jobs: Sequence[tuple[EmbedMessages, Lease]]) -> None:
-    """Give messages the vector of what they say now."""
+    """Embed the current text of messages."""
     for model, several in _by_model(jobs):
         leases = [lease for _, lease in several]
         ids = [message_id for job, _ in several for message_id in job.message_ids]
@@ -70,7 +70,7 @@ def embed_messages(jobs: Sequence[tuple[EmbedMessages, Lease]]) -> None:
 
 @actor(EmbedMissing)
 def embed_missing(job: EmbedMissing, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
-    """Publish the embedding of chunks that lack their vector of the live model."""
+    """Publish embedding jobs for chunks without a vector of the live model."""
     with effect(lease) as conn:
         model = live_model(conn)
         jobs = _missing(conn, model)
@@ -82,7 +82,7 @@ def embed_missing(job: EmbedMissing, lease: Lease) -> None:  # noqa: ARG001 - th
 
 @actor(PlanReindex)
 def plan_reindex(job: PlanReindex, lease: Lease) -> None:
-    """List what a model's vectors are missing for; the outcome is the work, in batches."""
+    """List the chunks without a vector of a model; the outcome is the batches to embed."""
     with effect(lease) as conn:
         batches = [one.model_dump(mode="json") for one in _missing(conn, job.model)]
         outcome = {"batches": batches, "before": live_model(conn)}
@@ -91,7 +91,7 @@ def plan_reindex(job: PlanReindex, lease: Lease) -> None:
 
 @actor(VerifyReindex)
 def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
-    """Refuse a model that lacks vectors, or by which search does not find what it should."""
+    """Refuse a model with missing vectors or with too low a search quality."""
     with db.transaction(lease.tenant_id) as conn:
         late = _missing(conn, job.model)
         # They came in since the backfill. Asked for once, and whether or not this attempt fails.
@@ -99,7 +99,7 @@ def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
         sample = embedding_models.select_sample(conn, job.model, limit=SAMPLE, chars=SAMPLE_CHARS)
     if late:
         chunks = sum(len(one.chunk_ids) for one in late)
-        raise VectorsMissing(f"{chunks} chunks have no vector of {job.model} yet; asked for.")
+        raise VectorsMissing(f"{chunks} chunks have no vector of {job.model} yet; requested.")
     found, recall = _retrieved(lease.tenant_id, job.model, sample)
     wanted = 1.0
     if job.against is not None and job.against != job.model:
@@ -107,7 +107,7 @@ def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
     if reasons := embedding.faults(
         found, wanted, recall, loss_max=job.found_loss_max, recall_min=job.recall_min
     ):
-        raise StepFailed(f"{job.model} is not good enough: {'; '.join(reasons)}.")
+        raise StepFailed(f"{job.model} failed verification: {'; '.join(reasons)}.")
     outcome = {"recall": recall, "found": found, "foundBefore": wanted, "sampled": len(sample)}
     with effect(lease) as conn:
         outbox.set_outcome(conn, lease.job_id, lease.fence, json.dumps(outcome))
@@ -115,7 +115,7 @@ def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
 
 @actor(FlipModel)
 def flip_model(job: FlipModel, lease: Lease) -> None:
-    """Change the one row, and ask in the same transaction for what came in since the backfill."""
+    """Switch the live model; in the same transaction, request what came in since the backfill."""
     with effect(lease) as conn:
         before = live_model(conn)
         embedding_models.flip(conn, job.model)
@@ -127,7 +127,7 @@ def flip_model(job: FlipModel, lease: Lease) -> None:
 
 @actor(FollowModel)
 def follow_model(job: FollowModel, lease: Lease) -> None:
-    """Carry one batch over; the next is a job of its own."""
+    """Copy one batch of vectors; the next batch is a job of its own."""
     with effect(lease) as conn:
         carried = embedding_models.follow(conn, job.model, limit=FOLLOW_MAX)
         if carried == FOLLOW_MAX:
@@ -156,7 +156,7 @@ def _ask(conn: Connection, lease: Lease, jobs: Sequence[EmbedChunks]) -> None:
 def _retrieved(
     tenant_id: TenantId, model: str, sample: Sequence[tuple[ChunkId, str]]
 ) -> tuple[float, float]:
-    """Ask by the words of chunks. Returns the share that was found, and recall against exact."""
+    """Search by the chunks' own words. Returns the share found, and recall against exact search."""
     embedder = providers.embedder_for(model)
     vectors = [embedder.embed_query(text) for _, text in sample]
     near, exact = [], []

@@ -33,7 +33,7 @@ TITLE_CHARS_MAX = 300
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What thinking made of the bytes."""
+    """The parsed and chunked document, before it is written."""
 
     version: Version
     chunks: list[NewChunk]
@@ -48,7 +48,7 @@ def _parsers() -> sandbox.Sandbox:
 
 @actor(IngestDocument)
 def ingest_document(job: IngestDocument, lease: Lease) -> None:
-    """Parse, chunk and store one document, and ask for the vectors of what is new in it."""
+    """Parse, chunk and store one document, and request vectors for its new chunks."""
     # Read
     with db.transaction(lease.tenant_id) as conn:
         content, title = _content(conn, job)
@@ -74,7 +74,7 @@ def ingest_document(job: IngestDocument, lease: Lease) -> None:
 
 @actor(PruneUploads)
 def prune_uploads(job: PruneUploads, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
-    """Remove uploads that no job has taken within a week."""
+    """Delete uploads that no job has taken within a week."""
     with effect(lease) as conn:
         removed = documents.delete_old_uploads(conn, older_s=UPLOAD_KEPT_S)
         outcome = json.dumps({"removed": removed})
@@ -83,7 +83,7 @@ def prune_uploads(job: PruneUploads, lease: Lease) -> None:  # noqa: ARG001 - th
 
 @actor(DeleteDocument)
 def delete_document(job: DeleteDocument, lease: Lease) -> None:
-    """Remove a document and all that was made of it."""
+    """Delete a document and everything derived from it."""
     with effect(lease) as conn:
         found = documents.delete(conn, job.document_id)
         _note(conn, lease, job.document_id, "DELETED" if found else "ABSENT", 0)
@@ -93,11 +93,13 @@ def _content(conn: Connection, job: IngestDocument) -> tuple[bytes, str | None]:
     if job.document_id is not None:
         written = documents.select_written(conn, job.document_id)
         if written is None:
-            raise DocumentNotFound(f"The document {job.document_id} is gone.")
+            raise DocumentNotFound(f"The document {job.document_id} no longer exists.")
         return written.content.encode(), written.title
     content = documents.select_upload(conn, job.upload_id or "")
     if content is None:
-        raise DocumentNotFound(f"The upload {job.upload_id} is gone: submit the document again.")
+        raise DocumentNotFound(
+            f"The upload {job.upload_id} no longer exists: submit the document again."
+        )
     return content, job.title
 
 

@@ -1,4 +1,4 @@
-"""Queue `maintenance`: what grows is pruned; probes show that a worker works, and a job's cost."""
+"""Queue `maintenance`: pruning, and probes that show that a worker works and a job's cost."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ PRUNED_MAX: Final = 10_000  # entries of one job, so that its transaction stays 
 
 @actor(PruneCache)
 def prune_cache(job: PruneCache, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
-    """Remove a tenant's answers that have expired, and those above the limit least used lately."""
+    """Delete a tenant's expired answers and, above the limit, the least recently used."""
     with effect(lease) as conn:
         entries_max = settings().cache_entries_max
         removed = semantic_entries.prune(conn, entries_max=entries_max, limit=PRUNED_MAX)
@@ -42,4 +42,4 @@ def probe_batch(jobs: Sequence[tuple[ProbeBatch, Lease]]) -> None:
         probes.insert_entries(conn, [(lease.job_id, job.n) for job, lease in jobs])
         for job, _ in jobs:
             if job.bad:
-                raise TransientError(f"probe {job.n} was asked to fail")
+                raise TransientError(f"probe {job.n} fails on request")

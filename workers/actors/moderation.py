@@ -1,4 +1,4 @@
-"""Queue `moderation`: texts are judged before anything rests on them, and again by new policies."""
+"""Queue `moderation`: judge texts, and judge them again under a new policy."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """The policy in force, and how far the authors are trusted."""
+    """The policy in force and the trust scores of the authors."""
 
     version: int
     policy: ModerationPolicy
@@ -45,13 +45,13 @@ class _Rules:
 
 @actor(ModerateContent)
 def moderate_content(jobs: Sequence[tuple[ModerateContent, Lease]]) -> None:
-    """Judge documents, messages and comments, and let the verdicts hold."""
+    """Judge documents, messages and comments, and store the verdicts."""
     wanted = [(job.content_type, job.content_id) for job, _ in jobs]
     with db.transaction(jobs[0][1].tenant_id) as conn:
         contents = moderations.select_contents(conn, list(dict.fromkeys(wanted)))
     for kind, content_id in wanted:
         if (kind, content_id) not in contents:
-            raise ContentGone(f"The {kind} {content_id} is gone.")
+            raise ContentGone(f"The {kind} {content_id} no longer exists.")
     # Think: no connection is held while the models judge.
     found = dict(zip(contents, _judged([one.text for one in contents.values()]), strict=True))
     with effects([lease for _, lease in jobs]) as conn:
@@ -74,9 +74,9 @@ def moderate_content(jobs: Sequence[tuple[ModerateContent, Lease]]) -> None:
 
 @actor(RemoderateContent)
 def remoderate_content(job: RemoderateContent, lease: Lease) -> None:
-    """Decide older verdicts again by the policy in force, from the scores that were kept.
+    """Decide older verdicts again under the policy in force, from the stored scores.
 
-    Where they do not suffice, because the text is another one now or none were kept, the text is
+    Where that is impossible, because the text has changed or no scores were stored, the text is
     judged again by a job of its own.
     """
     with effect(lease) as conn:
@@ -107,7 +107,7 @@ def remoderate_content(job: RemoderateContent, lease: Lease) -> None:
 
 
 def _forget_answers(conn: Connection, given: Sequence[Verdict]) -> None:
-    """Take blocked answers out of the cache; `settle` does it for those that rest on documents."""
+    """Remove blocked answers from the cache; `settle` does it for those that cite documents."""
     blocked = [
         ("message", one.content_id)
         for one in given
@@ -147,7 +147,7 @@ def _rules(conn: Connection, authors: Sequence[UserId | None]) -> _Rules:
 
 
 def _judged(texts: Sequence[str]) -> list[Findings]:
-    """What the local engine finds, and a provider's model too, where there is one."""
+    """Findings of the local engine and, if configured, of a provider's model."""
     local = moderation.judge_many(texts, english=toxicity.probabilities)
     remote = providers.moderator()
     if remote is None:

@@ -1,8 +1,8 @@
-"""What two questions must share beside nearness, before one's answer may serve the other.
+"""The guard of the semantic cache: may the answer to one question serve another?
 
 Vectors hardly see a `not`, a number, a name or who does what to whom: sentences that differ in one
-of them are nearer to each other than honest paraphrases are. So an answer is only taken over when
-both agree in what this page reads from them. It is strict on purpose: a wrong refusal costs one
+of them are nearer to each other than honest paraphrases are. So an answer is only reused when
+both agree in the features read here. It is strict on purpose: a wrong refusal costs one
 call of a model, a wrong hit is a wrong answer.
 """
 
@@ -49,14 +49,14 @@ _TURNED_MIN: Final = 3  # words; of two, turned around, one is the other's oppos
 
 @dataclass(frozen=True, slots=True)
 class QuestionReading:
-    """What is read from a question.
+    """The features of a question that decide whether a cached answer fits.
 
     Attributes:
-        signature: What must be equal, the first letters of all words among it; hex. An index
-            finds it, and what it finds is so little that no other index is needed.
-        words: The words that say what it is about, in their order.
+        signature: Hash of what must be equal, the first letters of all words included; hex. It is
+            looked up by index and so selective that no other index is needed.
+        words: Its content words, in order.
         has_direction: Whether a word such as `to` or `than` makes the order matter.
-        has_cases: Whether endings tell who does what, whatever the order; so they do in Turkish.
+        has_cases: Whether case suffixes tell who does what in any order, as in Turkish.
     """
 
     signature: str
@@ -67,11 +67,11 @@ class QuestionReading:
 
 @dataclass(frozen=True, slots=True)
 class ContentWord:
-    """A word that carries meaning.
+    """A content word of a question.
 
     Attributes:
-        stem: What it stands for.
-        form: As it was written, folded.
+        stem: Its stem.
+        form: The word as written, folded.
         is_name: Whether only the very same name matches it.
         has_suffixes: Whether it matches other forms of the same Turkish word.
     """
@@ -111,17 +111,17 @@ def read(question: str) -> QuestionReading:
 
 
 def _once(marks: list[str]) -> list[str]:
-    """Marks as they are compared: two denials are not one; the rest is there or not."""
+    """Marks as they are compared: denials are counted, all others are there or not."""
     return [mark for mark in marks if mark == "not"] + sorted(set(marks) - {"not"})
 
 
 def agree(one: QuestionReading, other: QuestionReading) -> bool:
-    """Whether two questions ask the same thing of the same things, as far as their words tell.
+    """Return whether two questions ask the same, as far as their words tell.
 
     The words that carry meaning must match one by one. In English they stand in the same order, or
     turned around one point ("on Monday, is the office open"): any other order may swap who does
-    what to whom. Turkish tells that by endings: words of the same forms may stand in any order,
-    and where forms differ the order is the same and no two words have swapped an ending.
+    what to whom. Turkish tells that by suffixes: words of the same forms may stand in any order,
+    and where forms differ the order is the same and no two words have swapped a suffix.
     """
     if one.signature != other.signature or len(one.words) != len(other.words):
         return False
@@ -140,7 +140,7 @@ def agree(one: QuestionReading, other: QuestionReading) -> bool:
 
 
 def _swapped(pairs: Sequence[tuple[ContentWord, ContentWord]]) -> bool:
-    """Whether one word has gained an ending and another lost one; the last is mostly the verb."""
+    """Return whether one word gained a suffix and another lost one; the last is mostly the verb."""
     gains = {len(one.form) < len(other.form) for one, other in pairs[:-1] if one.form != other.form}
     return len(gains) > 1
 
@@ -210,7 +210,7 @@ _PHRASES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 
 
 def _asks(question: str, language: Language) -> set[str]:
-    """What the question is after; each counts once."""
+    """The kinds of answer that the question asks for; each counts once."""
     folded = fold(question, language)
     asked = {name for pattern, name in _PHRASES if pattern.search(folded)}
     words = re.findall(r"[^\W\d_]+", folded)

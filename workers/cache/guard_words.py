@@ -1,6 +1,6 @@
 """Words that the cache's guard knows, Turkish and English: what they ask, deny, oppose or measure.
 
-Words are folded to lower case. A `~` at the end stands for any ending, which Turkish needs.
+Words are folded to lower case. A `~` at the end stands for any suffix, which Turkish needs.
 """
 
 from collections.abc import Mapping

@@ -1,13 +1,13 @@
-"""Answers given before: found by what was asked exactly, then by what is near enough to it.
+"""The semantic cache: earlier answers, found by the exact question, then by a similar one.
 
 An answer depends on the tenant, the model, its parameters, the passages it was given (by the hash
 of their words) and the question. All of that is in the exact key, and all but the question is in
-the scope within which nearness counts: another version of a document is another scope. What a
-document's change invalidates is removed by a trigger of its table, in the same transaction.
+the scope within which similar questions count: another version of a document is another scope. A
+trigger on the document's table removes what a change invalidates, in the same transaction.
 
 Postgres is the truth. Redis stands in front and keeps, for a question, the id of the entry that
-answered it: that saves the embedding and the search for what is near. The one statement that counts
-the hit also confirms that the entry still stands, so what was invalidated is never served. Without
+answered it: that saves the embedding and the similarity search. The one statement that counts the
+hit also confirms that the entry is still valid, so an invalidated one is never served. Without
 Redis everything works, a little slower.
 """
 
@@ -55,12 +55,12 @@ Level = Literal["exact", "near"]
 
 @dataclass(frozen=True, slots=True)
 class CacheQuestion:
-    """All that an answer depends on.
+    """A question with everything that its answer depends on.
 
     Attributes:
-        parameters: What else the model is given, such as its system prompt and temperature.
-        passages: What the answer may rest on.
-        embedding_model: Whose vectors tell what is near; '' for none.
+        parameters: Other input of the model, such as its system prompt and temperature.
+        passages: The passages that the answer may cite.
+        embedding_model: The model that compares questions; '' for none.
     """
 
     tenant_id: TenantId
@@ -73,10 +73,10 @@ class CacheQuestion:
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer as it is kept.
+    """An answer as the cache stores it.
 
     Attributes:
-        cost_usd: What it cost when it was given; None where no price was known.
+        cost_usd: Its original cost; None where no price was known.
     """
 
     text: str
@@ -89,11 +89,11 @@ class CachedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CacheResult:
-    """An answer, and where it came from.
+    """An answer and the cache level it came from.
 
     Attributes:
-        level: `exact` or `near`; None for one that was given just now.
-        question: The question that it was given to.
+        level: `exact` or `near`; None for a new answer.
+        question: The question that it originally answered.
     """
 
     answer: CachedAnswer
@@ -105,23 +105,23 @@ _redis: Redis | None = None
 
 
 def configure(redis: Redis | None) -> None:
-    """Say where the processes' common level is; a client with short time limits, or None."""
+    """Set the Redis client of the shared level, with short timeouts, or None."""
     global _redis  # noqa: PLW0603 - one process, one Redis
     _redis = redis
 
 
 def answered(ask: CacheQuestion, give: Callable[[], CachedAnswer]) -> CacheResult:
-    """The answer to a question: one given before, else a new one, which is kept.
+    """Return the answer to a question: a cached one, else a new one, which is stored.
 
-    Of many callers that ask the same at once, in all processes, one gives the answer and the
-    others wait for it, at most `WAIT_S`; then they go on themselves. Hold no connection meanwhile.
+    Of callers in all processes that ask the same at once, one computes the answer and the others
+    wait for it, at most `WAIT_S`; then they compute it themselves. Hold no connection meanwhile.
 
     Args:
-        ask: What is asked.
-        give: Makes the answer, and raises whatever it likes: nothing is kept then.
+        ask: The question.
+        give: Computes the answer; if it raises, nothing is stored.
 
     Raises:
-        ServerUnavailable: Postgres is away.
+        ServerUnavailable: Postgres is unavailable.
     """
     looked = Look(ask)
     found = looked.exact() or looked.near()
@@ -129,7 +129,7 @@ def answered(ask: CacheQuestion, give: Callable[[], CachedAnswer]) -> CacheResul
         return found
     place = (settings().redis_namespace, looked.key.query_hash)
     with single_flight.alone(_redis, place, wait_s=WAIT_S):
-        # Who went before us may have answered between our look and our turn.
+        # Another caller may have answered between our lookup and our turn.
         found = looked.exact()
         if found is not None:
             return found
@@ -139,7 +139,7 @@ def answered(ask: CacheQuestion, give: Callable[[], CachedAnswer]) -> CacheResul
 
 
 def key_of(ask: CacheQuestion, reading: QuestionReading) -> Key:
-    """What an entry for this is found by."""
+    """Return the cache key of a question."""
     about = {
         "tenant": ask.tenant_id,
         "model": ask.model,
@@ -156,7 +156,7 @@ def key_of(ask: CacheQuestion, reading: QuestionReading) -> Key:
 
 
 def folded(question: str) -> str:
-    """A question as it is hashed: composed letters, and one space where there are several."""
+    """Normalise a question for hashing: composed letters, single spaces."""
     return " ".join(unicodedata.normalize("NFC", question).split())
 
 
@@ -166,7 +166,7 @@ def _digest(fields: Mapping[str, object]) -> str:
 
 
 class Look:
-    """One question on its way through the levels; `answered` walks it."""
+    """One cache lookup through all levels; see `answered`."""
 
     def __init__(self, ask: CacheQuestion) -> None:
         self._ask = ask
@@ -175,25 +175,25 @@ class Look:
         self._vector: NDArray[np.float32] | None = None
 
     def exact(self) -> CacheResult | None:
-        """The answer to this very question, or to the one that Redis says it is near to."""
+        """Return the answer to this exact question, or to the similar one that Redis names."""
         entry_id = self._named_by_redis()
         with db.transaction(self._ask.tenant_id, durable=False) as conn:
             entry = semantic_entries.touch(conn, self.key, entry_id)
         return None if entry is None else _found(entry)
 
     def near(self) -> CacheResult | None:
-        """The answer to a question that means the same, where the model's vectors can tell."""
+        """Return the answer to a question of the same meaning, if the model has a threshold."""
         if self.threshold is not None:
             self._vector = self._embedded()
         return None if self._vector is None else self.nearest(self._vector)
 
     @property
     def threshold(self) -> float | None:
-        """The least cosine of a hit; None for a model that was not measured."""
+        """Return the least cosine of a hit; None for a model that was not measured."""
         return THRESHOLDS.get(self._ask.embedding_model.partition("@")[0])
 
     def nearest(self, vector: NDArray[np.float32]) -> CacheResult | None:
-        """The answer to the nearest question that the guard lets through."""
+        """Return the answer to the nearest question that the guard accepts."""
         bits = quantization.bits(vector[None])[0]
         with db.transaction(self._ask.tenant_id, durable=False) as conn:
             for near in semantic_entries.select_near(conn, self.key, vector, bits):

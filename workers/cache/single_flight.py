@@ -39,12 +39,12 @@ _here: dict[str, _Turn] = {}
 
 @contextmanager
 def alone(redis: Redis | None, key: tuple[str, str], *, wait_s: float) -> Iterator[None]:
-    """Go alone where that is possible in time: whoever has waited too long goes on all the same.
+    """Run one caller at a time; one that has waited too long runs all the same.
 
     Args:
-        redis: What the processes share, or None for this process alone. One that fails is done
-            without: a question may then be answered once a process.
-        key: The namespace of our keys, and the name of what only one may do at a time.
+        redis: The shared server, or None for this process alone. A failing one is ignored: a
+            question may then be answered once a process.
+        key: The namespace of our keys, and the name of the lock.
         wait_s: The longest wait, in seconds.
     """
     until = time.monotonic() + wait_s
@@ -83,7 +83,7 @@ def _alone_there(redis: Redis, key: str, until: float) -> Iterator[None]:
 
 
 def _take(redis: Redis, key: str, token: str) -> bool | None:
-    """Whether the lock is ours now; None where Redis does not say."""
+    """Return whether the lock is ours now; None where Redis is unavailable."""
     try:
         return bool(redis.set(key, token, nx=True, px=int(LOCK_S * 1000)))
     except AWAY as error:

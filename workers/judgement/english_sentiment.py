@@ -1,4 +1,4 @@
-"""The mood of English texts, by a lexicon that comes inside a wheel: VADER."""
+"""The mood of English texts, by a lexicon that is shipped inside a wheel: VADER."""
 
 from collections.abc import Sequence
 from functools import cache

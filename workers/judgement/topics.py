@@ -1,4 +1,4 @@
-"""What texts are about, told from labelled examples: see `label_classifier`."""
+"""Topics of texts, learnt from labelled examples: see `label_classifier`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from shared.judgement import label_classifier
 OTHER: Final = "other"
 SMALL_TALK: Final = "smalltalk"
 EXAMPLES: Final = Path(__file__).with_name("topics.yaml")
-# Least similarity, and least distance to the next: below, nobody could say what it is about.
+# Least similarity, and least distance to the next: below, the topic is unknown.
 LIKENESS_MIN: Final = 0.2
 MARGIN_MIN: Final = 0.02
 _TEXT_CHARS: Final = 600
@@ -39,13 +39,13 @@ def similarities(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def topic_of(rows: NDArray[np.float32], weights: NDArray[np.float32]) -> str:
-    """What several texts are about together; `other` where no topic is near, or two are as near.
+    """The common topic of several texts; `other` where none is near, or two are equally near.
 
-    The weighted mean of the texts that are about something; greetings count if there are no others.
+    The weighted mean of the texts with a topic; greetings count only if there is nothing else.
 
     Args:
         rows: Similarities, shape (n, topics).
-        weights: What each text counts, shape (n,), > 0.
+        weights: The weight of each text, shape (n,), > 0.
     """
     telling = rows.max(axis=1, initial=0.0) >= LIKENESS_MIN
     polite = rows.argmax(axis=1) == names().index(SMALL_TALK) if len(rows) else telling

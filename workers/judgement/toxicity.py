@@ -1,4 +1,4 @@
-"""How abusive English texts are, by a linear model that comes inside a wheel.
+"""Abuse scores of English texts, by a linear model that is shipped inside a wheel.
 
 Source: alt-profanity-check, a linear SVM over the words of 200,000 labelled comments, calibrated
 by Platt's sigmoids on five folds.
@@ -18,7 +18,7 @@ Predict = Callable[[list[str]], NDArray[np.float64]]
 
 
 def probabilities(texts: Sequence[str]) -> list[float]:
-    """Tell how likely each English text is abuse; the first call of a process loads the model.
+    """Return the probability that each English text is abuse; the first call loads the model.
 
     Args:
         texts: Short ones: what is abusive in 100 words drowns in 1,000.

@@ -1,4 +1,4 @@
-"""Bytes to text. Everything hostile about documents is answered in this room.
+"""Parsers: bytes to text. All defence against hostile documents lives in this package.
 
 `parse` reads any kind in the calling process. Workers call `workers.sandbox` instead, which
 sends the kinds that need a library of size to a child it can kill.
@@ -24,7 +24,7 @@ def parse(
         data: The document, at most `limits.input_bytes_max` bytes.
         name: Its file name, a weak hint.
         lossy: Accept a text whose encoding is uncertain, with U+FFFD for what is lost.
-        limits: What it may cost; the defaults when left out.
+        limits: Its resource limits; the defaults when left out.
 
     Returns:
         Its text and what is known about it.
@@ -50,8 +50,8 @@ def parse(
     except Exception as error:
         if not kind.needs_child:
             raise
-        # Parsers of foreign formats fail in every way there is. Only the error's name is told,
-        # for its message may quote the document.
+        # Parsers of foreign formats raise any exception. Only its name is reported, because its
+        # message may quote the document.
         reason = f"corrupt_{kind.name}"
         raise DocumentRefused(reason, f"It cannot be read ({type(error).__name__}).") from None
 

@@ -1,4 +1,4 @@
-"""The guard before every archive: it reads all of it once, in memory, and counts while it does.
+"""The guard of archives: it reads each one once, in memory, and counts while it does.
 
 Nothing is ever written to disk, so an entry's path (`../x`, a symlink) is only a name. The
 sizes an archive claims are not believed: what counts is what comes out of zlib.
@@ -92,7 +92,7 @@ def refuse_dtd(content: bytes, name: str, *, book: bool = False) -> None:
 
 
 class _Budget:
-    """What all entries together may still inflate to."""
+    """The bytes that all entries together may still inflate to."""
 
     def __init__(self, limits: ParserLimits) -> None:
         self._limits = limits
@@ -132,7 +132,7 @@ def _refuse_overlap(entries: list[zipfile.ZipInfo]) -> None:
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         if entry.header_offset < end:
-            raise DocumentRefused("decompression_limit", "Its entries share the same bytes.")
+            raise DocumentRefused("decompression_limit", "Its entries overlap.")
         end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
 
 
@@ -156,7 +156,7 @@ def _inflate(data: bytes, entry: zipfile.ZipInfo, budget: _Budget, *, keep: bool
         if keep:
             kept.append(piece)
     if size != entry.file_size or checksum != entry.CRC:
-        raise DocumentRefused("corrupt_archive", "An entry is not what its checksum says.")
+        raise DocumentRefused("corrupt_archive", "The checksum of an entry does not match.")
     return b"".join(kept)
 
 
@@ -165,7 +165,7 @@ def _pieces(packed: memoryview, method: int) -> Iterator[bytes]:
         yield bytes(packed)
         return
     if method != zipfile.ZIP_DEFLATED:
-        raise DocumentRefused("corrupt_archive", "An entry is packed in an unknown way.")
+        raise DocumentRefused("corrupt_archive", "An entry uses an unsupported compression method.")
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     rest: bytes | memoryview = packed
     try:

@@ -1,4 +1,4 @@
-"""The child: fences itself in, then reads documents from stdin, one after another.
+"""The child: confines itself, then reads documents from stdin, one after another.
 
 Limits are set here and not between fork and exec, because the parent has threads.
 """
@@ -71,7 +71,7 @@ def _fence(limits: ParserLimits) -> None:
 
 
 def _serve(source: IO[bytes], sink: IO[bytes], limits: ParserLimits) -> bool:
-    """Answer one document; whether the next one may come to this same process."""
+    """Answer one document. Returns whether this process may read the next one."""
     signal.alarm(0)
     prefix = _read(source, PREFIX.size)
     if prefix is None:
@@ -93,7 +93,7 @@ def _serve(source: IO[bytes], sink: IO[bytes], limits: ParserLimits) -> bool:
 
 
 def _wind_up(limits: ParserLimits) -> None:
-    """Give this document its own CPU seconds, and an alarm should the parent be gone."""
+    """Give this document its own CPU limit, and an alarm in case the parent is gone."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = ceil(used.ru_utime + used.ru_stime + limits.cpu_s_max)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))

@@ -1,4 +1,4 @@
-"""The last station of every parser: one form for the text, whatever it came from.
+"""The last step of every parser: normalise the text.
 
 Two documents that differ only in line ends, byte order mark, NULs or normal form (NFC against
 NFD) have the same text afterwards, so they have the same content hash: that is the dedup rule.
@@ -36,9 +36,9 @@ def clean(parsed: Parsed, limits: ParserLimits) -> Parsed:
         text = text.replace("\0", "")
     text = normal(text.removeprefix("\ufeff")).rstrip()
     if not _is_visible(text):
-        raise DocumentRefused("no_text", "There is no text in it.")
+        raise DocumentRefused("no_text", "It contains no text.")
     if len(text) > limits.text_bytes_max or len(text.encode()) > limits.text_bytes_max:
-        raise DocumentRefused("output_limit", "The document holds more text than allowed.")
+        raise DocumentRefused("output_limit", "The document contains more text than allowed.")
     title = " ".join(normal(parsed.title or "").replace("\0", "").split())[:_TITLE_CHARS_MAX]
     return replace(parsed, text=text, title=title or None, nuls_removed=nuls)
 
@@ -61,7 +61,7 @@ def normal(text: str) -> str:
 
 
 def _is_visible(text: str) -> bool:
-    """Whether anything is to be seen: white space, marks and zero-width signs alone are not."""
+    """Return whether anything is visible: white space, marks and zero-width signs are not."""
     if _WORD.search(text):
         return True
     return any(unicodedata.category(sign)[0] in "PS" for sign in text)

@@ -27,7 +27,7 @@ _BODY_LEVEL = 9
 
 @dataclass
 class _Style:
-    """What a paragraph style says about structure."""
+    """The structure that a paragraph style implies."""
 
     heading: int = 0
     list_number: tuple[str, int] | None = None

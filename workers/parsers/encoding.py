@@ -98,7 +98,7 @@ def _strict_or_lossy(data: bytes, name: str, *, lossy: bool) -> tuple[str, str]:
 
 
 def _broken_utf8(data: bytes) -> bool:
-    """Whether this is UTF-8 with faults rather than another encoding; a guess would garble it."""
+    """Return whether this is damaged UTF-8; guessing another encoding would garble it."""
     if _BROKEN_UTF8.search(data):
         return True
     text = data.decode("utf-8", "replace")

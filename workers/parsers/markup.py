@@ -50,7 +50,7 @@ def parse_html(data: bytes, limits: ParserLimits, *, lossy: bool) -> Parsed:
         DocumentRefused: `too_large`, `bad_encoding`, `nesting_limit`, `output_limit`.
     """
     if len(data) > limits.text_bytes_max:
-        raise DocumentRefused("too_large", f"A page may have {limits.text_bytes_max} bytes.")
+        raise DocumentRefused("too_large", f"A page must be at most {limits.text_bytes_max} bytes.")
     html, encoding = decode(data, declared=declared_charset(data), lossy=lossy)
     out = html_to_markdown(html, limits)
     return Parsed(out.text(), KindName("html"), "markdown", title=out.title, encoding=encoding)
@@ -142,7 +142,7 @@ class _Walk:
             node = following
 
     def _enter(self, node: LexborNode) -> bool:
-        """Take in a node; whether its children are to be visited."""
+        """Enter a node. Returns whether to visit its children."""
         tag = node.tag
         if tag == "-text":
             self._line.append(self._gauge.add(node.text_content or ""))

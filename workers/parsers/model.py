@@ -1,4 +1,4 @@
-"""The values that walk through this room: limits going in, a kind on the way, text coming out."""
+"""The data types of parsing: limits, document kinds and parsed text."""
 
 from dataclasses import dataclass
 from typing import Literal, NewType
@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class ParserLimits:
-    """What one document may cost. Sizes are bytes unless the name says otherwise.
+    """Resource limits of one document. Sizes are bytes unless the name says otherwise.
 
     Attributes:
         input_bytes_max: A document as it arrives.
@@ -47,7 +47,7 @@ class ParserLimits:
 
 @dataclass(frozen=True)
 class DocumentKind:
-    """What a document is, by its bytes.
+    """The kind of a document, by its bytes.
 
     Attributes:
         name: txt, md, html, pdf, csv, json, xml, eml, rtf, or `archive`: which office or book
@@ -96,5 +96,5 @@ class Gauge:
         """
         self._left -= len(text) + 1
         if self._left < 0:
-            raise DocumentRefused("output_limit", "The document holds more text than allowed.")
+            raise DocumentRefused("output_limit", "The document contains more text than allowed.")
         return text

@@ -38,7 +38,7 @@ def main_part(archive: Archive) -> str:
 
 
 def relations(archive: Archive, part: str) -> list[tuple[str, str, str]]:
-    """Where a part points inside its package: (kind, name of the target, relationship id).
+    """The relationships of a part inside its package: (kind, name of the target, relationship id).
 
     Targets outside the package, such as remote templates and pictures, are left out: nothing
     may ever follow them.

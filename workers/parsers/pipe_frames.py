@@ -1,4 +1,4 @@
-"""What parent and child say to each other: a length, a small JSON head, a body of bytes."""
+"""The protocol of parent and child: a length, a small JSON head, a body of bytes."""
 
 import json
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ HEAD_BYTES_MAX: Final = 64 * 1024
 
 
 class FrameBroken(Exception):
-    """The other side does not speak the protocol: it is compromised or half dead."""
+    """The other side violates the protocol: it is compromised or dying."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the child answers instead of a text: the reason code and its sentence."""
+    """The child's error response: the reason code and its sentence."""
 
     reason: str
     sentence: str
@@ -37,11 +37,11 @@ def sizes(prefix: bytes, body_bytes_max: int) -> tuple[int, int]:
     """Lengths of head and body, in bytes.
 
     Raises:
-        FrameBroken: One of them is larger than agreed.
+        FrameBroken: One of them is too large.
     """
     head, body = PREFIX.unpack(prefix)
     if head > HEAD_BYTES_MAX or body > body_bytes_max:
-        raise FrameBroken("a frame is larger than agreed")
+        raise FrameBroken("frame too large")
     return head, body
 
 
@@ -62,7 +62,7 @@ def read_answer(head: bytes, body: bytes) -> Parsed | Refusal:
     """Check what a child answered, field by field: its memory may be in a document's hands.
 
     Raises:
-        FrameBroken: The answer is not of the agreed form.
+        FrameBroken: The answer is malformed.
     """
     try:
         fields = json.loads(head)
@@ -80,7 +80,7 @@ def read_answer(head: bytes, body: bytes) -> Parsed | Refusal:
             nuls_removed=_count(fields["nuls_removed"]) or 0,
         )
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise FrameBroken("an answer is not of the agreed form") from None
+        raise FrameBroken("malformed answer") from None
 
 
 def _text(value: object, chars_max: int) -> str:

@@ -26,7 +26,7 @@ def parse_plain(data: bytes, kind: KindName, limits: ParserLimits, *, lossy: boo
             here would follow it: such a file is hostile or broken elsewhere.
     """
     if len(data) > limits.text_bytes_max:
-        raise DocumentRefused("too_large", f"A text may have {limits.text_bytes_max} bytes.")
+        raise DocumentRefused("too_large", f"A text must be at most {limits.text_bytes_max} bytes.")
     text, encoding = decode(data, lossy=lossy)
     title = None
     if kind == "xml" and _DTD.search(text):

@@ -1,4 +1,4 @@
-"""What a document is, by its bytes. A file name is only a hint between kinds of text."""
+"""The kind of a document, by its bytes. A file name is only a hint between kinds of text."""
 
 import re
 
@@ -62,7 +62,7 @@ def sniff(data: bytes, name: str | None) -> DocumentKind:
             bytes are another that cannot be read), `unsupported_type`, `encrypted_document`.
     """
     if not data:
-        raise DocumentRefused("empty_document", "It has no bytes.")
+        raise DocumentRefused("empty_document", "The file is empty.")
     promised = _extension(name)
     kind = _known_binary(data, promised)
     if kind:
@@ -71,7 +71,7 @@ def sniff(data: bytes, name: str | None) -> DocumentKind:
     if promised in _BINARY_NAMES:
         if data.strip(b" \t\r\n\f\0\xef\xbb\xbf"):
             raise DocumentRefused("type_mismatch", f"It is called .{promised} but is text.")
-        raise DocumentRefused("no_text", "There is nothing but white space in it.")
+        raise DocumentRefused("no_text", "It contains only white space.")
     kind = _text_kind(data, promised)
     return DocumentKind(KindName(kind), needs_child=kind in {"html", "eml"})
 
@@ -90,9 +90,9 @@ def _refuse_foreign(data: bytes, promised: str) -> None:
             raise DocumentRefused("encrypted_document", "It is protected by a password.")
         raise _foreign(promised, "It is an old binary office file; save it in the new format.")
     if data.startswith(_FOREIGN) or data[4:8] == b"ftyp" or data[257:262] == b"ustar":
-        raise _foreign(promised, "It is no document that can be read here.")
+        raise _foreign(promised, "This format is not supported.")
     if not mark(data)[0] and _looks_binary(data[:_HEAD_BYTES]):
-        raise _foreign(promised, "It is binary, of no known type.")
+        raise _foreign(promised, "It is binary data of unknown type.")
 
 
 def _foreign(promised: str, sentence: str) -> DocumentRefused:

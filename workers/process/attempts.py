@@ -1,4 +1,4 @@
-"""One attempt, from lease to ending: read the payload, call the actor, settle what came of it."""
+"""One attempt at a job: read the payload, call the actor, settle the outcome."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,11 +30,11 @@ def run(
     held: HeldLeases,
     completion: JobCompleter,
 ) -> None:
-    """Do a unit of work. No exception leaves: each job ends completed, retried or buried.
+    """Run a unit of work. No exception leaves: each job ends completed, retried or dead.
 
     Args:
         function: The actor's function.
-        contract: What it does.
+        contract: The contract of its jobs.
         unit: The leases, claimed and held.
         held: The leases that this process holds.
         completion: Completes the jobs whose actor claimed no receipt itself.
@@ -63,8 +63,8 @@ def _do(
 ) -> list[Lease]:
     """Call the actor. Returns the leases whose jobs it did; the others are settled.
 
-    Each attempt has a context of its own: what it notes there, for its log lines and for the jobs
-    it publishes, ends with it wherever it is interrupted.
+    Each attempt has a context of its own, for its log lines and the jobs it publishes; it ends with
+    the attempt, wherever that is interrupted.
     """
     pairs = [pair for lease in leases if (pair := _read(contract, lease))]
     batch = contract.batch_max > 1
@@ -110,7 +110,7 @@ def _done(function: Callable[..., None], pair: Pair, held: HeldLeases) -> bool:
 
 
 def _done_together(function: Callable[..., None], pairs: list[Pair]) -> bool:
-    """Do a batch as one. When it fails nothing was written, and each job is tried by itself."""
+    """Run a batch as one. If it fails, nothing was written and each job is run by itself."""
     leases = [lease for _, lease in pairs]
     with tracing.attempt(leases) as attempt:
         _begin(leases, attempt)
@@ -125,7 +125,7 @@ def _done_together(function: Callable[..., None], pairs: list[Pair]) -> bool:
 
 
 def _begin(leases: Sequence[Lease], attempt: tracing.Attempt) -> None:
-    """Let whatever this thread logs and publishes from here on name the job."""
+    """Bind the job to everything that this thread logs and publishes from here on."""
     first = leases[0]
     current_job.set(first.job_id)
     several: dict[str, object] = (

@@ -23,7 +23,7 @@ Work = TypeVar("Work", bound=Callable[..., None])
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a worker process has once it is connected."""
+    """The shared objects of a connected worker process."""
 
     worker_id: str
     redis: redis.Redis
@@ -43,7 +43,7 @@ class LedgerBroker(dramatiq.Broker):
         self._consumers: list[LedgerConsumer] = []
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> LedgerConsumer:  # noqa: ARG002 - Dramatiq's signature
-        """Begin to wait for the wake-ups of a queue."""
+        """Start to consume the wake-ups of a queue."""
         runtime = self.running()
         consumer = LedgerConsumer(
             queue_name,
@@ -57,14 +57,14 @@ class LedgerBroker(dramatiq.Broker):
         return consumer
 
     def running(self) -> Runtime:
-        """What this process is connected to."""
+        """The runtime of this process."""
         assert self.runtime is not None, (
             "workers.process.main connects the broker before it is used"
         )
         return self.runtime
 
     def stop_consuming(self) -> None:
-        """Wake every consumer up and let it take nothing more."""
+        """Wake up every consumer and make it stop taking messages."""
         for consumer in self._consumers:
             consumer.stop()
 
@@ -86,7 +86,7 @@ broker = LedgerBroker()
 
 
 def lease_s() -> float:
-    """For how long a claim or a renewal holds in this process, in seconds."""
+    """The duration of a lease in this process, in seconds."""
     return settings().lease_s if broker.runtime is None else broker.runtime.lease_s
 
 
@@ -97,7 +97,7 @@ def worker_id() -> str:
 
 @cache
 def signing_key() -> bytes:
-    """The key of this installation; what is derived from it proves that it is ours."""
+    """The signing key of this installation; keys derived from it prove authenticity."""
     return embedded.signing_key(settings())
 
 

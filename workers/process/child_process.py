@@ -1,4 +1,4 @@
-"""One worker process as its supervisor sees it: started, heard of, and how it ended."""
+"""One worker process as its supervisor sees it: start, heartbeats and exit."""
 
 import contextlib
 import mmap
@@ -24,15 +24,15 @@ _PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the syste
 
 @dataclass(slots=True)
 class ChildProcess:
-    """One worker process and how we watch it.
+    """One worker process and its state.
 
     Attributes:
         worker_id: Its name in the ledger.
         ready: It takes jobs.
-        worn: It asked to be replaced, or people did.
-        ending_at: When it was told to stop, or said that it ends; monotonic seconds.
+        worn: It asked to be replaced, or an operator did.
+        ending_at: When it was told to stop, or reported that it stops; monotonic seconds.
         overdue: Jobs for whose ignored time limit it was killed.
-        outstayed: It was killed after its grace: what it did goes back uncounted.
+        outstayed: It was killed after its grace period: its jobs go back uncounted.
     """
 
     worker_id: str
@@ -49,7 +49,7 @@ class ChildProcess:
     outstayed: bool = False
 
     def retire(self) -> None:
-        """Tell it to stop: once, for what it has begun to end is not sped up by more."""
+        """Tell it to stop, once: repeated signals do not speed up a shutdown."""
         if self.ending_at is None:
             self.ending_at = time.monotonic()
             self.kill(signal.SIGTERM)
@@ -63,7 +63,7 @@ class ChildProcess:
             signal.pidfd_send_signal(self.exit_fd, number)
 
     def reap(self) -> Exit:
-        """Take leave of a process that has ended; how it ended, and its largest memory ever."""
+        """Reap a process that has ended. Returns its exit and its peak memory."""
         _, status, usage = os.wait4(self.process.pid, 0)
         code = self.process.returncode = os.waitstatus_to_exitcode(status)
         self.pulse.close()

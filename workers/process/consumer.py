@@ -42,7 +42,7 @@ _SMOOTHING = 0.2
 
 @dataclass(slots=True)
 class Unit:
-    """What one thread gets to do: the leases of one job, or of a batch of one tenant's jobs."""
+    """The work of one thread: the leases of one job, or of a batch of one tenant's jobs."""
 
     leases: list[Lease]
     took_s: float = 0.0
@@ -103,7 +103,7 @@ class LedgerConsumer(Consumer):
         self._stopping.wait(_AWAY_S)
 
     def ack(self, message: MessageProxy) -> None:
-        """Note that a thread is done with a message, whatever became of it."""
+        """Note that a thread is done with a message, whatever the outcome."""
         unit = message.args[0]
         pace = unit.took_s / len(unit.leases)
         with self._changed:
@@ -123,7 +123,7 @@ class LedgerConsumer(Consumer):
             self._held.drop(leases)
 
     def stop(self) -> None:
-        """Take nothing more, and end a blocking read now without losing what it may hold."""
+        """Stop taking messages, and end a blocking read now without losing its messages."""
         self._stopping.set()
         with self._changed:
             self._changed.notify()
@@ -134,7 +134,7 @@ class LedgerConsumer(Consumer):
                 log.warning("redis.away", queue=self._queue, error=str(error))
 
     def close(self) -> None:
-        """Give back what is ready and free the connection."""
+        """Return unstarted jobs and free the connection."""
         self.requeue(self._ready)
         self._ready.clear()
         self._blocking.close()
@@ -217,7 +217,7 @@ class LedgerConsumer(Consumer):
             lease,
             waiting_for="worker_version",
             delay_s=WORKER_VERSION_WAIT_S,
-            why=f"this worker knows no version {lease.schema_version} of {lease.job}",
+            why=f"this worker does not support version {lease.schema_version} of {lease.job}",
         )
         return False
 

@@ -1,4 +1,4 @@
-"""The keeper of a worker process: leases, time limits, the heartbeat, and the threads' lives."""
+"""The heartbeat of a worker process: leases, time limits, its row, and its threads' health."""
 
 import os
 import threading
@@ -29,7 +29,7 @@ _MB = 1024 * 1024
 
 
 class Heartbeat:
-    """Does, tick by tick in the main thread, what keeps a worker process trusted."""
+    """The periodic duties of a worker process, done in the main thread."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Heartbeat:
         self.orphaned = False
 
     def tick(self, config: Settings) -> None:
-        """Tell the supervisor that we live; keep leases, limits and the row of this process."""
+        """Send a heartbeat to the supervisor; renew leases, enforce limits, update our row."""
         now = time.monotonic()
         self.tell(signals.ALIVE)
         self._runtime.held.interrupt_overdue()
@@ -75,7 +75,7 @@ class Heartbeat:
             log.warning("figures.missing", error=str(error))
 
     def tell(self, what: bytes) -> None:
-        """Say one thing to the supervisor, if there is one."""
+        """Send one byte to the supervisor, if there is one."""
         if self._pulse_fd is None:
             return
         try:
@@ -84,7 +84,7 @@ class Heartbeat:
             self.orphaned = True
 
     def dead_threads(self) -> list[str]:
-        """The threads that should live and do not: of the jobs, the queues, the completion."""
+        """The threads that have died: of the jobs, the queues, the completion."""
         ours = [*self._worker.workers, *self._worker.consumers.values()]
         dead = [thread.name for thread in ours if not thread.is_alive()]
         if not any(thread.name == "completion" for thread in threading.enumerate()):

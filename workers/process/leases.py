@@ -1,7 +1,7 @@
-"""What this process holds: leases to keep alive, and which job each thread is in.
+"""The leases of this process: those to renew, and the job that each thread runs.
 
-The slots are shared memory that the supervisor reads when a process has died or hangs: they tell
-which jobs were really being done, so that only those count a crash.
+The slots are shared memory that the supervisor reads when a process has died or hangs: they name
+the jobs that were really running, so that only those count a crash.
 """
 
 import mmap
@@ -43,21 +43,21 @@ class RunningJob:
 
 
 class Slots:
-    """Which job is being done, a slot a thread, readable by another process."""
+    """The running jobs, one slot a thread, readable by another process."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
 
     def write(self, slot: int, job_id: JobId, deadline: float) -> None:
-        """Say that this slot's thread has begun a job."""
+        """Note that this slot's thread has started a job."""
         _SLOT.pack_into(self._memory, slot * _SLOT.size, deadline, job_id.encode()[:64])
 
     def clear(self, slot: int) -> None:
-        """Say that this slot's thread is idle."""
+        """Note that this slot's thread is idle."""
         _SLOT.pack_into(self._memory, slot * _SLOT.size, 0.0, b"")
 
     def read(self) -> list[RunningJob]:
-        """The jobs being done now."""
+        """The jobs running now."""
         rows = (_SLOT.unpack_from(self._memory, slot * _SLOT.size) for slot in range(SLOTS))
         return [
             RunningJob(JobId(job_id.rstrip(b"\0").decode(errors="replace")), deadline)
@@ -106,12 +106,11 @@ class HeldLeases:
 
     @contextmanager
     def doing(self, leases: Sequence[Lease], *, limit_s: float) -> Iterator[None]:
-        """Do these jobs: visible to the supervisor, and alone if one has crashed a process before.
+        """Mark these jobs as running: visible to the supervisor, alone if one has crashed before.
 
         A job whose attempt ended in a crash is suspect: while it runs, nothing else does, so a
-        second crash is counted against it and not against its neighbours. Beside jobs that take
-        long it waits `ALONE_WAIT_S` at most, by its crashes: who killed the worker may not have
-        been the job.
+        second crash is counted against it and not against its neighbours. Beside long jobs it
+        waits `ALONE_WAIT_S` at most, by its crashes: the job may not have caused the crash.
         """
         crashes = max((lease.crashes for lease in leases), default=0)
         alone_s = ALONE_WAIT_S[min(crashes, len(ALONE_WAIT_S) - 1)]
@@ -161,12 +160,12 @@ class HeldLeases:
 
     @property
     def busy(self) -> int:
-        """How many threads are in a job now."""
+        """The number of threads that run a job now."""
         return len(self._deadlines)
 
     @property
     def done(self) -> int:
-        """How many attempts have ended in this process, however they ended."""
+        """The number of attempts that have ended in this process, whatever the outcome."""
         return self._done
 
     def interrupt_overdue(self) -> int:

@@ -1,4 +1,4 @@
-"""A worker process: connects, takes jobs of its queues until it is told to stop, and ends clean.
+"""A worker process: connects, runs jobs of its queues until told to stop, and exits cleanly.
 
 Started by `workers.process.supervisor`, once a child; by hand:
 `python -m workers.process.main --queues ingest`.
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: Bell) -> int:
-    """Work until told to stop. Returns the exit code."""
+    """Run until told to stop. Returns the exit code."""
     queues = [name for name in options.queues.split(",") if name]
     with db.transaction(None, role=Role.APP) as conn:
         roles.refuse_if_policies_are_bypassed(conn)
@@ -117,7 +117,7 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
 
 
 def _keep(heartbeat: Heartbeat, config: Settings, bell: Bell) -> bool:
-    """Keep the process trusted until it is told to stop. Returns False if a thread has died."""
+    """Send heartbeats until told to stop. Returns False if a thread has died."""
     while True:
         heartbeat.tick(config)
         if heartbeat.orphaned or bell.wait(TICK_S):
@@ -141,7 +141,7 @@ def _slots_memory(descriptor: int | None) -> mmap.mmap:
 
 
 def _hand_back(worker: dramatiq.Worker) -> None:
-    """Return what is claimed and not begun. What cannot be returned now stays held."""
+    """Return claimed jobs that are not started. Those that cannot be returned stay leased."""
     broker.stop_consuming()  # again and again: a read may have begun after it was ended once
     waiting = []
     while True:
@@ -161,7 +161,7 @@ def _hand_back(worker: dramatiq.Worker) -> None:
 
 
 def _is_active(worker: dramatiq.Worker, runtime: Runtime, lost: int) -> bool:
-    """Whether a queue is still read, or a thread is in a job or just about to be."""
+    """Return whether a queue is still read, or a thread runs a job or is about to."""
     if runtime.held.busy or any(one.is_alive() for one in worker.consumers.values()):
         return True
     return bool(worker.work_queue.unfinished_tasks > lost)
@@ -170,13 +170,13 @@ def _is_active(worker: dramatiq.Worker, runtime: Runtime, lost: int) -> bool:
 def _finish(
     worker: dramatiq.Worker, runtime: Runtime, heartbeat: Heartbeat, config: Settings, bell: Bell
 ) -> bool:
-    """Hand back what is not begun, at once; let what runs end within its grace, leases kept.
+    """Return unstarted jobs at once; let running ones end within the grace period, leases renewed.
 
-    What still runs after that goes back too, as if it had not begun: its fence is raised, so
-    whatever it does from then on does not count.
+    Jobs that still run after that are returned too, as if not started: their fences are raised, so
+    later writes of theirs do not count.
 
     Returns:
-        Whether nothing is left to be done by our supervisor.
+        Whether nothing is left for the supervisor to return.
     """
     heartbeat.stopping = True
     # A thread that died took the mark of its last message with it: nobody will end that one.

@@ -1,4 +1,4 @@
-"""How attempts end: completed in groups, tried again later, or buried as dead letters."""
+"""Settlement of attempts: completed in groups, retried later, or moved to the dead letters."""
 
 import random
 import resource
@@ -63,7 +63,7 @@ class JobCompleter:
                 self._changed.notify()
 
     def stop(self) -> None:
-        """Commit what waits and end the thread."""
+        """Commit the pending group and end the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -104,12 +104,12 @@ class JobCompleter:
 
 
 def settle(lease: Lease, error: BaseException) -> None:
-    """Write down that an attempt failed, and what follows: another attempt, or a dead letter.
+    """Record a failed attempt and its consequence: a retry, or a dead letter.
 
-    What is no fault of the job's, such as a spent quota, parks it and uses up no attempt.
+    A cause outside the job, such as an exhausted quota, parks it and uses up no attempt.
 
-    While nothing can be written, because Postgres is away or refuses, the lease lapses, and the
-    sweep takes the job back as it would from a dead worker. No exception leaves.
+    If nothing can be written, because Postgres is unavailable or refuses, the lease expires, and
+    the sweep takes the job back as from a dead worker. No exception leaves.
     """
     if isinstance(error, LeaseLost):
         log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
@@ -173,7 +173,7 @@ def _wait_s(lease: Lease, error: BaseException) -> float:
 
 
 def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:
-    """Put a job aside without using up an attempt: it is not the job's fault."""
+    """Park a job without using up an attempt."""
     failed = attempts.AttemptFailure(lease.job_id, lease.fence, "lapsed", None, why, None)
     with db.transaction(None, role=Role.RELAY) as conn:
         attempts.retry(conn, failed, delay_s=delay_s, waiting_for=waiting_for, uncounted=True)
@@ -181,7 +181,7 @@ def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> Non
 
 
 def give_back(leases: Sequence[Lease]) -> None:
-    """Return jobs that were claimed and never begun, as if nothing had happened."""
+    """Return jobs that were claimed and never started, as if nothing had happened."""
     held = [(lease.job_id, lease.fence) for lease in leases]
     with db.transaction(None, role=Role.RELAY) as conn:
         attempts.give_back(conn, held)

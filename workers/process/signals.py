@@ -1,4 +1,4 @@
-"""What a supervisor and its children say to each other, and how both hear what people say.
+"""Messages between a supervisor and its children, and the Unix signals that both handle.
 
 A child writes one byte at a time to its supervisor's pipe. People send signals: SIGTERM and
 SIGINT stop, SIGHUP asks a supervisor to restart its children one by one.

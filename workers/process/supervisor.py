@@ -1,11 +1,11 @@
-"""The supervisor: child processes, each replaced alone, and told the truth about when it dies.
+"""The supervisor: starts child processes, watches them and replaces each one alone.
 
-One dead child costs what it was doing and nothing else: the supervisor reads from shared memory
-which jobs that was, counts a crash against those alone, puts the others back in their place, and
-starts a new child. A child that hangs, or whose job ignores its time limit, is killed. One that
-has grown too large, or is told to restart, goes when its replacement takes jobs.
+A dead child costs only its running jobs: the supervisor reads from shared memory which those were,
+counts a crash against them alone, returns its other jobs to their place in the queue, and starts a
+new child. A child that hangs, or whose job ignores its time limit, is killed. One that has grown
+too large, or is told to restart, stops when its replacement takes jobs.
 
-SIGTERM and SIGINT stop: jobs that run have their grace. SIGHUP restarts the children one by one.
+SIGTERM and SIGINT stop, after a grace period. SIGHUP restarts the children one by one.
 """
 
 import argparse
@@ -48,7 +48,7 @@ PROCESSES_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """What a dead child may have left in the ledger; looked at from `at` on, monotonic seconds."""
+    """Jobs that a dead child may have left behind; checked from `at` on, monotonic seconds."""
 
     worker_id: str
     doing: frozenset[JobId]
@@ -59,7 +59,7 @@ class Orphan:
 
     @property
     def error(self) -> str:
-        """What happened, for a person."""
+        """The cause, for a person."""
         if self.kind == "TimeLimitExceeded":
             return "The job ignored its time limit, so its process was stopped."
         signal_or_code = self.ended.signal and f"signal {self.ended.signal}"
@@ -86,8 +86,8 @@ class Supervisor:
 
         Args:
             processes: How many.
-            bell: Where signals are heard.
-            control_fd: A pipe on which lines change how many; its end stops everything.
+            bell: Receives signals.
+            control_fd: A pipe whose lines change the number; its end stops everything.
         """
         self._wanted = processes
         self._selector.register(bell.fd, selectors.EVENT_READ)
@@ -119,7 +119,7 @@ class Supervisor:
                 child.worn = True
 
     def _resize(self, control_fd: int) -> None:
-        """Read how many are wanted now; whoever said so is gone when the pipe has ended."""
+        """Read the wanted number of processes; the pipe's end means that its writer is gone."""
         lines = os.read(control_fd, 65_536).split()
         if not lines:
             self._selector.unregister(control_fd)
@@ -128,7 +128,7 @@ class Supervisor:
             self._wanted = min(int(lines[-1]), PROCESSES_MAX)
 
     def _balance(self) -> None:
-        """Start what is missing, retire what is too much: one more while a worn one is replaced."""
+        """Start missing children, stop surplus ones; one more while a worn one is replaced."""
         if self._stopping:
             for child in self._children.values():
                 child.retire()
@@ -212,7 +212,7 @@ class Supervisor:
         self._orphans.append(Orphan(child.worker_id, doing, kind, ended))
 
     def _release_orphaned(self) -> None:
-        """Give back what dead children held; what cannot be done now, at the next look."""
+        """Return the jobs of dead children; those that fail now, at the next tick."""
         now = time.monotonic()
         for orphan in [one for one in self._orphans if one.at <= now]:
             try:

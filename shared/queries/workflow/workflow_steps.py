@@ -193,7 +193,7 @@ QUEUE: Final = """
 
 
 def queue(hold: Hold, key: str) -> bool:
-    """Whether a step may go on now; otherwise it waits behind the others with its key."""
+    """Return whether a step may go on now; otherwise it waits behind the others with its key."""
     return db.call(hold.tenant_id, QUEUE, hold.values() | {"key": key}, durable=False) == "t"
 
 

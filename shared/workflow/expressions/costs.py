@@ -30,7 +30,7 @@ class _Size:
 
 
 def is_dear(made: Anatomy) -> bool:
-    """Whether an expression could cost much, so that `refuse_dear` must look at its scope."""
+    """Return whether an expression could cost much, so that `refuse_dear` must check its scope."""
     return bool(made.builds) or len(made.paths) > PATHS_FREE
 
 

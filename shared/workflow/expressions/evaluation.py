@@ -218,7 +218,7 @@ def holes(template: object) -> Iterator[str]:
 
 
 def is_one_expression(text: str) -> bool:
-    """Whether a text is only one `${{ expression }}`, whose value keeps its type."""
+    """Return whether a text is only one `${{ expression }}`, whose value keeps its type."""
     return text.strip().startswith("${{") and _only(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Queue `scoring`: messages recorded, judged and learnt from; one module an idea."""
+"""Queue `scoring`: record messages, score them and learn from them; one topic a module."""
 
 from workers.actors.scoring.conversations import analyse_conversation
 from workers.actors.scoring.explanations import explain_score

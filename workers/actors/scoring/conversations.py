@@ -1,4 +1,4 @@
-"""Conversations: what they are about, and in what mood."""
+"""Conversation analysis: topic, tags and sentiment."""
 
 import json
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ _TELLING_CHARS: Final = 40
 
 @actor(AnalyseConversation)
 def analyse_conversation(jobs: Sequence[tuple[AnalyseConversation, Lease]]) -> None:
-    """Find sentiment, topic and tags of conversations, in their newest messages.
+    """Find sentiment, topic and tags of conversations from their newest messages.
 
-    What is recorded while this thinks is not lost: its own request has the key of this one, so
-    this asks for another analysis, of the next number.
+    A message recorded meanwhile is not lost: its own request has the key of this job, so this job
+    requests another analysis, with the next number.
     """
     ids = sorted({job.conversation_id for job, _ in jobs})
     leases = [lease for _, lease in jobs]
@@ -97,7 +97,7 @@ def _mood(text: str, of: str) -> float:
 
 
 def _intents(spoken: Sequence[Turn], said: Sequence[Turn]) -> list[str | None]:
-    """What was wanted: as routing noted it with the answers, else by the person's last words."""
+    """Intents: those that routing stored with the answers, else of the person's last messages."""
     noted = [turn.intent for turn in spoken if turn.intent is not None]
     if noted or not said:
         return [*noted]

@@ -1,4 +1,4 @@
-"""Explanations: what a score was made of."""
+"""Explanations: the parts that a score is made of."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ UNTOLD: Final = frozenset({"pii", "secret"})
 
 @actor(ExplainScore)
 def explain_score(job: ExplainScore, lease: Lease) -> None:
-    """Share a score out among what it was made of, and keep that."""
+    """Attribute a score to its parts and store the explanation."""
     with db.transaction(lease.tenant_id) as conn:
         subject = explanations.select_subject(conn, job.subject, job.subject_id)
         curve = quality_scores.select_calibration(conn) if job.subject == "quality" else None
@@ -82,10 +82,10 @@ def _explained(
 
 
 def _quality(subject: Subject, curve: CalibrationRow | None) -> Attribution:
-    """The factors and the refusal, through the calibration that the score was read by."""
+    """Attribution to the factors and the refusal, through the calibration that the score used."""
     made_of = subject.made_of
     if "factors" not in made_of or set(made_of["factors"]) != set(quality.WEIGHTS):
-        raise NothingToExplain(f"The score {subject.id} was made by an earlier formula.")
+        raise NothingToExplain(f"The score {subject.id} was computed by an earlier formula.")
     if curve is not None and curve.version != made_of.get("calibration"):
         curve = None  # it was read otherwise: the raw score is what can be told exactly
     factors = dict(made_of["factors"]) | {"refusal": float(made_of.get("refusal", False))}
@@ -99,9 +99,9 @@ def _quality(subject: Subject, curve: CalibrationRow | None) -> Attribution:
 
 
 def _sentences(subject: Subject, rested: Rested) -> Attribution:
-    """What each sentence of an answer adds to its raw score: the formula scores the others.
+    """The contribution of each sentence of an answer to its raw score, by leaving it out.
 
-    By words alone, as no model compares every subset; and before calibration.
+    By words alone, because no model compares every subset, and before calibration.
     """
     text = subject.text or ""
     found = list(sentences(text))
@@ -132,9 +132,9 @@ def _begin(text: str, start: int, end: int) -> str:
 
 
 def _moderation(subject: Subject) -> tuple[Attribution, dict[str, object]]:
-    """What each word adds to the score of the worst category: the local engine judges the rest."""
+    """The contribution of each word to the worst category, by the local engine's scores."""
     if subject.text is None:
-        raise NothingToExplain(f"What the verdict {subject.id} is about is gone.")
+        raise NothingToExplain(f"The content of the verdict {subject.id} no longer exists.")
     kept = subject.made_of.get("scores") or {}
     (whole,) = _judged([subject.text])
     # What was decided by, where the local engine sees it; else the worst that it sees.
@@ -169,7 +169,7 @@ def _judged(texts: Sequence[str]) -> list[moderation.Findings]:
 
 
 def _window(chars: int, spans: Sequence[tuple[int, int]]) -> int:
-    """Where the part of a long text begins that is explained: around the surest span."""
+    """The start of the part of a long text to explain: around the surest span."""
     if chars <= TEXT_CHARS_MAX or not spans:
         return 0
     return min(max(spans[0][0] - TEXT_CHARS_MAX // 2, 0), chars - TEXT_CHARS_MAX)

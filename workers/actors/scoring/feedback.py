@@ -1,4 +1,4 @@
-"""Feedback: what people said of a message, and all that follows from it."""
+"""Feedback: ratings of messages, and their effects."""
 
 import json
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ ANSWER: Final = "ASSISTANT"
 
 @actor(ApplyFeedback)
 def apply_feedback(job: ApplyFeedback, lease: Lease) -> None:
-    """Carry the ratings of a message over: to its score, its model, its author and training.
+    """Apply the ratings of a message to its score, its model, its author and training.
 
-    All of it is computed from the ratings as they stand, so late, repeated and concurrent jobs end
-    in the same rows.
+    Everything is computed from the current ratings, so late, repeated and concurrent jobs end in
+    the same rows.
     """
     with effect(lease) as conn:
         training_examples.lock_question(conn, job.message_id)
@@ -50,7 +50,7 @@ def apply_feedback(job: ApplyFeedback, lease: Lease) -> None:
 
 
 def _reward(conn: Connection, job: ApplyFeedback, ratings: Mapping[str, float]) -> Reward:
-    """The mean of the ratings, each counting as its rater is trusted; sure as all of them are."""
+    """The mean rating, weighted by the trust of each rater; its weight is the sum of theirs."""
     known = trust_scores.select_scores(conn, [UserId(name) for name in ratings])
     weights = {
         name: trust.reward_weight(known.get(UserId(name), trust.NEUTRAL)) for name in ratings
@@ -63,7 +63,7 @@ def _reward(conn: Connection, job: ApplyFeedback, ratings: Mapping[str, float]) 
 def _author_trust(
     conn: Connection, rated: RatedRow, ratings: Mapping[str, float]
 ) -> list[UpdateTrust]:
-    """What others said of a person's own message speaks for or against them, each rater once."""
+    """Trust events for the author from others' ratings of their message, one a rater."""
     now = clock.select_now(conn)
     return [
         UpdateTrust(

@@ -1,4 +1,4 @@
-"""Messages: recorded with what they rest on, and handed to those who judge them."""
+"""Messages: record them with their citations and publish the jobs that score them."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ EMBEDDED_TOGETHER: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A job's message, the question before it, and where they stand."""
+    """A job's message, the question before it, and their conversation."""
 
     job: RecordMessage
     opened: Opened
@@ -50,7 +50,7 @@ class _Pair:
 def record_message(jobs: Sequence[tuple[RecordMessage, Lease]]) -> None:
     """Record messages, the questions before them and their provenance, in one transaction.
 
-    Their vectors, verdicts, scores and the analysis of their conversations are asked for with it.
+    Embedding, moderation, scoring and conversation analysis are published with it.
     """
     counted = _counted([job for job, _ in jobs])
     with effects([lease for _, lease in jobs]) as conn:
@@ -70,9 +70,9 @@ def record_message(jobs: Sequence[tuple[RecordMessage, Lease]]) -> None:
 
 
 def _counted(jobs: Sequence[RecordMessage]) -> list[tuple[int, int | None]]:
-    """The tokens that each job's message was made from and of: those given, or else counted.
+    """Tokens in and out of each job's message: as given, else counted.
 
-    What a person says is read by the model that answers: it has no tokens out.
+    A person's message is input for the model that answers: it has no output tokens.
     """
     counts = tokens.count_many([text for job in jobs for text in (job.question, job.content)])
     found: list[tuple[int, int | None]] = []
@@ -131,7 +131,7 @@ def _rows(
 
 
 def _proven(conn: Connection, pairs: Sequence[_Pair]) -> dict[MessageId, str]:
-    """Keep the provenance of answers. Returns the ids of the rows by message."""
+    """Store the provenance of answers. Returns the ids of the rows by message."""
     answers = [pair for pair in pairs if pair.job.model is not None]
     if not answers:
         return {}
@@ -173,7 +173,7 @@ def _proof(pair: _Pair, texts: dict[ChunkId, str], key: bytes) -> NewProvenance:
 
 
 def _follow_ups(pairs: Sequence[_Pair]) -> list[Contract]:
-    """Who judges what was recorded, where the job asks for it."""
+    """The follow-up jobs of recorded messages, if the job asks for them."""
     jobs: list[Contract] = []
     for pair in pairs:
         if not pair.job.judge:

@@ -1,4 +1,4 @@
-"""Quality of answers: estimated, and calibrated against what people said."""
+"""Quality of answers: estimated, and calibrated against ratings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ PAIRS_MAX: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """An answer's estimate, as the calibration in force reads it."""
+    """An answer's estimate under the calibration in force."""
 
     job: ScoreQuality
     score: float
@@ -60,7 +60,7 @@ def score_quality(jobs: Sequence[tuple[ScoreQuality, Lease]]) -> None:
         curve = quality_scores.select_calibration(conn)
     for job, _ in jobs:
         if job.message_id not in answers:
-            raise MessageGone(f"The message {job.message_id} is gone.")
+            raise MessageGone(f"The message {job.message_id} no longer exists.")
     # Think: no connection is held while the model compares.
     scored = _scored([job for job, _ in jobs], answers, passages, curve)
     with effects([lease for _, lease in jobs]) as conn:
@@ -129,7 +129,7 @@ def _described(
 
 
 def _compared(pairs: Sequence[Pair]) -> dict[Pair, float]:
-    """How alike texts are, in [0, 1]: each text becomes a vector once."""
+    """Similarities of pairs of texts, in [0, 1]; each text is embedded once."""
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     if not texts:
         return {}
@@ -160,7 +160,7 @@ def _last_of_each(scored: Sequence[_Scored]) -> list[_Scored]:
 
 @actor(CalibrateQuality)
 def calibrate_quality(job: CalibrateQuality, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
-    """Learn from the tenant's rated answers; what is no better than what holds is not kept."""
+    """Fit a calibration to the tenant's rated answers; keep it only if it beats the current one."""
     with db.transaction(lease.tenant_id) as conn:
         pairs = quality_scores.select_pairs(conn, limit=PAIRS_MAX)
         held = quality_scores.select_calibration(conn)

@@ -16,7 +16,7 @@ from workers.process.broker import actor
 
 @actor(RefreshRouting)
 def refresh_routing(job: RefreshRouting, lease: Lease) -> None:  # noqa: ARG001 - the day names the fact
-    """Compute the score of every enabled model for every intent, from what all tenants learnt."""
+    """Compute the score of every enabled model for every intent, from all tenants' rewards."""
     named = [*intents.names(), intents.UNKNOWN]
     with effect(lease) as conn:
         scores = []

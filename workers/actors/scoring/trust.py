@@ -1,4 +1,4 @@
-"""Trust: what speaks for and against people, and the score that follows from it."""
+"""Trust: events for and against people, and their trust scores."""
 
 import json
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ WEIGHTS: Final = Weights(
 
 @actor(UpdateTrust)
 def update_trust(jobs: Sequence[tuple[UpdateTrust, Lease]]) -> None:
-    """Note events and compute the trust of those they are about, in one statement.
+    """Store events and recompute the trust of the people concerned, in one statement.
 
-    Of who is nobody of the tenant nothing is noted, and the score is null.
+    Events for users outside the tenant are ignored, and their score is null.
     """
     events = [
         NewEvent(
@@ -57,9 +57,9 @@ def update_trust(jobs: Sequence[tuple[UpdateTrust, Lease]]) -> None:
 
 @actor(RefreshTrust)
 def refresh_trust(job: RefreshTrust, lease: Lease) -> None:
-    """Compute the trust of everybody anew, a page at a time; sessions and payments become events.
+    """Recompute everybody's trust, a page at a time; sessions and payments become events.
 
-    The platform writes these two by itself; a session from elsewhere is audited as well.
+    The platform writes these two itself; a session from a new place is audited as well.
     """
     with effect(lease) as conn:
         people = trust_scores.select_people(conn, job.after, limit=PEOPLE_A_PAGE)

@@ -1,4 +1,4 @@
-"""What must be true of a vector before it is stored."""
+"""Checks on vectors before they are stored."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -35,7 +35,7 @@ def checked(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.float32]:
     if not np.isfinite(lengths).all():
         raise ProviderContractBroken("The provider's vectors hold a NaN or an infinity.")
     if not lengths.all():
-        raise ProviderContractBroken("The provider answered with a vector of length 0.")
+        raise ProviderContractBroken("The provider returned a vector of length 0.")
     rows: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
     return rows
 
@@ -53,18 +53,18 @@ def mean(values: Sequence[float]) -> float:
 def faults(
     found: float, wanted: float, recall: float, *, loss_max: float, recall_min: float
 ) -> list[str]:
-    """Why a model must not become the live one; none where it may.
+    """List the reasons against making a model the live one; empty if there are none.
 
     Args:
         found: Share of sampled chunks that their own words find among the first, in [0, 1].
-        wanted: The same by the model that is live.
+        wanted: The same share by the live model.
         recall: Mean share of the exact neighbours that search finds, in [0, 1].
         loss_max: How much smaller `found` may be than `wanted`.
         recall_min: How small `recall` may be.
     """
     reasons = []
     if found < wanted - loss_max:
-        reasons.append(f"{found:.0%} of the sampled chunks are found, {wanted:.0%} were")
+        reasons.append(f"{found:.0%} of the sampled chunks are found (live model: {wanted:.0%})")
     if recall < recall_min:
-        reasons.append(f"its recall is {recall:.3f}, below {recall_min}")
+        reasons.append(f"recall is {recall:.3f}, below the minimum of {recall_min}")
     return reasons

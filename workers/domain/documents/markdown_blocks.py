@@ -60,7 +60,7 @@ def blocks(text: str, kind: Kind) -> Iterator[Block]:
 
     Args:
         text: Valid Unicode; lines end with a line feed, alone or after a carriage return.
-        kind: With `plain` only blank lines part blocks, and there are no headings.
+        kind: With `plain` only blank lines separate blocks, and there are no headings.
     """
     pattern = _PLAIN if kind == "plain" else _MARKDOWN
     for match in pattern.finditer(text):

@@ -1,4 +1,4 @@
-"""Calibration: what an estimate of 0.7 is worth, learnt from what people said.
+"""Calibration: map estimates of quality to the ratings that people gave.
 
 Few pairs of estimate and rating: the estimate is left alone. Some: Platt's logistic curve, two
 numbers. Many: isotonic regression, any curve that rises. A curve is kept only where it makes the
@@ -29,12 +29,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A curve from estimates to what they are worth.
+    """A calibration curve.
 
     Attributes:
         method: `identity`, `platt` or `isotonic`.
         curve: Its numbers, JSON: {} | {"slope", "offset"} | {"x": [...], "y": [...]}.
-        pairs: How many pairs it was learnt from.
+        pairs: How many pairs it was fitted to.
         error_raw: The expected calibration error of the estimates as they are, in [0, 1].
         error: That of the curve, on pairs it was not fitted to (five-fold cross-validation).
     """
@@ -47,12 +47,12 @@ class Calibration:
 
 
 def calibrated(raw: float, method: str, curve: Mapping[str, Any]) -> float:
-    """What an estimate is worth by a curve, in [0, 1]."""
+    """Calibrate an estimate by a curve; the result is in [0, 1]."""
     return float(_applied(np.array([raw]), method, curve)[0])
 
 
 def calibration_error(estimates: Floats, actual: Floats) -> float:
-    """The expected calibration error: how far estimates are from what they promised, on average.
+    """The expected calibration error: the mean distance of estimates from ratings.
 
     Args:
         estimates: Shape (n,), in [0, 1].
@@ -70,11 +70,11 @@ def calibration_error(estimates: Floats, actual: Floats) -> float:
 
 
 def fitted(estimates: Floats, actual: Floats) -> Calibration:
-    """Learn a curve; the identity where there is too little to learn, or nothing to gain.
+    """Fit a curve; the identity where there is too little data, or nothing to gain.
 
     Args:
         estimates: Shape (n,), raw scores in [0, 1], in an order that does not matter.
-        actual: Shape (n,), what people said, in [0, 1].
+        actual: Shape (n,), the ratings, in [0, 1].
     """
     count = len(estimates)
     error_raw = calibration_error(estimates, actual)

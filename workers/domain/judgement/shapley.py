@@ -1,4 +1,4 @@
-"""What a score was made of: Shapley values, which share a score out among what went into it.
+"""Shapley values: attribute a score to the parts that went into it.
 
 A player's value is what it adds to the score, averaged over all orders in which the players could
 have joined. The values add up to the score less the base, whatever the score's form; a player that
@@ -31,7 +31,7 @@ Worth = Callable[[Mask], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """A score shared out: `base` is the score of nobody; the values add up to `score - base`."""
+    """An attribution: `base` is the score without players; the values add up to `score - base`."""
 
     method: str
     base: float
@@ -40,7 +40,7 @@ class Attribution:
 
 
 def exact(names: Sequence[str], worth: Worth) -> Attribution:
-    """Share a score out exactly, by the worth of every subset of the players.
+    """Attribute a score exactly, by the worth of every subset of the players.
 
     Args:
         names: The players, at most `EXACT_MAX`.
@@ -68,11 +68,11 @@ def of_factors(
     reference: Mapping[str, float],
     score: Callable[[Mapping[str, float]], float],
 ) -> Attribution:
-    """Share a score of a few factors out exactly.
+    """Attribute a score of a few factors exactly.
 
     Args:
         factors: As they were; at most `EXACT_MAX`.
-        reference: What each is taken for where it does not take part.
+        reference: The value of each where it does not take part.
         score: The formula.
     """
     names = list(factors)
@@ -91,7 +91,7 @@ def of_factors(
 
 
 def words(text: str, spans: Sequence[tuple[int, int]]) -> dict[str, list[tuple[int, int]]]:
-    """The words of a text that take part, by what they say and where; the rest in a few pieces.
+    """The words of a text that take part, with their places; the rest in a few pieces.
 
     A word goes with the white space behind it, so that all of them together are the text.
 
@@ -112,7 +112,7 @@ def words(text: str, spans: Sequence[tuple[int, int]]) -> dict[str, list[tuple[i
 
 
 def kept(text: str, players: Players, takes_part: Sequence[bool]) -> str:
-    """What is left of a text when only some of its players take part, in the text's own order."""
+    """Return a text with only some of its players, in the text's own order."""
     places = [
         place for on, each in zip(takes_part, players.values(), strict=True) if on for place in each
     ]

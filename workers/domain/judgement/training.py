@@ -1,4 +1,4 @@
-"""What answers teach: pairs worth imitating, and which of two answers was better."""
+"""Training examples from answers: good completions, and preferences between two."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ BAD_AT: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """An answer, and what its readers found it worth, in [0, 1].
+    """An answer and its rating, in [0, 1].
 
     Attributes:
         is_clean: Neither it nor its question is flagged, and nobody it belongs to has withdrawn.
@@ -47,16 +47,16 @@ class Example:
 
     @property
     def digest(self) -> str:
-        """The same words are one example, whoever said them: SHA-256 in hex."""
+        """SHA-256 of the words in hex: equal words by different people are one example."""
         parts = [self.prompt, self.completion, self.rejected]
         return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
 def taught(prompt: str, answer: Rated, others: Sequence[Rated]) -> Iterator[Example]:
-    """What an answer teaches, beside the other answers to the same question.
+    """Yield the training examples of an answer, given the other answers to its question.
 
     Args:
-        prompt: The question; '' teaches nothing.
+        prompt: The question; '' yields nothing.
         answer: The one that was rated now.
         others: Rated answers to the same question.
     """

@@ -1,4 +1,4 @@
-"""What follows from a failed attempt: how long to wait, and which failures are the same one."""
+"""Failed attempts: backoff, and fingerprints that group equal failures."""
 
 import hashlib
 import math
@@ -42,12 +42,12 @@ def backoff_s(attempt: int, rng: Random, *, max_s: float = BACKOFF_MAX_S) -> flo
 
 
 def asked_s(retry_after_s: float | None, rng: Random) -> float:
-    """Seconds that the other side asked us to wait, believed within [0, 900], and up to 15 % more.
+    """Seconds of a `Retry-After`, clipped to [0, 900], plus up to 15 %.
 
-    Never less: who asks for a minute refuses whoever comes sooner.
+    Never less: a server that asks for a minute refuses earlier requests.
 
     Args:
-        retry_after_s: What was asked; None, or no number, is nothing.
+        retry_after_s: The requested delay; None or NaN counts as 0.
         rng: Source of the jitter.
     """
     if retry_after_s is None or math.isnan(retry_after_s):

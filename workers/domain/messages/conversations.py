@@ -1,4 +1,4 @@
-"""Conversations: what many messages say together about mood and subject."""
+"""Conversations: sentiment, keywords and tags of many messages together."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ _WORD: Final = re.compile(r"[^\W\d_]{3,30}")
 
 
 def weights(count: int) -> NDArray[np.float64]:
-    """What messages count, oldest first: the newest 1, and half for every five that follow.
+    """Weights of messages, oldest first: 1 for the newest, halved for every five that follow.
 
     Returns:
         Shape (count,), each in (0, 1].

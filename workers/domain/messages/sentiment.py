@@ -139,7 +139,7 @@ def _stems() -> tuple[frozenset[str], int]:
 
 
 def _value(token: str) -> float:
-    """What a word is worth: that of its longest stem whose rest is made of suffixes; 0 if none."""
+    """The value of a word: that of its longest stem followed by suffixes only; 0 if none."""
     word = token.partition("'")[0]
     stems, longest = _stems()
     if word in OTHERS:

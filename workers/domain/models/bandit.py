@@ -1,8 +1,8 @@
-"""Which model to try: a bandit over models, one for each intent.
+"""The bandit that chooses models, one for each intent.
 
 Thompson sampling: draw from what is believed about each arm, and take the best draw. Arms that are
 little known are drawn widely and so are tried; arms that are known to be worse hardly ever are.
-What is believed is learnt in Postgres, by the function `ailydian_reward`; the draw is one term of
+The arms are updated in Postgres, by the function `ailydian_reward`; the draw is one term of
 the blend in `workers.domain.models.routing`.
 
 Source: Thompson (1933); for rewards in [0, 1] that are counted as parts of a success, Agrawal and
@@ -18,7 +18,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What is believed of a model's reward: a beta distribution, both parameters above 0."""
+    """The belief about a model's reward: a beta distribution, both parameters above 0."""
 
     alpha: float = 1.0
     beta: float = 1.0

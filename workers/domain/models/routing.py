@@ -45,7 +45,7 @@ class RoutingCandidate:
 
 @dataclass(frozen=True, slots=True)
 class RoutingRequest:
-    """What is asked: how long it is, how long the answer may be, and the limits of its asker."""
+    """A request to route: its length, the longest answer, and the caller's limits."""
 
     tokens_in: int
     tokens_out: int
@@ -56,7 +56,7 @@ class RoutingRequest:
 
 @dataclass(frozen=True, slots=True)
 class RoutingChoice:
-    """The model that answers, or None where nothing fits; and why, a line a candidate."""
+    """The chosen model, or None where nothing fits; and the reasons, a line a candidate."""
 
     slug: str | None
     reasons: dict[str, str]
@@ -69,7 +69,7 @@ def terms(candidate: RoutingCandidate, quality: float | None = None) -> dict[str
         candidate: The model.
         quality: A draw in place of the bandit's mean.
     """
-    cost = float(candidate.cost_in + candidate.cost_out)  # a term of a score is no money
+    cost = float(candidate.cost_in + candidate.cost_out)  # a term of a score, not money
     latency = candidate.latency_ms
     return {
         "quality": candidate.arm.mean if quality is None else quality,
@@ -110,14 +110,14 @@ def choose(
 
 
 def _misfit(candidate: RoutingCandidate, request: RoutingRequest) -> str:
-    """Why a model cannot answer; '' where it can."""
+    """Return why a model cannot answer; '' if it can."""
     tokens = request.tokens_in + request.tokens_out
     if tokens > candidate.context_window:
-        return f"{tokens} tokens are more than its window of {candidate.context_window}"
+        return f"{tokens} tokens exceed its context window of {candidate.context_window}"
     cost = (request.tokens_in * candidate.cost_in + request.tokens_out * candidate.cost_out) / 1000
     if request.cost_usd_max is not None and cost > request.cost_usd_max:
-        return f"up to ${cost:.6f} are more than the limit of ${request.cost_usd_max:.6f}"
+        return f"up to ${cost:.6f} exceeds the limit of ${request.cost_usd_max:.6f}"
     slow = candidate.latency_ms or 0.0
     if request.latency_ms_max is not None and slow > request.latency_ms_max:
-        return f"{slow:.0f} ms are more than the limit of {request.latency_ms_max} ms"
+        return f"{slow:.0f} ms exceeds the limit of {request.latency_ms_max} ms"
     return ""

@@ -1,4 +1,4 @@
-"""Whether the chunks of a document stand where search looks for them."""
+"""Checks that the chunks of a document are in the search indexes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +9,7 @@ from shared.ids import DocumentId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What there is of a document: its chunks, and their rows for search by vector and by text.
+    """Counts for a document: its chunks, and their rows for vector and text search.
 
     Attributes:
         opening: The content of its first chunk, "" if it has none.

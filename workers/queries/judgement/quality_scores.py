@@ -1,4 +1,4 @@
-"""Quality scores: what was estimated for a message, and what its readers said."""
+"""Quality scores: estimates for messages, and the ratings of their readers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from shared.ids import MessageId
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """A message to score; `intent` is None where nobody has told it yet."""
+    """A message to score; `intent` is None where it is not known yet."""
 
     id: MessageId
     content: str
@@ -30,7 +30,7 @@ def select_answers(conn: Connection, ids: Sequence[MessageId]) -> dict[MessageId
 
 @dataclass(frozen=True, slots=True)
 class NewEstimate:
-    """An estimate in [0, 1] and, as JSON text, what it is made of."""
+    """An estimate in [0, 1] and its parts, as JSON text."""
 
     message_id: MessageId
     score: float
@@ -56,7 +56,7 @@ UPSERT_ESTIMATES: Final = """
 
 
 def upsert_estimates(conn: Connection, new: Sequence[NewEstimate]) -> None:
-    """Keep estimates, one a message, and the intents of messages that had none."""
+    """Store estimates, one a message, and the intents of messages that had none."""
     values: dict[str, object] = {
         "ids": [one.message_id for one in new],
         "scores": [one.score for one in new],
@@ -88,10 +88,10 @@ APPLY_RATINGS: Final = """
 
 
 def apply_ratings(conn: Connection, message_id: MessageId) -> dict[str, float]:
-    """Carry the ratings of a message over to its quality score, where it has one.
+    """Apply the ratings of a message to its quality score, if it has one.
 
     Returns:
-        What each of its readers found it worth, in [0, 1].
+        The rating of each of its readers, in [0, 1].
     """
     rows = conn.execute(APPLY_RATINGS, {"message_id": message_id})
     return {user_id: value for user_id, value in rows}
@@ -117,14 +117,14 @@ SELECT_PAIRS: Final = """
 
 
 def select_pairs(conn: Connection, *, limit: int) -> list[tuple[float, float]]:
-    """The newest pairs of a raw estimate and what people said, both in [0, 1]."""
+    """The newest pairs of a raw estimate and its rating, both in [0, 1]."""
     rows = conn.execute(SELECT_PAIRS, {"limit": limit})
     return [(raw, actual_score) for raw, actual_score in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRow:
-    """A curve from raw estimates to what they are worth."""
+    """A calibration curve."""
 
     version: int
     method: str
@@ -142,7 +142,7 @@ SELECT_CALIBRATION: Final = """
 
 
 def select_calibration(conn: Connection) -> CalibrationRow | None:
-    """The tenant's newest calibration, which holds; None before the first."""
+    """The tenant's current calibration; None before the first."""
     row = conn.execute(SELECT_CALIBRATION).fetchone()
     return None if row is None else CalibrationRow(*row)
 
@@ -158,7 +158,7 @@ INSERT_CALIBRATION: Final = """
 
 @dataclass(frozen=True, slots=True)
 class NewCalibration:
-    """A calibration to keep; `curve` is JSON text."""
+    """A calibration to store; `curve` is JSON text."""
 
     method: str
     curve: str
@@ -168,7 +168,7 @@ class NewCalibration:
 
 
 def insert_calibration(conn: Connection, new: NewCalibration) -> int:
-    """Let a calibration hold from now on. Returns its version."""
+    """Make a calibration the current one. Returns its version."""
     values = {
         "method": new.method,
         "curve": new.curve,

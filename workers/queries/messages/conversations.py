@@ -1,4 +1,4 @@
-"""Conversations as they are analysed: their newest messages, and what was found in them."""
+"""Conversation analysis: read the newest messages, store the results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ SELECT_TURNS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class ReadingLimits:
-    """How much of a conversation is read: messages, characters of each, and vectors of a model."""
+    """Limits of reading a conversation: messages, characters of each, and the vectors' model."""
 
     turns: int
     chars: int
@@ -113,7 +113,7 @@ SELECT_NEWEST: Final = """
 
 @dataclass(frozen=True, slots=True)
 class LockedConversation:
-    """A conversation as it stands while it is locked, and the number of its next analysis."""
+    """A locked conversation and the number of its next analysis."""
 
     analysis: int
     newest_id: str | None
@@ -121,7 +121,7 @@ class LockedConversation:
 
 
 def begin_next(conn: Connection, ids: Sequence[str]) -> dict[str, LockedConversation]:
-    """Lock conversations, count up their analyses, and see how they stand; by their ids."""
+    """Lock conversations, count up their analyses, and read their state; by their ids."""
     values = {"ids": list(ids)}
     analyses = {id_: analysis for id_, analysis in conn.execute(NEXT_ANALYSES, values)}
     rows = conn.execute(SELECT_NEWEST, values)
@@ -133,7 +133,7 @@ def begin_next(conn: Connection, ids: Sequence[str]) -> dict[str, LockedConversa
 
 @dataclass(frozen=True, slots=True)
 class ConversationAnalysis:
-    """What an analysis found; `sentiment` is None where no person has spoken."""
+    """The result of an analysis; `sentiment` is None where no person has spoken."""
 
     conversation_id: str
     sentiment: float | None
@@ -161,7 +161,7 @@ UPSERT_METADATA: Final = """
 
 
 def upsert_metadata(conn: Connection, found: Sequence[ConversationAnalysis]) -> None:
-    """Keep what was found, one row a conversation."""
+    """Store the results, one row a conversation."""
     values: dict[str, object] = {
         "ids": [one.conversation_id for one in found],
         "tags": [Jsonb(one.tags) for one in found],

@@ -23,7 +23,7 @@ class Opened:
     """A conversation to record in, locked until the transaction ends.
 
     Attributes:
-        analysis: How often it was analysed; names the analysis that new messages ask for.
+        analysis: How often it was analysed; names the analysis that new messages request.
     """
 
     id: str
@@ -64,7 +64,7 @@ OPEN_CONVERSATIONS: Final = """
 
 
 def open_conversations(conn: Connection, asks: Sequence[MessageTarget]) -> list[Opened]:
-    """Conversations to record in, one an ask and in its order; shorter where one cannot be had."""
+    """Open the conversations to record in, one a target, in order; fewer if one is not found."""
     values = {
         "conversations": [ask.conversation_id for ask in asks],
         "users": [ask.user_id for ask in asks],
@@ -135,7 +135,7 @@ INSERT_MESSAGES: Final = """
 
 
 def insert_messages(conn: Connection, new: Sequence[NewMessage]) -> list[Recorded]:
-    """Record messages of opened conversations, in the order given; these have moved.
+    """Record messages in opened conversations, in the order given.
 
     Returns:
         One entry a message, in the order given.
@@ -196,7 +196,7 @@ INSERT_PROVENANCES: Final = """
 
 
 def insert_provenances(conn: Connection, new: Sequence[NewProvenance]) -> list[str]:
-    """Keep what messages were made from. Returns the ids of the rows, in the order given."""
+    """Store the provenance of messages. Returns the ids of the rows, in the order given."""
     values: dict[str, object] = {
         "messages": [one.message_id for one in new],
         "questions": [one.question_id for one in new],

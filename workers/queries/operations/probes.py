@@ -1,4 +1,4 @@
-"""What probes write: their job's outcome."""
+"""The rows that probe jobs write."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Whether the roles can be trusted to keep tenants apart."""
+"""Checks that the database roles keep tenants apart."""
 
 from typing import Final
 

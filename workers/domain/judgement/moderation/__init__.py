@@ -1,4 +1,4 @@
-"""Moderation by rules and a classifier: what a text holds that should not pass.
+"""Moderation by rules and a classifier: find content that should not pass.
 
 Turkish and English. Words and phrases are looked for with their disguises undone, personal data
 by check digits, secrets by form; a classifier for English, passed in, sees what no list names.
@@ -46,7 +46,7 @@ English = Callable[[Sequence[str]], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where something was found: code points [start, end) of the text, and how surely."""
+    """The place of a finding: code points [start, end) of the text, and its score."""
 
     category: str
     start: int
@@ -56,11 +56,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found in one text.
+    """The findings in one text.
 
     Attributes:
-        scores: By category in [0, 1]; a category of which nothing was found is absent.
-        spans: Where, the surest first, at most `SPANS_MAX`.
+        scores: By category in [0, 1]; a category without findings is absent.
+        spans: The places, the surest first, at most `SPANS_MAX`.
         engine: Who judged.
         blind: What this engine cannot see.
     """
@@ -103,7 +103,7 @@ def judge_many(texts: Sequence[str], *, english: English) -> list[Findings]:
 
 
 def _windows(text: str) -> Iterator[tuple[int, str]]:
-    """Where each window begins, and its text: they overlap, and end between words if they can."""
+    """Yield the start and text of each window: they overlap, and end between words if possible."""
     start = 0
     while start + WINDOW_CHARS < len(text):
         end = _blank(text, start + WINDOW_CHARS)
@@ -120,7 +120,7 @@ def _blank(text: str, end: int) -> int:
 
 
 def _ruled(text: str, plain: str, read: list[FoldedWord]) -> Iterator[tuple[str, float, int, int]]:
-    """What the rules find in a visible text: category, score, start, end."""
+    """Yield the findings of the rules in a visible text: category, score, start, end."""
     yield from abuses(read, broken(plain), text)
     yield from phrases_in(read, text)
     yield from (("pii", *found) for found in personal_data(text))

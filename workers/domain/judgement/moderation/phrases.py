@@ -21,7 +21,7 @@ _FILE: Final = Path(__file__).with_suffix(".txt")
 
 
 class Said(NamedTuple):
-    """A phrase that was found, at its place in the visible text."""
+    """A phrase found, with its place in the visible text."""
 
     category: str
     score: float
@@ -35,7 +35,7 @@ class _Rule(NamedTuple):
 
 
 def phrases_in(found: list[FoldedWord], text: str) -> Iterator[Said]:
-    """Tell what is said in the words of a text that should not pass.
+    """Find phrases in a text that should not pass.
 
     Args:
         found: As `folding.words` gave them.

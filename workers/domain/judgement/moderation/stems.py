@@ -69,7 +69,7 @@ class Abuse(NamedTuple):
 
 
 def abuses(found: list[FoldedWord], cut: list[FoldedWord], text: str) -> Iterator[Abuse]:
-    """Tell which words are abuse.
+    """Find abusive words.
 
     Args:
         found: The words of a text, as `folding.words` gave them.
@@ -104,7 +104,7 @@ def _first(candidates: "tuple[Stem, ...] | list[Stem]", word: FoldedWord, text: 
 
 
 def _is_written(stem: Stem, surface: str) -> bool:
-    """Whether the letters that decide stand as they must in the word as it was written."""
+    """Return whether the letters that decide stand as they must in the word as it was written."""
     letters = "".join(sign for sign in marked(surface) if sign.isalnum())
     if stem.how == "=":
         return letters.startswith(stem.written)
