@@ -80,7 +80,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 22e4809d9427d285493aaa76cdc92f57f77faadeeaaa013df2a9baeef64b1d3e}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -170,7 +170,7 @@ BEGIN
     END IF;
 END $$;
 
--- Who may execute a function beside its owner: these roles ('a, b'; PUBLIC is everybody), no others.
+-- Grant EXECUTE on a function to these roles only ('a, b'; PUBLIC is everybody), beside its owner.
 CREATE OR REPLACE PROCEDURE ailydian_build_rights(p_function text, p_roles text DEFAULT '')
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -450,7 +450,7 @@ END $$;
 
 -- 10_accounts/functions/user_in_sight.sql
 
--- An API key names its tenant itself, so only its user is looked at: it must be in sight.
+-- An API key names its tenant itself, so only its user is checked: it must be visible.
 CREATE OR REPLACE FUNCTION public.ailydian_user_in_sight() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -623,7 +623,7 @@ COMMENT ON TABLE "ProviderHealth" IS 'A provider''s circuit breaker.';
 
 -- 20_models/functions/faded.sql
 
--- What is left of a mass after the days since, by the discount of a day.
+-- The decay of a weight over the time since, by the discount of a day.
 CREATE OR REPLACE FUNCTION ailydian_faded(p_mass DOUBLE PRECISION, p_since TIMESTAMPTZ,
                                           p_discount DOUBLE PRECISION)
 RETURNS DOUBLE PRECISION LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -646,9 +646,9 @@ CALL ailydian_build_rights('ailydian_failing_providers', 'ailydian_relay');
 
 -- 20_models/functions/keep_rewards.sql
 
--- Keep what is said of answers, one row a message: the word with the greater weight holds, of equal
--- ones the later, so a repeated or late word is harmless. Messages that no model answered, or whose
--- intent is not known, are left out. Old rewards fade by `p_discount` a day: a correction weighs what
+-- Store rewards of answers, one row a message: the one with the greater weight counts, of equal ones
+-- the later, so a repeated or late reward is harmless. Messages without a model or a known intent are
+-- left out. Old rewards fade by `p_discount` a day: a correction weighs what
 -- the reward it corrects weighs by now.
 -- Locks: the messages' rewards, in the order of their ids.
 -- Returns by how much the arm of each model and intent changes, and for how many messages.
@@ -702,11 +702,11 @@ END $$;
 
 -- 20_models/functions/reward.sql
 
--- What answers earned their models: the rewards are kept, the tenant's arms move by the difference,
--- and so do everybody's arms and scores.
+-- Apply rewards of answers to their models: store them, move the tenant's arms by the difference,
+-- and the global arms and scores too.
 -- Locks are taken in one order: the messages, the tenant's arms, and last, for they are everybody's,
 -- the global arms and scores, by model and intent.
--- Returns for how many messages something was kept.
+-- Returns the number of messages with a stored reward.
 CREATE OR REPLACE FUNCTION ailydian_reward(
     p_message_ids TEXT[], p_values DOUBLE PRECISION[], p_weights DOUBLE PRECISION[],
     p_discount DOUBLE PRECISION, p_prior_pulls DOUBLE PRECISION
@@ -749,7 +749,7 @@ END $$;
 
 -- 20_models/functions/reward_tenant.sql
 
--- Keep what is said of answers and move the tenant's arms by it. An arm is brought up to now before
+-- Store rewards of answers and move the tenant's arms by them. An arm is brought up to now before
 -- it moves, so that it is always 1 + the sum of its rewards in "ArmReward", each faded by its age
 -- (forward decay). A new one begins with the global arm, worth at most `p_prior_pulls` pulls.
 -- Locks: what `ailydian_keep_rewards` locks, then the tenant's arms, by model and intent.
@@ -963,9 +963,9 @@ END $$;
 
 -- 30_messages/functions/forget_answers.sql
 
--- A document that is written anew, or goes, takes the answers along that rest on it, and so does one
--- of its chunks. An answer that is being stored meanwhile holds the document's lock: either it is
--- found here, or it sees the change and is not kept. SECURITY DEFINER: the platform has no rights
+-- A changed or deleted document invalidates the cached answers that cite it, and so does one of its
+-- chunks. An answer that is being stored meanwhile holds the document's lock: either it is found
+-- here, or it sees the change and is not stored. SECURITY DEFINER: the platform has no rights
 -- to "CacheSource".
 CREATE OR REPLACE FUNCTION ailydian_forget_answers() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -1210,7 +1210,7 @@ $$;
 
 -- 40_documents/functions/release_ingest_key.sql
 
--- A document that changes its tenant gives up its key: the new tenant may hold the same source.
+-- A document that changes its tenant loses its key: the new tenant may have the same source.
 CREATE OR REPLACE FUNCTION public.ailydian_release_ingest_key() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -1276,8 +1276,8 @@ CALL ailydian_build_rights('ailydian_search_text', 'ailydian_app');
 
 -- 40_documents/functions/weigh_words.sql
 
--- What a question's words weigh among the tenant's chunks, and which queries find the chunks that
--- hold them. Stop words are those of the question's language; every other word is looked for as a
+-- The weights of a question's words among the tenant's chunks, and the queries that find the chunks
+-- that hold them. Stop words are those of the question's language; every other word is looked for as a
 -- Turkish and as an English one. A lexeme's weight is BM25's; one of `p_reach` chunks or more counts
 -- as if it were in the geometric mean of reach and all of them.
 -- Locks nothing.
@@ -1356,7 +1356,7 @@ $$;
 
 -- 40_documents/triggers.sql
 
--- Our columns are no change of the document: the platform's "updatedAt" stands still for them.
+-- Our columns do not count as a change of the document: the platform's "updatedAt" ignores them.
 CALL ailydian_build_touch('Document', ' OF "tenantId", "title", "content", "source", "metadata"');
 CALL ailydian_build_child('DocumentChunk', 'documentId', 'Document');
 CALL ailydian_build_child('ChunkEmbedding', 'chunkId', 'DocumentChunk');
@@ -1507,7 +1507,7 @@ END $$;
 
 -- 50_operations/functions/answer_incident.sql
 
--- A person takes an incident, or closes it. Yields what it was; nothing where it is not open.
+-- A person acknowledges or closes an incident. Returns its former row; nothing if it is not open.
 CREATE OR REPLACE FUNCTION ailydian_answer_incident(
     p_incident_id TEXT, p_status "IncidentStatus", p_handled_by TEXT, p_reason TEXT
 ) RETURNS TABLE ("tenantId" TEXT, "status" TEXT) LANGUAGE plpgsql SECURITY DEFINER
@@ -1529,7 +1529,7 @@ CALL ailydian_build_rights('ailydian_answer_incident', 'ailydian_relay');
 
 -- 50_operations/functions/count_incidents.sql
 
--- How many incidents of each severity are open.
+-- Count open incidents by severity.
 CREATE OR REPLACE FUNCTION ailydian_count_incidents()
 RETURNS TABLE ("severity" TEXT, "incidents" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$
@@ -1541,8 +1541,8 @@ CALL ailydian_build_rights('ailydian_count_incidents', 'ailydian_relay');
 
 -- 50_operations/functions/incident_begins.sql
 
--- Whoever writes an incident, a sweep, a person or the platform: what on-call is told stands in the
--- same transaction. A stuck run's is named by its id.
+-- Complete an incident before it is inserted, by a sweep, a person or the platform: the time it was last
+-- seen, and the cause of a stuck run's, which is its id.
 CREATE OR REPLACE FUNCTION ailydian_incident_begins() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -1591,8 +1591,8 @@ END $$;
 
 -- 50_operations/functions/list_incidents.sql
 
--- What operators see of incidents, and what the detectors see of tenants' tables: the relay's role
--- has no sight of the rows.
+-- List incidents for operators, and tenants' tables for the detectors: the relay's role cannot read
+-- the rows itself.
 CREATE OR REPLACE FUNCTION ailydian_list_incidents(
     p_incident_id TEXT, p_tenant_id TEXT, p_system BOOLEAN, p_only_open BOOLEAN, p_limit INTEGER
 ) RETURNS SETOF "Incident" LANGUAGE sql STABLE SECURITY DEFINER
@@ -1621,10 +1621,10 @@ END $$;
 
 -- 50_operations/functions/raise_incident.sql
 
--- A cause was seen: open its incident, or note it in the one that is open. That grows by a degree
--- after a quarter of an hour, then every hour, unless somebody works on it; and at once when its
--- figure has doubled since it last grew, or the cause itself is worse. What people have closed
--- stays closed for an hour, unless it gets worse by that measure.
+-- Report a cause: open its incident, or update the open one. Its severity is escalated after a
+-- quarter of an hour, then every hour, unless somebody works on it; and at once when its figure has
+-- doubled since the last escalation, or the cause itself is worse. An incident that people have
+-- closed stays closed for an hour, unless it gets worse by that measure.
 CREATE OR REPLACE FUNCTION ailydian_raise_incident(
     p_tenant_id TEXT, p_cause TEXT, p_title TEXT, p_description TEXT, p_severity "IncidentSeverity",
     p_figure DOUBLE PRECISION
@@ -1671,7 +1671,7 @@ CALL ailydian_build_rights('ailydian_raise_incident', 'ailydian_relay');
 
 -- 50_operations/functions/settle_incidents.sql
 
--- Resolve open incidents of these kinds that nobody has seen for so long. Returns how many.
+-- Resolve open incidents of these kinds that were not reported for `p_quiet`. Returns how many.
 CREATE OR REPLACE FUNCTION ailydian_settle_incidents(p_kinds TEXT[], p_quiet INTERVAL) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -1872,9 +1872,9 @@ CALL ailydian_build_security('DSARRequest');
 -- ============================================================================================
 -- Ledger: jobs from publish to their end
 --
--- One row of "Job" is one piece of accepted work; an INSERT into it is the whole contract for
--- whoever publishes, in Python or in SQL. Where a job is on its way is told by where its other
--- row lies, and each waiting or running job has exactly one:
+-- One row of "Job" is one accepted job; an INSERT into it is the whole contract for publishers,
+-- in Python or in SQL. The place of a waiting or running job is shown by its other row, of which
+-- it has exactly one:
 --
 --     "JobOutbox"   waiting: to be due, and for its turn          state PENDING
 --     "JobFlight"   woken up in Redis, or running under a lease   state PENDING, then RUNNING
@@ -2013,7 +2013,7 @@ CREATE TABLE IF NOT EXISTS "Job" (
     "finishedAt"    TIMESTAMPTZ,
     "error"         TEXT,
     "outcome"       JSONB,
-    -- One CHECK, not four: each is set up anew for every UPDATE, and a job has two.
+    -- One CHECK, not four: each is set up again for every UPDATE, and a job has two.
     CONSTRAINT "Job_state_check" CHECK (CASE "state"
         WHEN 'PENDING' THEN "leaseUntil" IS NULL AND "finishedAt" IS NULL
         WHEN 'RUNNING' THEN "leaseUntil" IS NOT NULL AND "finishedAt" IS NULL
@@ -2118,8 +2118,8 @@ CREATE TABLE IF NOT EXISTS "Quarantine" (
     "edits"      JSONB NOT NULL DEFAULT '[]'
 );
 COMMENT ON TABLE "Quarantine" IS
-    'What arrived in Redis and is no wake-up of ours: the reason, the bytes (the first 64 kB), and how '
-    'often the same ones came.';
+    'Invalid messages from Redis: the reason, the bytes (the first 64 kB), and how often the same '
+    'ones arrived.';
 CALL ailydian_build_index('Quarantine', 'receivedAt');
 
 CREATE TABLE IF NOT EXISTS "WorkerProcess" (
@@ -2256,9 +2256,9 @@ END $$;
 
 -- 80_ledger/functions/claim_receipt.sql
 
--- The receipts: the effects of attempts count only where this stands in the same transaction. It
--- locks the jobs, so a sweep that would take a lease back waits or looks elsewhere. One that is no
--- longer ours refuses them all.
+-- Claim the receipt of an attempt: its effects count only if this is in the same transaction. It
+-- locks the job, so a sweep that would take the lease back waits or skips it. A lost lease raises
+-- AL001 and rolls everything back.
 --
 -- SECURITY DEFINER for its plan: under the tenant's policy the planner may read all the jobs of the
 -- tenant to find these few. The owner's policy leaves it only the primary key, and the tenant is
@@ -2276,7 +2276,7 @@ BEGIN
       AND "tenantId" = current_setting('app.tenant_id')
     RETURNING "tenantId", "job", "queue", "batchId", "dueAt", "startedAt", "finishedAt" INTO v_done;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
+        RAISE EXCEPTION 'lease_lost: this attempt no longer owns the job %', p_job_id USING ERRCODE = 'AL001';
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
                                    "waitedS", "tookS")
@@ -2315,7 +2315,7 @@ BEGIN
            extract(epoch FROM "finishedAt" - "startedAt") FROM done;
     GET DIAGNOSTICS v_claimed = ROW_COUNT;
     IF v_claimed < cardinality(p_job_ids) THEN
-        RAISE EXCEPTION 'lease_lost: % of % jobs are no longer ours (%)',
+        RAISE EXCEPTION 'lease_lost: % of % jobs are owned by other attempts (%)',
             cardinality(p_job_ids) - v_claimed, cardinality(p_job_ids), p_job_ids[1]
             USING ERRCODE = 'AL001';
     END IF;
@@ -2325,8 +2325,8 @@ END $$;
 
 -- 80_ledger/functions/job_accepted.sql
 
--- Accept: the tenant exists, the queue has room, the outbox gets its row, the relay its wake-up.
--- Follow-ups are let through a full queue: refusing them would stop what would empty it.
+-- Accept a job: check that the tenant exists and the queue is not full, add its row to the outbox,
+-- wake up the relay. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
 CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_refused TEXT;
@@ -2334,13 +2334,13 @@ BEGIN
     SELECT a."tenantId" INTO v_refused FROM (SELECT DISTINCT "tenantId" FROM accepted) a
     WHERE NOT EXISTS (SELECT 1 FROM "Tenant" t WHERE t."id" = a."tenantId") LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'tenant_not_found: no tenant has the id %', v_refused USING ERRCODE = 'AL003';
+        RAISE EXCEPTION 'tenant_not_found: no tenant with the id %', v_refused USING ERRCODE = 'AL003';
     END IF;
     SELECT q."queue" INTO v_refused FROM "QueueState" q
     WHERE q."depth" >= q."depthMax"
       AND q."queue" IN (SELECT DISTINCT a."queue" FROM accepted a WHERE a."parentId" IS NULL) LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'queue_full: the queue % holds as many jobs as it may', v_refused
+        RAISE EXCEPTION 'queue_full: the queue % has reached its maximum depth', v_refused
             USING ERRCODE = 'AL004';
     END IF;
     INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",
@@ -2357,7 +2357,7 @@ END $$;
 
 -- 80_ledger/functions/job_kind.sql
 
--- A publisher who names no queue gets the contract's, or a refusal that names the job.
+-- Set the queue of a job from its contract; an unknown job is refused.
 CREATE OR REPLACE FUNCTION ailydian_job_kind() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_kind "JobKind";
@@ -2374,7 +2374,7 @@ END $$;
 
 -- 80_ledger/functions/tenant_gone.sql
 
--- A tenant was deleted: its rows of the ledger go too, which no foreign key holds to it.
+-- A tenant was deleted: delete its rows of the ledger, which have no foreign key to it.
 CREATE OR REPLACE FUNCTION ailydian_tenant_gone() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -2403,7 +2403,7 @@ CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCT
 
 -- 80_ledger/policies.sql
 
--- Who may what. The relay and the workers' plumbing see the ledger of all tenants and nothing
+-- Grants. The relay and the workers' plumbing see the ledger of all tenants and nothing
 -- else; the application role sees its tenant's part of it. Publishers in SQL insert and look.
 CALL ailydian_build_security('Job', 'SELECT, INSERT, UPDATE', p_platform => false);
 CALL ailydian_build_security('JobOutbox', 'SELECT, INSERT', p_platform => false);
@@ -2468,8 +2468,8 @@ END $$;
 --                            `-> waiting (for a row of "WorkflowWait") -> ...
 --
 -- Lock order: "Job", then steps from upstream to downstream (by id where there are several), then the
--- run. Who acts on a whole run locks the run first and never waits for a step: one that is locked is
--- just being finished, and whoever begins what it opened looks at the run again.
+-- run. Acts on a whole run lock the run first and never wait for a step: a locked step is just being
+-- finished, and starting the steps that it opened checks the run again.
 -- ============================================================================================
 
 CREATE TABLE IF NOT EXISTS "Workflow" (
@@ -2672,7 +2672,7 @@ END $$;
 
 -- 90_workflow/functions/answer_step.sql
 
--- What a signal or an approval makes of the step that waits for it.
+-- Settle a waiting step by the signal or the approval that it waited for.
 CREATE OR REPLACE FUNCTION ailydian_answer_step(
     p_step_id TEXT, p_awaited TEXT, p_payload JSONB, p_input JSONB
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$
@@ -2690,7 +2690,7 @@ CALL ailydian_build_rights('ailydian_answer_step');
 
 -- 90_workflow/functions/begin_step.sql
 
--- A walker's first call: its step begins, or, when its run is paused or over, the job is done.
+-- Begin the step of a walker's job; when its run is paused or over, the job is completed.
 CREATE OR REPLACE FUNCTION ailydian_begin_step(p_job_id TEXT, p_fence BIGINT) RETURNS JSONB
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
@@ -2703,7 +2703,7 @@ BEGIN
     WHERE j."id" = p_job_id AND j."fence" = p_fence AND j."state" = 'RUNNING'
       AND j."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
+        RAISE EXCEPTION 'lease_lost: this attempt no longer owns the job %', p_job_id USING ERRCODE = 'AL001';
     END IF;
     SELECT r."state" = 'running' OR (r."state" = 'compensating' AND n."compensates" IS NOT NULL)
            AS "goes", r."state" INTO v_run FROM public."WorkflowStep" s
@@ -2904,8 +2904,8 @@ CALL ailydian_build_rights('ailydian_count_need');
 
 -- 90_workflow/functions/count_runs.sql
 
--- How many runs there are in each state that has not ended, and how many failed in the last hour;
--- at most `p_limit` of either are looked at.
+-- Count runs in each state that has not ended, and runs that failed in the last hour; at most
+-- `p_limit` of either are counted.
 CREATE OR REPLACE FUNCTION ailydian_count_runs(p_limit INTEGER)
 RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
@@ -2953,7 +2953,7 @@ END $$;
 
 -- 90_workflow/functions/end_run.sql
 
--- End a run, once: what is left of it stops, whoever waits for it hears of it.
+-- End a run, once: stop its unfinished steps and settle the step that waits for it.
 CREATE OR REPLACE FUNCTION ailydian_end_run(
     p_run_id TEXT, p_state TEXT, p_error TEXT, p_output JSONB, p_fingerprint TEXT
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -2968,7 +2968,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    -- Whoever asks for the outcome may act on it: this commit waits for the disk.
+    -- Callers may act on the outcome at once: this commit waits for the disk.
     PERFORM set_config('synchronous_commit', 'on', true);
     IF p_state <> 'completed' THEN
         PERFORM public.ailydian_stop_steps(p_run_id, p_error);
@@ -3133,7 +3133,7 @@ END $$;
 
 -- 90_workflow/functions/fire_waits.sql
 
--- Due waits: timers are over, whoever waited for something else has waited too long.
+-- End due waits: timers complete their steps, all other waits time out.
 CREATE OR REPLACE FUNCTION ailydian_fire_waits(p_limit INTEGER) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
@@ -3265,7 +3265,7 @@ CALL ailydian_build_rights('ailydian_fork_steps');
 
 -- 90_workflow/functions/hold_step.sql
 
--- Whether a walker still owns its step, in a transaction of its own: 'held', 'stopped' or 'moved'.
+-- Check whether a walker still owns its step, in its own transaction: 'held', 'stopped' or 'moved'.
 -- Locks: the job, then the step.
 CREATE OR REPLACE FUNCTION ailydian_hold_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
@@ -3278,7 +3278,7 @@ END $$;
 
 -- 90_workflow/functions/item_outputs.sql
 
--- What the items of a mapped step have come to, in their order: the output of that step.
+-- The outputs of the items of a mapped step, in order: the output of that step.
 -- Locks nothing. Returns a list, null for an item without an output.
 CREATE OR REPLACE FUNCTION ailydian_item_outputs(p_run_id TEXT, p_position INTEGER) RETURNS JSONB
 LANGUAGE plpgsql AS $$
@@ -3348,7 +3348,7 @@ CALL ailydian_build_rights('ailydian_leave_slot');
 
 -- 90_workflow/functions/lock_run.sql
 
--- Acts on whole runs. Each locks the run before it looks; a run of another tenant is as good as none.
+-- Lock a run for an act on it, and check its state; a run of another tenant counts as not found.
 -- What goes on to finish a step waits for others' steps as a walker does, so its lock is one that no
 -- walker waits for (`whole` false): only a step that begins to wait for a signal, and other acts, do.
 
@@ -3368,7 +3368,7 @@ BEGIN
     WHERE r."id" = p_run_id AND r."tenantId" = current_setting('app.tenant_id')
       AND r."state" IS NOT NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_not_found: no run has the id %', p_run_id USING ERRCODE = 'AL007';
+        RAISE EXCEPTION 'run_not_found: no run with the id %', p_run_id USING ERRCODE = 'AL007';
     ELSIF v_state <> ALL(p_states) THEN
         RAISE EXCEPTION 'run_refused: the run % is %', p_run_id, v_state USING ERRCODE = 'AL008';
     END IF;
@@ -3379,7 +3379,7 @@ CALL ailydian_build_rights('ailydian_lock_run');
 
 -- 90_workflow/functions/lost_steps.sql
 
--- How much of a run nothing carries, in one snapshot: each live step has a job that is at it, or a
+-- Count the lost steps of a run, in one snapshot: each live step has a job that is at it, or a
 -- wait for something that will come; a mapped step has such an item; a run that waits for its key
 -- has another before it. 0 for a sound run, and for one that has ended.
 CREATE OR REPLACE FUNCTION ailydian_lost_steps(p_run_id TEXT) RETURNS INTEGER
@@ -3443,10 +3443,10 @@ CALL ailydian_build_rights('ailydian_lost_steps');
 
 -- 90_workflow/functions/mend_run.sql
 
--- Give a run what it lacks: a deadline, the end of waits that are over, jobs for its steps.
+-- Repair a run: add a missing deadline, end waits that are over, give its steps jobs.
 -- Locks: the run, then its live steps; a run or a step that is locked by others is being finished,
 -- and is looked at again later.
--- Returns whether all is well now; NULL where nothing is wrong, or could be told.
+-- Returns whether the run is sound now; NULL where nothing was wrong or it could not be checked.
 CREATE OR REPLACE FUNCTION ailydian_mend_run(p_run_id TEXT) RETURNS BOOLEAN
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -3631,7 +3631,7 @@ CALL ailydian_build_rights('ailydian_note_stuck_run', 'ailydian_relay');
 
 -- 90_workflow/functions/own_step.sql
 
--- Whether this attempt still owns its step; every call of a walker begins so. A call that is
+-- Check that this attempt still owns its step, first in every call of a walker. A call that is
 -- repeated, because its answer was lost, finds its step moved on by itself.
 CREATE OR REPLACE FUNCTION ailydian_own_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql AS $$
@@ -3649,7 +3649,7 @@ BEGIN
           AND s."fence" = p_fence AND s."state" <> 'running') THEN
         RETURN 'moved';
     END IF;
-    RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
+    RAISE EXCEPTION 'lease_lost: this attempt no longer owns the job %', p_job_id USING ERRCODE = 'AL001';
 END $$;
 CALL ailydian_build_rights('ailydian_own_step');
 
@@ -4184,7 +4184,7 @@ BEGIN
             p_run_id USING ERRCODE = 'AL008';
     ELSIF 1000 <= (SELECT count(*) FROM public."WorkflowSignal" g
                    WHERE g."runId" = p_run_id AND g."takenBy" IS NULL) THEN
-        RAISE EXCEPTION 'signal_refused: 1,000 signals wait at the run % already', p_run_id
+        RAISE EXCEPTION 'signal_refused: the run % already has 1,000 pending signals', p_run_id
             USING ERRCODE = 'AL009';
     ELSE
         INSERT INTO public."WorkflowSignal" ("tenantId", "runId", "name", "payload", "sentBy")
@@ -4215,13 +4215,13 @@ BEGIN
         RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
             USING ERRCODE = 'AL008';
     ELSIF v_step."openNeeds" > 0 THEN  -- otherwise the run might end while what it needs still runs
-        RAISE EXCEPTION 'run_refused: what the step % needs is not over yet: skip that', p_step_name
+        RAISE EXCEPTION 'run_refused: the steps that % needs are not finished; skip those first', p_step_name
             USING ERRCODE = 'AL008';
     END IF;
     PERFORM FROM public."WorkflowStep" s WHERE s."id" = v_step."id"
         AND s."state" IN ('pending', 'ready', 'running', 'waiting') FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the step % is over, or just being finished', p_step_name
+        RAISE EXCEPTION 'run_refused: the step % is finished or about to finish', p_step_name
             USING ERRCODE = 'AL008';
     END IF;
     v_job_ids := ARRAY[v_step."jobId"];
@@ -4277,7 +4277,7 @@ BEGIN
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
     WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', p_version_id
+        RAISE EXCEPTION 'version_not_found: no workflow version with the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
@@ -4309,7 +4309,7 @@ END $$;
 
 -- 90_workflow/functions/step_at.sql
 
--- What a walker needs to know of the step that its job is at.
+-- The context of the step that a walker's job is at.
 CREATE OR REPLACE FUNCTION ailydian_step_at(p_job_id TEXT) RETURNS JSONB LANGUAGE sql STABLE AS $$
     SELECT public.ailydian_step_context(j."stepId", NULL, NULL) || jsonb_build_object(
         'fence', j."fence", 'attempt', j."attempt", 'attemptsMax', j."attemptsMax")
@@ -4320,8 +4320,8 @@ CALL ailydian_build_rights('ailydian_step_at');
 
 -- 90_workflow/functions/step_context.sql
 
--- What a step's worker needs: its node, what its expressions may read, its item. A worker that
--- comes from another step of the run knows the inputs (`p_known_run_id`); from another item of the same
+-- The context of a step: its node, what its expressions may read, its item. A worker that
+-- comes from another step of the run has the inputs (`p_known_run_id`); from another item of the same
 -- step, also the node and what it reads (`p_known_position`).
 CREATE OR REPLACE FUNCTION ailydian_step_context(
     p_step_id TEXT, p_known_run_id TEXT, p_known_position INTEGER
@@ -4367,7 +4367,7 @@ CALL ailydian_build_rights('ailydian_step_context');
 
 -- 90_workflow/functions/step_of_job.sql
 
--- Whatever ends the job of a step ends the step, as that transaction commits.
+-- The end of a step's job ends the step, in the same transaction.
 CREATE OR REPLACE FUNCTION ailydian_step_of_job() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -4422,7 +4422,7 @@ END $$;
 
 -- 90_workflow/functions/step_over.sql
 
--- A step is over that no walker finished: a job of another kind, a timer, a signal, a run.
+-- Settle a step that no walker finishes: a job of another kind, a timer, a signal, a run.
 CREATE OR REPLACE FUNCTION ailydian_step_over(
     p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_error TEXT, p_fingerprint TEXT
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -4518,8 +4518,8 @@ BEGIN
     ELSIF v_held = 'stopped' THEN
         RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
-    -- Whoever sends a signal has the run locked: it comes before, or finds us waiting. Whoever stops
-    -- the run as well: the run that was started for the step ends with it.
+    -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
+    -- run locks it as well: the run that was started for the step ends with it.
     PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_run_id FOR UPDATE;
     IF p_awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_run_id)
                            NOT IN ('running', 'paused', 'compensating') THEN
@@ -4908,7 +4908,7 @@ CALL ailydian_build_rights('ailydian_flagged_shares', 'ailydian_relay');
 
 -- 95_judgement/functions/judgement_gone.sql
 
--- A tenant was deleted: its rows of judgement go too, which no foreign key holds to it.
+-- A tenant was deleted: delete its rows of judgement, which have no foreign key to it.
 CREATE OR REPLACE FUNCTION ailydian_judgement_gone() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -4929,7 +4929,7 @@ END $$;
 
 -- 95_judgement/functions/move_moderationresult.sql
 
--- Content has changed its tenant: its verdicts go along.
+-- Content has changed its tenant: its verdicts follow.
 CREATE OR REPLACE FUNCTION public.ailydian_move_moderationresult() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -4942,8 +4942,8 @@ END $$;
 
 -- 95_judgement/functions/note_trust_events.sql
 
--- Note events about people, one row a fact: of two words about one fact the one with the greater
--- revision holds. Only events about `p_concerned`, the tenant's own people, are noted.
+-- Store trust events, one row a source: of two events of one source the greater revision counts.
+-- Only events about `p_concerned`, the tenant's own people, are stored.
 -- Locks: the events, by person, kind and source; the caller holds the people's locks.
 -- Returns nothing.
 CREATE OR REPLACE FUNCTION ailydian_note_trust_events(
@@ -5007,7 +5007,7 @@ END $$;
 
 -- 95_judgement/functions/update_trust.sql
 
--- Note events and compute the trust of those they are about at an instant: with no events, that of
+-- Store events and compute the trust of the people concerned at an instant: with no events, that of
 -- `p_user_ids`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
 -- events. Numbers are summed in one order: the same events give the same score to the last bit. What
 -- has faded by 64 halves fades no more, and a value that is all but 0 is none: smaller numbers than
@@ -5113,10 +5113,10 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 
 -- 00_ground/versions.sql
 
--- Which version a new database has. One that was here before is brought on by `ailydian migrate` alone.
+-- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 22e4809d9427d285493aaa76cdc92f57f77faadeeaaa013df2a9baeef64b1d3e}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

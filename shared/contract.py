@@ -41,9 +41,9 @@ class Contract(BaseModel):
     """One kind of job. A subclass that names its `queue` is registered by being defined.
 
     Class attributes:
-        actor_name: Name on the wire; the class's own name in snake case unless it is given. The
-            actor's function has it too.
-        queue_name: Which workers take it: the `queue` of the class statement.
+        actor_name: Name on the wire; by default the class's name in snake case. The actor's
+            function has the same name.
+        queue_name: The queue, and so the workers, that take it: `queue` of the class statement.
         schema_version: Version of the fields below.
         time_limit_s: After this the attempt is stopped and counted as failed.
         attempts_max: Attempts before the job becomes a dead letter.
@@ -77,11 +77,11 @@ class Contract(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def limit_key(self) -> str:
-        """By what a limit with `per_key` counts this job, such as a customer; '' for nothing."""
+        """The key that a `per_key` limit counts this job under, such as a customer; '' for none."""
         return ""
 
     def cost(self) -> int:
-        """What a limit by cost counts this job as, such as the tokens it will use; >= 0."""
+        """The cost of this job for limits by cost, such as the tokens it will use; >= 0."""
         return 1
 
     @classmethod
@@ -89,12 +89,12 @@ class Contract(BaseModel):
         """Read a ledger row's payload, lifting older versions step by step.
 
         Raises:
-            PayloadRefused: The fields do not fit, or no upcast leads here from `version`.
+            PayloadRefused: Invalid fields, or no upcast from `version`.
         """
         while version < cls.schema_version:
             if version not in cls.upcasts:
                 raise PayloadRefused(
-                    f"{cls.actor_name}: no way leads from version {version} of its payload "
+                    f"{cls.actor_name}: no upcast from version {version} of its payload "
                     f"to version {cls.schema_version}."
                 )
             payload = cls.upcasts[version](payload)
@@ -110,7 +110,7 @@ class Contract(BaseModel):
 
 
 class Daily(Contract):
-    """Work that is done once for each `day`, or for whatever else its asker puts there."""
+    """Work that is done once for each `day`, or for any other text in its place."""
 
     day: Text
 
@@ -120,16 +120,16 @@ Kind = TypeVar("Kind", bound=type[Contract])
 
 
 def register(contract: Kind) -> Kind:
-    """Add a contract to those that are known; a class that names its `queue` needs no call.
+    """Register a contract; a class that names its `queue` needs no call.
 
     A decorator for a class that sets `actor_name` and `queue_name` itself.
     """
     name = contract.actor_name
-    assert contract.queue_name in QUEUES, f"{name}: no queue {contract.queue_name}"
+    assert contract.queue_name in QUEUES, f"{name}: unknown queue {contract.queue_name}"
     known = CONTRACTS.setdefault(name, contract)
     same = (known.__module__, known.__qualname__) == (contract.__module__, contract.__qualname__)
     assert same, (
-        f"{name}: both {known.__module__} and {contract.__module__} have a job of this name"
+        f"{name}: {known.__module__} and {contract.__module__} both define a job of this name"
     )
     CONTRACTS[name] = contract
     return contract
@@ -142,5 +142,5 @@ def contract_named(name: str) -> type[Contract]:
         UnknownJob: There is none; the message lists those that exist.
     """
     if name not in CONTRACTS:
-        raise UnknownJob(f"No job is named {name!r}; there are: {', '.join(sorted(CONTRACTS))}.")
+        raise UnknownJob(f"Unknown job {name!r}; known jobs: {', '.join(sorted(CONTRACTS))}.")
     return CONTRACTS[name]

@@ -1,4 +1,4 @@
-"""Every job that crosses the wire, on one page.
+"""All contracts: every job that crosses the wire.
 
 A contract is the whole promise between publisher and worker: name, queue, fields, limits. Defining
 the class registers it, under its own name in snake case. Its fields name the fact that caused the
@@ -47,12 +47,12 @@ class IngestDocument(Contract, queue="ingest"):
 
     @staticmethod
     def ingest_key(source: str | None, content_sha256: str) -> str:
-        """What makes a document this document: its source where it has one, else its bytes."""
+        """The identity of a document: its source if it has one, else its bytes."""
         return f"sha256:{content_sha256}" if source is None else f"source:{source}"
 
 
 class EmbedChunks(Contract, queue="embedding"):
-    """Give chunks that lack a vector of a model their vector: the work of several jobs at once."""
+    """Embed chunks that have no vector of a model; several jobs are done at once."""
 
     time_limit_s: ClassVar[int] = 300
     batch_max: ClassVar[int] = 16
@@ -62,13 +62,13 @@ class EmbedChunks(Contract, queue="embedding"):
 
 
 class EmbedMessages(Contract, queue="embedding"):
-    """Give messages that the platform recorded their vector."""
+    """Embed messages that the platform recorded."""
 
     time_limit_s: ClassVar[int] = 300
     batch_max: ClassVar[int] = 16
     message_ids: Annotated[list[MessageId], Field(min_length=1, max_length=64)]
     model: Text
-    changed_at: str = ""  # a message that is written again is another fact
+    changed_at: str = ""  # an edited message is another fact
 
 
 class Citation(BaseModel):
@@ -83,11 +83,11 @@ class Citation(BaseModel):
 
 
 class RecordMessage(Contract, queue="scoring"):
-    """Record a message, and for an answer the question before it, with what it rests on.
+    """Record a message, and for an answer its question and citations.
 
-    Without `conversation_id` a conversation begins: of `user_id`, or of the tenant's first user.
-    Tokens that are not given are counted, a cost that is not given is the model's price for them.
-    `external_id` names the message where equal words may be said twice.
+    Without `conversation_id` a conversation is created: of `user_id` or of the tenant's first user.
+    Missing token counts are computed, a missing cost is the model's price for them.
+    `external_id` identifies the message where equal texts may occur twice.
     """
 
     batch_max: ClassVar[int] = 50
@@ -111,33 +111,35 @@ class RecordMessage(Contract, queue="scoring"):
     @model_validator(mode="after")
     def _answers_have_a_model(self) -> "RecordMessage":
         if self.role == "ASSISTANT" and self.model is None:
-            raise ValueError("an answer names the model that gave it")
+            raise ValueError("an answer must name its model")
         if self.role != "ASSISTANT" and (self.question or self.citations):
-            raise ValueError("only an answer has a question and citations")
+            raise ValueError("only an answer may have a question and citations")
         return self
 
     def limit_key(self) -> str:
-        """A person's messages count together."""
+        """Limits count the messages of one person together."""
         return self.user_id or ""
 
     def cost(self) -> int:
-        """More for who is trusted less: `shared.judgement.trust.rate_weight` gives the weight."""
+        """Less trusted users cost more, by `shared.judgement.trust.rate_weight`."""
         return self.weight
 
 
 class ModerateContent(Contract, queue="moderation"):
-    """Judge a document, a message or a comment: what it holds that should not pass."""
+    """Moderate a document, a message or a comment."""
 
     batch_max: ClassVar[int] = 32
     content_type: Literal["document", "message", "feedback"]
     content_id: Text
-    content_sha256: Sha256 | None = None  # names what was judged: other words are another fact
-    policy_version: Annotated[int, Field(ge=0)] = 0  # with when it was written, names why again
+    content_sha256: Sha256 | None = None  # of the judged text: another text is another fact
+    policy_version: Annotated[int, Field(ge=0)] = (
+        0  # with its time of writing, the reason to judge again
+    )
     changed_at: str = ""
 
 
 class RemoderateContent(Contract, queue="moderation"):
-    """Ask for all that was judged by an older policy to be judged again, page after page."""
+    """Request moderation of everything judged under an older policy, page after page."""
 
     policy_version: Annotated[int, Field(ge=1)]
     after: str = ""
@@ -154,11 +156,11 @@ class ScoreQuality(Contract, queue="scoring"):
 
 
 class CalibrateQuality(Daily, queue="scoring"):
-    """Learn from ratings how estimates of quality are to be read."""
+    """Calibrate estimates of quality by the ratings."""
 
 
 class ApplyFeedback(Contract, queue="scoring"):
-    """Carry the ratings of a message to its score, its model, its author's trust, and training."""
+    """Apply the ratings of a message to its score, its model, its author's trust, and training."""
 
     message_id: MessageId
     feedback_id: str
@@ -166,16 +168,16 @@ class ApplyFeedback(Contract, queue="scoring"):
 
 
 class AnalyseConversation(Contract, queue="scoring"):
-    """Find a conversation's sentiment, topic and tags; many messages ask for one analysis."""
+    """Find a conversation's sentiment, topic and tags; many messages share one analysis."""
 
     batch_max: ClassVar[int] = 16
-    delay_s: ClassVar[float] = 20.0  # after the first of the messages that ask for it
+    delay_s: ClassVar[float] = 20.0  # after the first message that requests it
     conversation_id: Text
     analysis: Annotated[int, Field(ge=0)] = 0
 
 
 class UpdateTrust(Contract, queue="scoring"):
-    """Note what speaks for or against a person; a later word about the same source replaces it."""
+    """Record evidence for or against a person; later evidence of the same source replaces it."""
 
     batch_max: ClassVar[int] = 64
     user_id: UserId
@@ -188,7 +190,7 @@ class UpdateTrust(Contract, queue="scoring"):
 
 
 class RefreshTrust(Daily, queue="scoring"):
-    """Compute the trust of everybody anew: time alone changes it."""
+    """Recompute the trust of every person, because it changes with time alone."""
 
     after: str = ""
 
@@ -198,15 +200,15 @@ class RefreshRouting(Daily, queue="scoring"):
 
 
 class ExplainScore(Contract, queue="scoring"):
-    """Attribute a score to what it was made of."""
+    """Explain a score by its parts."""
 
     subject: Literal["quality", "moderation", "trust", "routing"]
     subject_id: Text
-    revision: Text = "1"  # names why it is explained again
+    revision: Text = "1"  # another value explains it again
 
 
 class AppendAudit(Contract, queue="audit"):
-    """Write an entry of the audit log, for who has no transaction of their own to do it in."""
+    """Write an audit log entry, for callers that have no open transaction."""
 
     action: Text
     resource: Text
@@ -215,19 +217,19 @@ class AppendAudit(Contract, queue="audit"):
     what: dict[str, Any] = Field(default_factory=dict)
     ip_address: Text | None = None
     user_agent: Text | None = None
-    entry_id: Text  # names the act: two equal acts are two entries
+    entry_id: Text  # identifies the act: two equal acts are two entries
 
 
 class PruneCache(Daily, queue="maintenance"):
-    """Remove answers from the cache that have expired, or that nobody asked for longest."""
+    """Delete expired answers from the cache, and the least recently used ones above its limit."""
 
 
 class EmbedMissing(Daily, queue="embedding"):
-    """Ask for the vectors that chunks of the tenant lack of the live model."""
+    """Request missing vectors of the live model for the tenant's chunks."""
 
 
 class PlanReindex(Contract, queue="embedding"):
-    """List the chunks that lack a vector of a model, in batches for `embed_chunks`."""
+    """List the chunks without a vector of a model, in batches for `embed_chunks`."""
 
     model: Text
 
@@ -247,13 +249,13 @@ class VerifyReindex(Contract, queue="embedding"):
 
 
 class FlipModel(Contract, queue="embedding"):
-    """Let a tenant's search read another model's vectors; ask for those that came meanwhile."""
+    """Switch a tenant's search to another model's vectors; request those added meanwhile."""
 
     model: Text
 
 
 class FollowModel(Contract, queue="embedding"):
-    """Carry the vectors of the live model over to the platform's table, batch after batch."""
+    """Copy the vectors of the live model to the platform's table, batch after batch."""
 
     model: Text
     batch: Annotated[int, Field(ge=0)] = 0
@@ -277,7 +279,7 @@ class RunStep(Contract, queue="workflow"):
 
 
 class StartWorkflow(Contract, queue="workflow"):
-    """Start a run of a workflow, for schedules and for whoever publishes in SQL."""
+    """Start a run of a workflow, for schedules and publishers in SQL."""
 
     name: Text
     input: dict[str, Any] = Field(default_factory=dict)

@@ -187,7 +187,7 @@ class _Child:
             Path(folder).rmdir()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # A process inherits the peak of the one that forked it: below that it tells nothing.
+        # A process inherits the peak of the one that forked it: below that it means nothing.
         self._inherited_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)

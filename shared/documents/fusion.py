@@ -1,4 +1,4 @@
-"""One ranking out of two: how near a passage's vector is, and how many of the words it holds.
+"""Hybrid ranking: fuse the similarity of vectors with the share of words found.
 
     score = z(cosine) + weight x share
 

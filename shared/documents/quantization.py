@@ -1,4 +1,4 @@
-"""The bits that vector search scans: signs after one fixed rotation."""
+"""Binary quantization for vector search: signs after one fixed rotation."""
 
 import hashlib
 from functools import cache
@@ -15,7 +15,7 @@ _INNER: Final = 32
 
 
 def rotate(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn rows by one fixed orthogonal matrix, so that every coordinate tells as much.
+    """Rotate rows by one fixed orthogonal matrix, so that every sign carries information.
 
     Zero-padded vectors say nothing in two thirds of their signs; after the rotation each
     sign is one random-looking half space. The rotation never changes: stored bits depend on it.

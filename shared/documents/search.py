@@ -51,7 +51,7 @@ class Hit:
 
     Attributes:
         score: Cosine (vector), share of the question's words (text), or both fused (hybrid).
-            It ranks the hits of one question; it is no probability.
+            It ranks the hits of one question; it is not a probability.
         source: The path given to ingest, or None.
         start: With `end`, code points: `content` is the document's content[start:end]. None for
             chunks that the platform made.
@@ -95,7 +95,7 @@ def search(
     Raises:
         QueryRefused: A blank or too long question, or an impossible `k` or `mode`.
         ProviderRefused: The model does not serve the question.
-        TransientError: The model or Postgres is away.
+        TransientError: The model or Postgres is unavailable.
     """
     return search_many(tenant_id, [text], k=k, mode=mode, language=language, model=model)[0]
 
@@ -111,9 +111,9 @@ def search_many(
 ) -> list[list[Hit]]:
     """`search` for several questions: the same hits, fewer transactions. Raises as it does."""
     if not 1 <= k <= K_MAX:
-        raise QueryRefused(f"k is {k}; it must be 1 to {K_MAX}.")
+        raise QueryRefused(f"k must be 1 to {K_MAX} (got {k}).")
     if mode not in {"hybrid", "vector", "text"}:
-        raise QueryRefused(f"The mode is {mode!r}; it must be hybrid, vector or text.")
+        raise QueryRefused(f"mode must be hybrid, vector or text (got {mode!r}).")
     texts = [_checked(text) for text in texts]
     if model is None and mode != "text":
         with db.transaction(tenant_id) as conn:
@@ -131,10 +131,10 @@ def search_many(
 def _checked(text: str) -> str:
     text = cleaned(text)
     if not text.strip():
-        raise QueryRefused("The question is blank.")
+        raise QueryRefused("The question must not be blank.")
     if len(text) > QUESTION_CHARS_MAX:
         raise QueryRefused(
-            f"The question has {len(text)} characters; {QUESTION_CHARS_MAX} are allowed."
+            f"The question must be at most {QUESTION_CHARS_MAX} characters (got {len(text)})."
         )
     return text
 

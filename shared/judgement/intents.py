@@ -1,4 +1,4 @@
-"""What a person wants of an assistant, told from labelled examples: see `label_classifier`."""
+"""Intents of messages, learnt from labelled examples: see `label_classifier`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _PART_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An intent by name, or `unknown`; `similarity` is near 1 at an example, no probability."""
+    """An intent by name, or `unknown`; `similarity` is near 1 at an example, not a probability."""
 
     name: str
     similarity: float
@@ -48,7 +48,7 @@ def intents_of(texts: Sequence[str]) -> list[Intent]:
 
 
 def names() -> list[str]:
-    """The intents there are, without `unknown`."""
+    """The names of all intents, without `unknown`."""
     return list(label_classifier.trained(EXAMPLES).names)
 
 

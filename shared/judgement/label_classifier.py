@@ -1,4 +1,4 @@
-"""What a text is like, learnt from labelled examples by nearness in meaning.
+"""A classifier of short texts, trained on labelled examples by similarity of meaning.
 
 A text's similarity to a label is a kernel ridge regression on the examples: a weighted sum of its
 cosines to them, the weights such that the examples themselves come out as they are labelled. It is
@@ -35,7 +35,7 @@ class LabelClassifier:
     weights: NDArray[np.float32]
 
     def similarities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How alike texts are to each label.
+        """Compute the similarity of texts to each label.
 
         Args:
             vectors: Shape (n, width), of the embedder `model()`.
@@ -48,7 +48,7 @@ class LabelClassifier:
 
 @cache
 def trained(file: Path) -> LabelClassifier:
-    """What the examples of a file teach: YAML, a list of texts for each label."""
+    """Train a classifier on the examples of a file: YAML, a list of texts for each label."""
     read = yaml.safe_load(file.read_text(encoding="utf-8"))
     named = tuple(read)
     vectors = embedded([text for several in read.values() for text in several])
@@ -74,5 +74,5 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _kernel(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What points away is as far as what is unrelated."""
+    """Clip cosines: opposite vectors count as unrelated."""
     return np.clip(cosines, 0.0, 1.0)

@@ -39,7 +39,7 @@ CATEGORIES: Final = (
 
 
 class Thresholds(BaseModel):
-    """From which score on a category is flagged, and blocked; None blocks never."""
+    """The scores from which a category is flagged, and blocked; None never blocks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class Thresholds(BaseModel):
     @model_validator(mode="after")
     def _in_order(self) -> "Thresholds":
         if self.block_at is not None and self.block_at < self.flag_at:
-            raise ValueError("block_at is below flag_at: what is blocked is flagged too")
+            raise ValueError("block_at must not be below flag_at")
         return self
 
 
@@ -67,8 +67,12 @@ class ModerationPolicy(BaseModel):
         for name in self.categories:
             if name not in CATEGORIES:
                 near = difflib.get_close_matches(name, CATEGORIES, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(CATEGORIES)}"
-                raise ValueError(f"there is no category {name!r}; {hint}")
+                hint = (
+                    f"did you mean {near[0]}?"
+                    if near
+                    else f"known categories: {', '.join(CATEGORIES)}"
+                )
+                raise ValueError(f"unknown category {name!r}; {hint}")
         return self
 
     def of(self, category: str) -> Thresholds:
@@ -76,8 +80,8 @@ class ModerationPolicy(BaseModel):
         return self.categories.get(category, self.default)
 
 
-# Personal data is told to whoever reads, and passes: people write to each other about themselves.
-# So does an attempt to give orders, however little its author is trusted. An issued key (0.95) is
+# Personal data is flagged and passes: people write to each other about themselves. So does a
+# prompt injection, however little its author is trusted. An issued key (0.95) is
 # blocked however much its author is: 0.86 bent by the mildest factor, 1.1, is 0.946.
 DEFAULT: Final = ModerationPolicy(
     categories={
@@ -90,7 +94,7 @@ DEFAULT: Final = ModerationPolicy(
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a text; `thresholds` are those of the categories that it has, bent."""
+    """The decision about a text; `thresholds` are the adjusted ones of its categories."""
 
     action: Action
     categories: list[str]
@@ -105,7 +109,7 @@ class Decision:
 def decide(
     scores: Mapping[str, float], policy: ModerationPolicy, *, strictness: float = 1.0
 ) -> Decision:
-    """Decide what becomes of a text.
+    """Decide whether a text is allowed, flagged or blocked.
 
     Args:
         scores: By category, in [0, 1]; absent ones are 0.
@@ -132,7 +136,7 @@ def read(document: object) -> ModerationPolicy:
     """A policy as JSON describes it.
 
     Raises:
-        PolicyRefused: With every fault and its place.
+        PolicyRefused: With every error and its path.
     """
     try:
         return ModerationPolicy.model_validate(document)
@@ -142,7 +146,7 @@ def read(document: object) -> ModerationPolicy:
             f"{fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_url=False, include_input=False)
         )
-        raise PolicyRefused(f"The policy is refused: {faults}.") from None
+        raise PolicyRefused(f"Invalid policy: {faults}.") from None
 
 
 def _bent(threshold: float, factor: float) -> float:

@@ -1,7 +1,7 @@
-"""Where an answer came from, provably: canonical hashes, and a seal that only we can make.
+"""Provenance of answers: canonical hashes, and a watermark that only we can make.
 
-A hash tells that a text is the one that was recorded; whoever can write both the text and its hash
-can forge that. The watermark is a keyed seal over all of it, so that they cannot.
+A hash shows that a text is the recorded one; a writer of both the text and its hash can forge it.
+The watermark is a keyed hash over all of it, which cannot be forged.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _KEY_ID_CHARS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class SealedContent:
-    """What a watermark seals: hashes are SHA-256 in hex, citations as they are stored."""
+    """The content of a watermark: hashes are SHA-256 in hex, citations as they are stored."""
 
     message_id: str
     model: str
@@ -77,7 +77,7 @@ def is_sealed_by(key: bytes, sealed: SealedContent, mark: str) -> bool:
 
 
 def key_id(key: bytes) -> str:
-    """Names a signing key without telling anything of it."""
+    """An identifier of a signing key that reveals nothing about it."""
     return hashlib.sha256(_derived(key)).hexdigest()[:_KEY_ID_CHARS]
 
 

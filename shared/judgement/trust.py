@@ -1,4 +1,4 @@
-"""What a trust score is good for: how it bends limits, thresholds and the weight of a rating."""
+"""The effects of a trust score on limits, thresholds and the weight of a rating."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _WATCHED: Final = 0.4
 
 
 def rate_weight(score: float) -> int:
-    """How much one job of a person counts against limits by cost: 1, 2 or 4.
+    """The weight of one job of a person in limits by cost: 1, 2 or 4.
 
     Args:
         score: In [0, 1].
@@ -19,7 +19,7 @@ def rate_weight(score: float) -> int:
 
 
 def reward_weight(score: float) -> float:
-    """How much a person's rating counts for a model, in [0.1, 1]: none is worth nothing."""
+    """The weight of a person's rating for a model, in [0.1, 1]."""
     return min(max(score / NEUTRAL, 0.1), 1.0)
 
 

@@ -1,8 +1,8 @@
-"""What follows from a verdict, in the transaction that gives it: kept, told, weighed, audited.
+"""Store verdicts with all their effects, in one transaction.
 
-A verdict that takes another's place undoes what that one did: the author's trust is weighed anew by
-the same event, an answer may be taught again or no more (whoever teaches asks whether it is flagged
-at that moment), and a blocked document takes the answers that rest on it out of the cache.
+A verdict that replaces another undoes its effects: the author's trust is recomputed from the same
+event, training on the answer is allowed or stopped (it checks the flag at that moment), and a
+blocked document removes the answers that cite it from the cache.
 """
 
 import json
@@ -22,7 +22,7 @@ from shared.queries.judgement.moderations import NewResult
 from shared.queries.ledger import clock
 from shared.queries.messages import semantic_entries
 
-# What a verdict says of its author, in [-1, 1].
+# Trust event of a verdict for its author, in [-1, 1].
 TRUST_VALUES: Final = {"block": -1.0, "flag": -0.5, "allow": 0.0}
 
 
@@ -31,8 +31,8 @@ class Verdict:
     """A decision about a content.
 
     Attributes:
-        scores: What was found: {engine, blind, scores, spans, ...}; never the text itself.
-        before: The action that held until now; None before the first verdict.
+        scores: The findings: {engine, blind, scores, spans, ...}; never the text itself.
+        before: The previous action; None before the first verdict.
     """
 
     content_type: str
@@ -48,11 +48,11 @@ class Verdict:
 
 
 def settle(conn: Connection, verdicts: Sequence[Verdict]) -> list[str]:
-    """Let verdicts hold from now on, with all that follows. Returns their ids, in order."""
+    """Make verdicts the current ones, with all effects. Returns their ids, in order."""
     if not verdicts:
         return []
     ids = moderations.insert_results(conn, [_row(one) for one in verdicts])
-    # Not when the transaction began: of two that wait for each other the later has the last word.
+    # Not the start of the transaction: of two that wait for each other the later one wins.
     now = clock.select_moment(conn)
     publish_many(conn, [_trust(one, now) for one in verdicts if _concerns_author(one)])
     for result_id, one in zip(ids, verdicts, strict=True):

@@ -1,4 +1,4 @@
-"""How a database of an older version becomes one of this: numbered steps, and parts by their text.
+"""Migrations: numbered steps, and functions, triggers and policies by their text.
 
 Tables change by steps. Functions, triggers and policies are parts: each is applied again when its
 text has changed, after the steps.

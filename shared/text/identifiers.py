@@ -1,4 +1,4 @@
-r"""What tells who somebody is: shapes of numbers and addresses, and the digits that prove a number.
+r"""Personal identifiers: patterns of numbers and addresses, and their check digits.
 
 Shapes are parts of patterns without what may stand around them, which a log line and a sentence
 answer differently. Each is linear on hostile text: its parts are bounded or possessive. Whether a
@@ -54,13 +54,13 @@ def is_card(digits: str) -> bool:
 
 
 def card_chars(found: str, holds: Callable[[str], bool]) -> int:
-    """How many characters of what `CARD` found are a card; 0 for none of them.
+    """Count the characters of a match of `CARD` that are a card; 0 for none.
 
     Another number may follow its four groups: `4111 1111 1111 1111 12/27`.
 
     Args:
         found: What the shape found.
-        holds: Whether some digits are a card.
+        holds: Decides whether some digits are a card.
     """
     if holds(digits_of(found)):
         return len(found)
@@ -75,7 +75,7 @@ def is_issued_card(digits: str) -> bool:
 
 @cache
 def iban_lengths() -> dict[str, int]:
-    """How many characters an IBAN has, by country. Source: the registry that stdnum ships."""
+    """The length of an IBAN by country. Source: the registry that stdnum ships."""
     from stdnum import numdb  # noqa: PLC0415
 
     return {
@@ -85,7 +85,7 @@ def iban_lengths() -> dict[str, int]:
 
 
 def ibans(text: str, starts: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Where IBANs stand that have their country's length and whose check digits hold, in order.
+    """Find IBANs with their country's length and valid check digits, in order.
 
     Words in capitals may follow one, and what only looks like one may stand before it.
 
@@ -106,7 +106,7 @@ def ibans(text: str, starts: re.Pattern[str]) -> Iterator[tuple[int, int]]:
 
 
 def _iban_chars(text: str) -> int:
-    """How many characters of what begins as an IBAN are one; 0 where none is."""
+    """Count the characters that are a valid IBAN; 0 where none is."""
     from stdnum.iso7064 import mod_97_10  # noqa: PLC0415
 
     length = iban_lengths().get(text[:2], 0)

@@ -26,7 +26,7 @@ _ENGLISH_WORDS: Final = stop_words.ENGLISH - stop_words.TURKISH
 
 
 def detect(text: str) -> Language:
-    """Tell whether a text is Turkish; everything else counts as English.
+    """Detect whether a text is Turkish; everything else counts as English.
 
     Args:
         text: Valid Unicode of any length; at most 600 code points of it are read.

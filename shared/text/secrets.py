@@ -1,4 +1,4 @@
-"""What secrets look like: keys and tokens by the form their issuers gave them, and their names.
+"""Patterns of secrets: keys and tokens in their issuers' formats, and names of passwords.
 
 Each issuer is written once, in two forms. Logs leave out whatever may be a secret of theirs, cut
 ones and those of tomorrow's length too; moderation blocks a text for one, so it asks for the whole

@@ -1,4 +1,4 @@
-"""What forms of one word have in common: cheap stems of Turkish and English.
+"""Cheap stems of Turkish and English words.
 
 Source: Can et al. 2008, "Information retrieval on Turkish texts": the first five letters of a word
 find as much as a full analysis does.

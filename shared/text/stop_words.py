@@ -1,4 +1,4 @@
-"""Words that tell no subject, Turkish and English, in groups that each reader of texts combines.
+"""Stop words, Turkish and English, in groups that each reader of texts combines.
 
 Turkish words are written here with their letters; the sets at the end hold them as
 `letters.plain` writes them, for texts that were typed without. Our own lists.
@@ -14,7 +14,7 @@ def listed(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Empty for every reader.
+# Stop words for every reader.
 FUNCTION_TR: Final = listed(
     "bir bu şu o da de ki ve ile için gibi olan olarak var ne nedir hangi mı mi mu mü"
 )
@@ -35,7 +35,7 @@ _TURNING_TR: Final = listed(
     "ama fakat veya çok daha en her ise eğer kaç kim nasıl neden nerede yok"
 )
 _TURNING_EN: Final = listed("no not or by from with into should will when where who why")
-# What people say in conversations beside their subject.
+# Filler of conversations.
 _SMALL_TALK_TR: Final = listed(
     "ancak artık asla aslında aynı başka bazı belki benden beni beri bey bile biraz birçok biri "
     "birkaç birşey bizi böyle bugün bunda bundan bunlar bunları bunu bunun burada buradan buraya "

@@ -43,7 +43,7 @@ SAMPLES: Final = (
     "日本語のテキスト。العربية עברית हिन्दी ไทย 한국어 \U0001f9ff\U0002070e",
 )
 
-# What tiktoken answers for SAMPLES, as `ids_digest` writes it.
+# The digest of tiktoken's ids for SAMPLES, by `ids_digest`.
 SAMPLES_SHA256: Final = "5f95d8a4e27bcd9cb4822fed3bac4be60c5b85437a02e61bfaa7d99444d38ae6"
 
 

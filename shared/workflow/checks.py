@@ -29,13 +29,13 @@ from shared.workflow.ordering import circle, ordered, shown, unneeded
 Path = tuple[str, ...]
 _WAITING: Final = frozenset({"sleep", "signal", "approval", "workflow"})
 _ITEM_NAMES: Final = frozenset({"item", "index"})
-# What no allowance of an operator's opens: see shared/egress/targets.py for the whole rule.
+# Blocked whatever an operator allows: see shared/egress/targets.py for the whole rule.
 _NEVER_FETCHED: Final = re.compile(r"(?i)(?!https?://)|https?://(?:169\.254\.|\[fe80:)")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong, at a path such as ("steps", "fetch", "needs")."""
+    """One error, at a path such as ("steps", "fetch", "needs")."""
 
     path: Path
     rule: str
@@ -55,7 +55,7 @@ class _Check:
 
 
 def faults_of(definition: Definition) -> list[Fault]:
-    """Everything that is wrong with a definition of the right shape."""
+    """All errors of a definition of the right shape."""
     check = _Check(definition, kinds())
     _inputs(check)
     if definition.timeout is not None:
@@ -68,7 +68,7 @@ def faults_of(definition: Definition) -> list[Fault]:
         check.say(
             ("steps", path[0], "needs"),
             "cycle",
-            f"the steps need one another in a circle: {shown(path)}",
+            f"the steps need each other in a cycle: {shown(path)}",
         )
         return check.faults
     for name, step in definition.steps.items():
@@ -98,7 +98,7 @@ def _needs(check: _Check, name: str, step: StepSpec) -> list[str]:
     path = ("steps", name, "needs")
     for needed, times in Counter(wanted).items():
         if times > 1:
-            check.say(path, "duplicate", f"{needed!r} stands there {times} times")
+            check.say(path, "duplicate", f"{needed!r} is listed {times} times")
         if needed not in steps:
             near = nearest(needed, steps)
             check.say(path, "unknown_step", f"there is no step {needed!r}{near}")
@@ -111,7 +111,7 @@ def _step(check: _Check, name: str, step: StepSpec) -> None:
     if step.uses is not None:
         _kind(check, path, step.uses, step.with_)
     elif step.with_:
-        check.say((*path, "with"), "unknown_field", "a step that only waits takes no `with`")
+        check.say((*path, "with"), "unknown_field", "a step that only waits must not have `with`")
     if step.compensate is not None:
         _kind(check, (*path, "compensate"), step.compensate.uses, step.compensate.with_)
     if step.sleep is not None:
@@ -127,7 +127,7 @@ def _step(check: _Check, name: str, step: StepSpec) -> None:
         check.say(
             (*path, "max_parallel"),
             "without_for_each",
-            "it says how many items of a for_each run at once",
+            "max_parallel needs for_each: it limits the items that run at once",
         )
     _own_name(check, name, step)
     _expressions(check, name, step)
@@ -137,10 +137,12 @@ def _own_name(check: _Check, name: str, step: StepSpec) -> None:
     """The plan adds steps of its own, whose names must not be taken."""
     steps = check.definition.steps
     if name == "outputs" and check.definition.outputs is not None:
-        check.say(("steps", name), "bad_name", "`outputs` is the name of what the run yields")
+        check.say(("steps", name), "bad_name", "`outputs` is reserved for the run's output")
     if step.compensate is not None and f"undo_{name}" in steps:
         check.say(
-            ("steps", f"undo_{name}"), "bad_name", f"so is named what compensates the step {name!r}"
+            ("steps", f"undo_{name}"),
+            "bad_name",
+            f"reserved for the compensation of the step {name!r}",
         )
 
 
@@ -152,7 +154,7 @@ def _duration(check: _Check, path: Path, text: str | float, limits: tuple[float,
         check.say(path, "bad_duration", str(error).rstrip("."))
         return
     if not least <= found <= most:
-        check.say(path, "out_of_range", f"{text} is not between {least:g} and {most:g} seconds")
+        check.say(path, "out_of_range", f"{text} must be between {least:g} and {most:g} seconds")
 
 
 def _kind(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> None:
@@ -170,18 +172,18 @@ def _kind(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> Non
 
 
 def _given(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> None:
-    """What our own kinds could tell only when they run, though it is known now."""
+    """Check values of our own kinds that would otherwise fail only at run time."""
     url, waits = str(given.get("url", "")).strip(), given.get("for")
     if uses == "http" and not url.startswith("${{") and _NEVER_FETCHED.match(url):
-        check.say((*path, "with", "url"), "bad_address", "it is no http address of a public host")
+        check.say((*path, "with", "url"), "bad_address", "not an http address of a public host")
     elif uses == "sleep" and isinstance(waits, str | int | float) and "${{" not in str(waits):
         _duration(check, (*path, "with", "for"), waits, (0.0, WAIT_MAX_S))
     elif uses == "workflow" and given.get("name") == check.definition.name:
-        check.say((*path, "with", "name"), "runs_itself", "a workflow does not run itself")
+        check.say((*path, "with", "name"), "runs_itself", "a workflow must not run itself")
 
 
 def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[Fault]:
-    """What does not fit a kind's model, as far as it is known before expressions are evaluated."""
+    """Errors against a kind's model that are known before expressions are evaluated."""
     try:
         fields.model_validate(given)
     except ValidationError as error:
@@ -260,7 +262,7 @@ def _names(
     itself: bool = False,
 ) -> None:
     if not mapped and found.names & _ITEM_NAMES:
-        check.say(path, "no_item", "`item` and `index` are known in a step with for_each alone")
+        check.say(path, "no_item", "`item` and `index` exist only in a step with for_each")
     for step in sorted(found.steps):
         if step not in check.definition.steps:
             near = nearest(step, check.definition.steps)
@@ -300,7 +302,7 @@ def _reads(check: _Check, order: Sequence[str]) -> None:
             check.say(
                 path,
                 "not_needed",
-                f"it reads the step {step!r}, which it does not need: add it to `needs`",
+                f"it reads the step {step!r} without needing it: add it to `needs`",
             )
 
 
@@ -312,4 +314,4 @@ def _run_expressions(check: _Check) -> None:
     key = concurrency if isinstance(concurrency, str) or concurrency is None else concurrency.key
     for found in _compiled(check, ("concurrency",), key, bare=False):
         if found.names - {"inputs"}:
-            check.say(("concurrency",), "unknown_name", "a run's key is made of its inputs alone")
+            check.say(("concurrency",), "unknown_name", "a run's key may use only its inputs")

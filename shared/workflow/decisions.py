@@ -65,7 +65,9 @@ def _is_skipped(condition: object, scope: Mapping[str, Any], *, all_needs_skippe
         compile_expression(condition).evaluate(scope) if isinstance(condition, str) else condition
     )
     if not isinstance(held, bool):
-        raise ExpressionFailed(f"`if: {condition}` yields {held!r}, not true or false.")
+        raise ExpressionFailed(
+            f"`if: {condition}` yields {held!r}, which is neither true nor false."
+        )
     return not held
 
 
@@ -77,5 +79,7 @@ def _items(wanted: object, scope: Mapping[str, Any]) -> list[Any]:
     if not isinstance(items, list):
         raise ExpressionFailed(f"`for_each: {wanted}` does not yield a list.")
     if len(items) > ITEMS_MAX:
-        raise ExpressionFailed(f"`for_each` yields {len(items):,} items, at most {ITEMS_MAX:,}.")
+        raise ExpressionFailed(
+            f"`for_each` yields {len(items):,} items; at most {ITEMS_MAX:,} are allowed."
+        )
     return items

@@ -13,14 +13,14 @@ class _Part(BaseModel):
 
 
 class Retry(_Part):
-    """How often a step is tried, and how long the first wait is; it doubles."""
+    """Attempts of a step, and the first wait between them, which doubles."""
 
     attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     backoff: Duration | None = None
 
 
 class Compensation(_Part):
-    """What undoes a step."""
+    """The compensation of a step."""
 
     uses: str
     with_: Annotated[dict[str, Any], Field(alias="with")] = {}
@@ -53,7 +53,7 @@ class StepSpec(_Part):
     @model_validator(mode="after")
     def _has_one_kind(self) -> "StepSpec":
         if sum(one is not None for one in (self.uses, self.wait_for, self.sleep)) != 1:
-            raise ValueError("say one of uses, wait_for, sleep")
+            raise ValueError("exactly one of uses, wait_for, sleep is required")
         return self
 
 

@@ -12,13 +12,13 @@ def seconds(text: str | float) -> float:
     """A duration in seconds.
 
     Raises:
-        ValueError: It is no duration.
+        ValueError: It is not a duration.
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
         if not 0 <= text < _SECONDS_MAX:
-            raise ValueError(f"{text} is no number of seconds.")
+            raise ValueError(f"{text} is not a number of seconds.")
         return float(text)
     found = _FORM.match(str(text).strip())
     if found is None:
-        raise ValueError(f"{text!r} is no duration; write 500ms, 30s, 5m, 2h or 7d.")
+        raise ValueError(f"Invalid duration {text!r}; write 500ms, 30s, 5m, 2h or 7d.")
     return float(found[1]) * _UNITS[found[2]]

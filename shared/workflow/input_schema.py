@@ -24,7 +24,7 @@ Path = tuple[str, ...]
 
 
 def schema_faults(schema: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """What is wrong with the schema of a definition's inputs, with the path in it."""
+    """Errors in the schema of a definition's inputs, with their paths."""
     waiting: list[tuple[Path, Any]] = [((), schema)]
     count = 0
     while waiting:
@@ -44,7 +44,7 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         yield tuple(map(str, error.path)), error.message[:200]
         return
     except RecursionError:
-        yield (), "it nests too deep"
+        yield (), "it nests too deeply"
         return
     samples: tuple[object, ...] = ({}, [], "", 0)
     for instance in samples:
@@ -54,7 +54,7 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 
 
 def input_faults(schema: Mapping[str, Any], given: object) -> list[str]:
-    """What of an input does not fit the schema, at most 5, each with its path."""
+    """Errors of an input against the schema, at most 5, each with its path."""
     try:
         faults = []
         for fault in _Validator(schema).iter_errors(given):
@@ -65,7 +65,7 @@ def input_faults(schema: Mapping[str, Any], given: object) -> list[str]:
     except RecursionError:
         return ["the schema refers to itself without end"]
     except Unresolvable as error:
-        return [f"the schema refers to {error.ref!r}, which is not there"]
+        return [f"the schema refers to {error.ref!r}, which does not exist"]
 
 
 def _own_faults(path: Path, value: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -75,26 +75,26 @@ def _own_faults(path: Path, value: Mapping[str, Any]) -> Iterator[tuple[Path, st
     if path[-1:] != ("properties",):
         for name in _UNREAD:
             if name in value:
-                yield (*path, name), f"{name} is not read here"
+                yield (*path, name), f"{name} is not supported"
     pattern = value.get("pattern")
     if isinstance(pattern, str):
         if len(pattern) > PATTERN_CHARS_MAX:
-            yield (*path, "pattern"), f"a pattern has {PATTERN_CHARS_MAX} characters at most"
+            yield (*path, "pattern"), f"a pattern must be at most {PATTERN_CHARS_MAX} characters"
         elif not _is_pattern(pattern):
             yield (
                 (*path, "pattern"),
-                "it is no pattern; look-around and back-references are not known here",
+                "invalid pattern; look-around and back-references are not supported",
             )
 
 
 def _breaks(schema: Mapping[str, Any], instance: object) -> str | None:
-    """Why the schema cannot be used at all, tried with an input."""
+    """The reason why the schema cannot be used at all, tried with an input."""
     try:
         next(_Validator(schema).iter_errors(instance), None)
     except RecursionError:
         return "it refers to itself without end"
     except Unresolvable as error:
-        return f"it refers to {error.ref!r}, which is not there"
+        return f"it refers to {error.ref!r}, which does not exist"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The step kinds: what each takes under `with`, and what it yields."""
+"""The step kinds: the fields of `with`, and the outputs."""
 
 import difflib
 from collections.abc import Mapping
@@ -94,7 +94,7 @@ class SleepWith(_With):
     @model_validator(mode="after")
     def _one(self) -> "SleepWith":
         if (self.for_ is None) == (self.until is None):
-            raise ValueError("say one of for, until")
+            raise ValueError("exactly one of for, until is required")
         return self
 
 
@@ -104,19 +104,19 @@ class CheckIndexWith(_With):
     document_id: str
 
 
-# What moves runs is no step of one.
+# Jobs of the workflow engine are not step kinds.
 _ENGINE = frozenset({"run_step"})
 
 
 class SearchOutput(BaseModel):
-    """What `search` yields."""
+    """The output of `search`."""
 
     hits: list[dict[str, Any]]
     count: int
 
 
 class CompleteOutput(BaseModel):
-    """What `complete` yields; dollars as decimal text, null where no price is known."""
+    """The output of `complete`; dollars as decimal text, null where no price is known."""
 
     text: str
     model: str
@@ -132,7 +132,7 @@ class CompleteOutput(BaseModel):
 
 
 class HttpOutput(BaseModel):
-    """What `http` yields; the body as JSON where the reply is JSON."""
+    """The output of `http`; the body as JSON where the reply is JSON."""
 
     status: int
     headers: dict[str, str]
@@ -140,7 +140,7 @@ class HttpOutput(BaseModel):
 
 
 class ApprovalOutput(BaseModel):
-    """What `approval` yields."""
+    """The output of `approval`."""
 
     approved: bool
     by: str
@@ -148,13 +148,13 @@ class ApprovalOutput(BaseModel):
 
 
 class SignalOutput(BaseModel):
-    """What `signal` yields."""
+    """The output of `signal`."""
 
     payload: Any
 
 
 class CheckIndexOutput(BaseModel):
-    """What `check_index` yields."""
+    """The output of `check_index`."""
 
     chunks: int
     vectors: int
@@ -168,8 +168,8 @@ class StepKind:
 
     Attributes:
         name: As `uses` names it.
-        fields: What it takes under `with`.
-        output: What it yields; None where that depends on what it is given.
+        fields: The fields of `with`.
+        output: Its output; None where that depends on its input.
         about: One sentence.
     """
 
@@ -226,7 +226,7 @@ def kind_named(name: str) -> StepKind:
     known = kinds()
     if name not in known:
         near = ", ".join(difflib.get_close_matches(name, known, n=3)) or ", ".join(sorted(known))
-        raise UnknownKind(f"No step kind is named {name!r}; there are: {near}.")
+        raise UnknownKind(f"Unknown step kind {name!r}; known kinds: {near}.")
     return known[name]
 
 

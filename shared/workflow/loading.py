@@ -31,7 +31,7 @@ _DIGITS_MAX: Final = 300
 
 
 class Unreadable(ValueError):
-    """A text that is no definition's; line and column count from 1, or are 0 where not known."""
+    """Not a definition; line and column count from 1, or are 0 where not known."""
 
     def __init__(self, rule: str, message: str, line: int = 0, column: int = 0) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Unreadable(ValueError):
 
 @contextmanager
 def collected_later() -> Iterator[None]:
-    """Millions of values are made and none is garbage: looking for some takes a third of the time.
+    """Pause the garbage collector: it would take a third of the time and find nothing.
 
     Of two threads in here, the one that found the collector on puts it on again.
     """
@@ -59,7 +59,7 @@ def loaded(text: str) -> object:
     """The JSON value of a text in YAML or JSON.
 
     Raises:
-        Unreadable: It is neither, names something twice, nests too deep, or holds what JSON lacks.
+        Unreadable: Invalid syntax, a duplicate name, too deep nesting, or values that JSON lacks.
     """
     if not text.lstrip().startswith("{"):
         return _yaml(text)
@@ -87,12 +87,12 @@ def _placed(text: str, error: Exception) -> object:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("duplicate name")
     return made
 
 
 def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _float(text: str) -> float:
@@ -141,7 +141,7 @@ def _built(parser: yaml.CSafeLoader) -> object:
             _begin(event, stack, anchors)
         elif kind is yaml.AliasEvent:
             if event.anchor not in anchors:
-                raise _at(event, "syntax", f"there is no anchor {event.anchor!r}")
+                raise _at(event, "syntax", f"unknown anchor {event.anchor!r}")
             _put(event, stack[-1], anchors[event.anchor])
         elif kind is yaml.DocumentStartEvent:
             documents += 1
@@ -153,9 +153,9 @@ def _built(parser: yaml.CSafeLoader) -> object:
 
 def _begin(event: Any, stack: list[_Open], anchors: dict[str, Any]) -> None:  # noqa: ANN401
     if event.tag is not None:
-        raise _at(event, "syntax", f"tags such as {event.tag!r} have no place here")
+        raise _at(event, "syntax", f"tags such as {event.tag!r} are not allowed")
     if len(stack) > DEPTH_MAX:
-        raise _at(event, "too_deep", f"values nest {DEPTH_MAX} deep at most")
+        raise _at(event, "too_deep", f"values nest too deeply: at most {DEPTH_MAX} levels")
     made: Any = {} if type(event) is yaml.MappingStartEvent else []
     if event.anchor is not None:
         anchors[event.anchor] = made
@@ -166,10 +166,10 @@ def _begin(event: Any, stack: list[_Open], anchors: dict[str, Any]) -> None:  # 
 def _scalar(event: Any, at: _Open, anchors: dict[str, Any]) -> None:  # noqa: ANN401
     text = event.value
     if event.tag is not None:
-        raise _at(event, "syntax", f"tags such as {event.tag!r} have no place here")
+        raise _at(event, "syntax", f"tags such as {event.tag!r} are not allowed")
     if at.name is None and type(at.into) is dict:
         if text in at.into:
-            raise _at(event, "syntax", f"the name {text[:64]!r} comes twice")
+            raise _at(event, "syntax", f"duplicate name {text[:64]!r}")
         at.name = text
         return
     value = text
@@ -184,7 +184,7 @@ def _put(event: Any, at: _Open, value: Any) -> None:  # noqa: ANN401 - a JSON va
     if type(at.into) is list:
         at.into.append(value)
     elif at.name is None:
-        raise _at(event, "syntax", "a name is a text")
+        raise _at(event, "syntax", "a name must be a text")
     else:
         at.into[at.name] = value
         at.name = None
@@ -195,12 +195,12 @@ def _plain(event: Any, text: str) -> Any:  # noqa: ANN401 - a JSON value
         return _CONSTANTS[text]
     if _INT.fullmatch(text):
         if len(text) > _DIGITS_MAX:
-            raise _at(event, "syntax", f"a number has {_DIGITS_MAX} digits at most")
+            raise _at(event, "syntax", f"a number must be at most {_DIGITS_MAX} digits")
         return int(text)
     if _OTHER_INT.fullmatch(text):
         return int(text[:_DIGITS_MAX], 0)
     if _NO_NUMBER.fullmatch(text):
-        raise _at(event, "syntax", f"{text} is no JSON number")
+        raise _at(event, "syntax", f"{text} is not a JSON number")
     if _FLOAT.fullmatch(text):
         value = float(text)
         if not math.isfinite(value):

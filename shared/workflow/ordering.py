@@ -32,7 +32,7 @@ def ordered(needs: Needs) -> list[str]:
 
 
 def circle(needs: Needs, order: Sequence[str]) -> list[str]:
-    """A circle among the steps that `order` lacks, its first step again at the end, or nothing.
+    """A cycle among the steps that `order` lacks, its first step again at the end, or nothing.
 
     It is the shortest, or among many steps the shortest through one of them.
     """
@@ -41,7 +41,7 @@ def circle(needs: Needs, order: Sequence[str]) -> list[str]:
         return []
     at = min(rest)
     seen = set()
-    while at not in seen:  # whoever needs something in `rest` for ever, comes round
+    while at not in seen:  # a chain of needs within `rest` must come round
         seen.add(at)
         at = next(one for one in needs[at] if one in rest)
     starts = sorted(rest) if len(rest) <= _STARTS_MAX else [at]
@@ -66,7 +66,7 @@ def _circle_through(needs: Needs, rest: Set[str], at: str) -> list[str]:
 
 
 def shown(path: Sequence[str]) -> str:
-    """A circle's steps, the middle of a long one left out."""
+    """A cycle as text, the middle of a long one left out."""
     if len(path) <= PATH_STEPS_SHOWN:
         return " -> ".join(path)
     half = PATH_STEPS_SHOWN // 2

@@ -28,7 +28,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowPlan:
-    """What the engine runs; `digest` is the SHA-256 of the definition's canonical JSON."""
+    """A compiled definition; `digest` is the SHA-256 of the definition's canonical JSON."""
 
     digest: str
     nodes: tuple[Node, ...]
@@ -44,7 +44,7 @@ def _compiled(definition: Definition) -> WorkflowPlan:
     needs = {name: _needs(step) for name, step in definition.steps.items()}
     order = ordered(needs)
     if len(order) < len(needs):
-        raise DefinitionRefused("The steps need one another in a circle.")
+        raise DefinitionRefused("The steps need each other in a cycle.")
     position = {name: at for at, name in enumerate(order)}
     dependents: dict[str, list[int]] = {name: [] for name in order}
     for name in order:

@@ -18,7 +18,7 @@ from shared.workflow.loading import DEPTH_MAX, Unreadable, collected_later, load
 BYTES_MAX: Final = 10_000_000
 VALUES_MAX: Final = 3_000_000
 FAULTS_MAX: Final = 20
-# A definition this large is told its faults by step alone: finding lines would take longer.
+# Errors of a definition this large name only the step: finding lines would take longer.
 PLACED_BYTES_MAX: Final = 2_000_000
 _UNKEPT: Final = re.compile(r"[\x00\ud800-\udfff]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -29,10 +29,10 @@ def read(text: str, *, source: str = "workflow") -> Definition:
 
     Args:
         text: YAML or JSON, at most 10 MB.
-        source: What messages call it, such as its file's name.
+        source: Its name in messages, such as that of its file.
 
     Raises:
-        DefinitionRefused: One line a fault, at most 20: `source:line:column: rule: what is wrong`.
+        DefinitionRefused: One line an error, at most 20: `source:line:column: rule: sentence`.
     """
     with collected_later():
         definition, faults = _checked(_parsed(text, source))
@@ -49,7 +49,7 @@ def of_json(value: object, *, source: str = "workflow") -> Definition:
     """A definition from its JSON form, as "Workflow"."dag" holds it.
 
     Raises:
-        DefinitionRefused: One line a fault, with its path.
+        DefinitionRefused: One line an error, with its path.
     """
     with collected_later():
         _refuse_unwieldy(value, source)
@@ -67,7 +67,7 @@ def _parsed(text: str, source: str) -> object:
     if found is not None:
         line = text.count("\n", 0, found.start()) + 1
         raise DefinitionRefused(
-            f"{source}:{line}: control_character: U+{ord(found[0]):04X} has no place here."
+            f"{source}:{line}: control_character: U+{ord(found[0]):04X} is not allowed."
         )
     try:
         value = loaded(text)
@@ -79,11 +79,13 @@ def _parsed(text: str, source: str) -> object:
 
 
 def _refuse_unwieldy(value: object, source: str) -> None:
-    """Refuse what nests too deep, grows by aliases beyond measure, or cannot be kept as JSON."""
+    """Refuse values that nest too deeply, explode by aliases, or cannot be stored as JSON."""
     level, depth, count = [value], 0, 0
     while level:
         if depth > DEPTH_MAX:
-            raise DefinitionRefused(f"{source}: too_deep: values nest {DEPTH_MAX} deep at most.")
+            raise DefinitionRefused(
+                f"{source}: too_deep: values nest too deeply: at most {DEPTH_MAX} levels."
+            )
         count += len(level)
         if count > VALUES_MAX:
             raise DefinitionRefused(f"{source}: too_large: at most {VALUES_MAX:,} values.")
@@ -115,22 +117,22 @@ def _refuse_text(text: str, source: str) -> None:
     found = _UNKEPT.search(text)
     if found is not None:
         raise DefinitionRefused(
-            f"{source}: control_character: U+{ord(found[0]):04X} has no place here."
+            f"{source}: control_character: U+{ord(found[0]):04X} is not allowed."
         )
 
 
 def _refuse_name(name: object, source: str) -> None:
     if type(name) is not str:
-        raise DefinitionRefused(f"{source}: bad_name: {name!r} is no text.")
+        raise DefinitionRefused(f"{source}: bad_name: {name!r} is not a text.")
     if not name.isprintable():
         _refuse_text(name, source)
 
 
 def _refuse_other(one: object, source: str) -> None:
     if isinstance(one, float) and not math.isfinite(one):
-        raise DefinitionRefused(f"{source}: syntax: {one} is no JSON number.")
+        raise DefinitionRefused(f"{source}: syntax: {one} is not a JSON number.")
     if not (one is None or isinstance(one, bool | int | float)):
-        raise DefinitionRefused(f"{source}: syntax: a {type(one).__name__} is no JSON value.")
+        raise DefinitionRefused(f"{source}: syntax: a {type(one).__name__} is not a JSON value.")
 
 
 def _checked(value: object) -> tuple[Definition | None, list[Fault]]:
@@ -150,7 +152,7 @@ def _fault(detail: ErrorDetails) -> Fault:
         return Fault(path, "unknown_field", f"there is no field {name!r}{nearest(name, known)}")
     if detail["loc"] and detail["loc"][-1] == "[key]":
         return Fault(
-            path, "bad_name", f"{name!r} is no name of a step: letters, digits and _, at most 64"
+            path, "bad_name", f"invalid step name {name!r}: letters, digits and _, at most 64"
         )
     return Fault(path, detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
 

@@ -34,7 +34,7 @@ from shared.workflow.reading import of_json
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of a definition; `changed` is False where it was the newest version already."""
+    """A stored definition; `changed` is False where it was the newest version already."""
 
     name: str
     version: int
@@ -61,7 +61,7 @@ class Parent:
 
 
 def put(conn: Connection, definition: Definition) -> Put:
-    """Keep a definition as the newest version of the tenant's workflow of its name.
+    """Store a definition as the newest version of the tenant's workflow of its name.
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
@@ -117,7 +117,7 @@ def start(
 
     Raises:
         WorkflowNotFound: The tenant has no workflow, or no such version, of this name.
-        PayloadRefused: The input does not fit.
+        PayloadRefused: Invalid input.
         RunRefused: Nested too deep, or another run holds its concurrency key and it rejects.
     """
     found = _version(conn, name, version)
@@ -126,7 +126,7 @@ def start(
     if depth > DEPTH_MAX:
         raise RunRefused(f"{name}: runs within runs go {DEPTH_MAX} deep at most.")
     if key is not None and not 0 < len(key) <= KEY_CHARS_MAX:
-        raise RunRefused(f"A run's key has 1 to {KEY_CHARS_MAX} characters, not {len(key)}.")
+        raise RunRefused(f"A run's key must be 1 to {KEY_CHARS_MAX} characters (got {len(key)}).")
     slot_key, on_conflict = _slot(found, given)
     with tracing.publishing("run_step", "workflow", count=1) as traceparent:
         new = NewRun(
@@ -157,7 +157,7 @@ def _version(conn: Connection, name: str, version: int | None) -> VersionRow:
         found = workflows.select_newest(conn, name)
     if found is None:
         which = "" if version is None else f" with a version {version}"
-        raise WorkflowNotFound(f"No workflow is named {name!r}{which}; put one first.")
+        raise WorkflowNotFound(f"No workflow named {name!r}{which}; put one first.")
     return found
 
 
@@ -166,10 +166,10 @@ def _checked_input(found: VersionRow, given: Mapping[str, Any]) -> str:
     if len(text.encode()) > INPUT_BYTES_MAX:
         raise PayloadRefused(f"The input is larger than {INPUT_BYTES_MAX:,} bytes; send ids.")
     if "\\u0000" in text:
-        raise PayloadRefused("The input holds NUL, which Postgres cannot store.")
+        raise PayloadRefused("The input contains NUL, which Postgres cannot store.")
     schema = found.definition.get("inputs")
     if schema is not None and (faults := input_faults(schema, given)):
-        raise PayloadRefused(f"The input does not fit: {'; '.join(faults)}.")
+        raise PayloadRefused(f"Invalid input: {'; '.join(faults)}.")
     return text
 
 

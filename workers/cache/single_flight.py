@@ -18,7 +18,7 @@ log = structlog.get_logger()
 LOCK_S: Final = 90.0  # longer than the longest call of a model that is not given up
 _POLL_S: Final = 0.05
 _KEY: Final = "{namespace}:cache:lock:{name}"
-# Whoever's lock has run out must not release its successor's.
+# A caller whose lock has expired must not release its successor's.
 _RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0

@@ -38,7 +38,7 @@ def main(limits_json: str) -> None:
     values = json.loads(limits_json)
     limits = ParserLimits(**{field.name: values[field.name] for field in fields(ParserLimits)})
     source, sink = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
-    # Whatever a library prints goes nowhere: stdout carries frames alone.
+    # Output of libraries is discarded: stdout carries only frames.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _fence(limits)
     _write(sink, READY)

@@ -18,7 +18,7 @@ from workers.parsers.safe_xml import attribute, child, local, parse_xml
 
 _HEADING = re.compile(r"heading\s*(\d)", re.IGNORECASE)
 _CODE = re.compile(r"code|source|preformatted|html pre", re.IGNORECASE)
-# Twice the same text (a fallback drawing), and text that is no longer there.
+# Duplicates of text (a fallback drawing), and deleted text.
 _SKIPPED = ("{*}Fallback", "{*}moveFrom", "{*}del", "{*}rPrChange", "{*}pPrChange")
 _TEXT_TAGS = ("{*}t", "{*}tab", "{*}br", "{*}cr", "{*}noBreakHyphen", "{*}p")
 _SIGNS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "p": "\n"}

@@ -32,7 +32,7 @@ _BLOCKS = frozenset({
     "thead", "tr", "ul",
 })
 # fmt: on
-# Elements that close themselves or each other, so that an open one is no nesting.
+# Elements that close themselves or each other, so that an open one does not nest.
 _FLAT = frozenset(
     b"area base br col embed hr img input link meta param source track wbr p li td tr th dt dd "
     b"option optgroup thead tbody tfoot colgroup".split()

@@ -7,7 +7,7 @@ from workers.parsers.encoding import mark, unmarked_utf16
 from workers.parsers.model import DocumentKind, KindName
 
 _HEAD_BYTES = 64 * 1024
-# Formats nobody can read here: named, so that no guesser of encodings ever sees them.
+# Unsupported formats: named, so that the encoding guesser never sees them.
 _FOREIGN = (
     b"\x7fELF", b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"\x1f\x8b", b"BZh",
     b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!", b"RIFF", b"OggS", b"ID3",

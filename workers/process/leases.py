@@ -18,9 +18,9 @@ from shared.ids import JobId
 from shared.ledger.outbox import Lease
 
 SLOTS = 256
-# For how long a job waits to be alone, by the crashes that its attempts have ended in.
+# How long a job waits to run alone, by the number of its crashes.
 ALONE_WAIT_S = (0.0, 2.0, 5.0)
-# For how long others wait for one that is alone.
+# How long others wait for a job that runs alone.
 BESIDE_WAIT_S = 5.0
 _SLOT = struct.Struct("<d64s")
 SLOTS_BYTES = SLOTS * _SLOT.size
@@ -186,7 +186,7 @@ class HeldLeases:
                 self._waiting_alone -= 1
                 self._alone += 1
             else:
-                # A suspect that takes long does not hold up what others wait for.
+                # A long-running suspect must not block the others.
                 self._turn.wait_for(
                     lambda: not self._alone and not self._waiting_alone, BESIDE_WAIT_S
                 )

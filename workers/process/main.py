@@ -105,7 +105,7 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     heartbeat = Heartbeat(worker, runtime, me, client, options.pulse_fd)
     runtime.completion.start()
     worker.start()
-    heartbeat.tick(config)  # in the ledger before another goes for it
+    heartbeat.tick(config)  # our row first, so that no other process takes our jobs back
     heartbeat.tell(signals.READY)
     log.info("worker.started", worker=options.worker_id, queues=queues, threads=options.threads)
     sound = _keep(heartbeat, config, bell)
@@ -128,7 +128,7 @@ def _keep(heartbeat: Heartbeat, config: Settings, bell: Bell) -> bool:
 
 
 def _import_actors(queues: Sequence[str]) -> None:
-    # Only what these queues need: a process that does not embed loads no model.
+    # Only the models that these queues need.
     served = {contract.queue_name for contract in CONTRACTS.values()}
     for name in queues:
         if name in served:
@@ -179,7 +179,7 @@ def _finish(
         Whether nothing is left for the supervisor to return.
     """
     heartbeat.stopping = True
-    # A thread that died took the mark of its last message with it: nobody will end that one.
+    # The last message of a thread that died is never acknowledged.
     lost = sum(not thread.is_alive() for thread in worker.workers)
     for thread in worker.workers:
         thread.stop()

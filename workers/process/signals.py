@@ -11,13 +11,13 @@ import signal
 from typing import Final
 
 ALIVE: Final = b"."
-READY: Final = b"R"  # connected, and taking jobs
+READY: Final = b"R"  # connected, taking jobs
 WORN: Final = b"W"  # too large or too old: replace me
 BROKEN: Final = b"B"  # a thread of mine is dead: I am ending
 
 # Exit codes of a child that ended in order, but not well.
 THREAD_DEAD: Final = 70
-UNSETTLED: Final = 75  # the ledger could not be told what goes back
+UNSETTLED: Final = 75  # jobs could not be returned to the ledger
 
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -33,7 +33,7 @@ class Bell:
             signal.signal(number, self._ring)
 
     def _ring(self, number: int, _: object) -> None:
-        with contextlib.suppress(BlockingIOError):  # a storm: enough of them wait to be heard
+        with contextlib.suppress(BlockingIOError):  # a signal storm: enough of them wait to be read
             os.write(self._rope, bytes([number]))
 
     def heard(self) -> set[signal.Signals]:

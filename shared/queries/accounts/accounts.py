@@ -1,4 +1,4 @@
-"""Tenants and people, as operators see them: in the owner's role, but for the look-up by slug."""
+"""Tenants and users: in the owner's role, except for the look-up by slug."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,7 +104,7 @@ SELECT_TENANTS: Final = """
 def put_tenant(
     conn: Connection, slug: str, *, name: str | None, tier: str | None
 ) -> tuple[TenantRow, bool]:
-    """Make a tenant, or give the one that has this slug the name and tier that are not None.
+    """Create a tenant, or set name and tier, where not None, of the one with this slug.
 
     Returns:
         The tenant, and whether it is new.
@@ -121,7 +121,7 @@ def select_tenants(conn: Connection, slug: str | None = None) -> list[TenantRow]
     return [TenantRow(*row) for row in conn.execute(SELECT_TENANTS, {"slug": slug})]
 
 
-# What hangs on a person, a document or a workflow follows it by trigger.
+# Rows of a person, a document or a workflow follow it by trigger.
 ADOPT_USERS: Final = """
     UPDATE "User" SET "tenantId" = %(tenant_id)s WHERE "tenantId" IS NULL
 """
@@ -155,7 +155,7 @@ COUNT_USERS: Final = """
 
 
 def count_users(conn: Connection, tenant_id: TenantId) -> int:
-    """How many people a tenant has."""
+    """Count a tenant's users."""
     row = conn.execute(COUNT_USERS, {"tenant_id": tenant_id}).fetchone()
     assert row is not None, "an aggregate yields a row"
     return int(row[0])
@@ -208,7 +208,7 @@ SELECT_USERS: Final = """
 def insert_user(
     conn: Connection, email: str, *, name: str | None, role: str, tenant_id: TenantId
 ) -> tuple[UserRow, bool]:
-    """Make a person, or find the one who has this e-mail, whoever's that is.
+    """Create a user, or find the one with this e-mail, of any tenant.
 
     Returns:
         The person, and whether they are new.

@@ -1,4 +1,4 @@
-"""What people prefer: which model, how warm, how long. In the tenant's role."""
+"""Preferences of users: model, temperature and length. In the tenant's role."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +11,7 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A person's preferences; None leaves it to routing or the model."""
+    """A user's preferences; None leaves a value to routing or the model."""
 
     model: str | None = None
     temperature: float | None = None
@@ -27,7 +27,7 @@ SELECT_PREFERENCE: Final = """
 
 
 def select_preference(conn: Connection, user_id: UserId) -> Preference | None:
-    """A person's preferences; None where they have said nothing."""
+    """A user's preferences; None where none are stored."""
     row = conn.execute(SELECT_PREFERENCE, {"user_id": user_id}).fetchone()
     return None if row is None else Preference(*row)
 
@@ -44,7 +44,7 @@ UPSERT_PREFERENCE: Final = """
 
 
 def upsert_preference(conn: Connection, user_id: UserId, wanted: Preference) -> None:
-    """Keep what a person prefers, in place of what they preferred before."""
+    """Replace a user's preferences."""
     values: dict[str, object] = {
         "user_id": user_id,
         "model": wanted.model,

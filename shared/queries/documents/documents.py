@@ -1,4 +1,4 @@
-"""Documents and their chunks: what is there, what an ingest replaces, what a deletion takes."""
+"""Documents, chunks and uploads: read, replace and delete them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ INSERT_UPLOAD: Final = """
 
 
 def insert_upload(conn: Connection, ingest_key: str, sha256: str, content: bytes) -> str:
-    """Keep bytes until they are ingested. Returns their id."""
+    """Store an upload until it is ingested. Returns its id."""
     values = {"key": ingest_key, "sha256": sha256, "content": content}
     row = conn.execute(INSERT_UPLOAD, values).fetchone()
     assert row is not None, "INSERT .. RETURNING yields a row"
@@ -30,7 +30,7 @@ SELECT_NEWEST_UPLOAD: Final = """
 
 
 def select_newest_upload(conn: Connection, ingest_key: str) -> tuple[str, str] | None:
-    """The last bytes of a document that are still on their way, as (id, hash), or None."""
+    """The newest pending upload of a document, as (id, hash), or None."""
     row = conn.execute(SELECT_NEWEST_UPLOAD, {"key": ingest_key}).fetchone()
     if row is None:
         return None
@@ -45,7 +45,7 @@ RESTORE_UPLOAD: Final = """
 
 
 def restore_upload(conn: Connection, upload_id: str, content: bytes) -> None:
-    """Put back bytes whose job lost them, under the id that the job knows."""
+    """Restore a lost upload under the id that its job knows."""
     conn.execute(RESTORE_UPLOAD, {"id": upload_id, "content": content})
 
 
@@ -56,7 +56,7 @@ SELECT_UPLOAD: Final = """
 
 
 def select_upload(conn: Connection, upload_id: str) -> bytes | None:
-    """Bytes on their way to ingest, or None when they are gone."""
+    """The bytes of an upload, or None if it no longer exists."""
     row = conn.execute(SELECT_UPLOAD, {"id": upload_id}, binary=True).fetchone()
     return None if row is None else bytes(row[0])
 
@@ -67,7 +67,7 @@ DELETE_UPLOAD: Final = """
 
 
 def delete_upload(conn: Connection, upload_id: str) -> None:
-    """Forget bytes that have been ingested."""
+    """Delete an upload that has been ingested."""
     conn.execute(DELETE_UPLOAD, {"id": upload_id})
 
 
@@ -132,7 +132,7 @@ def select_written(conn: Connection, document_id: DocumentId) -> Written | None:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What one ingest makes of a document."""
+    """The version of a document that one ingest writes."""
 
     ingest_key: str
     title: str
@@ -268,7 +268,7 @@ def insert_chunks(
 
 
 # A chunk's words hold those of its headings: under another heading, or in a document that now
-# counts as another language, they are read anew.
+# counts as another language, they are parsed again.
 MOVE_CHUNKS: Final = """
     WITH kept AS (
         SELECT c.*, string_to_array(nullif(c."path", ''), E'\\n') AS "headings"
@@ -291,7 +291,7 @@ MOVE_CHUNKS: Final = """
 
 
 def move_chunks(conn: Connection, language: str, kept: Sequence[tuple[ChunkId, NewChunk]]) -> None:
-    """Give chunks that a new version keeps their new places, and their words where they differ."""
+    """Update the places of chunks that a new version keeps, and their words where they differ."""
     if not kept:
         return
     values = {
@@ -322,5 +322,5 @@ DELETE: Final = """
 
 
 def delete(conn: Connection, document_id: DocumentId) -> bool:
-    """Remove a document with all that was made of it. Returns whether it was there."""
+    """Delete a document with everything derived from it. Returns whether it existed."""
     return conn.execute(DELETE, {"id": document_id}).rowcount == 1

@@ -1,4 +1,4 @@
-"""What search reads: nearest by bits and cosine, best by words, and the passages themselves.
+"""Reads of search: nearest by bits and cosine, best by words, and the passages themselves.
 
 Every statement names the tenant, though row level security would: the planner needs it to use
 the keys, and text search runs in a function that row level security does not bind.
@@ -18,7 +18,7 @@ from shared.ids import ChunkId, DocumentId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class SearchQuestion:
-    """What a question is compared by.
+    """A search question and its vectors.
 
     Attributes:
         words: Its distinct words, for text search.
@@ -119,7 +119,7 @@ SELECT_CANDIDATES: Final = """
 def select_candidates(
     conn: Connection, tenant_id: TenantId, question: SearchQuestion, chunk_ids: Sequence[ChunkId]
 ) -> list[ChunkCandidate]:
-    """Return what vectors say of chunks that were found by their words, in any order."""
+    """Return the cosines of chunks that were found by their words, in any order."""
     if not chunk_ids:
         return []
     values = _vector(question) | {"tenant_id": tenant_id, "chunk_ids": list(chunk_ids)}

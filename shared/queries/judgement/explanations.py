@@ -1,4 +1,4 @@
-"""Explanations: the scores to explain, and what they were found to be made of."""
+"""Explanations: the scores to explain, and their stored attributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Subject:
         id: The row's.
         about: The message, document or person that the score is about.
         score: What it is, where it is one number.
-        made_of: What was kept with it.
-        text: What was judged; None where it is about no text.
+        made_of: The parts stored with it.
+        text: The judged text; None for other scores.
     """
 
     kind: str
@@ -83,7 +83,7 @@ def select_subject(conn: Connection, kind: str, subject_id: str) -> Subject | No
 
 @dataclass(frozen=True, slots=True)
 class Rested:
-    """What an answer rests on: its question, '' where not known, and the passages it cites."""
+    """The sources of an answer: its question, '' where not known, and the passages it cites."""
 
     question: str = ""
     passages: Sequence[str] = ()
@@ -102,7 +102,7 @@ SELECT_RESTED: Final = """
 
 
 def select_rested(conn: Connection, message_id: str) -> Rested:
-    """What an answer was recorded to rest on, as far as it is still there."""
+    """The recorded sources of an answer, as far as they still exist."""
     row = conn.execute(SELECT_RESTED, {"message_id": message_id}).fetchone()
     return Rested() if row is None else Rested(*row)
 
@@ -129,7 +129,7 @@ INSERT: Final = """
 
 
 def insert(conn: Connection, new: NewExplanation) -> str:
-    """Keep an explanation. Returns its id."""
+    """Store an explanation. Returns its id."""
     values = {
         "message_id": new.message_id,
         "method": new.method,

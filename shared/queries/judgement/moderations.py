@@ -1,4 +1,4 @@
-"""Moderation: the texts to judge, what was found in them, policies and appeals."""
+"""Moderation: the texts to judge, verdicts, policies and appeals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shared.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A text to judge and who wrote it; of documents nobody knows who."""
+    """A text to judge and its author; the author of a document is not known."""
 
     type: str
     id: str
@@ -48,7 +48,7 @@ def select_contents(
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """A content that is there: the SHA-256 of its text as it is now, and since when it exists."""
+    """An existing content: the SHA-256 of its current text, and when it was created."""
 
     type: str
     id: str
@@ -81,8 +81,8 @@ def select_present(
     return {(one.type, one.id): one for one in found}
 
 
-# Lock order: the tenant's policy, shared, then the contents by their ids. Who gives a verdict holds
-# both, so that a policy begins to hold between verdicts, and a content's verdicts come one by one.
+# Lock order: the tenant's policy, shared, then the contents by their ids. A verdict is given under
+# both, so that a policy takes effect between verdicts, and a content's verdicts come one by one.
 HOLD: Final = """
     WITH policy AS MATERIALIZED (
         SELECT pg_advisory_xact_lock_shared(
@@ -97,20 +97,20 @@ HOLD: Final = """
 
 
 def hold(conn: Connection, content_ids: Sequence[str]) -> None:
-    """Wait until nobody else decides about these contents, or changes the policy.
+    """Lock these contents and the policy against other verdicts and changes.
 
-    Read the policy and what stands after this, and decide by that: until this transaction ends it
-    stays so.
+    Read the policy and the current verdicts after this: they stay the same until this transaction
+    ends.
     """
     conn.execute(HOLD, {"ids": list(content_ids)})
 
 
 @dataclass(frozen=True, slots=True)
 class ModerationState:
-    """What is decided about a content.
+    """The current verdict on a content.
 
     Attributes:
-        result_id: The verdict that holds; None before the first.
+        result_id: The current verdict; None before the first.
         action: Its action.
         pardoned: SHA-256 of the texts of which an appeal was granted.
     """
@@ -140,7 +140,7 @@ SELECT_STANDING: Final = """
 
 
 def select_standing(conn: Connection, content_ids: Sequence[str]) -> dict[str, ModerationState]:
-    """What stands about each of these contents, by their ids."""
+    """The current verdict on each of these contents, by their ids."""
     found = (
         ModerationState(*row) for row in conn.execute(SELECT_STANDING, {"ids": list(content_ids)})
     )
@@ -163,7 +163,7 @@ class NewResult:
     policy_version: int
 
 
-# Of several verdicts on one content the newest holds; the others stay, superseded.
+# Of several verdicts on one content the newest is current; the others are kept, superseded.
 INSERT_RESULTS: Final = """
     WITH new AS MATERIALIZED (
         SELECT public.ailydian_new_id() AS "id", n.*
@@ -190,7 +190,7 @@ INSERT_RESULTS: Final = """
 
 
 def insert_results(conn: Connection, new: Sequence[NewResult]) -> list[str]:
-    """Keep verdicts, which hold from now on. Returns the ids of the rows, in the order given."""
+    """Store verdicts as the current ones. Returns the ids of the rows, in the order given."""
     values: dict[str, object] = {
         "types": [one.content_type for one in new],
         "ids": [one.content_id for one in new],
@@ -213,7 +213,7 @@ SELECT_POLICY: Final = """
 
 
 def select_policy(conn: Connection) -> tuple[int, dict[str, Any]] | None:
-    """The version that holds, and the policy; None where the tenant has none of its own."""
+    """The current version and its policy; None where the tenant has none of its own."""
     row = conn.execute(SELECT_POLICY).fetchone()
     if row is None:
         return None
@@ -229,7 +229,7 @@ LOCK_POLICY: Final = """
 
 
 def lock_policy(conn: Connection) -> None:
-    """Wait until nobody gives a verdict or changes the policy."""
+    """Lock the policy against verdicts and other changes."""
     conn.execute(LOCK_POLICY)
 
 
@@ -242,7 +242,7 @@ INSERT_POLICY: Final = """
 
 
 def insert_policy(conn: Connection, policy: str, *, created_by: str) -> int:
-    """Let a policy, as JSON text, hold from now on. Returns its version."""
+    """Make a policy, as JSON text, the current one. Returns its version."""
     row = conn.execute(INSERT_POLICY, {"policy": policy, "created_by": created_by}).fetchone()
     assert row is not None, "an insert that returns yields a row"
     return int(row[0])

@@ -1,4 +1,4 @@
-"""Training examples: what rated answers teach, and their export."""
+"""Training examples from rated answers, and their export."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LOCK_QUESTION: Final = """
 
 
 def lock_question(conn: Connection, message_id: MessageId) -> None:
-    """Wait until nobody else weighs the answers to this one's question."""
+    """Lock the answers to this one's question against other ratings."""
     conn.execute(LOCK_QUESTION, {"message_id": message_id})
 
 
@@ -115,7 +115,7 @@ REPLACE: Final = """
 
 
 def replace(conn: Connection, message_id: MessageId, examples: Sequence[NewExample]) -> None:
-    """Let a message teach exactly this: what it taught before and does no more is withdrawn."""
+    """Replace the training examples of a message; earlier ones not among them are withdrawn."""
     values: dict[str, object] = {
         "message_id": message_id,
         "prompts": [one.prompt for one in examples],

@@ -1,4 +1,4 @@
-"""Trust: events noted, scores computed from them, and read by who asks."""
+"""Trust: store events, compute scores from them, read both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def update(
     also: Sequence[UserId] = (),
     at: datetime | None = None,
 ) -> dict[UserId, float]:
-    """Note events and compute the scores of those they are about: one statement.
+    """Store events and compute the scores of the people concerned: one statement.
 
     Once a transaction: people are locked in the order of their ids, and a second statement would
     lock out of order.
@@ -61,8 +61,8 @@ def update(
         conn: A connection of the tenant.
         events: In any order; those that were noted before change nothing.
         weights: The formula's numbers.
-        also: Whose scores to compute as well; time alone changes them.
-        at: The instant at which old events have faded so far; the transaction's by default.
+        also: More people to recompute; time alone changes scores.
+        at: The time that ages are computed at; the transaction's by default.
 
     Returns:
         The scores, by person.
@@ -139,7 +139,7 @@ def select_trust(
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """What speaks for or against a person."""
+    """One event for or against a person."""
 
     kind: str
     source_id: str
@@ -156,14 +156,14 @@ SELECT_EVENTS: Final = """
 
 
 def select_events(conn: Connection, user_id: UserId, *, limit: int) -> list[EventRow]:
-    """What is known of a person, newest first."""
+    """The events of a person, newest first."""
     values = {"user_id": user_id, "limit": limit}
     return [EventRow(*row) for row in conn.execute(SELECT_EVENTS, values)]
 
 
 @dataclass(frozen=True, slots=True)
 class TrustSignal:
-    """What the platform wrote that speaks of a person, and is no event yet."""
+    """A row of the platform that is evidence about a person and not an event yet."""
 
     user_id: UserId
     kind: str
@@ -173,8 +173,8 @@ class TrustSignal:
     user_agent: str | None
 
 
-# A session from an address or a browser that its person never had before, beside their first one,
-# an unknown one being no new one; and money that came in. Those of the last days: what is older was
+# A session from an address or a browser that its person never had before, except their first one
+# (an unknown value does not count as new); and payments. Those of the last days: what is older was
 # seen before.
 SELECT_SIGNALS: Final = """
     SELECT s."userId", 'session' AS "kind", s."id" AS "sourceId",
@@ -209,6 +209,6 @@ SELECT_SIGNALS: Final = """
 
 
 def select_signals(conn: Connection, people: Sequence[UserId], *, limit: int) -> list[TrustSignal]:
-    """New sessions from elsewhere, and payments, that no event tells of yet."""
+    """Sessions from new places, and payments, that are not events yet."""
     values = {"people": list(people), "limit": limit}
     return [TrustSignal(*row) for row in conn.execute(SELECT_SIGNALS, values)]

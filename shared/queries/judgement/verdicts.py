@@ -1,4 +1,4 @@
-"""Verdicts that were given: listed, judged again by another policy, objected to."""
+"""Verdicts: list them, judge them again under another policy, appeal against them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,12 +48,12 @@ def select(conn: Connection, verdict_id: str) -> VerdictRow | None:
 
 
 def select_latest(conn: Connection, *, action: str | None, limit: int) -> list[VerdictRow]:
-    """The verdicts that hold, newest first: all, or those of one action."""
+    """The current verdicts, newest first: all, or those of one action."""
     values = {"id": None, "action": action, "current": True, "limit": limit}
     return [VerdictRow(*row) for row in conn.execute(SELECT, values)]
 
 
-# The next verdicts that hold and were given by an older policy, by id.
+# The next current verdicts under an older policy, by id.
 SELECT_OLDER: Final = """
     SELECT r."id", r."contentType", r."contentId", r."contentSha256", r."userId", r."flagged",
            coalesce(r."categories", '{}') AS "categories", r."scores", r."action", r."engine",
@@ -66,7 +66,7 @@ SELECT_OLDER: Final = """
 
 
 def select_older(conn: Connection, version: int, *, after: str, limit: int) -> list[VerdictRow]:
-    """Verdicts that hold by a policy before this version, after an id, by id."""
+    """Current verdicts under a policy before this version, after an id, by id."""
     values = {"version": version, "after": after, "limit": limit}
     return [VerdictRow(*row) for row in conn.execute(SELECT_OLDER, values)]
 
@@ -77,13 +77,13 @@ CONFIRM: Final = """
 
 
 def confirm(conn: Connection, ids: list[str], version: int) -> None:
-    """Note that another policy decides the same of these."""
+    """Note that another policy gives the same verdicts."""
     conn.execute(CONFIRM, {"ids": ids, "version": version})
 
 
 @dataclass(frozen=True, slots=True)
 class AppealRow:
-    """An objection to a verdict."""
+    """An appeal against a verdict."""
 
     id: str
     result_id: str
@@ -103,7 +103,7 @@ OPEN_APPEAL: Final = """
 
 
 def open_appeal(conn: Connection, result_id: str, *, reason: str, opened_by: str) -> str | None:
-    """Object to a verdict. Returns the appeal's id; None where there is one already."""
+    """Appeal against a verdict. Returns the appeal's id; None where there is one already."""
     values = {"result_id": result_id, "reason": reason, "opened_by": opened_by}
     row = conn.execute(OPEN_APPEAL, values).fetchone()
     return None if row is None else str(row[0])

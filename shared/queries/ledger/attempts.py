@@ -1,6 +1,6 @@
-"""Attempts: how they end (complete, retry, bury, give back), and those that did not end well.
+"""Settlement of attempts (complete, retry, bury, give back), and the failed ones.
 
-Each ending is one event.
+Each settlement is one event.
 
 Lock order in every statement: "Job" rows by id, then "JobFlight", then "JobOutbox".
 """
@@ -36,10 +36,10 @@ COMPLETE: Final = """
 
 
 def complete(conn: Connection, held: Sequence[tuple[JobId, int]]) -> int:
-    """Complete jobs that wrote nothing themselves, as (job id, fence); lost ones are left out.
+    """Complete jobs that wrote nothing themselves, as (job id, fence); lost leases are skipped.
 
     Returns:
-        How many were ours to complete.
+        The number of jobs completed.
     """
     ids, fences = [job_id for job_id, _ in held], [fence for _, fence in held]
     return conn.execute(COMPLETE, {"ids": ids, "fences": fences}).rowcount
@@ -77,7 +77,7 @@ def give_back(conn: Connection, held: Sequence[tuple[JobId, int]]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailure:
-    """How an attempt ended that did not end well; `killed`: its process ended with it."""
+    """A failed attempt; `killed`: its process ended with it."""
 
     job_id: JobId
     fence: int
@@ -92,9 +92,8 @@ class AttemptFailure:
     killed: bool = False
 
 
-# The attempt that ends is noted, whatever follows from it; of looks that use up no attempt only the
-# first, for a parked job may look for weeks. A job whose process crashed keeps its place in the
-# queue: it has waited its time.
+# A failed attempt is always stored; of those that use up no attempt only the first, because a
+# parked job may try for weeks. A job whose process crashed keeps its place in the queue.
 RETRY: Final = """
     WITH ended AS (
         UPDATE "Job" j
@@ -143,12 +142,12 @@ def retry(
     Args:
         conn: A connection in the relay's role.
         failed: What happened.
-        delay_s: Seconds until the next attempt; of no meaning where the process crashed.
-        waiting_for: What the job waits for, shown to operators.
+        delay_s: Seconds until the next attempt; ignored where the process crashed.
+        waiting_for: The reason for the wait, shown to operators.
         uncounted: Whether this attempt does not use up one of `attempts_max`.
 
     Returns:
-        False when the lease no longer stood: then nothing was written.
+        False if the lease was lost: then nothing was written.
     """
     waits = {"delay_s": delay_s, "waiting_for": waiting_for, "uncounted": uncounted}
     return conn.execute(RETRY, _values(failed) | waits).rowcount == 1
@@ -191,7 +190,7 @@ def bury(conn: Connection, failed: AttemptFailure, *, reason: str) -> bool:
     """Note a failed attempt and end the job as a dead letter.
 
     Returns:
-        False when the lease no longer stood: then nothing was written.
+        False if the lease was lost: then nothing was written.
     """
     return conn.execute(BURY, _values(failed) | {"reason": reason}).rowcount == 1
 
@@ -215,7 +214,7 @@ def _values(failed: AttemptFailure) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One attempt that did not end well; `peak_bytes` is its process's peak of memory."""
+    """One failed attempt; `peak_bytes` is its process's peak memory."""
 
     attempt: int
     verdict: str
@@ -241,7 +240,7 @@ SELECT_HISTORY: Final = """
 
 
 def select_history(conn: Connection, job_id: JobId, *, limit: int = 1_000) -> list[AttemptRow]:
-    """The attempts of a job that did not end well, those before a replay too, oldest first."""
+    """The failed attempts of a job, including those before a replay, oldest first."""
     return [
         AttemptRow(*row) for row in conn.execute(SELECT_HISTORY, {"id": job_id, "limit": limit})
     ]

@@ -1,4 +1,4 @@
-"""Postgres's clock, by which deaths, arrivals and ends are dated."""
+"""Postgres's clock, which dates all events of jobs."""
 
 from datetime import datetime
 from typing import Final

@@ -1,4 +1,4 @@
-"""The ledger as the relay uses it: see the lanes, take what is due, find what was lost."""
+"""The ledger as the relay uses it: list lanes, take due jobs, find lost ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Wakeup:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What waits in one order; `due_s` is how long its head has been due, below 0 if it is not."""
+    """A lane of waiting jobs; `due_s` is how long its head has been due, below 0 if it is not."""
 
     queue: str
     tenant_id: TenantId
@@ -91,7 +91,7 @@ TAKE_TURNS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How much of a lane may go: rows, what they may cost, and rows of its tenant altogether."""
+    """The share of a lane that may be sent: rows, their cost, and rows of its tenant in total."""
 
     lane: Lane
     rows: int
@@ -101,7 +101,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A row that was taken: its wake-up, and what limits count it as."""
+    """A row that was taken: its wake-up, and its cost for limits."""
 
     wakeup: Wakeup
     tenant_id: TenantId
@@ -207,7 +207,7 @@ COUNT_WAITING: Final = """
 
 
 def count_waiting(conn: Connection) -> dict[str, int]:
-    """How many jobs of each queue wait for their wake-up to be taken from Redis."""
+    """Count the jobs of each queue whose wake-up is still in Redis."""
     return {queue: count for queue, count in conn.execute(COUNT_WAITING)}
 
 

@@ -27,7 +27,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What rows that are accepted together have in common."""
+    """The common fields of rows that are accepted together."""
 
     delay_s: float
     priority: int
@@ -192,7 +192,7 @@ RENEW: Final = """
 
 
 def renew(conn: Connection, held: Sequence[tuple[JobId, int]], *, lease_s: float) -> int:
-    """Prolong leases, as (job id, fence). Returns how many still stood."""
+    """Renew leases, as (job id, fence). Returns how many were still held."""
     ids, fences = [job_id for job_id, _ in held], [fence for _, fence in held]
     return conn.execute(RENEW, {"ids": ids, "fences": fences, "lease_s": lease_s}).rowcount
 
@@ -213,7 +213,7 @@ SET_OUTCOME: Final = """
 
 
 def set_outcome(conn: Connection, job_id: JobId, fence: int, outcome: str) -> None:
-    """Note what a job yielded, as JSON text, in the transaction that holds its receipt."""
+    """Store the result of a job, as JSON text, in the transaction of its receipt."""
     conn.execute(SET_OUTCOME, {"id": job_id, "fence": fence, "outcome": outcome})
 
 

@@ -1,4 +1,4 @@
-"""Quarantined messages: bytes from Redis that are none of ours. In the relay's role."""
+"""The quarantine: invalid messages from Redis. In the relay's role."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from shared.db import Connection
 
 KEPT_MAX = 100_000
 KEPT_SLACK = 5_000
-# A look at how many there are costs milliseconds: one batch in sixteen pays for it.
+# Counting costs milliseconds: one batch in sixteen pays for it.
 _LOOKS = "0"
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineFilters:
-    """Which messages are meant; None means any. `error` is a regular expression on the reason."""
+    """Filters on messages; None matches any. `error` is a regular expression on the reason."""
 
     queue: str | None = None
     since: datetime | None = None
@@ -28,7 +28,7 @@ class QuarantineFilters:
 
 @dataclass(frozen=True, slots=True)
 class BadMessage:
-    """Bytes that are no wake-up of ours."""
+    """An invalid message."""
 
     reason: str
     head: bytes
@@ -49,7 +49,7 @@ INSERT_QUARANTINED: Final = """
 
 
 def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessage]) -> None:
-    """Keep messages that could not be understood, for people to look at.
+    """Store invalid messages, for operators to inspect.
 
     The same bytes again are only counted. Of more than `KEPT_MAX` messages the oldest go: a flood
     of nonsense does not fill the disk.
@@ -69,8 +69,8 @@ def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessa
         trim(conn)
 
 
-# Some more than the limit are let be, so that many go at once and the audit log, where they are
-# counted, gets one row for all of them.
+# The limit may be exceeded a little, so that many are deleted at once and the audit log gets one
+# row for all of them.
 TRIM: Final = """
     WITH gone AS (
         DELETE FROM "Quarantine" q WHERE q."id" = ANY(ARRAY(
@@ -96,7 +96,7 @@ TRIM: Final = """
 
 
 def trim(conn: Connection, *, kept: int = KEPT_MAX, slack: int = KEPT_SLACK) -> int:
-    """Throw the oldest messages away where there are too many. Returns how many.
+    """Delete the oldest messages above the limit. Returns how many.
 
     Args:
         conn: A connection in the relay's role.
@@ -111,7 +111,7 @@ def trim(conn: Connection, *, kept: int = KEPT_MAX, slack: int = KEPT_SLACK) -> 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """Bytes that arrived in Redis and are no wake-up of ours; `message` is their beginning."""
+    """A quarantined message; `message` is its beginning."""
 
     id: str
     queue: str
@@ -171,7 +171,7 @@ def select_quarantined(
 def count_quarantined(
     conn: Connection, wanted: QuarantineFilters, *, ids: Sequence[str] | None = None
 ) -> int:
-    """How many messages are quarantined."""
+    """Count quarantined messages."""
     row = conn.execute(COUNT_QUARANTINED, _values(wanted, ids)).fetchone()
     assert row is not None, "an aggregate yields a row"
     return int(row[0])
@@ -215,7 +215,7 @@ TAKE_WHOLE: Final = """
 
 
 def discard(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
-    """Throw messages away. Returns those that were there until now, without their bytes."""
+    """Delete messages. Returns those that existed, without their bytes."""
     return [TakenRow(*row) for row in conn.execute(DISCARD, {"ids": list(ids)})]
 
 
@@ -238,7 +238,7 @@ EDIT: Final = """
 def edit(
     conn: Connection, row: QuarantinedRow, message: bytes, sha256: str, diff: Mapping[str, Any]
 ) -> bool:
-    """Put other bytes in a message's place. Returns False when it is gone or was changed.
+    """Replace the bytes of a message. Returns False if it no longer exists or was changed.
 
     Raises:
         psycopg.errors.UniqueViolation: The queue's quarantine holds these bytes already.

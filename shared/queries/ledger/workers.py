@@ -1,4 +1,4 @@
-"""Processes: who lives, in which role, on which queues, and how each is."""
+"""Processes: their heartbeats, roles, queues and figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,12 +29,12 @@ UPSERT_PROCESS: Final = """
 
 
 def upsert_process(conn: Connection, process: Process, figures: Mapping[str, Any]) -> None:
-    """Say that a process lives, and how it is.
+    """Store a heartbeat of a process with its figures.
 
     Args:
         conn: A connection in the relay's role.
-        process: Who; the same id is the same row.
-        figures: How it is, by names with their unit last: rssBytes, cpuS, threadsAlive ...
+        process: The process; the same id is the same row.
+        figures: Its measurements, by names with their unit last: rssBytes, cpuS, threadsAlive ...
     """
     values = asdict(process) | {"queues": list(process.queues), "figures": Jsonb(dict(figures))}
     conn.execute(UPSERT_PROCESS, values)
@@ -46,7 +46,7 @@ DELETE_PROCESS: Final = """
 
 
 def delete_process(conn: Connection, worker_id: str) -> None:
-    """Say that a process has ended."""
+    """Delete the row of a process that has ended."""
     conn.execute(DELETE_PROCESS, {"id": worker_id})
 
 
@@ -56,20 +56,20 @@ DELETE_SILENT: Final = """
 
 
 def delete_silent(conn: Connection, *, silent_s: float) -> int:
-    """Forget processes that were not heard of for `silent_s`. Returns how many."""
+    """Delete processes without a heartbeat for `silent_s`. Returns how many."""
     return conn.execute(DELETE_SILENT, {"silent_s": silent_s}).rowcount
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
-    """What the size of a queue's crew is decided by.
+    """The load of a queue, from which autoscaling decides.
 
     Attributes:
         queue: Its name.
         ready: Jobs that are due and not begun; counted up to the limit given.
         running: Jobs that are being done.
         oldest_s: For how long the oldest ready job has been due; 0 without one.
-        processes: Worker processes heard of lately.
+        processes: Worker processes with a recent heartbeat.
         threads: Their threads.
     """
 
@@ -83,7 +83,7 @@ class QueueLoad:
 
 # Counted up to a limit, and the oldest looked for among the heads of at most as many lanes as
 # wait, one probe each: what it costs does not grow with the number of jobs that wait. What no
-# process could do, because it is on hold, is no reason to start one.
+# process could do, because it is paused, must not start one.
 SELECT_LOADS: Final = """
     WITH RECURSIVE lane AS (
         (SELECT q."queue", h."tenantId", h."job", h."limitKey", h."priority", h."dueAt", 1 AS "n"
@@ -141,7 +141,7 @@ SELECT_LOADS: Final = """
 def select_loads(
     conn: Connection, queues: Sequence[str], *, ready_max: int = 1_000, lanes_max: int = 1_000
 ) -> list[QueueLoad]:
-    """What these queues hold and who serves them, in the order given.
+    """The load of these queues, in the order given.
 
     Args:
         conn: A connection in the relay's role.

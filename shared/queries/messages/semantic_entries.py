@@ -1,4 +1,4 @@
-"""The semantic cache: answers given before, the documents they rest on, and forgetting both."""
+"""The semantic cache: stored answers, the documents they cite, and their invalidation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from shared.ids import DocumentId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What an entry is found by.
+    """The key of an entry.
 
     Attributes:
         query_hash: Of all that an answer depends on, the tenant with it; hex, unique.
-        scope: Of all but the question; hex. Entries of one scope are compared by nearness.
-        guard: Of what must not differ between two questions, their words among it; hex.
+        scope: Of all but the question; hex. Entries of one scope are compared by similarity.
+        guard: Of the features that must be equal in two questions; hex.
     """
 
     tenant_id: TenantId
@@ -32,11 +32,11 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An answer that was given before.
+    """A cached answer.
 
     Attributes:
-        cost_usd: What it cost then; None where no price was known.
-        is_exact: Whether it was given to the very question of the key.
+        cost_usd: Its original cost; None where no price was known.
+        is_exact: Whether it answered exactly the question of the key.
     """
 
     id: str
@@ -74,7 +74,7 @@ TOUCH: Final = """
 
 
 def touch(conn: Connection, key: Key, entry_id: str | None = None) -> Entry | None:
-    """Take a hit: the entry of this hash, else the one of this id, if it still stands."""
+    """Count a hit and return the entry of this hash, else the one of this id, if still valid."""
     values: dict[str, object] = {
         "tenant_id": key.tenant_id,
         "query_hash": key.query_hash,
@@ -151,7 +151,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """An answer to keep; without a vector it is found by its hash alone."""
+    """An answer to store; without a vector it is found by its hash alone."""
 
     key: Key
     question: str
@@ -206,11 +206,11 @@ STORE: Final = """
 
 
 def store(conn: Connection, new: NewEntry) -> str | None:
-    """Keep an answer, or renew the one of its hash.
+    """Store an answer, or renew the one of its hash.
 
     Returns:
-        The entry's id; None if a passage is no more what the answer was given: it changed
-        meanwhile, or never was a document's.
+        The entry's id; None if a passage has changed since the answer was computed, or never was a
+        document's.
     """
     key, sources = new.key, new.sources
     conn.execute(LOCK_DOCUMENTS, {"ids": sorted({each.document_id for each in sources})})
@@ -247,7 +247,7 @@ FORGET_DOCUMENTS: Final = """
 
 
 def forget_documents(conn: Connection, document_ids: Sequence[DocumentId]) -> int:
-    """Forget the answers that rest on these documents, such as blocked ones. Returns how many."""
+    """Delete answers that cite these documents, such as blocked ones. Returns how many."""
     return conn.execute(FORGET_DOCUMENTS, {"ids": list(document_ids)}).rowcount
 
 
@@ -260,7 +260,7 @@ FORGET_ANSWERS: Final = """
 
 
 def forget_answers(conn: Connection, responses: Sequence[str]) -> int:
-    """Forget answers by their words, such as those of a blocked message. Returns how many."""
+    """Delete answers by their text, such as that of a blocked message. Returns how many."""
     return conn.execute(FORGET_ANSWERS, {"responses": list(responses)}).rowcount
 
 
@@ -270,7 +270,7 @@ CLEAR: Final = """
 
 
 def clear(conn: Connection) -> int:
-    """Forget all of the tenant's answers. Returns how many."""
+    """Delete all of the tenant's answers. Returns how many."""
     return conn.execute(CLEAR).rowcount
 
 
@@ -290,7 +290,7 @@ PRUNE_UNUSED: Final = """
 
 
 def prune(conn: Connection, *, entries_max: int, limit: int) -> int:
-    """Remove what has expired, then what was not asked for longest above `entries_max`.
+    """Delete expired entries, then the least recently used ones above `entries_max`.
 
     Returns:
         How many were removed; at most `limit` for each of the two reasons.
@@ -302,7 +302,7 @@ def prune(conn: Connection, *, entries_max: int, limit: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CacheFigures:
-    """What a tenant's cache holds for a model, and what its entries have saved so far.
+    """Figures of a tenant's cache for a model: its entries and their savings so far.
 
     Attributes:
         cost_usd: Of the entries that had a price; None where none had. So is `saved_usd`.

@@ -1,4 +1,4 @@
-"""Which model's vectors a tenant's search reads, and how a tenant changes it without a pause."""
+"""The live embedding model of a tenant, and switching it without downtime."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ SELECT_LIVE: Final = """
 
 
 def select_live(conn: Connection) -> str | None:
-    """The tenant's own choice; None leaves it to the settings."""
+    """The tenant's own live model; None means that of the settings."""
     row = conn.execute(SELECT_LIVE).fetchone()
     return None if row is None else str(row[0])
 
@@ -27,7 +27,7 @@ FLIP: Final = """
 
 
 def flip(conn: Connection, model: str) -> None:
-    """Let the tenant's search read another model's vectors, from this commit on."""
+    """Switch the tenant's search to another model's vectors, from this commit on."""
     conn.execute(FLIP, {"model": model})
 
 
@@ -80,5 +80,5 @@ FOLLOW: Final = """
 
 
 def follow(conn: Connection, model: str, *, limit: int) -> int:
-    """Carry some of a model's vectors over to the platform's table. Returns how many."""
+    """Copy some of a model's vectors to the platform's table. Returns how many."""
     return conn.execute(FOLLOW, {"model": model, "limit": limit}).rowcount

@@ -1,4 +1,4 @@
-"""Routing: what models earned, and how well each serves each intent."""
+"""Routing: rewards of models, and their scores for each intent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Any, Final
 from shared.db import Connection
 from shared.ids import MessageId
 
-# A reward is worth this much of itself a day later: half of it after 34 days.
+# A reward decays by this factor a day: to half after 34 days.
 DISCOUNT: Final = 0.98
-# What the global arm is worth to a tenant that has none of its own yet, in pulls at most.
+# The weight of the global arm for a tenant that has none of its own yet, in pulls at most.
 PRIOR_PULLS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """What an answer earned the model that gave it.
+    """The reward of an answer for its model.
 
     Attributes:
         value: In [0, 1].
@@ -36,7 +36,7 @@ REWARD: Final = """
 
 
 def reward(conn: Connection, rewards: Sequence[Reward], *, discount: float = DISCOUNT) -> int:
-    """Let answers move the arms of their models, the tenant's and the global one: one statement.
+    """Apply rewards to the arms of the models, the tenant's and the global one: one statement.
 
     Safe when late, repeated or concurrent. The last thing of its transaction: it locks rows that
     all tenants share. Messages without a model of the catalogue or without an intent move nothing.
@@ -44,7 +44,7 @@ def reward(conn: Connection, rewards: Sequence[Reward], *, discount: float = DIS
     Args:
         conn: A connection of the tenant.
         rewards: One a message.
-        discount: What a reward is worth a day later, as a share of itself.
+        discount: The decay of a reward in a day, as a factor.
 
     Returns:
         How many messages moved an arm.
@@ -80,7 +80,7 @@ class ModelCandidate:
 
 
 # Enabled models of enabled providers that answer: a breaker that has been open long enough counts,
-# for whoever calls next is its probe.
+# because the next call is its probe.
 SELECT_CANDIDATES: Final = """
     SELECT m."slug",
            1 + coalesce(ailydian_faded(t."alpha" - 1, t."updatedAt", %(discount)s::float8),
@@ -113,7 +113,7 @@ SELECT_CANDIDATES: Final = """
 def select_candidates(
     conn: Connection, intent: str, *, capability: str = "completion"
 ) -> list[ModelCandidate]:
-    """The models that could do something now, with what is believed of them for an intent."""
+    """The models that are available now, with their arms for an intent."""
     values = {
         "intent": intent,
         "capability": capability,
@@ -125,7 +125,7 @@ def select_candidates(
 
 @dataclass(frozen=True, slots=True)
 class GlobalArm:
-    """A model for an intent, by what all tenants together learnt; success is in [0, 1]."""
+    """A model for an intent, by the rewards of all tenants; success is in [0, 1]."""
 
     model_id: str
     intent: str
@@ -186,7 +186,7 @@ UPSERT_SCORES: Final = """
 
 
 def upsert_scores(conn: Connection, scores: Sequence[NewScore]) -> None:
-    """Keep how well models serve intents, and what each score is made of."""
+    """Store routing scores and their parts."""
     values: dict[str, object] = {
         "models": [one.model_id for one in scores],
         "intents": [one.intent for one in scores],
@@ -198,7 +198,7 @@ def upsert_scores(conn: Connection, scores: Sequence[NewScore]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:
-    """How well a model serves an intent, for everybody."""
+    """The global routing score of a model for an intent."""
 
     model: str
     intent: str

@@ -1,4 +1,4 @@
-"""What models were asked for: requests, tokens and dollars by the hour. In the relay's role."""
+"""Use of models: requests, tokens and dollars by the hour. In the relay's role."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from shared.db import Connection
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """What one model was asked for, and what that costs by the catalogue.
+    """The use of one model, and its cost by the catalogue.
 
     Attributes:
         cost_usd: Of the requests that had a price; None where none had.
@@ -24,7 +24,7 @@ class ModelUse:
     unpriced: int
 
 
-# In one order, so that processes that tell at once wait for each other and never in a circle.
+# In one order, so that processes that write at once never deadlock.
 ADD: Final = """
     INSERT INTO "ModelUse" AS m ("model", "hour", "requests", "tokens", "costUsd", "unpriced")
     SELECT u."model", date_trunc('hour', now(), 'UTC'), u."requests", u."tokens", u."costUsd",
@@ -42,7 +42,7 @@ ADD: Final = """
 
 
 def add(conn: Connection, uses: Sequence[ModelUse]) -> None:
-    """Add to what models were asked for in this hour, one row a model."""
+    """Add to the use of models in this hour, one row a model."""
     values: dict[str, object] = {
         "models": [use.model for use in uses],
         "requests": [use.requests for use in uses],
@@ -61,5 +61,5 @@ SELECT_TOTALS: Final = """
 
 
 def select_totals(conn: Connection) -> list[ModelUse]:
-    """What each model was asked for, ever."""
+    """The total use of each model."""
     return [ModelUse(*row) for row in conn.execute(SELECT_TOTALS)]

@@ -1,4 +1,4 @@
-"""The catalogue: providers and models, their statistics, and whether a provider answers."""
+"""The catalogue: providers and models, their statistics and circuit breakers."""
 
 import decimal
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ MONEY: Final = Decimal("0.00000001")  # the last digit of NUMERIC(20, 8)
 
 @dataclass(frozen=True, slots=True)
 class NewProvider:
-    """A seller of models."""
+    """A provider of models."""
 
     slug: str
     name: str
@@ -35,8 +35,8 @@ class NewModel:
     enabled: bool = True
 
 
-# In the owner's role: workers read the catalogue and keep its statistics, people write it. What
-# people have changed is never overwritten by the seed.
+# In the owner's role: workers read the catalogue and update its statistics, operators write it. The
+# seed never overwrites an operator's change.
 SEED_PROVIDERS: Final = """
     INSERT INTO "AIProvider" ("slug", "name")
     SELECT n."slug", n."name" FROM unnest(%(slugs)s::text[], %(names)s::text[]) AS n("slug", "name")
@@ -87,7 +87,7 @@ PUT_PROVIDER: Final = """
 
 
 def put_provider(conn: Connection, new: NewProvider) -> None:
-    """Make a provider, or change the one that has this slug."""
+    """Create a provider, or update the one with this slug."""
     values = {
         "slug": new.slug,
         "name": new.name,
@@ -123,7 +123,7 @@ PUT_MODEL: Final = """
 
 
 def put_model(conn: Connection, new: NewModel) -> bool:
-    """Make a model, or change the one that has this slug. Returns whether its provider is there."""
+    """Create a model, or update the one with this slug. Returns whether its provider exists."""
     values = {
         "slug": new.slug,
         "provider": new.provider,
@@ -178,13 +178,13 @@ def select_models(conn: Connection, slug: str | None = None) -> list[ModelRow]:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a model costs: dollars a thousand tokens read, and written."""
+    """The price of a model: dollars per thousand input, and output, tokens."""
 
     cost_in: Decimal
     cost_out: Decimal
 
     def of(self, tokens_in: int, tokens_out: int) -> Decimal:
-        """What so many tokens cost in dollars, rounded as the tables keep money."""
+        """The cost of these tokens in dollars, rounded as the tables store money."""
         cost = (self.cost_in * tokens_in + self.cost_out * tokens_out) / 1000
         return cost.quantize(MONEY, decimal.ROUND_HALF_UP)
 
@@ -203,12 +203,12 @@ def select_prices(conn: Connection, slugs: Sequence[str]) -> dict[str, Price]:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How one call of a model went.
+    """The outcome of one call of a model.
 
     Attributes:
-        latency_ms: How long the answer took, >= 0.
-        answered: Whether there was one.
-        is_fault: Whether that there was none is the provider's fault: its breaker counts it.
+        latency_ms: The latency of the answer, >= 0.
+        answered: Whether there was an answer.
+        is_fault: Whether a missing answer is the provider's fault: its breaker counts it.
     """
 
     model: str
@@ -293,6 +293,6 @@ def note_call(conn: Connection, call: Call) -> None:
 
 
 def take_probe(conn: Connection, model: str) -> bool:
-    """Ask for the one call that a provider whose breaker was open long enough gets."""
+    """Claim the probe call of a provider whose breaker was open long enough."""
     values = {"model": model, "probe_s": PROBE_S}
     return conn.execute(TAKE_PROBE, values).rowcount == 1

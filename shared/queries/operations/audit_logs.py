@@ -16,7 +16,7 @@ class AuditEntry:
     """One act of a person or a program.
 
     Attributes:
-        tenant_id: Whose thing it concerns; None for the system's.
+        tenant_id: The tenant concerned; None for the system.
         actor: Who acted, such as `cli:root`.
         action: What was done, as `noun.verb`.
         resource: The kind of thing.
@@ -49,7 +49,7 @@ INSERT_ACTS: Final = """
 
 
 def insert_acts(conn: Connection, acts: Sequence[AuditEntry]) -> None:
-    """Note acts in the transaction that does them, in the role of the relay or the tenant."""
+    """Write audit entries in the transaction of the act, as the relay or the tenant."""
     values: dict[str, object] = {
         "tenants": [act.tenant_id for act in acts],
         "actors": [act.actor for act in acts],
@@ -93,7 +93,7 @@ SELECT_LATEST_OF_SYSTEM: Final = """
 
 
 def select_latest(conn: Connection, tenant_id: TenantId | None, *, limit: int) -> list[ActRow]:
-    """The latest acts on a tenant's things, or on the system's (None), oldest first.
+    """The latest audit entries of a tenant, or of the system (None), oldest first.
 
     Args:
         conn: A connection in the audit reader's role.

@@ -1,7 +1,7 @@
-"""A walker's calls into the workflow engine, each one round trip and one transaction.
+"""A walker's calls of the workflow engine, each one round trip and one transaction.
 
-What they do is told in shared/schema/90_workflow. The answer is what the walker needs to know of
-the step it goes on with, as JSON text, or None: its job is then done.
+The functions are documented in shared/schema/90_workflow. They return the context of the next step,
+as JSON text, or None: the walker's job is then done.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a step ended; `output` and `given` are JSON text. For how long to go on, 0 for not."""
+    """The end of a step; `output` and `given` are JSON text; `lease_s` to go on, 0 to stop."""
 
     verdict: str
     output: str | None
@@ -61,9 +61,9 @@ SELECT_FENCE: Final = """
 
 
 def fence_before_crash(tenant_id: TenantId, job_id: JobId, fence: int, worker: str) -> int | None:
-    """The fence that a crash of Postgres has set our job back to; None if it is no longer ours.
+    """The fence that a crash of Postgres has set our job back to; None if the lease is lost.
 
-    The last commits may be gone, for they do not wait for the disk. Whoever took the job from us
+    The last commits may be lost, because they do not wait for the disk. Another owner of the job
     would have raised its fence.
     """
     values = {"job_id": job_id, "fence": fence, "worker": worker}
@@ -156,7 +156,7 @@ SUSPEND: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a step waits for, and for how long at most, in seconds; None for ever, or `until`."""
+    """A wait of a step, and its timeout in seconds; None for ever, or `until`."""
 
     what: str
     name: str
@@ -223,7 +223,7 @@ PROGRESS: Final = """
 
 
 def tell_progress(hold: Hold, part: float, note: str) -> bool:
-    """Note how far a step is, in [0, 1]. Returns whether it is still ours."""
+    """Store the progress of a step, in [0, 1]. Returns whether the step is still ours."""
     values = {"part": part, "note": note, "step_id": hold.step_id, "job_id": hold.job_id}
     return db.call(hold.tenant_id, PROGRESS, values, durable=False) == "1"
 

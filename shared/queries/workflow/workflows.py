@@ -58,7 +58,7 @@ UPSERT_WORKFLOW: Final = """
 
 
 def lock_workflow(conn: Connection, name: str, description: str | None, dag: str) -> str:
-    """The id of the tenant's workflow of this name, made if need be; puts of it take turns."""
+    """Lock and return the id of the tenant's workflow of this name, created if needed."""
     conn.execute(LOCK, {"name": name})
     row = conn.execute(
         UPSERT_WORKFLOW, {"name": name, "description": description, "dag": dag}
@@ -102,7 +102,7 @@ SELECT_UNREAD: Final = """
 
 
 def select_unread(conn: Connection, name: str) -> object | None:
-    """The DAG that the platform wrote for this name and that is no version yet."""
+    """The DAG that the platform wrote for this name and that is not a version yet."""
     row = conn.execute(SELECT_UNREAD, {"name": name}).fetchone()
     return None if row is None else row[0]
 
@@ -136,7 +136,7 @@ class NewVersion:
 
 
 def insert_version(conn: Connection, new: NewVersion) -> tuple[str, int]:
-    """Keep a definition as the newest version of its workflow. Returns its id and number."""
+    """Store a definition as the newest version of its workflow. Returns its id and number."""
     row = conn.execute(
         INSERT_VERSION,
         {
@@ -174,7 +174,7 @@ INSERT_NODES: Final = """
 
 
 def insert_nodes(conn: Connection, version_id: str, nodes: Sequence[NewNode]) -> None:
-    """Keep the compiled steps of a version, in one statement."""
+    """Store the compiled steps of a version, in one statement."""
     conn.execute(
         INSERT_NODES,
         {

@@ -74,7 +74,7 @@ BEGIN
     END IF;
 END $$;
 
--- Who may execute a function beside its owner: these roles ('a, b'; PUBLIC is everybody), no others.
+-- Grant EXECUTE on a function to these roles only ('a, b'; PUBLIC is everybody), beside its owner.
 CREATE OR REPLACE PROCEDURE ailydian_build_rights(p_function text, p_roles text DEFAULT '')
 LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,4 +1,4 @@
--- Our columns are no change of the document: the platform's "updatedAt" stands still for them.
+-- Our columns do not count as a change of the document: the platform's "updatedAt" ignores them.
 CALL ailydian_build_touch('Document', ' OF "tenantId", "title", "content", "source", "metadata"');
 CALL ailydian_build_child('DocumentChunk', 'documentId', 'Document');
 CALL ailydian_build_child('ChunkEmbedding', 'chunkId', 'DocumentChunk');

@@ -1,4 +1,4 @@
--- Who may what. The relay and the workers' plumbing see the ledger of all tenants and nothing
+-- Grants. The relay and the workers' plumbing see the ledger of all tenants and nothing
 -- else; the application role sees its tenant's part of it. Publishers in SQL insert and look.
 CALL ailydian_build_security('Job', 'SELECT, INSERT, UPDATE', p_platform => false);
 CALL ailydian_build_security('JobOutbox', 'SELECT, INSERT', p_platform => false);

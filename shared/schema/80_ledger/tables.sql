@@ -1,9 +1,9 @@
 -- ============================================================================================
 -- Ledger: jobs from publish to their end
 --
--- One row of "Job" is one piece of accepted work; an INSERT into it is the whole contract for
--- whoever publishes, in Python or in SQL. Where a job is on its way is told by where its other
--- row lies, and each waiting or running job has exactly one:
+-- One row of "Job" is one accepted job; an INSERT into it is the whole contract for publishers,
+-- in Python or in SQL. The place of a waiting or running job is shown by its other row, of which
+-- it has exactly one:
 --
 --     "JobOutbox"   waiting: to be due, and for its turn          state PENDING
 --     "JobFlight"   woken up in Redis, or running under a lease   state PENDING, then RUNNING
@@ -142,7 +142,7 @@ CREATE TABLE IF NOT EXISTS "Job" (
     "finishedAt"    TIMESTAMPTZ,
     "error"         TEXT,
     "outcome"       JSONB,
-    -- One CHECK, not four: each is set up anew for every UPDATE, and a job has two.
+    -- One CHECK, not four: each is set up again for every UPDATE, and a job has two.
     CONSTRAINT "Job_state_check" CHECK (CASE "state"
         WHEN 'PENDING' THEN "leaseUntil" IS NULL AND "finishedAt" IS NULL
         WHEN 'RUNNING' THEN "leaseUntil" IS NOT NULL AND "finishedAt" IS NULL
@@ -247,8 +247,8 @@ CREATE TABLE IF NOT EXISTS "Quarantine" (
     "edits"      JSONB NOT NULL DEFAULT '[]'
 );
 COMMENT ON TABLE "Quarantine" IS
-    'What arrived in Redis and is no wake-up of ours: the reason, the bytes (the first 64 kB), and how '
-    'often the same ones came.';
+    'Invalid messages from Redis: the reason, the bytes (the first 64 kB), and how often the same '
+    'ones arrived.';
 CALL ailydian_build_index('Quarantine', 'receivedAt');
 
 CREATE TABLE IF NOT EXISTS "WorkerProcess" (

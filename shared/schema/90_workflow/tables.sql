@@ -19,8 +19,8 @@
 --                            `-> waiting (for a row of "WorkflowWait") -> ...
 --
 -- Lock order: "Job", then steps from upstream to downstream (by id where there are several), then the
--- run. Who acts on a whole run locks the run first and never waits for a step: one that is locked is
--- just being finished, and whoever begins what it opened looks at the run again.
+-- run. Acts on a whole run lock the run first and never wait for a step: a locked step is just being
+-- finished, and starting the steps that it opened checks the run again.
 -- ============================================================================================
 
 CREATE TABLE IF NOT EXISTS "Workflow" (

@@ -5,3 +5,6 @@
 -- Requests of a model that has no price in the catalogue: counted, and of unknown cost.
 ALTER TABLE "ModelUse" ADD COLUMN IF NOT EXISTS "unpriced" BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE "ModelUse" ALTER COLUMN "costUsd" DROP NOT NULL;
+COMMENT ON TABLE "Quarantine" IS
+    'Invalid messages from Redis: the reason, the bytes (the first 64 kB), and how often the same '
+    'ones arrived.';

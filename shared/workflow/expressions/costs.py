@@ -35,7 +35,7 @@ def is_dear(made: Anatomy) -> bool:
 
 
 def refuse_dear(made: Anatomy, scope: Mapping[str, Any]) -> None:
-    """Refuse to evaluate what could take seconds, or much memory.
+    """Refuse an expression that could take seconds, or much memory.
 
     Raises:
         ExpressionFailed: Lists are too long for its macros, or texts for its copies.

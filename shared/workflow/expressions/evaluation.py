@@ -65,11 +65,11 @@ class Expression:
     def evaluate(self, scope: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON value
         """The value, a JSON value: whole numbers stay whole, others are floats.
 
-        Whole numbers have 64 bits. What is no JSON value (a time, bytes, NaN, a text with NUL)
+        Whole numbers have 64 bits. A value that JSON lacks (a time, bytes, NaN, a text with NUL)
         is refused; `string(...)` makes a text of times.
 
         Raises:
-            ExpressionFailed: It names what is not there, has no JSON value, or costs too much.
+            ExpressionFailed: An unknown name, a value that JSON lacks, or too high a cost.
         """
         if self._path:
             return self._look_up(scope)
@@ -90,7 +90,7 @@ class Expression:
         for name in self._path:
             if not isinstance(value, Mapping) or name not in value:
                 raise ExpressionFailed(
-                    f"The expression `{_cut(self.text)}` fails: there is no {name!r}."
+                    f"The expression `{_cut(self.text)}` fails: unknown name {name!r}."
                 )
             value = value[name]
         return value
@@ -118,11 +118,11 @@ def compile_expression(text: str) -> Expression:
     """Compile an expression, with or without `${{ }}` around it.
 
     Raises:
-        ExpressionRefused: It does not parse, is too large, or uses what is not known here.
+        ExpressionRefused: It does not parse, is too large, or uses unknown names.
     """
     bare = _bare(text)
     if len(bare) > CHARS_MAX:
-        raise ExpressionRefused(f"An expression has {CHARS_MAX:,} characters at most.")
+        raise ExpressionRefused(f"An expression must be at most {CHARS_MAX:,} characters.")
     plain = _plain_path(bare)
     if plain is not None:
         return plain
@@ -136,12 +136,12 @@ def compile_expression(text: str) -> Expression:
     named = {name for name in functions if not _OPERATOR.match(name)}
     if strange := sorted(named - _FUNCTIONS):
         raise ExpressionRefused(
-            f"`{_cut(bare)}` calls {strange[0]!r}; there are {', '.join(sorted(_FUNCTIONS))}."
+            f"`{_cut(bare)}` calls {strange[0]!r}; known are {', '.join(sorted(_FUNCTIONS))}."
         )
     paths = [path for path, _ in made.paths]
     names = frozenset(path[0] for path in paths)
     if unseen := sorted(set(program.variables()) - names - made.bound):
-        raise ExpressionRefused(f"`{_cut(bare)}` names {unseen[0]!r} in a way not known here.")
+        raise ExpressionRefused(f"`{_cut(bare)}` refers to {unseen[0]!r} in an unsupported way.")
     return Expression(
         text=bare,
         names=names,
@@ -164,7 +164,7 @@ def _plain_path(bare: str) -> Expression | None:
     if path[0] not in NAMES or _PATH.match(bare) is None:
         return None
     if path == ("steps",):
-        raise ExpressionRefused("A step is named as steps.NAME.")
+        raise ExpressionRefused("Write steps.NAME to refer to a step.")
     return Expression(
         text=bare,
         names=frozenset(path[:1]),
@@ -202,7 +202,7 @@ def holes(template: object) -> Iterator[str]:
     """The texts of a template's expressions, wherever they stand in it.
 
     Raises:
-        ExpressionRefused: One does not end.
+        ExpressionRefused: One is unclosed.
     """
     if template is None or "${{" not in repr(template):  # most, and much sooner than by looking
         return
@@ -255,7 +255,7 @@ def _text(template: str, scope: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a J
 
 @lru_cache(maxsize=4_096)
 def _pieces(template: str) -> tuple[tuple[str, Any], ...]:
-    """What stands before each expression, and that; one piece alone where nothing else is."""
+    """Split a template into the texts before expressions, and the expressions."""
     only = _only(template)
     if only is not None:
         return (("", only),)
@@ -286,7 +286,7 @@ def _program(bare: str) -> Any:  # noqa: ANN401 - the library has no types
         return cel.compile(bare)
     except ValueError as error:
         why = str(error).split("ERROR: <input>:", 1)[-1].split("\n", 1)[0]
-        raise ExpressionRefused(f"`{_cut(bare)}` is no expression: {why}.") from None
+        raise ExpressionRefused(f"`{_cut(bare)}` is not a valid expression: {why}.") from None
 
 
 def _parts(bare: str, made: Anatomy) -> Any:  # noqa: ANN401 - the library has no types
@@ -321,7 +321,7 @@ def _wanted(paths: list[Path]) -> dict[str, Any]:
 
 
 def _pruned(scope: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What an expression reads of its scope: the rest need not be handed to the library."""
+    """The part of the scope that an expression reads: only that is passed to the library."""
     made = {}
     for name, below in wanted.items():
         if name in scope:
@@ -339,7 +339,7 @@ def _shown(value: object) -> str:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a JSON value
     if isinstance(value, float) and not math.isfinite(value):
-        raise ExpressionFailed(f"it yields {value}, which is no JSON number")
+        raise ExpressionFailed(f"it yields {value}, which is not a JSON number")
     if isinstance(value, str) and "\x00" in value:
         raise ExpressionFailed("it yields a text with NUL, which cannot be stored")
     if value is None or isinstance(value, bool | int | float | str):
@@ -349,7 +349,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a JSON value
         return {name: _plain(one) for name, one in _in_order(value)}
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    raise ExpressionFailed(f"it yields a {type(value).__name__}, which is no JSON value")
+    raise ExpressionFailed(f"it yields a {type(value).__name__}, which is not a JSON value")
 
 
 def _in_order(value: Mapping[Any, Any]) -> list[tuple[str, Any]]:

@@ -24,7 +24,7 @@ _LONE: Final = frozenset({"'", '"', "`", "//"})
 
 @dataclass(frozen=True, slots=True)
 class ExpressionToken:
-    """A text with its quotes, a name, a number or a sign, as `sort` says; and where it begins."""
+    """A quoted text, a name, a number or a sign, by `sort`; and its offset."""
 
     sort: str
     text: str
@@ -32,10 +32,10 @@ class ExpressionToken:
 
 
 def words(expression: str) -> list[ExpressionToken]:
-    """The words of an expression.
+    """Return the tokens of an expression.
 
     Raises:
-        ExpressionRefused: A text has no end, or there is a comment.
+        ExpressionRefused: An unclosed text, or a comment.
     """
     found = []
     for match in _WORD.finditer(expression):
@@ -53,7 +53,7 @@ def spans(template: str) -> Iterator[tuple[int, int, str]]:
     Braces and quotes of the expression are understood, so `}}` may stand in its texts and maps.
 
     Raises:
-        ExpressionRefused: One does not end, or is too long.
+        ExpressionRefused: One is unclosed or too long.
     """
     begin = template.find(_OPENS)
     while begin >= 0:
@@ -75,13 +75,13 @@ def _end(template: str, at: int) -> int:
             depth += (match[0] == "{") - (match[0] == "}")
         at = match.end()
     if most < len(template):
-        raise ExpressionRefused(f"An expression has {CHARS_MAX:,} characters at most.")
-    raise ExpressionRefused("`${{` stands there without its `}}`.")
+        raise ExpressionRefused(f"An expression must be at most {CHARS_MAX:,} characters.")
+    raise ExpressionRefused("Unclosed `${{`.")
 
 
 def _refuse_lone(sign: str) -> None:
     if sign not in _LONE:
         return
     if sign == "//":
-        raise ExpressionRefused("An expression holds no comment.")
-    raise ExpressionRefused(f"The text that begins with {sign} does not end.")
+        raise ExpressionRefused("Comments are not allowed in expressions.")
+    raise ExpressionRefused(f"Unclosed text: {sign} has no closing quote.")

@@ -25,7 +25,7 @@ class Anatomy:
     """The parts of one expression.
 
     Attributes:
-        paths: What it reads, such as ("steps", "a", "output"), with how many macros stand around.
+        paths: The paths it reads, such as ("steps", "a", "output"), with their depth in macros.
         bound: The names that its macros give to items.
         bound_uses: How often those are read.
         builds: By depth from 1, whether a macro there makes a list.
@@ -46,7 +46,7 @@ def anatomy(words: Sequence[ExpressionToken]) -> Anatomy:
     """Take an expression apart.
 
     Raises:
-        ExpressionRefused: It names what is not known, or nests, loops or matches beyond limits.
+        ExpressionRefused: Unknown names, or limits of nesting, loops or patterns exceeded.
     """
     made = Anatomy(words=len(words))
     brackets: list[str | None] = []
@@ -74,22 +74,22 @@ def _bracket(
     variable = _variable(words, at) if sign == "(" else None
     brackets.append(variable)
     if len(brackets) > NESTING_MAX:
-        raise ExpressionRefused(f"An expression nests {NESTING_MAX} brackets at most.")
+        raise ExpressionRefused(f"Brackets nest too deeply: at most {NESTING_MAX} levels.")
     if variable is None:
         return
     if variable in NAMES:
-        raise ExpressionRefused(f"An item of a macro is not named {variable!r}: that means more.")
+        raise ExpressionRefused(f"{variable!r} is reserved and cannot name a macro variable.")
     depth = _depth(brackets)
     if depth > MACROS_NESTED_MAX:
         raise ExpressionRefused(
-            f"An expression nests map, filter, all and exists {MACROS_NESTED_MAX} deep at most."
+            f"map, filter, all and exists nest too deeply: at most {MACROS_NESTED_MAX} levels."
         )
     made.bound.add(variable)
     made.builds[depth] = made.builds.get(depth, False) or words[at - 1].text in BUILDING
 
 
 def _variable(words: Sequence[ExpressionToken], at: int) -> str | None:
-    """What a macro whose bracket opens here calls the items, or None: it is no macro."""
+    """The variable of the macro whose bracket opens here, or None if it is not a macro."""
     if at < 1 or words[at - 1].text not in MACROS or not _is_member(words, at - 1):
         return None
     variable, comma = _word(words, at + 1), _word(words, at + 2)
@@ -111,11 +111,11 @@ def _name(
     elif name in NAMES:
         path = (name, *_members(words, at + 1))
         if name == "steps" and len(path) < _SHORTEST_STEP:
-            raise ExpressionRefused("A step is named as steps.NAME.")
+            raise ExpressionRefused("Write steps.NAME to refer to a step.")
         made.paths.append((path, _depth(brackets)))
     else:
         known = ", ".join(sorted(NAMES))
-        raise ExpressionRefused(f"There is no {name!r} here; known are {known}.")
+        raise ExpressionRefused(f"Unknown name {name!r}; known names: {known}.")
 
 
 def _members(words: Sequence[ExpressionToken], at: int) -> Iterator[str]:
@@ -163,7 +163,7 @@ def _refuse_pattern(words: Sequence[ExpressionToken], at: int) -> None:
     pattern, close = _word(words, at + 2), _word(words, at + 3)
     if pattern.sort != "text" or close.text != ")" or len(pattern.text) > PATTERN_CHARS_MAX:
         raise ExpressionRefused(
-            f"The pattern of `matches` is a text of {PATTERN_CHARS_MAX} characters at most."
+            f"The pattern of `matches` must be a text of at most {PATTERN_CHARS_MAX} characters."
         )
 
 
@@ -172,7 +172,7 @@ def _is_member(words: Sequence[ExpressionToken], at: int) -> bool:
         return False
     before = _word(words, at - 2)
     if before.sort == "sign" and before.text not in (")", "]", "}"):
-        raise ExpressionRefused("A name does not begin with a dot.")
+        raise ExpressionRefused("A name must not begin with a dot.")
     return True
 
 

@@ -18,10 +18,10 @@ import pytest
 from shared.errors import DocumentRefused
 from tests.support import hostile_files
 from tests.support.patience import patience
-from workers.parsers import Limits
+from workers.parsers import ParserLimits
 from workers.sandbox import Sandbox, SandboxUnavailable
 
-LIMITS = Limits(
+LIMITS = ParserLimits(
     input_bytes_max=4_000_000,
     text_bytes_max=1_000_000,
     archive_bytes_max=20_000_000,
@@ -228,19 +228,19 @@ def pids():
 
 
 def test_a_document_that_burns_cpu_names_its_time_limit():
-    with closing(Sandbox(Limits(cpu_s_max=1, nesting_max=10**9))) as sandbox:
+    with closing(Sandbox(ParserLimits(cpu_s_max=1, nesting_max=10**9))) as sandbox:
         assert outcome(sandbox, hostile_files.nested("div", 60_000)) == "time_limit"
 
 
 def test_a_document_that_takes_too_long_names_its_time_limit():
-    with closing(Sandbox(Limits(wall_s_max=0.5, nesting_max=10**9))) as sandbox:
+    with closing(Sandbox(ParserLimits(wall_s_max=0.5, nesting_max=10**9))) as sandbox:
         assert outcome(sandbox, hostile_files.nested("div", 60_000)) == "time_limit"
 
 
 def test_a_document_that_fills_memory_names_its_limit():
     wide = b"<html><body>" + b"<p>a" * 2_000_000
 
-    with closing(Sandbox(Limits(memory_bytes_max=120_000_000))) as sandbox:
+    with closing(Sandbox(ParserLimits(memory_bytes_max=120_000_000))) as sandbox:
         assert outcome(sandbox, wide) == "memory_limit"
 
 
@@ -248,7 +248,7 @@ def test_a_document_that_grows_while_it_is_read_names_its_limit():
     grown = hostile_files.docx_of(hostile_files.body("ab" * 600_000))
     generous = {"archive_ratio_max": 10_000, "archive_bytes_max": 10**8}
 
-    with closing(Sandbox(Limits(text_bytes_max=1_000_000, **generous))) as sandbox:
+    with closing(Sandbox(ParserLimits(text_bytes_max=1_000_000, **generous))) as sandbox:
         assert outcome(sandbox, grown) == "output_limit"
 
 
@@ -265,7 +265,10 @@ def test_a_child_killed_amid_a_document_leaves_the_worker_alive(sign):
     before = pids()
     slow = hostile_files.nested("div", 60_000)
 
-    with closing(Sandbox(Limits(nesting_max=10**9))) as sandbox, ThreadPoolExecutor(1) as threads:
+    with (
+        closing(Sandbox(ParserLimits(nesting_max=10**9))) as sandbox,
+        ThreadPoolExecutor(1) as threads,
+    ):
         asked = threads.submit(outcome, sandbox, slow)
         while not (born := pids() - before):
             pass
@@ -291,7 +294,7 @@ def test_a_crash_in_a_used_child_is_judged_again_by_a_fresh_one():
     page = hostile_files.nested("div", 20_000)
 
     with (
-        closing(Sandbox(Limits(nesting_max=10**9))) as sandbox,
+        closing(Sandbox(ParserLimits(nesting_max=10**9))) as sandbox,
         ThreadPoolExecutor(1) as threads,
     ):
         sandbox.parse(GOOD)
@@ -306,7 +309,7 @@ def test_a_child_is_replaced_after_its_share_of_documents():
     before = pids()
     seen = []
 
-    with closing(Sandbox(Limits(child_documents_max=2))) as sandbox:
+    with closing(Sandbox(ParserLimits(child_documents_max=2))) as sandbox:
         for _ in range(4):
             sandbox.parse(GOOD)
             seen.append(pids() - before)
@@ -340,7 +343,7 @@ def test_a_thread_stopped_amid_a_document_does_not_mix_up_answers():
     def stop(*_):
         raise KeyboardInterrupt
 
-    with closing(Sandbox(Limits(nesting_max=10**9))) as sandbox:
+    with closing(Sandbox(ParserLimits(nesting_max=10**9))) as sandbox:
         previous = signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, 0.6)
         with pytest.raises(KeyboardInterrupt):
@@ -361,7 +364,7 @@ def test_the_child_has_no_environment_no_files_and_hard_limits(monkeypatch):
     monkeypatch.setenv("AILYDIAN_CANARY", "x")
     before = pids()
 
-    with closing(Sandbox(Limits(memory_bytes_max=256 * 1024 * 1024))) as sandbox:
+    with closing(Sandbox(ParserLimits(memory_bytes_max=256 * 1024 * 1024))) as sandbox:
         sandbox.parse(GOOD)
         child = psutil.Process((pids() - before).pop())
 
@@ -378,9 +381,9 @@ def test_the_child_has_no_environment_no_files_and_hard_limits(monkeypatch):
 def test_the_largest_text_keeps_the_worker_small():
     script = (
         "from workers.sandbox import Sandbox\n"
-        "from workers.parsers import Limits\n"
+        "from workers.parsers import ParserLimits\n"
         "from shared.errors import DocumentRefused\n"
-        "size = Limits().text_bytes_max\n"
+        "size = ParserLimits().text_bytes_max\n"
         "sandbox = Sandbox()\n"
         "line = ('Işık ağaçta, şiir çölde ' * 40 + '\\r\\n').encode()\n"
         "data = line * (size // len(line))\n"

@@ -372,7 +372,7 @@ def test_an_old_payload_is_lifted_step_by_step():
 
 
 def test_a_payload_no_upcast_reaches_is_refused_by_name():
-    with pytest.raises(PayloadRefused, match="old: no way leads from version 0"):
+    with pytest.raises(PayloadRefused, match="old: no upcast from version 0"):
         Old.from_payload({}, 0)
     with pytest.raises(PayloadRefused, match="size"):
         Old.from_payload({"name": "a", "size": "big"}, 3)

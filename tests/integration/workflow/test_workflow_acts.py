@@ -31,7 +31,7 @@ def test_a_cancelled_run_stops_with_all_its_jobs(tenant):
 
     assert run_of(tenant, run_id)[0] == "cancelled"
     assert set(states(tenant, run_id).values()) == {"cancelled"}
-    with pytest.raises(psycopg.DatabaseError, match="no longer ours"):
+    with pytest.raises(psycopg.DatabaseError, match="no longer owns"):
         walker.finish("late")
     assert acts(tenant) == ["workflow.cancel"]
 
@@ -152,7 +152,7 @@ def test_a_step_that_was_skipped_while_it_ran_finishes_nothing(tenant):
 
     act(tenant, "skip", run_id, "s0")
 
-    with pytest.raises(psycopg.DatabaseError, match="no longer ours"):
+    with pytest.raises(psycopg.DatabaseError, match="no longer owns"):
         walker.finish("late")
     assert states(tenant, run_id) == {"s0": "skipped", "s1": "ready"}
 

@@ -58,7 +58,7 @@ def test_an_attempt_that_was_taken_over_finishes_nothing(tenant):
         attempts.give_back(conn, [(walker.job_id, walker.fence)])
     (newer,) = claim(tenant)
 
-    with pytest.raises(psycopg.DatabaseError, match="no longer ours"):
+    with pytest.raises(psycopg.DatabaseError, match="no longer owns"):
         zombie.finish("late")
 
     assert newer.finish("mine").name == "s1"
@@ -214,7 +214,7 @@ def test_a_run_ends_at_its_deadline(tenant):
     fire()
 
     assert run_of(tenant, run_id)[0] == "failed"
-    with pytest.raises(psycopg.DatabaseError, match="no longer ours"):
+    with pytest.raises(psycopg.DatabaseError, match="no longer owns"):
         walker.finish("too late")
 
 
@@ -302,7 +302,7 @@ def test_an_outsider_of_the_tenant_cannot_touch_a_step(tenant):
     (walker,) = claim(tenant)
     walker.tenant_id = factories.make_tenant("other")
 
-    with pytest.raises(psycopg.DatabaseError, match="no longer ours"):
+    with pytest.raises(psycopg.DatabaseError, match="no longer owns"):
         walker.finish("stolen")
     with pytest.raises(psycopg.errors.InsufficientPrivilege), db.transaction(tenant) as conn:
         conn.execute(

@@ -16,7 +16,7 @@ from pptx import Presentation
 
 from shared.errors import DocumentRefused
 from tests.support import hostile_files
-from workers.parsers import Limits, parse
+from workers.parsers import ParserLimits, parse
 
 TURKISH = "Iğdır'da ışık, İstanbul'da şiir: ÇĞİÖŞÜ çğıöşü"
 PROSE = (
@@ -317,8 +317,8 @@ def test_odd_text_is_kept_as_it_is(case):
 
 
 def test_a_text_over_the_limit_is_refused():
-    assert reason_of(b"a" * 101, limits=Limits(text_bytes_max=100)) == "too_large"
-    assert reason_of(b"a" * 101, limits=Limits(input_bytes_max=100)) == "too_large"
+    assert reason_of(b"a" * 101, limits=ParserLimits(text_bytes_max=100)) == "too_large"
+    assert reason_of(b"a" * 101, limits=ParserLimits(input_bytes_max=100)) == "too_large"
 
 
 def test_a_guarded_archive_is_never_written_anywhere(tmp_path, monkeypatch):

@@ -56,8 +56,8 @@ def test_a_stricter_eye_never_lets_more_pass(found, one, other):
     ("document", "reason"),
     [
         ({"categories": {"harassmnt": {}}}, "did you mean harassment?"),
-        ({"categories": {"xyz": {}}}, "there are: harassment"),
-        ({"default": {"flag_at": 0.9, "block_at": 0.5}}, "block_at is below flag_at"),
+        ({"categories": {"xyz": {}}}, "known categories: harassment"),
+        ({"default": {"flag_at": 0.9, "block_at": 0.5}}, "block_at must not be below flag_at"),
         ({"default": {"flag_at": 2}}, "default.flag_at"),
         ({"defaults": {}}, "defaults"),
         ([], "policy"),

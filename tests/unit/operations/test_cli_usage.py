@@ -126,7 +126,7 @@ def test_unknown_commands_and_options_end_2():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["publish", "no_such_job", "--tenant", "t"], "No job is named 'no_such_job'"),
+        (["publish", "no_such_job", "--tenant", "t"], "Unknown job 'no_such_job'"),
         (["publish", "probe", "--tenant", "t", "--payload", '{"x": 1}'], "probe: x:"),
         (["publish", "probe", "--tenant", "t", "--payload", "[]"], "must be a JSON object"),
         (["publish", "probe"], "Give a job and --tenant"),

@@ -42,7 +42,7 @@ def test_a_template_yields_its_values(template, value):
 @pytest.mark.parametrize(
     ("expression", "why"),
     [
-        ("inputs.missing", "there is no 'missing'"),
+        ("inputs.missing", "unknown name 'missing'"),
         ("1 / 0", "division by zero"),
         ("0.0 / 0.0", "no JSON number"),
         ("inputs.n + 0.5", "coerce"),

@@ -49,7 +49,7 @@ def refusal(text):
         (written(chain(5_000) | {"s0": DONE | {"needs": "s4999"}}), "4989 more"),
         # names
         (written({"a": DONE | {"needs": "ghost"}}), "unknown_step"),
-        ('{"name": "x", "steps": {"a": {"sleep": 1}, "a": {"sleep": 1}}}', "comes twice"),
+        ('{"name": "x", "steps": {"a": {"sleep": 1}, "a": {"sleep": 1}}}', "duplicate name"),
         ("name: x\nsteps:\n  a: {sleep: 1}\n  a: {sleep: 1}\n", ":4:3: syntax"),
         (written({"\u00e9": DONE, "e\u0301": DONE}), "bad_name"),
         *[(written({name: DONE}), "bad_name") for name in ("", "n" * 65, "a b", "a-b", "1", "a\n")],
@@ -64,7 +64,7 @@ def refusal(text):
         (written({"a": {"uses": "workflow", "with": {"name": "x"}}}), "runs_itself"),
         # numbers beyond reason
         (written({"a": DONE | {"timeout": -1}}), "bad_duration"),
-        ("name: x\nsteps: {a: {sleep: .nan}}", "no JSON number"),
+        ("name: x\nsteps: {a: {sleep: .nan}}", "not a JSON number"),
         ('{"name": "x", "steps": {"a": {"sleep": 1e999}}}', "too large"),
         (written({"a": DONE | {"retry": {"attempts": 10**9}}}), "less_than_equal"),
         (written({"a": DONE | {"retry": {"backoff": "9d"}}}), "out_of_range"),
@@ -83,8 +83,8 @@ def refusal(text):
         ("name: x\nsteps: {a: !!python/name:os.system {}}", "tags"),
         ("name: x\nsteps: {a: {uses: transform, with: {value: !!binary aGk=}}}", "tags"),
         ("a: &a [*a]", "too_deep"),
-        ("a: *nowhere", "no anchor"),
-        ("? [a]\n: 1", "a name is a text"),
+        ("a: *nowhere", "unknown anchor"),
+        ("? [a]\n: 1", "a name must be a text"),
         ("name: x\n---\nname: y", "another document"),
         # what no table can keep
         (valued("\x00"), "control_character"),

@@ -65,11 +65,11 @@ def test_a_fault_names_line_column_rule_and_the_nearest_name():
     assert faults(text).splitlines() == [
         "f.yaml:13:5: unknown_step: steps.each.needs: there is no step 'fetsh'; did you mean "
         '"fetch".',
-        "f.yaml:16:5: not_needed: steps.each.with: it reads the step 'fetch', which it does not "
-        "need: add it to `needs`.",
+        "f.yaml:16:5: not_needed: steps.each.with: it reads the step 'fetch' without needing it: "
+        "add it to `needs`.",
         "f.yaml:17:9: unknown_kind: steps.ask.uses: no step kind is named 'aproval'; did you mean "
         '"approval".',
-        "f.yaml:17:39: out_of_range: steps.ask.timeout: 3d is not between 1 and 86400 seconds.",
+        "f.yaml:17:39: out_of_range: steps.ask.timeout: 3d must be between 1 and 86400 seconds.",
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_fault_names_line_column_rule_and_the_nearest_name():
         (json.dumps({"name": "x", "steps": {"a-b": of()}}), "bad_name"),
         (json.dumps({"name": "x", "steps": {"\u00e9": of(), "e\u0301": of()}}), "bad_name"),
         (json.dumps({"name": "x", "steps": {"n" * 65: of()}}), "bad_name"),
-        ('{"name": "x", "steps": {"a": {"sleep": 1}, "a": {"sleep": 2}}}', "comes twice"),
+        ('{"name": "x", "steps": {"a": {"sleep": 1}, "a": {"sleep": 2}}}', "duplicate name"),
         ("name: x\nsteps:\n  a: {sleep: 1}\n  a: {sleep: 2}\n", "3"),
         ("name: x\x00", "control_character"),
         ("name: !!python/object/apply:os.system ['true']", "syntax"),
@@ -99,8 +99,8 @@ def test_a_fault_names_line_column_rule_and_the_nearest_name():
         (one(of() | {"need": ["b"]}), "unknown_field"),
         (one(of() | {"needs": ["a"]}), "cycle"),
         (one(of() | {"needs": ["b"]}), "unknown_step"),
-        (one({}), "say one of uses, wait_for, sleep"),
-        (one({"uses": "transform", "sleep": 1}), "say one of uses, wait_for, sleep"),
+        (one({}), "exactly one of uses, wait_for, sleep is required"),
+        (one({"uses": "transform", "sleep": 1}), "exactly one of uses, wait_for, sleep is required"),
         (one(of("shell", command="true")), "unknown_kind"),
         (one(of("run_step", run_id="x")), "unknown_kind"),
         (one(of("search")), "missing_field"),

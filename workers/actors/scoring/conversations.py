@@ -27,7 +27,7 @@ from workers.queries.messages.conversations import (
 )
 
 READ: Final = ReadingLimits(turns=50, chars=4_000, vectors=10, model=topics.model())
-# A text shorter than this is of the language that its conversation is of.
+# A text shorter than this takes the language of its conversation.
 _TELLING_CHARS: Final = 40
 
 

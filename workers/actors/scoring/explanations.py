@@ -27,9 +27,9 @@ from workers.process.broker import actor
 from workers.queries.judgement import quality_scores
 from workers.queries.judgement.quality_scores import CalibrationRow
 
-NEUTRAL: Final = 0.5  # what a factor is taken for where it does not take part
-TEXT_CHARS_MAX: Final = 4_000  # of a longer text, the part around what was found
-SENTENCES_MAX: Final = 8  # longer answers take part in so many pieces
+NEUTRAL: Final = 0.5  # value of a factor that is left out
+TEXT_CHARS_MAX: Final = 4_000  # of a longer text, the part around the findings
+SENTENCES_MAX: Final = 8  # longer answers are split into this many pieces
 PASSAGE_SENTENCES_MAX: Final = 60
 NAME_CHARS: Final = 48
 UNTOLD: Final = frozenset({"pii", "secret"})
@@ -87,7 +87,7 @@ def _quality(subject: Subject, curve: CalibrationRow | None) -> Attribution:
     if "factors" not in made_of or set(made_of["factors"]) != set(quality.WEIGHTS):
         raise NothingToExplain(f"The score {subject.id} was computed by an earlier formula.")
     if curve is not None and curve.version != made_of.get("calibration"):
-        curve = None  # it was read otherwise: the raw score is what can be told exactly
+        curve = None  # another calibration was used: only the raw score can be explained exactly
     factors = dict(made_of["factors"]) | {"refusal": float(made_of.get("refusal", False))}
     reference = dict.fromkeys(quality.WEIGHTS, NEUTRAL) | {"refusal": 0.0}
 
@@ -137,7 +137,7 @@ def _moderation(subject: Subject) -> tuple[Attribution, dict[str, object]]:
         raise NothingToExplain(f"The content of the verdict {subject.id} no longer exists.")
     kept = subject.made_of.get("scores") or {}
     (whole,) = _judged([subject.text])
-    # What was decided by, where the local engine sees it; else the worst that it sees.
+    # The deciding category if the local engine sees it; else its own worst category.
     seen = {name: kept[name] for name in whole.scores if name in kept} or whole.scores
     category = max(seen, key=lambda name: (seen[name], name), default=None)
     features: dict[str, object] = {
@@ -159,7 +159,7 @@ def _moderation(subject: Subject) -> tuple[Attribution, dict[str, object]]:
         return np.array([each.scores.get(category, 0.0) for each in judged])
 
     named = list(players)
-    if category in UNTOLD:  # what must not be shown is not written into an explanation either
+    if category in UNTOLD:  # text that must not be shown must not stand in an explanation either
         named = [f"(hidden)@{name.rpartition('@')[2]}" if "@" in name else name for name in named]
     return exact(named, worth), features
 

@@ -34,7 +34,7 @@ from workers.queries.messages import messages
 # cosines of sentences that have nothing to do with each other, and of those that say the same.
 UNRELATED, SAME = 0.10, 0.90
 PASSAGE_SENTENCES_MAX: Final = 60
-# What an estimate is worth to a bandit, beside a rating.
+# Weight of an estimate as a bandit reward, relative to a rating.
 ESTIMATE_WEIGHT: Final = 0.2
 PAIRS_MAX: Final = 5_000
 
@@ -69,7 +69,7 @@ def score_quality(jobs: Sequence[tuple[ScoreQuality, Lease]]) -> None:
             for one in _last_of_each(scored)
         ]
         quality_scores.upsert_estimates(conn, new)
-        # What was rated before it was scored: the ratings are carried over now.
+        # Answers rated before they were scored: apply the ratings now.
         rated = quality_scores.select_rated(conn, [one.message_id for one in new])
         publish_many(conn, [_carried(message_id, jobs[0][1]) for message_id in rated])
         outcomes = [
@@ -92,7 +92,7 @@ def _scored(
     passages: Mapping[ChunkId, str],
     curve: CalibrationRow | None,
 ) -> list[_Scored]:
-    # A passage that several answers cite is taken apart once.
+    # A passage that several answers cite is split once.
     cited = {name: [one.text for one in sentences(text)] for name, text in passages.items()}
     described = [_described(job, answers[job.message_id].content, cited) for job in jobs]
     compared = _compared([pair for each in described for pair in quality.pairs(each)])

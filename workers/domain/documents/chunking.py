@@ -25,8 +25,8 @@ Headings = tuple[str, ...]
 # the strongest place to cut; a chunk never spans a wide gap, which would be paid for in tokens.
 _GLUE, _ATTACHED, _PARAGRAPH, _HEADING, _GAP = 0, 5, 6, 13, 99
 _GAP_CHARS: Final = 256
-# A block with more characters a token than this is no prose; it is cut without being counted,
-# so that no tokenizer meets a line of megabytes.
+# A block with more characters a token than this is not prose; it is cut without being counted,
+# so that the tokenizer never gets a line of megabytes.
 _CHARS_PER_TOKEN_MAX: Final = 16
 _BLANK_TOKENS: Final = 16
 _HASHED_CHARS: Final = 64

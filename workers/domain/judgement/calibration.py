@@ -125,7 +125,7 @@ def _platt(estimates: Floats, actual: Floats) -> Mapping[str, Any]:
         weights = weights - np.clip(step, -2.0, 2.0)
         if float(np.abs(step).max()) < _SETTLED:
             break
-    # What falls where it should rise tells nothing of single estimates: their mean is all there is.
+    # A falling curve says nothing about single estimates: use their mean.
     return {"slope": max(float(weights[0]), 0.0), "offset": float(weights[1])}
 
 

@@ -26,7 +26,7 @@ WEIGHTS: Final = {"quality": 0.55, "price": 0.20, "speed": 0.15, "success": 0.10
 COST_HALF_USD: Final = 0.01
 LATENCY_HALF_MS: Final = 2_000.0
 UNKNOWN: Final = 0.5
-# Below this trust a person's questions are not what models are tried on.
+# Below this trust a person's questions are not used for exploration.
 EXPLORES_AT: Final = 0.3
 
 

@@ -11,7 +11,7 @@ from pgvector import Bit, Vector
 from shared.db import Connection
 from shared.ids import ChunkId, DocumentId, MessageId
 
-# A text that stands elsewhere in the tenant has its vector already: the live rows are the cache.
+# Equal text elsewhere in the tenant has its vector already: the live rows are the cache.
 # Sub-selects with OFFSET 0 or LIMIT 1 are looked up one by one, by their whole key: under row level
 # security the planner, without statistics, would as soon read all the rows of the tenant.
 REUSE: Final = """

@@ -38,7 +38,7 @@ class NewEstimate:
     intent: str
 
 
-# What a message is asked for is told once: its reward goes to the arm of that intent.
+# The intent of a message is set once: its reward goes to the arm of that intent.
 UPSERT_ESTIMATES: Final = """
     WITH new AS MATERIALIZED (
         SELECT n.* FROM unnest(%(ids)s::text[], %(scores)s::float8[], %(metrics)s::jsonb[],

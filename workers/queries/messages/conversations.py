@@ -87,9 +87,9 @@ def select_threads(conn: Connection, ids: Sequence[str], how: ReadingLimits) -> 
     return found
 
 
-# Locked in the order of their ids, as whoever records in them locks them: either that one's message
-# is seen by the next statement, or that one sees the generation that is counted up here and asks
-# for an analysis of that.
+# Locked in the order of their ids, as recording locks them: either the next statement sees the
+# recorded message, or recording sees the generation that is counted up here and requests an
+# analysis of that.
 NEXT_ANALYSES: Final = """
     WITH held AS (
         SELECT c."id" FROM "Conversation" c WHERE c."id" = ANY(%(ids)s::text[])

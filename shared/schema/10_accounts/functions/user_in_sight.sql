@@ -1,4 +1,4 @@
--- An API key names its tenant itself, so only its user is looked at: it must be in sight.
+-- An API key names its tenant itself, so only its user is checked: it must be visible.
 CREATE OR REPLACE FUNCTION public.ailydian_user_in_sight() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

@@ -1,4 +1,4 @@
--- What is left of a mass after the days since, by the discount of a day.
+-- The decay of a weight over the time since, by the discount of a day.
 CREATE OR REPLACE FUNCTION ailydian_faded(p_mass DOUBLE PRECISION, p_since TIMESTAMPTZ,
                                           p_discount DOUBLE PRECISION)
 RETURNS DOUBLE PRECISION LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -1,6 +1,6 @@
--- Keep what is said of answers, one row a message: the word with the greater weight holds, of equal
--- ones the later, so a repeated or late word is harmless. Messages that no model answered, or whose
--- intent is not known, are left out. Old rewards fade by `p_discount` a day: a correction weighs what
+-- Store rewards of answers, one row a message: the one with the greater weight counts, of equal ones
+-- the later, so a repeated or late reward is harmless. Messages without a model or a known intent are
+-- left out. Old rewards fade by `p_discount` a day: a correction weighs what
 -- the reward it corrects weighs by now.
 -- Locks: the messages' rewards, in the order of their ids.
 -- Returns by how much the arm of each model and intent changes, and for how many messages.

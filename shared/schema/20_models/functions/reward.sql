@@ -1,8 +1,8 @@
--- What answers earned their models: the rewards are kept, the tenant's arms move by the difference,
--- and so do everybody's arms and scores.
+-- Apply rewards of answers to their models: store them, move the tenant's arms by the difference,
+-- and the global arms and scores too.
 -- Locks are taken in one order: the messages, the tenant's arms, and last, for they are everybody's,
 -- the global arms and scores, by model and intent.
--- Returns for how many messages something was kept.
+-- Returns the number of messages with a stored reward.
 CREATE OR REPLACE FUNCTION ailydian_reward(
     p_message_ids TEXT[], p_values DOUBLE PRECISION[], p_weights DOUBLE PRECISION[],
     p_discount DOUBLE PRECISION, p_prior_pulls DOUBLE PRECISION

@@ -1,4 +1,4 @@
--- Keep what is said of answers and move the tenant's arms by it. An arm is brought up to now before
+-- Store rewards of answers and move the tenant's arms by them. An arm is brought up to now before
 -- it moves, so that it is always 1 + the sum of its rewards in "ArmReward", each faded by its age
 -- (forward decay). A new one begins with the global arm, worth at most `p_prior_pulls` pulls.
 -- Locks: what `ailydian_keep_rewards` locks, then the tenant's arms, by model and intent.

@@ -1,6 +1,6 @@
--- A document that is written anew, or goes, takes the answers along that rest on it, and so does one
--- of its chunks. An answer that is being stored meanwhile holds the document's lock: either it is
--- found here, or it sees the change and is not kept. SECURITY DEFINER: the platform has no rights
+-- A changed or deleted document invalidates the cached answers that cite it, and so does one of its
+-- chunks. An answer that is being stored meanwhile holds the document's lock: either it is found
+-- here, or it sees the change and is not stored. SECURITY DEFINER: the platform has no rights
 -- to "CacheSource".
 CREATE OR REPLACE FUNCTION ailydian_forget_answers() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$

@@ -1,5 +1,5 @@
--- What a question's words weigh among the tenant's chunks, and which queries find the chunks that
--- hold them. Stop words are those of the question's language; every other word is looked for as a
+-- The weights of a question's words among the tenant's chunks, and the queries that find the chunks
+-- that hold them. Stop words are those of the question's language; every other word is looked for as a
 -- Turkish and as an English one. A lexeme's weight is BM25's; one of `p_reach` chunks or more counts
 -- as if it were in the geometric mean of reach and all of them.
 -- Locks nothing.

@@ -1,4 +1,4 @@
--- A person takes an incident, or closes it. Yields what it was; nothing where it is not open.
+-- A person acknowledges or closes an incident. Returns its former row; nothing if it is not open.
 CREATE OR REPLACE FUNCTION ailydian_answer_incident(
     p_incident_id TEXT, p_status "IncidentStatus", p_handled_by TEXT, p_reason TEXT
 ) RETURNS TABLE ("tenantId" TEXT, "status" TEXT) LANGUAGE plpgsql SECURITY DEFINER

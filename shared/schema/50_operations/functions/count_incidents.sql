@@ -1,4 +1,4 @@
--- How many incidents of each severity are open.
+-- Count open incidents by severity.
 CREATE OR REPLACE FUNCTION ailydian_count_incidents()
 RETURNS TABLE ("severity" TEXT, "incidents" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$

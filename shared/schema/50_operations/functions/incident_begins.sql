@@ -1,5 +1,5 @@
--- Whoever writes an incident, a sweep, a person or the platform: what on-call is told stands in the
--- same transaction. A stuck run's is named by its id.
+-- Complete an incident before it is inserted, by a sweep, a person or the platform: the time it was last
+-- seen, and the cause of a stuck run's, which is its id.
 CREATE OR REPLACE FUNCTION ailydian_incident_begins() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

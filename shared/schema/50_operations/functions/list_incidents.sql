@@ -1,5 +1,5 @@
--- What operators see of incidents, and what the detectors see of tenants' tables: the relay's role
--- has no sight of the rows.
+-- List incidents for operators, and tenants' tables for the detectors: the relay's role cannot read
+-- the rows itself.
 CREATE OR REPLACE FUNCTION ailydian_list_incidents(
     p_incident_id TEXT, p_tenant_id TEXT, p_system BOOLEAN, p_only_open BOOLEAN, p_limit INTEGER
 ) RETURNS SETOF "Incident" LANGUAGE sql STABLE SECURITY DEFINER

@@ -1,7 +1,7 @@
--- A cause was seen: open its incident, or note it in the one that is open. That grows by a degree
--- after a quarter of an hour, then every hour, unless somebody works on it; and at once when its
--- figure has doubled since it last grew, or the cause itself is worse. What people have closed
--- stays closed for an hour, unless it gets worse by that measure.
+-- Report a cause: open its incident, or update the open one. Its severity is escalated after a
+-- quarter of an hour, then every hour, unless somebody works on it; and at once when its figure has
+-- doubled since the last escalation, or the cause itself is worse. An incident that people have
+-- closed stays closed for an hour, unless it gets worse by that measure.
 CREATE OR REPLACE FUNCTION ailydian_raise_incident(
     p_tenant_id TEXT, p_cause TEXT, p_title TEXT, p_description TEXT, p_severity "IncidentSeverity",
     p_figure DOUBLE PRECISION

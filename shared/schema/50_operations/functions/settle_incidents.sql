@@ -1,4 +1,4 @@
--- Resolve open incidents of these kinds that nobody has seen for so long. Returns how many.
+-- Resolve open incidents of these kinds that were not reported for `p_quiet`. Returns how many.
 CREATE OR REPLACE FUNCTION ailydian_settle_incidents(p_kinds TEXT[], p_quiet INTERVAL) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE

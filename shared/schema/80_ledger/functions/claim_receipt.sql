@@ -1,6 +1,6 @@
--- The receipts: the effects of attempts count only where this stands in the same transaction. It
--- locks the jobs, so a sweep that would take a lease back waits or looks elsewhere. One that is no
--- longer ours refuses them all.
+-- Claim the receipt of an attempt: its effects count only if this is in the same transaction. It
+-- locks the job, so a sweep that would take the lease back waits or skips it. A lost lease raises
+-- AL001 and rolls everything back.
 --
 -- SECURITY DEFINER for its plan: under the tenant's policy the planner may read all the jobs of the
 -- tenant to find these few. The owner's policy leaves it only the primary key, and the tenant is
@@ -18,7 +18,7 @@ BEGIN
       AND "tenantId" = current_setting('app.tenant_id')
     RETURNING "tenantId", "job", "queue", "batchId", "dueAt", "startedAt", "finishedAt" INTO v_done;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
+        RAISE EXCEPTION 'lease_lost: this attempt no longer owns the job %', p_job_id USING ERRCODE = 'AL001';
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId",
                                    "waitedS", "tookS")

@@ -24,7 +24,7 @@ BEGIN
            extract(epoch FROM "finishedAt" - "startedAt") FROM done;
     GET DIAGNOSTICS v_claimed = ROW_COUNT;
     IF v_claimed < cardinality(p_job_ids) THEN
-        RAISE EXCEPTION 'lease_lost: % of % jobs are no longer ours (%)',
+        RAISE EXCEPTION 'lease_lost: % of % jobs are owned by other attempts (%)',
             cardinality(p_job_ids) - v_claimed, cardinality(p_job_ids), p_job_ids[1]
             USING ERRCODE = 'AL001';
     END IF;

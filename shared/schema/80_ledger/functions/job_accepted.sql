@@ -1,5 +1,5 @@
--- Accept: the tenant exists, the queue has room, the outbox gets its row, the relay its wake-up.
--- Follow-ups are let through a full queue: refusing them would stop what would empty it.
+-- Accept a job: check that the tenant exists and the queue is not full, add its row to the outbox,
+-- wake up the relay. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
 CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_refused TEXT;
@@ -7,13 +7,13 @@ BEGIN
     SELECT a."tenantId" INTO v_refused FROM (SELECT DISTINCT "tenantId" FROM accepted) a
     WHERE NOT EXISTS (SELECT 1 FROM "Tenant" t WHERE t."id" = a."tenantId") LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'tenant_not_found: no tenant has the id %', v_refused USING ERRCODE = 'AL003';
+        RAISE EXCEPTION 'tenant_not_found: no tenant with the id %', v_refused USING ERRCODE = 'AL003';
     END IF;
     SELECT q."queue" INTO v_refused FROM "QueueState" q
     WHERE q."depth" >= q."depthMax"
       AND q."queue" IN (SELECT DISTINCT a."queue" FROM accepted a WHERE a."parentId" IS NULL) LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'queue_full: the queue % holds as many jobs as it may', v_refused
+        RAISE EXCEPTION 'queue_full: the queue % has reached its maximum depth', v_refused
             USING ERRCODE = 'AL004';
     END IF;
     INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",

@@ -1,4 +1,4 @@
--- A publisher who names no queue gets the contract's, or a refusal that names the job.
+-- Set the queue of a job from its contract; an unknown job is refused.
 CREATE OR REPLACE FUNCTION ailydian_job_kind() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_kind "JobKind";

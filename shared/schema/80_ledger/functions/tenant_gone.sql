@@ -1,4 +1,4 @@
--- A tenant was deleted: its rows of the ledger go too, which no foreign key holds to it.
+-- A tenant was deleted: delete its rows of the ledger, which have no foreign key to it.
 CREATE OR REPLACE FUNCTION ailydian_tenant_gone() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

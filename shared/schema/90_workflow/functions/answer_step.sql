@@ -1,4 +1,4 @@
--- What a signal or an approval makes of the step that waits for it.
+-- Settle a waiting step by the signal or the approval that it waited for.
 CREATE OR REPLACE FUNCTION ailydian_answer_step(
     p_step_id TEXT, p_awaited TEXT, p_payload JSONB, p_input JSONB
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$

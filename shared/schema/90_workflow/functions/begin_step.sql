@@ -1,4 +1,4 @@
--- A walker's first call: its step begins, or, when its run is paused or over, the job is done.
+-- Begin the step of a walker's job; when its run is paused or over, the job is completed.
 CREATE OR REPLACE FUNCTION ailydian_begin_step(p_job_id TEXT, p_fence BIGINT) RETURNS JSONB
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
@@ -11,7 +11,7 @@ BEGIN
     WHERE j."id" = p_job_id AND j."fence" = p_fence AND j."state" = 'RUNNING'
       AND j."tenantId" = current_setting('app.tenant_id') FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
+        RAISE EXCEPTION 'lease_lost: this attempt no longer owns the job %', p_job_id USING ERRCODE = 'AL001';
     END IF;
     SELECT r."state" = 'running' OR (r."state" = 'compensating' AND n."compensates" IS NOT NULL)
            AS "goes", r."state" INTO v_run FROM public."WorkflowStep" s

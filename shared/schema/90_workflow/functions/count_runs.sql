@@ -1,5 +1,5 @@
--- How many runs there are in each state that has not ended, and how many failed in the last hour;
--- at most `p_limit` of either are looked at.
+-- Count runs in each state that has not ended, and runs that failed in the last hour; at most
+-- `p_limit` of either are counted.
 CREATE OR REPLACE FUNCTION ailydian_count_runs(p_limit INTEGER)
 RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$

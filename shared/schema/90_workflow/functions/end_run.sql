@@ -1,4 +1,4 @@
--- End a run, once: what is left of it stops, whoever waits for it hears of it.
+-- End a run, once: stop its unfinished steps and settle the step that waits for it.
 CREATE OR REPLACE FUNCTION ailydian_end_run(
     p_run_id TEXT, p_state TEXT, p_error TEXT, p_output JSONB, p_fingerprint TEXT
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -13,7 +13,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    -- Whoever asks for the outcome may act on it: this commit waits for the disk.
+    -- Callers may act on the outcome at once: this commit waits for the disk.
     PERFORM set_config('synchronous_commit', 'on', true);
     IF p_state <> 'completed' THEN
         PERFORM public.ailydian_stop_steps(p_run_id, p_error);

@@ -1,4 +1,4 @@
--- Whether a walker still owns its step, in a transaction of its own: 'held', 'stopped' or 'moved'.
+-- Check whether a walker still owns its step, in its own transaction: 'held', 'stopped' or 'moved'.
 -- Locks: the job, then the step.
 CREATE OR REPLACE FUNCTION ailydian_hold_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp

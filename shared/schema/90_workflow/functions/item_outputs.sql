@@ -1,4 +1,4 @@
--- What the items of a mapped step have come to, in their order: the output of that step.
+-- The outputs of the items of a mapped step, in order: the output of that step.
 -- Locks nothing. Returns a list, null for an item without an output.
 CREATE OR REPLACE FUNCTION ailydian_item_outputs(p_run_id TEXT, p_position INTEGER) RETURNS JSONB
 LANGUAGE plpgsql AS $$

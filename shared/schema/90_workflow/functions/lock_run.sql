@@ -1,4 +1,4 @@
--- Acts on whole runs. Each locks the run before it looks; a run of another tenant is as good as none.
+-- Lock a run for an act on it, and check its state; a run of another tenant counts as not found.
 -- What goes on to finish a step waits for others' steps as a walker does, so its lock is one that no
 -- walker waits for (`whole` false): only a step that begins to wait for a signal, and other acts, do.
 
@@ -18,7 +18,7 @@ BEGIN
     WHERE r."id" = p_run_id AND r."tenantId" = current_setting('app.tenant_id')
       AND r."state" IS NOT NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_not_found: no run has the id %', p_run_id USING ERRCODE = 'AL007';
+        RAISE EXCEPTION 'run_not_found: no run with the id %', p_run_id USING ERRCODE = 'AL007';
     ELSIF v_state <> ALL(p_states) THEN
         RAISE EXCEPTION 'run_refused: the run % is %', p_run_id, v_state USING ERRCODE = 'AL008';
     END IF;

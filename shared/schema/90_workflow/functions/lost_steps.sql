@@ -1,4 +1,4 @@
--- How much of a run nothing carries, in one snapshot: each live step has a job that is at it, or a
+-- Count the lost steps of a run, in one snapshot: each live step has a job that is at it, or a
 -- wait for something that will come; a mapped step has such an item; a run that waits for its key
 -- has another before it. 0 for a sound run, and for one that has ended.
 CREATE OR REPLACE FUNCTION ailydian_lost_steps(p_run_id TEXT) RETURNS INTEGER

@@ -1,7 +1,7 @@
--- Give a run what it lacks: a deadline, the end of waits that are over, jobs for its steps.
+-- Repair a run: add a missing deadline, end waits that are over, give its steps jobs.
 -- Locks: the run, then its live steps; a run or a step that is locked by others is being finished,
 -- and is looked at again later.
--- Returns whether all is well now; NULL where nothing is wrong, or could be told.
+-- Returns whether the run is sound now; NULL where nothing was wrong or it could not be checked.
 CREATE OR REPLACE FUNCTION ailydian_mend_run(p_run_id TEXT) RETURNS BOOLEAN
 LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,4 +1,4 @@
--- Whether this attempt still owns its step; every call of a walker begins so. A call that is
+-- Check that this attempt still owns its step, first in every call of a walker. A call that is
 -- repeated, because its answer was lost, finds its step moved on by itself.
 CREATE OR REPLACE FUNCTION ailydian_own_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql AS $$
@@ -16,6 +16,6 @@ BEGIN
           AND s."fence" = p_fence AND s."state" <> 'running') THEN
         RETURN 'moved';
     END IF;
-    RAISE EXCEPTION 'lease_lost: the job % is no longer ours', p_job_id USING ERRCODE = 'AL001';
+    RAISE EXCEPTION 'lease_lost: this attempt no longer owns the job %', p_job_id USING ERRCODE = 'AL001';
 END $$;
 CALL ailydian_build_rights('ailydian_own_step');

@@ -28,7 +28,7 @@ BEGIN
             p_run_id USING ERRCODE = 'AL008';
     ELSIF 1000 <= (SELECT count(*) FROM public."WorkflowSignal" g
                    WHERE g."runId" = p_run_id AND g."takenBy" IS NULL) THEN
-        RAISE EXCEPTION 'signal_refused: 1,000 signals wait at the run % already', p_run_id
+        RAISE EXCEPTION 'signal_refused: the run % already has 1,000 pending signals', p_run_id
             USING ERRCODE = 'AL009';
     ELSE
         INSERT INTO public."WorkflowSignal" ("tenantId", "runId", "name", "payload", "sentBy")

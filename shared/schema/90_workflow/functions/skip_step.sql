@@ -17,13 +17,13 @@ BEGIN
         RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
             USING ERRCODE = 'AL008';
     ELSIF v_step."openNeeds" > 0 THEN  -- otherwise the run might end while what it needs still runs
-        RAISE EXCEPTION 'run_refused: what the step % needs is not over yet: skip that', p_step_name
+        RAISE EXCEPTION 'run_refused: the steps that % needs are not finished; skip those first', p_step_name
             USING ERRCODE = 'AL008';
     END IF;
     PERFORM FROM public."WorkflowStep" s WHERE s."id" = v_step."id"
         AND s."state" IN ('pending', 'ready', 'running', 'waiting') FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the step % is over, or just being finished', p_step_name
+        RAISE EXCEPTION 'run_refused: the step % is finished or about to finish', p_step_name
             USING ERRCODE = 'AL008';
     END IF;
     v_job_ids := ARRAY[v_step."jobId"];

@@ -17,7 +17,7 @@ BEGIN
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
     WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'version_not_found: no version of a workflow has the id %', p_version_id
+        RAISE EXCEPTION 'version_not_found: no workflow version with the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",

@@ -1,5 +1,5 @@
--- What a step's worker needs: its node, what its expressions may read, its item. A worker that
--- comes from another step of the run knows the inputs (`p_known_run_id`); from another item of the same
+-- The context of a step: its node, what its expressions may read, its item. A worker that
+-- comes from another step of the run has the inputs (`p_known_run_id`); from another item of the same
 -- step, also the node and what it reads (`p_known_position`).
 CREATE OR REPLACE FUNCTION ailydian_step_context(
     p_step_id TEXT, p_known_run_id TEXT, p_known_position INTEGER

@@ -1,4 +1,4 @@
--- A step is over that no walker finished: a job of another kind, a timer, a signal, a run.
+-- Settle a step that no walker finishes: a job of another kind, a timer, a signal, a run.
 CREATE OR REPLACE FUNCTION ailydian_step_over(
     p_step_id TEXT, p_verdict TEXT, p_output JSONB, p_error TEXT, p_fingerprint TEXT
 ) RETURNS void LANGUAGE plpgsql AS $$

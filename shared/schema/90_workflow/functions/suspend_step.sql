@@ -16,8 +16,8 @@ BEGIN
     ELSIF v_held = 'stopped' THEN
         RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
-    -- Whoever sends a signal has the run locked: it comes before, or finds us waiting. Whoever stops
-    -- the run as well: the run that was started for the step ends with it.
+    -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
+    -- run locks it as well: the run that was started for the step ends with it.
     PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_run_id FOR UPDATE;
     IF p_awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_run_id)
                            NOT IN ('running', 'paused', 'compensating') THEN

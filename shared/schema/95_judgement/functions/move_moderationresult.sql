@@ -1,4 +1,4 @@
--- Content has changed its tenant: its verdicts go along.
+-- Content has changed its tenant: its verdicts follow.
 CREATE OR REPLACE FUNCTION public.ailydian_move_moderationresult() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

@@ -1,5 +1,5 @@
--- Note events about people, one row a fact: of two words about one fact the one with the greater
--- revision holds. Only events about `p_concerned`, the tenant's own people, are noted.
+-- Store trust events, one row a source: of two events of one source the greater revision counts.
+-- Only events about `p_concerned`, the tenant's own people, are stored.
 -- Locks: the events, by person, kind and source; the caller holds the people's locks.
 -- Returns nothing.
 CREATE OR REPLACE FUNCTION ailydian_note_trust_events(

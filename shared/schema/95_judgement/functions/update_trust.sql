@@ -1,4 +1,4 @@
--- Note events and compute the trust of those they are about at an instant: with no events, that of
+-- Store events and compute the trust of the people concerned at an instant: with no events, that of
 -- `p_user_ids`. The factors are rows of workers/domain/judgement/trust.py, in columns; "age" is the one without
 -- events. Numbers are summed in one order: the same events give the same score to the last bit. What
 -- has faded by 64 halves fades no more, and a value that is all but 0 is none: smaller numbers than
