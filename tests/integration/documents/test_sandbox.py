@@ -30,6 +30,7 @@ LIMITS = ParserLimits(
     cpu_s_max=4,
     wall_s_max=20.0,
 )
+ANY_DEPTH = ParserLimits(nesting_max=10**9)
 GOOD = b"<html><body><p>iyi belge</p></body></html>"
 
 
@@ -265,10 +266,7 @@ def test_a_child_killed_amid_a_document_leaves_the_worker_alive(sign):
     before = pids()
     slow = hostile_files.nested("div", 60_000)
 
-    with (
-        closing(Sandbox(ParserLimits(nesting_max=10**9))) as sandbox,
-        ThreadPoolExecutor(1) as threads,
-    ):
+    with closing(Sandbox(ANY_DEPTH)) as sandbox, ThreadPoolExecutor(1) as threads:
         asked = threads.submit(outcome, sandbox, slow)
         while not (born := pids() - before):
             pass
@@ -293,10 +291,7 @@ def test_a_crash_in_a_used_child_is_judged_again_by_a_fresh_one():
     before = pids()
     page = hostile_files.nested("div", 20_000)
 
-    with (
-        closing(Sandbox(ParserLimits(nesting_max=10**9))) as sandbox,
-        ThreadPoolExecutor(1) as threads,
-    ):
+    with closing(Sandbox(ANY_DEPTH)) as sandbox, ThreadPoolExecutor(1) as threads:
         sandbox.parse(GOOD)
         (child,) = pids() - before
         asked = threads.submit(outcome, sandbox, page)
@@ -343,7 +338,7 @@ def test_a_thread_stopped_amid_a_document_does_not_mix_up_answers():
     def stop(*_):
         raise KeyboardInterrupt
 
-    with closing(Sandbox(ParserLimits(nesting_max=10**9))) as sandbox:
+    with closing(Sandbox(ANY_DEPTH)) as sandbox:
         previous = signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, 0.6)
         with pytest.raises(KeyboardInterrupt):

@@ -44,9 +44,9 @@ def test_a_template_yields_its_values(template, value):
     [
         ("inputs.missing", "unknown name 'missing'"),
         ("1 / 0", "division by zero"),
-        ("0.0 / 0.0", "no JSON number"),
+        ("0.0 / 0.0", "not a JSON number"),
         ("inputs.n + 0.5", "coerce"),
-        ("timestamp('2026-01-01T00:00:00Z')", "no JSON value"),
+        ("timestamp('2026-01-01T00:00:00Z')", "not a JSON value"),
         ("inputs.names[7]", "out of bounds"),
     ],
 )

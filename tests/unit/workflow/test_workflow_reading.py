@@ -100,7 +100,10 @@ def test_a_fault_names_line_column_rule_and_the_nearest_name():
         (one(of() | {"needs": ["a"]}), "cycle"),
         (one(of() | {"needs": ["b"]}), "unknown_step"),
         (one({}), "exactly one of uses, wait_for, sleep is required"),
-        (one({"uses": "transform", "sleep": 1}), "exactly one of uses, wait_for, sleep is required"),
+        (
+            one({"uses": "transform", "sleep": 1}),
+            "exactly one of uses, wait_for, sleep is required",
+        ),
         (one(of("shell", command="true")), "unknown_kind"),
         (one(of("run_step", run_id="x")), "unknown_kind"),
         (one(of("search")), "missing_field"),
