@@ -13,13 +13,15 @@ from typing import IO, Self
 
 import psutil
 
+from tests.support.patience import patience
+
 TIMEOUT_S = 120.0
-LOOK_AGAIN_S = 60.0
+LOOK_AGAIN_S = 30.0
 # Between two looks: longer each time, for each costs a second of the CPU that others wait for.
 PAUSE_S, PAUSE_S_MAX, PAUSE_GROWTH = 0.3, 5.0, 1.5
 _END = "\x1e"
 _LOOKS = re.compile(
-    r"ailydian (?:status|queues|explain|verify)\b|"
+    r"ailydian (?:status|queues|explain)\b|"
     r"ailydian (?!bench).*\b(?:list|show|stats|tail|why|grouped)\b|curl "
 )
 # Where redis-cli is not installed: the same words, given to the same server.
@@ -67,7 +69,7 @@ class Shell:
         """End what still runs, servers' users first, as Ctrl-C in every terminal would."""
         self._say("kill -TERM $(jobs -p) 2>/dev/null; wait; exit")
         try:
-            self._bash.communicate(timeout=TIMEOUT_S)
+            self._bash.communicate(timeout=patience(TIMEOUT_S))
         except subprocess.TimeoutExpired:
             os.killpg(self._bash.pid, signal.SIGKILL)
             self._bash.communicate()
@@ -85,7 +87,7 @@ class Shell:
         """
         if command.endswith("&"):
             return self._left_running(command.removesuffix("&").strip())
-        deadline = time.monotonic() + LOOK_AGAIN_S
+        deadline = time.monotonic() + patience(LOOK_AGAIN_S)
         pause = PAUSE_S
         while True:
             code, printed = self._once(command)
@@ -107,7 +109,7 @@ class Shell:
     def _left_running(self, command: str) -> tuple[int, str]:
         log = self.folder / f".left-{time.monotonic_ns()}"
         self._once(f"{command} >{log} 2>>{log.name}.err &")
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + patience(TIMEOUT_S)
         while "\n" not in (printed := log.read_text() if log.exists() else ""):
             if time.monotonic() > deadline:
                 return 1, (log.parent / f"{log.name}.err").read_text()
@@ -117,7 +119,7 @@ class Shell:
     def _once(self, command: str) -> tuple[int, str]:
         self._say(f"{command}\nprintf '{_END}%s\\n' $?")
         printed = []
-        alarm = threading.Timer(TIMEOUT_S, self._interrupt)
+        alarm = threading.Timer(patience(TIMEOUT_S), self._interrupt)
         alarm.start()
         try:
             for line in self._output():
