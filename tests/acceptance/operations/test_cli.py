@@ -155,7 +155,7 @@ def test_a_delayed_job_waits_and_a_cancelled_one_is_not_done(cli):
     assert before["waits"].endswith("UTC (delay)")
     assert (cancelled["state"], cancelled["was"]) == ("CANCELLED", "PENDING")
     assert again.code == 1
-    assert "is CANCELLED: there is nothing to cancel" in again.err
+    assert "is CANCELLED: nothing to cancel" in again.err
     assert cli.json("jobs", "show", job_id)["state"] == "CANCELLED"
 
 

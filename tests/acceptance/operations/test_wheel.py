@@ -160,7 +160,7 @@ def test_another_package_of_our_name_is_named_in_one_sentence(installed, tmp_pat
 
     assert ran.returncode == 1
     sentence = json.loads(ran.stdout)["error"]["message"]
-    assert sentence.startswith(f"Another package named '{name}' stands before ours")
+    assert sentence.startswith(f"Another package named '{name}' shadows ours")
     assert path in sentence
     assert ran.stderr == f"Error: {sentence}\n"
 

@@ -324,7 +324,7 @@ def test_canaries_that_fail_again_stop_the_replay_of_the_others(pool):
             kill(*(one.id for one in moved))
             super().watch(moved)
 
-    with pytest.raises(ReplayStopped, match="2 of 2 replayed jobs have failed again"):
+    with pytest.raises(ReplayStopped, match="2 of 2 replayed jobs failed again"):
         dead_actions.act(dead_letters.replay, "replay", choose(), Unlucky(2, None, 30.0))
 
     assert len(letters()) == 6

@@ -44,7 +44,7 @@ def test_a_schedule_is_put_listed_changed_and_deleted_and_each_act_is_noted(run)
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        ((*PUT, "61 * * * *"), 2, "wrong in its minute '61'"),
+        ((*PUT, "61 * * * *"), 2, "Invalid minute '61'"),
         ((*PUT, "* * * * *", "--tz", "Europe/Istambul"), 2, "did you mean Europe/Istanbul?"),
         ((*PUT, "* * * * *", "--payload", '{"x": 1}'), 2, "probe: x:"),
         ((*PUT, "* * * * *", "--jitter", "2h"), 2, "jitter of 7200 s"),

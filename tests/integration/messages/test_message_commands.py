@@ -85,7 +85,7 @@ def test_a_file_of_messages_is_recorded_at_once(run, tmp_path):
     ("line", "reason"),
     [
         ("not json", "Line 2: invalid JSON"),
-        ("[1]", "Line 2: a JSON object is wanted"),
+        ("[1]", "Line 2: must be a JSON object"),
         ('{"content": ""}', "Line 2: record_message: content"),
         ('{"content": "x", "role": "ASSISTANT"}', "names the model"),
     ],

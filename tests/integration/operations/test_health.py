@@ -158,7 +158,7 @@ def test_a_dead_thread_is_named_with_its_process(address, all_well):
 
     assert page["failed"] == ["threads"]
     detail = next(one["detail"] for one in page["checks"] if one["name"] == "threads")
-    assert detail == "here pid 1: 3 of 4 live"
+    assert detail == "here pid 1: 3 of 4 alive"
 
 
 def test_a_queue_that_nobody_serves_is_named(address, all_well):

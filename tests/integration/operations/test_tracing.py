@@ -277,7 +277,7 @@ def test_spans_are_recorded_only_where_it_is_asked_for():
 
 
 def test_an_exporter_that_is_missing_is_named():
-    with pytest.raises(ConfigurationBroken, match="no exporter is called 'nowhere'"):
+    with pytest.raises(ConfigurationBroken, match="the exporter 'nowhere' is missing"):
         tracing.configure(Settings(otel_traces_exporter="nowhere"))
 
 

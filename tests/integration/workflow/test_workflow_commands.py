@@ -268,7 +268,7 @@ def test_a_file_is_validated_without_a_server(run, tmp_path):
     assert code == 1
     assert json.loads(wrong)["ok"] is False
     assert json.loads(wrong)["faults"]
-    assert run("workflow", "validate", str(good))[1] == f"{good}: greet is right, 1 step.\n"
+    assert run("workflow", "validate", str(good))[1] == f"{good}: greet is valid, 1 step.\n"
     assert run("workflow", "validate", str(bad))[0] == 1
     assert run("workflow", "put", str(bad), *ACME)[0] == 2
 
