@@ -1,4 +1,4 @@
-"""The Redis door: what comes in by XADD is accepted once, or refused with a reason, and is gone."""
+"""Redis ingress: what comes in by XADD is accepted once, or refused with a reason, and is gone."""
 
 import json
 import threading
@@ -36,7 +36,7 @@ def client(redis_url, pool):
 
 
 @pytest.fixture
-def door(client):
+def ingress(client):
     return RedisIngress(client, "ailydian")
 
 
@@ -65,10 +65,10 @@ def is_empty(client):
     return client.xlen(STREAM) == 0 and client.xpending(STREAM, GROUP)["pending"] == 0
 
 
-def serve(door, client, fields):
+def serve(ingress, client, fields):
     """Send one entry, serve it, and return the reply to its key."""
     client.xadd(STREAM, fields)
-    assert door.turn(block_s=0.001) == 1
+    assert ingress.turn(block_s=0.001) == 1
     key = fields.get("key", b"")
     return reply(client, key if isinstance(key, bytes) else key.encode())
 
@@ -76,10 +76,10 @@ def serve(door, client, fields):
 # ---- what is accepted
 
 
-def test_an_accepted_request_is_a_job_and_its_reply_names_it(door, client):
+def test_an_accepted_request_is_a_job_and_its_reply_names_it(ingress, client):
     make_tenant("a")
 
-    answer = serve(door, client, request("k1"))
+    answer = serve(ingress, client, request("k1"))
 
     assert answer == {"accepted": True, "id": answer["id"], "duplicate": False, "state": "PENDING"}
     row = job(answer["id"])
@@ -88,56 +88,56 @@ def test_an_accepted_request_is_a_job_and_its_reply_names_it(door, client):
     assert is_empty(client)
 
 
-def test_a_reply_can_be_waited_for_and_does_not_stay_for_ever(door, client):
+def test_a_reply_can_be_waited_for_and_does_not_stay_for_ever(ingress, client):
     make_tenant("a")
     client.xadd(STREAM, request("k1"))
 
-    door.turn(block_s=0.001)
+    ingress.turn(block_s=0.001)
 
     assert 0 < client.ttl(f"{REPLY}k1") <= REPLY_TTL_S
     assert json.loads(client.blpop(f"{REPLY}k1", 1)[1])["accepted"]
 
 
-def test_the_same_key_again_is_a_duplicate_of_the_same_job(door, client):
+def test_the_same_key_again_is_a_duplicate_of_the_same_job(ingress, client):
     make_tenant("a")
 
-    first = serve(door, client, request("k1"))
+    first = serve(ingress, client, request("k1"))
     client.delete(f"{REPLY}k1")
-    second = serve(door, client, request("k1"))
+    second = serve(ingress, client, request("k1"))
 
     assert (second["accepted"], second["duplicate"]) == (True, True)
     assert second["id"] == first["id"]
     assert len(rows('SELECT 1 FROM "Job"')) == 1
 
 
-def test_the_same_key_of_two_tenants_is_two_jobs(door, client):
+def test_the_same_key_of_two_tenants_is_two_jobs(ingress, client):
     make_tenant("a")
     make_tenant("b")
     for tenant in ("a", "b"):
         client.xadd(STREAM, request("k1", tenant))
 
-    door.turn(block_s=0.001)
+    ingress.turn(block_s=0.001)
 
     assert rows('SELECT "tenantId" FROM "Job" ORDER BY 1') == [("a",), ("b",)]
 
 
-def test_a_crowd_is_served_in_batches(door, client):
+def test_a_crowd_is_served_in_batches(ingress, client):
     make_tenant("a")
     for n in range(BATCH_MAX + 50):
         client.xadd(STREAM, request(f"k{n}", payload=f'{{"n": {n}}}'))
 
-    served = [door.turn(block_s=0.001) for _ in range(3)]
+    served = [ingress.turn(block_s=0.001) for _ in range(3)]
 
     assert served == [BATCH_MAX, 50, 0]
     assert len(rows('SELECT 1 FROM "Job"')) == BATCH_MAX + 50
 
 
-def test_a_request_is_not_answered_before_its_job_is_committed(door, client, database_url):
+def test_a_request_is_not_answered_before_its_job_is_committed(ingress, client, database_url):
     make_tenant("a")
     client.xadd(STREAM, request("k1"))
     with ThreadPoolExecutor(1) as threads:
         with held_up(database_url) as conn:
-            turn = threads.submit(door.turn, block_s=0.001)
+            turn = threads.submit(ingress.turn, block_s=0.001)
             while not conn.execute(WAITING).fetchall():
                 assert not turn.done()
             early = client.llen(f"{REPLY}k1"), client.xlen(STREAM)
@@ -180,10 +180,10 @@ def test_a_request_is_not_answered_before_its_job_is_committed(door, client, dat
         (request("k" * (FIELD_BYTES_MAX + 1)), "payload_refused"),
     ],
 )  # fmt: skip
-def test_a_bad_request_is_refused_with_a_code_and_leaves_the_stream(door, client, fields, code):
+def test_a_bad_request_is_refused_with_a_code_and_leaves_the_stream(ingress, client, fields, code):
     make_tenant("a")
 
-    answer = serve(door, client, fields)
+    answer = serve(ingress, client, fields)
 
     assert (answer["accepted"], answer["error"]) == (False, code)
     assert answer["message"]
@@ -192,25 +192,25 @@ def test_a_bad_request_is_refused_with_a_code_and_leaves_the_stream(door, client
 
 
 @pytest.mark.parametrize("key", [None, ""])
-def test_a_request_without_a_key_cannot_be_answered_and_leaves_the_stream(door, client, key):
+def test_a_request_without_a_key_cannot_be_answered_and_leaves_the_stream(ingress, client, key):
     make_tenant("a")
     client.xadd(STREAM, request(key))
 
-    door.turn(block_s=0.001)
+    ingress.turn(block_s=0.001)
 
     assert is_empty(client)
     assert client.keys(f"{REPLY}*") == []
 
 
-def test_a_full_queue_refuses_at_the_door_too(door, client):
+def test_a_full_queue_refuses_at_the_door_too(ingress, client):
     make_tenant("a")
     with db.transaction(None, role=Role.RELAY) as conn:
         dispatches.measure_depth(conn, ["maintenance"], depth_max=0)
 
-    assert serve(door, client, request("k1"))["error"] == "queue_full"
+    assert serve(ingress, client, request("k1"))["error"] == "queue_full"
 
 
-def test_one_bad_request_does_not_spoil_the_batch(door, client):
+def test_one_bad_request_does_not_spoil_the_batch(ingress, client):
     make_tenant("a")
     for n in range(6):
         client.xadd(STREAM, request(f"k{n}"))
@@ -218,7 +218,7 @@ def test_one_bad_request_does_not_spoil_the_batch(door, client):
     client.xadd(STREAM, request("large", payload=json.dumps({"note": "ü" * 10_000})))
     client.xadd(STREAM, request("bad\0key"))
 
-    door.turn(block_s=0.001)
+    ingress.turn(block_s=0.001)
 
     answers = [reply(client, f"k{n}".encode())["accepted"] for n in range(6)]
     assert answers == [True] * 6
@@ -232,34 +232,34 @@ def test_one_bad_request_does_not_spoil_the_batch(door, client):
 # ---- what was interrupted
 
 
-def test_what_a_dead_door_had_read_is_served_by_another(door, client):
+def test_what_a_dead_door_had_read_is_served_by_another(ingress, client):
     make_tenant("a")
     client.xadd(STREAM, request("k1"))
-    [[_, [(entry, _)]]] = client.xreadgroup(GROUP, "dead-door", {STREAM: ">"})
+    [[_, [(entry, _)]]] = client.xreadgroup(GROUP, "dead-ingress", {STREAM: ">"})
 
-    too_early = door.turn(block_s=0.001)
-    client.xclaim(STREAM, GROUP, "dead-door", 0, [entry], idle=60_000)
-    served = door.turn(block_s=0.001)
+    too_early = ingress.turn(block_s=0.001)
+    client.xclaim(STREAM, GROUP, "dead-ingress", 0, [entry], idle=60_000)
+    served = ingress.turn(block_s=0.001)
 
     assert (too_early, served) == (0, 1)
     assert reply(client, b"k1")["accepted"]
     assert is_empty(client)
 
 
-def test_what_a_door_committed_before_it_died_is_a_duplicate(door, client):
+def test_what_a_door_committed_before_it_died_is_a_duplicate(ingress, client):
     make_tenant("a")
-    first = serve(door, client, request("k1"))
+    first = serve(ingress, client, request("k1"))
     client.delete(f"{REPLY}k1")
     client.xadd(STREAM, request("k1"))  # as it lay there, committed and not acknowledged
-    [[_, [(entry, _)]]] = client.xreadgroup(GROUP, "dead-door", {STREAM: ">"})
-    client.xclaim(STREAM, GROUP, "dead-door", 0, [entry], idle=60_000)
+    [[_, [(entry, _)]]] = client.xreadgroup(GROUP, "dead-ingress", {STREAM: ">"})
+    client.xclaim(STREAM, GROUP, "dead-ingress", 0, [entry], idle=60_000)
 
-    door.turn(block_s=0.001)
+    ingress.turn(block_s=0.001)
 
     assert reply(client, b"k1") == first | {"duplicate": True}
 
 
-def test_a_request_that_postgres_left_in_the_lurch_is_served_later(door, client, database_url):
+def test_a_request_that_postgres_left_in_the_lurch_is_served_later(ingress, client, database_url):
     make_tenant("a")
     client.xadd(STREAM, request("k1"))
     with (
@@ -267,7 +267,7 @@ def test_a_request_that_postgres_left_in_the_lurch_is_served_later(door, client,
         ThreadPoolExecutor(1) as threads,
         held_up(database_url),
     ):
-        turn = threads.submit(door.turn, block_s=0.001)
+        turn = threads.submit(ingress.turn, block_s=0.001)
         while not other.execute(f"SELECT pg_terminate_backend(pid) FROM ({WAITING})").fetchall():
             assert not turn.done()
         failed = turn.exception(patience(10))
@@ -275,7 +275,7 @@ def test_a_request_that_postgres_left_in_the_lurch_is_served_later(door, client,
     early = client.llen(f"{REPLY}k1")
 
     client.xclaim(STREAM, GROUP, "any", 0, [left[0]["message_id"]], idle=60_000)
-    door.turn(block_s=0.001)
+    ingress.turn(block_s=0.001)
 
     assert isinstance(failed, ServerUnavailable)
     assert early == 0
@@ -284,8 +284,8 @@ def test_a_request_that_postgres_left_in_the_lurch_is_served_later(door, client,
 
 def test_a_running_door_opens_its_stream_again_after_a_wipe(redis_url, client):
     make_tenant("a")
-    door, stop = RedisIngress(redis.Redis.from_url(redis_url), "ailydian"), threading.Event()
-    thread = threading.Thread(target=door.run, args=(stop,))
+    ingress, stop = RedisIngress(redis.Redis.from_url(redis_url), "ailydian"), threading.Event()
+    thread = threading.Thread(target=ingress.run, args=(stop,))
     client.flushdb()
 
     thread.start()
@@ -306,9 +306,9 @@ def test_a_running_door_opens_its_stream_again_after_a_wipe(redis_url, client):
 
 @pytest.fixture
 def service(redis_url, client):
-    """A client of a user who may use the door and nothing else."""
+    """A client of a user who may use the ingress and nothing else."""
     rights = ["+xadd", "+blpop", "+lpop", "~ailydian:publish", "~ailydian:reply:*"]
-    # SELECT is for the test's own database; in production the door is in the first.
+    # SELECT is for the test's own database; in production the ingress is in the first.
     rights += ["on", ">secret", "+select"]
     client.execute_command("ACL", "SETUSER", "service", "reset", *rights)
     with redis.Redis.from_url(redis_url, username="service", password="secret") as connected:
@@ -316,11 +316,11 @@ def service(redis_url, client):
     client.acl_deluser("service")
 
 
-def test_a_service_with_the_doors_rights_can_publish_and_read_its_reply(service, door, client):
+def test_a_service_with_the_doors_rights_can_publish_and_read_its_reply(service, ingress, client):
     make_tenant("a")
 
     service.execute_command("XADD", STREAM, "*", *sum(request("k1").items(), ()))
-    door.turn(block_s=0.001)
+    ingress.turn(block_s=0.001)
 
     assert json.loads(service.blpop(f"{REPLY}k1", 1)[1])["accepted"]
 
