@@ -103,7 +103,7 @@ def test_a_bad_line_is_named_and_nothing_is_accepted(run, tmp_path, line, reason
 
 def test_nobody_and_nothing_are_named_in_one_sentence(run):
     code, output = run("message", "record", "x", *ACME, "--role", "user", "--user", "eve@x.org")
-    assert (code, "nobody called 'eve@x.org'" in output) == (2, True)
+    assert (code, "no user 'eve@x.org'" in output) == (2, True)
     code, output = run("message", "show", "nothing", *ACME)
     assert (code, "has no message nothing" in output) == (2, True)
     code, output = run("message", "record", *ACME)
