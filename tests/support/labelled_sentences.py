@@ -64,7 +64,7 @@ I can't log in and it is driving me crazy.
 This version is worse than the last one.
 A waste of money, I regret buying it.
 The room was not clean and the heating failed.
-I called three times, no user back, I am fed up.
+I called three times, nobody called back, I am fed up.
 The instructions are confusing and incomplete.
 I will never buy this again.
 terrible service, not happy at all""",
