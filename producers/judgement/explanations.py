@@ -9,7 +9,7 @@ from shared.db import Connection
 from shared.errors import NothingToExplain
 from shared.ledger.outbox import Published, publish_many
 from shared.queries.judgement import explanations
-from shared.queries.judgement.explanations import KINDS, Subject
+from shared.queries.judgement.explanations import KINDS, ScoreSubject
 
 
 def explain(
@@ -45,6 +45,6 @@ def explain(
     return dict(zip(jobs, publish_many(conn, list(jobs.values())), strict=True))
 
 
-def _has_parts(subject: Subject) -> bool:
+def _has_parts(subject: ScoreSubject) -> bool:
     """Whether a score can be explained; a verdict that found nothing cannot."""
     return subject.kind != "moderation" or bool(subject.made_of.get("scores"))

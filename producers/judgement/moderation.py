@@ -120,7 +120,7 @@ def _verdict(conn: Connection, result_id: str) -> VerdictRow:
 
 def _holding(conn: Connection, row: VerdictRow) -> VerdictRow:
     """Return the current verdict on the content of a possibly outdated one."""
-    moderations.hold(conn, [row.content_id])
+    moderations.lock_contents(conn, [row.content_id])
     held = moderations.select_standing(conn, [row.content_id])[row.content_id].result_id
     return row if held is None else _verdict(conn, held)
 

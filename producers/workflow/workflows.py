@@ -20,14 +20,14 @@ from shared.ledger.outbox import refusal
 from shared.operations.audit import note, who
 from shared.workflow import runs
 from shared.workflow.reading import read
-from shared.workflow.runs import Put, Started
+from shared.workflow.runs import StartedRun, StoredWorkflow
 
 SIGNAL_BYTES_MAX = 64 * 1024
 Answer = TypeVar("Answer")
 _ITEM = re.compile(r"^(.*)\[(\d{1,6})\]$")
 
 
-def put(conn: Connection, text: str, *, source: str = "workflow") -> Put:
+def put(conn: Connection, text: str, *, source: str = "workflow") -> StoredWorkflow:
     """Validate a definition and store it as the latest version of the tenant's workflow.
 
     Raises:
@@ -47,7 +47,7 @@ def start(
     *,
     key: str | None = None,
     version: int | None = None,
-) -> Started:
+) -> StartedRun:
     """Start a run; see `shared.workflow.runs.start`."""
     return runs.start(conn, name, given, key=key, version=version)
 

@@ -53,19 +53,19 @@ def is_card(digits: str) -> bool:
     return luhn.checksum(digits) == 0
 
 
-def card_chars(found: str, holds: Callable[[str], bool]) -> int:
+def card_chars(found: str, is_valid: Callable[[str], bool]) -> int:
     """Count the characters of a match of `CARD` that are a card; 0 for none.
 
     Another number may follow its four groups: `4111 1111 1111 1111 12/27`.
 
     Args:
         found: What the shape found.
-        holds: Decides whether some digits are a card.
+        is_valid: Decides whether some digits are a card.
     """
-    if holds(digits_of(found)):
+    if is_valid(digits_of(found)):
         return len(found)
     grouped = found[:_GROUPED_CHARS]
-    return _GROUPED_CHARS if grouped != found and holds(digits_of(grouped)) else 0
+    return _GROUPED_CHARS if grouped != found and is_valid(digits_of(grouped)) else 0
 
 
 def is_issued_card(digits: str) -> bool:

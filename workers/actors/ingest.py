@@ -16,7 +16,7 @@ from shared.ids import ChunkId, DocumentId
 from shared.ledger.outbox import Lease, effect, publish_many
 from shared.models.embedding_model import live_model
 from shared.queries.documents import documents
-from shared.queries.documents.documents import NewChunk, Version
+from shared.queries.documents.documents import DocumentVersion, NewChunk
 from shared.queries.ledger import outbox
 from shared.settings import settings
 from shared.text import language, tokens
@@ -35,7 +35,7 @@ TITLE_CHARS_MAX = 300
 class _Made:
     """The parsed and chunked document, before it is written."""
 
-    version: Version
+    version: DocumentVersion
     chunks: list[NewChunk]
 
 
@@ -129,7 +129,7 @@ def _make(job: IngestDocument, lease: Lease, content: bytes, title: str | None) 
         )
         for piece in pieces
     ]
-    version = Version(
+    version = DocumentVersion(
         ingest_key=IngestDocument.ingest_key(job.source, job.content_sha256),
         title=_first_line(title or job.source or text),
         content=text,

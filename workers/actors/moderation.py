@@ -17,7 +17,7 @@ from shared.judgement.verdicts import Verdict, settle
 from shared.ledger.outbox import Lease, effect, effects, publish, publish_many
 from shared.models import providers
 from shared.queries.judgement import moderations, trust_scores, verdicts
-from shared.queries.judgement.moderations import Content, ModerationState, Present
+from shared.queries.judgement.moderations import Content, ExistingContent, ModerationState
 from shared.queries.judgement.verdicts import VerdictRow
 from shared.queries.ledger import outbox
 from shared.queries.messages import semantic_entries
@@ -57,7 +57,7 @@ def moderate_content(jobs: Sequence[tuple[ModerateContent, Lease]]) -> None:
     with effects([lease for _, lease in jobs]) as conn:
         # Decided in the writing transaction: a policy or pardon that arrived meanwhile counts.
         ids = [content_id for _, content_id in contents]
-        moderations.hold(conn, ids)
+        moderations.lock_contents(conn, ids)
         standing = moderations.select_standing(conn, ids)
         rules = _rules(conn, [one.user_id for one in contents.values()])
         judged = {
@@ -82,7 +82,7 @@ def remoderate_content(job: RemoderateContent, lease: Lease) -> None:
     with effect(lease) as conn:
         page = verdicts.select_older(conn, job.policy_version, after=job.after, limit=PAGE)
         ids = [one.content_id for one in page]
-        moderations.hold(conn, ids)
+        moderations.lock_contents(conn, ids)
         standing = moderations.select_standing(conn, ids)
         older = [one for one in page if standing[one.content_id].result_id == one.id]
         present = moderations.select_present(conn, [_key(one) for one in older])
@@ -122,11 +122,11 @@ def _key(row: VerdictRow) -> tuple[str, str]:
     return row.content_type.lower(), row.content_id
 
 
-def _suffices(row: VerdictRow, there: Present) -> bool:
+def _suffices(row: VerdictRow, there: ExistingContent) -> bool:
     return row.content_sha256 == there.sha256 and isinstance(row.scores.get("scores"), dict)
 
 
-def _judge_again(there: Present, version: int) -> ModerateContent:
+def _judge_again(there: ExistingContent, version: int) -> ModerateContent:
     return ModerateContent.model_validate(
         {
             "content_type": there.type,
@@ -154,17 +154,17 @@ def _judged(texts: Sequence[str]) -> list[Findings]:
         return local
     return [
         Findings(
-            scores=dict(sorted((found.scores | _higher(told, found.scores)).items())),
+            scores=dict(sorted((found.scores | _higher(remote_scores, found.scores)).items())),
             spans=found.spans,
             engine=f"{remote.model}+{found.engine}",
             blind=found.blind,
         )
-        for found, told in zip(local, remote.scores(texts), strict=True)
+        for found, remote_scores in zip(local, remote.scores(texts), strict=True)
     ]
 
 
-def _higher(told: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
-    return {name: max(score, found.get(name, 0.0)) for name, score in told.items()}
+def _higher(remote_scores: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
+    return {name: max(score, found.get(name, 0.0)) for name, score in remote_scores.items()}
 
 
 def _verdict(
@@ -197,7 +197,7 @@ def _verdict(
     )
 
 
-def _decided_again(row: VerdictRow, there: Present | None, rules: _Rules) -> Verdict | None:
+def _decided_again(row: VerdictRow, there: ExistingContent | None, rules: _Rules) -> Verdict | None:
     """The verdict by the policy in force, where it is another one; a pardon stands."""
     found = row.scores.get("scores")
     if not isinstance(found, dict) or "pardoned" in row.scores or row.content_sha256 is None:

@@ -123,7 +123,7 @@ def answered(ask: CacheQuestion, give: Callable[[], CachedAnswer]) -> CacheResul
     Raises:
         ServerUnavailable: Postgres is unavailable.
     """
-    looked = Look(ask)
+    looked = CacheLookup(ask)
     found = looked.exact() or looked.near()
     if found is not None:
         return found
@@ -165,7 +165,7 @@ def _digest(fields: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Look:
+class CacheLookup:
     """One cache lookup through all levels; see `answered`."""
 
     def __init__(self, ask: CacheQuestion) -> None:

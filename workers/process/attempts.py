@@ -43,7 +43,7 @@ def run(
     to_complete: list[Lease] = []
     try:
         limit_s = max(_limit_s(contract, lease) for lease in unit.leases)
-        with held.doing(unit.leases, limit_s=limit_s):
+        with held.running(unit.leases, limit_s=limit_s):
             done = _do(function, contract, unit.leases, held)
             to_complete = [lease for lease in done if not lease.receipted]
     finally:

@@ -41,7 +41,7 @@ class ChildProcess:
     pulse: IO[bytes]
     exit_fd: int
     started_at: float
-    heard_at: float
+    heartbeat_at: float
     ready: bool = False
     worn: bool = False
     ending_at: float | None = None
@@ -109,5 +109,5 @@ def start(queues: Sequence[str], threads: int) -> ChildProcess:
         pulse=os.fdopen(ours, "rb", buffering=0),
         exit_fd=os.pidfd_open(process.pid),
         started_at=now,
-        heard_at=now,
+        heartbeat_at=now,
     )

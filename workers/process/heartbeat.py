@@ -54,7 +54,7 @@ class Heartbeat:
     def tick(self, config: Settings) -> None:
         """Send a heartbeat to the supervisor; renew leases, enforce limits, update our row."""
         now = time.monotonic()
-        self.tell(signals.ALIVE)
+        self.send(signals.ALIVE)
         self._runtime.held.interrupt_overdue()
         try:
             # Leases first: nothing that can take time stands before them.
@@ -74,7 +74,7 @@ class Heartbeat:
         except (OSError, psutil.Error) as error:
             log.warning("figures.missing", error=str(error))
 
-    def tell(self, what: bytes) -> None:
+    def send(self, what: bytes) -> None:
         """Send one byte to the supervisor, if there is one."""
         if self._pulse_fd is None:
             return
@@ -133,4 +133,4 @@ class Heartbeat:
         if large or old:
             self._worn = True
             log.info("worker.worn", worker=self._process.id, why="memory" if large else "jobs")
-            self.tell(signals.WORN)
+            self.send(signals.WORN)

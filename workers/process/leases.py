@@ -105,7 +105,7 @@ class HeldLeases:
             return self._held.get(_key(lease), lease)
 
     @contextmanager
-    def doing(self, leases: Sequence[Lease], *, limit_s: float) -> Iterator[None]:
+    def running(self, leases: Sequence[Lease], *, limit_s: float) -> Iterator[None]:
         """Mark these jobs as running: visible to the supervisor, alone if one has crashed before.
 
         A job whose attempt ended in a crash is suspect: while it runs, nothing else does, so a

@@ -106,11 +106,11 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     runtime.completion.start()
     worker.start()
     heartbeat.tick(config)  # our row first, so that no other process takes our jobs back
-    heartbeat.tell(signals.READY)
+    heartbeat.send(signals.READY)
     log.info("worker.started", worker=options.worker_id, queues=queues, threads=options.threads)
     sound = _keep(heartbeat, config, bell)
     if not sound:
-        heartbeat.tell(signals.BROKEN)
+        heartbeat.send(signals.BROKEN)
     settled = _finish(worker, runtime, heartbeat, config, bell)
     log.info("worker.stopped", worker=options.worker_id)
     return signals.THREAD_DEAD if not sound else 0 if settled else signals.UNSETTLED

@@ -169,7 +169,7 @@ def _wait_s(lease: Lease, error: BaseException) -> float:
     else:
         wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
     asked = error.retry_after_s if isinstance(error, TransientError) else None
-    return max(wait, failure.asked_s(asked, _rng))
+    return max(wait, failure.retry_after_delay_s(asked, _rng))
 
 
 def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:

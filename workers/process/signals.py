@@ -36,7 +36,7 @@ class Bell:
         with contextlib.suppress(BlockingIOError):  # a signal storm: enough of them wait to be read
             os.write(self._rope, bytes([number]))
 
-    def heard(self) -> set[signal.Signals]:
+    def received(self) -> set[signal.Signals]:
         """The signals that came since the last call."""
         try:
             return {signal.Signals(number) for number in os.read(self.fd, 65_536)}
@@ -46,4 +46,4 @@ class Bell:
     def wait(self, timeout_s: float) -> bool:
         """Wait for a signal. Returns whether one came."""
         select.select([self.fd], [], [], timeout_s)
-        return bool(self.heard())
+        return bool(self.received())

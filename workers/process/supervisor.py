@@ -101,19 +101,19 @@ class Supervisor:
             stalled = time.monotonic() - began > STALLED_S
             for key, _ in events:
                 if key.fd == bell.fd:
-                    self._obey(bell.heard())
+                    self._obey(bell.received())
                 elif key.fd == control_fd:
                     self._resize(control_fd)
                 elif key.data in self._children:
-                    self._hear(self._children[key.data], key.fd)
+                    self._read_pipe(self._children[key.data], key.fd)
             self._look(stalled=stalled)
             self._release_orphaned()
             self._balance()
 
-    def _obey(self, heard: set[signal.Signals]) -> None:
-        if heard & signals.STOPS:
+    def _obey(self, received: set[signal.Signals]) -> None:
+        if received & signals.STOPS:
             self._stopping = True
-        elif signal.SIGHUP in heard:
+        elif signal.SIGHUP in received:
             log.info("supervisor.restarting", children=len(self._children))
             for child in self._children.values():
                 child.worn = True
@@ -154,7 +154,7 @@ class Supervisor:
         self._selector.register(child.exit_fd, selectors.EVENT_READ, child.worker_id)
         return child
 
-    def _hear(self, child: ChildProcess, descriptor: int) -> None:
+    def _read_pipe(self, child: ChildProcess, descriptor: int) -> None:
         if descriptor == child.exit_fd:
             self._bury(child)
             return
@@ -162,7 +162,7 @@ class Supervisor:
         if not said:
             self._selector.unregister(child.pulse)  # it closed the pipe: its exit follows
             return
-        child.heard_at = time.monotonic()
+        child.heartbeat_at = time.monotonic()
         if signals.READY in said:
             child.ready = True
             self._pause_s = RESTART_S_MIN
@@ -175,7 +175,7 @@ class Supervisor:
         now = time.monotonic()
         for child in self._children.values():
             if stalled:  # we were stopped ourselves, and most likely they were too
-                child.heard_at = now
+                child.heartbeat_at = now
                 continue
             late = [doing for doing in child.slots.read() if doing.deadline + OVERTIME_S < now]
             if late and not child.overdue:
@@ -185,7 +185,7 @@ class Supervisor:
             elif child.ending_at and now - child.ending_at > self._grace_s + AFTER_GRACE_S:
                 child.outstayed = True
                 child.kill()
-            elif now - child.heard_at > SILENT_S:
+            elif now - child.heartbeat_at > SILENT_S:
                 log.error("worker.silent", worker=child.worker_id, silent_s=SILENT_S)
                 child.kill()
 

@@ -21,7 +21,7 @@ from shared.errors import DefinitionRefused, UsageError
 from shared.ids import TenantId
 from shared.workflow.plan import compile_plan
 from shared.workflow.reading import read
-from shared.workflow.runs import Started
+from shared.workflow.runs import StartedRun
 
 LIST_MAX = 10_000
 STDIN = "-"
@@ -162,7 +162,7 @@ def run(
     ctx.exit(1 if wait and view.run.state != "completed" else 0)
 
 
-def _start(tenant_id: TenantId, name: str, options: dict[str, Any]) -> Started:
+def _start(tenant_id: TenantId, name: str, options: dict[str, Any]) -> StartedRun:
     with db.transaction(tenant_id) as conn:
         return workflows.start(
             conn, name, options["given"], key=options["key"], version=options["version"]

@@ -83,7 +83,7 @@ def delete_old_uploads(conn: Connection, *, older_s: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Current:
+class CurrentDocument:
     """A document as it stands: `upload_sha256` is of the bytes it was last made from."""
 
     id: DocumentId
@@ -100,14 +100,14 @@ SELECT_CURRENT: Final = """
 """
 
 
-def select_current(conn: Connection, ingest_key: str) -> Current | None:
+def select_current(conn: Connection, ingest_key: str) -> CurrentDocument | None:
     """The document that has this key, or None."""
     row = conn.execute(SELECT_CURRENT, {"key": ingest_key}).fetchone()
-    return None if row is None else Current(*row)
+    return None if row is None else CurrentDocument(*row)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class PlatformDocument:
     """A document that the platform wrote."""
 
     id: DocumentId
@@ -124,14 +124,14 @@ SELECT_WRITTEN: Final = """
 """
 
 
-def select_written(conn: Connection, document_id: DocumentId) -> Written | None:
+def select_written(conn: Connection, document_id: DocumentId) -> PlatformDocument | None:
     """A document by its id, or None."""
     row = conn.execute(SELECT_WRITTEN, {"id": document_id}).fetchone()
-    return None if row is None else Written(*row)
+    return None if row is None else PlatformDocument(*row)
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class DocumentVersion:
     """The version of a document that one ingest writes."""
 
     ingest_key: str
@@ -167,13 +167,13 @@ PUT_VERSION: Final = """
 """
 
 
-def put_version(conn: Connection, version: Version) -> tuple[DocumentId, bool] | None:
+def put_version(conn: Connection, version: DocumentVersion) -> tuple[DocumentId, bool] | None:
     """Write a document or its next version, and lock it.
 
     Returns:
         Its id and whether it is new; None when a later submission stands there already.
     """
-    values = {name: getattr(version, name) for name in Version.__slots__}
+    values = {name: getattr(version, name) for name in DocumentVersion.__slots__}
     row = conn.execute(PUT_VERSION, values).fetchone()
     if row is None:
         return None
@@ -190,13 +190,13 @@ MARK_INGESTED: Final = """
 """
 
 
-def mark_ingested(conn: Connection, document_id: DocumentId, version: Version) -> bool:
+def mark_ingested(conn: Connection, document_id: DocumentId, version: DocumentVersion) -> bool:
     """Note that the chunks of a document of the platform are those of this content.
 
     Returns:
         False when the platform has changed or deleted it since it was read.
     """
-    values = {name: getattr(version, name) for name in Version.__slots__}
+    values = {name: getattr(version, name) for name in DocumentVersion.__slots__}
     return conn.execute(MARK_INGESTED, values | {"id": document_id}).rowcount == 1
 
 

@@ -9,7 +9,7 @@ from shared.db import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ScoreSubject:
     """A score to explain.
 
     Attributes:
@@ -75,14 +75,14 @@ _STATEMENTS: Final = {
 KINDS: Final = tuple(_STATEMENTS)
 
 
-def select_subject(conn: Connection, kind: str, subject_id: str) -> Subject | None:
+def select_subject(conn: Connection, kind: str, subject_id: str) -> ScoreSubject | None:
     """A score by its own id, or by that of what it is about; None where there is none."""
     row = conn.execute(_STATEMENTS[kind], {"id": subject_id}).fetchone()
-    return None if row is None else Subject(*row)
+    return None if row is None else ScoreSubject(*row)
 
 
 @dataclass(frozen=True, slots=True)
-class Rested:
+class AnswerSources:
     """The sources of an answer: its question, '' where not known, and the passages it cites."""
 
     question: str = ""
@@ -101,10 +101,10 @@ SELECT_RESTED: Final = """
 """
 
 
-def select_rested(conn: Connection, message_id: str) -> Rested:
+def select_rested(conn: Connection, message_id: str) -> AnswerSources:
     """The recorded sources of an answer, as far as they still exist."""
     row = conn.execute(SELECT_RESTED, {"message_id": message_id}).fetchone()
-    return Rested() if row is None else Rested(*row)
+    return AnswerSources() if row is None else AnswerSources(*row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def select_contents(
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class ExistingContent:
     """An existing content: the SHA-256 of its current text, and when it was created."""
 
     type: str
@@ -74,16 +74,16 @@ SELECT_PRESENT: Final = """
 
 def select_present(
     conn: Connection, wanted: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Present]:
+) -> dict[tuple[str, str], ExistingContent]:
     """As `select_contents`, with the texts' hashes in place of the texts."""
     values = {"types": [kind for kind, _ in wanted], "ids": [one for _, one in wanted]}
-    found = (Present(*row) for row in conn.execute(SELECT_PRESENT, values))
+    found = (ExistingContent(*row) for row in conn.execute(SELECT_PRESENT, values))
     return {(one.type, one.id): one for one in found}
 
 
 # Lock order: the tenant's policy, shared, then the contents by their ids. A verdict is given under
 # both, so that a policy takes effect between verdicts, and a content's verdicts come one by one.
-HOLD: Final = """
+LOCK_CONTENTS: Final = """
     WITH policy AS MATERIALIZED (
         SELECT pg_advisory_xact_lock_shared(
             hashtextextended('moderation policy ' || current_setting('app.tenant_id'), 0))
@@ -96,13 +96,13 @@ HOLD: Final = """
 """
 
 
-def hold(conn: Connection, content_ids: Sequence[str]) -> None:
+def lock_contents(conn: Connection, content_ids: Sequence[str]) -> None:
     """Lock these contents and the policy against other verdicts and changes.
 
     Read the policy and the current verdicts after this: they stay the same until this transaction
     ends.
     """
-    conn.execute(HOLD, {"ids": list(content_ids)})
+    conn.execute(LOCK_CONTENTS, {"ids": list(content_ids)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ def select_policy(conn: Connection) -> tuple[int, dict[str, Any]] | None:
     return version, policy
 
 
-# Versions are counted by one at a time, and no verdict is given meanwhile: see HOLD.
+# Versions are counted by one at a time, and no verdict is given meanwhile: see LOCK_CONTENTS.
 LOCK_POLICY: Final = """
     SELECT pg_advisory_xact_lock(
         hashtextextended('moderation policy ' || current_setting('app.tenant_id'), 0))

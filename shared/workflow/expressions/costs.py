@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.errors import ExpressionFailed
-from shared.workflow.expressions.references import Anatomy, Path
+from shared.workflow.expressions.references import ParsedExpression, Path
 
 # One unit is about 50 ns: the copy of one item, measured; so a second of the lock at most.
 UNITS_MAX: Final = 20_000_000
@@ -29,12 +29,12 @@ class _Size:
     longest_inside: int = 0
 
 
-def is_dear(made: Anatomy) -> bool:
-    """Return whether an expression could cost much, so that `refuse_dear` must check its scope."""
+def is_expensive(made: ParsedExpression) -> bool:
+    """Return whether an expression could cost much: `refuse_expensive` must check its scope."""
     return bool(made.builds) or len(made.paths) > PATHS_FREE
 
 
-def refuse_dear(made: Anatomy, scope: Mapping[str, Any]) -> None:
+def refuse_expensive(made: ParsedExpression, scope: Mapping[str, Any]) -> None:
     """Refuse an expression that could take seconds, or much memory.
 
     Raises:

@@ -12,9 +12,9 @@ from typing import Any, Final
 import cel
 
 from shared.errors import ExpressionFailed, ExpressionRefused
-from shared.workflow.expressions.costs import CHUNK_ITEMS, is_dear, refuse_dear
+from shared.workflow.expressions.costs import CHUNK_ITEMS, is_expensive, refuse_expensive
 from shared.workflow.expressions.lexing import CHARS_MAX, ExpressionToken, spans, words
-from shared.workflow.expressions.references import NAMES, Anatomy, Path, anatomy
+from shared.workflow.expressions.references import NAMES, ParsedExpression, Path, parse_references
 
 SHOWN_CHARS: Final = 100
 _PATH: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*$")
@@ -59,8 +59,8 @@ class Expression:
     _program: Any
     _in_parts: Any
     _wanted: Mapping[str, Any]
-    _anatomy: Anatomy
-    _is_dear: bool
+    _parsed: ParsedExpression
+    _is_expensive: bool
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON value
         """The value, a JSON value: whole numbers stay whole, others are floats.
@@ -75,8 +75,8 @@ class Expression:
             return self._look_up(scope)
         try:
             given = _pruned(scope, self._wanted)
-            if self._is_dear:
-                refuse_dear(self._anatomy, given)
+            if self._is_expensive:
+                refuse_expensive(self._parsed, given)
             value = self._in_chunks(given) if self._in_parts is not None else None
             return _plain(self._program.execute(given) if value is None else value)
         except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
@@ -97,14 +97,14 @@ class Expression:
 
     def _in_chunks(self, given: dict[str, Any]) -> list[Any] | None:
         """`list.map(...)` in parts, for the library takes the square of the length; or None."""
-        assert self._anatomy.chunk is not None, "compiled so"
+        assert self._parsed.chunk is not None, "compiled so"
         items: Any = given
-        for name in self._anatomy.chunk[0]:
+        for name in self._parsed.chunk[0]:
             items = items.get(name) if isinstance(items, Mapping) else None
         if not isinstance(items, list) or len(items) <= CHUNK_ITEMS:
             return None
         # Without the whole list, unless the rest of the expression reads it too.
-        paths = [path for path, _ in self._anatomy.paths[1:]]
+        paths = [path for path, _ in self._parsed.paths[1:]]
         rest = _pruned(given, _wanted(paths))
         made: list[Any] = []
         for begin in range(0, len(items), CHUNK_ITEMS):
@@ -128,7 +128,7 @@ def compile_expression(text: str) -> Expression:
         return plain
     try:
         found = words(bare)
-        made = anatomy(found)
+        made = parse_references(found)
     except ExpressionRefused as error:
         raise ExpressionRefused(f"`{_cut(bare)}`: {error}") from None
     program = _program(bare)
@@ -153,8 +153,8 @@ def compile_expression(text: str) -> Expression:
         _program=program,
         _in_parts=_parts(bare, made),
         _wanted=_wanted(paths),
-        _anatomy=made,
-        _is_dear=is_dear(made),
+        _parsed=made,
+        _is_expensive=is_expensive(made),
     )
 
 
@@ -176,8 +176,8 @@ def _plain_path(bare: str) -> Expression | None:
         _program=None,
         _in_parts=None,
         _wanted={},
-        _anatomy=Anatomy(),
-        _is_dear=False,
+        _parsed=ParsedExpression(),
+        _is_expensive=False,
     )
 
 
@@ -289,12 +289,14 @@ def _program(bare: str) -> Any:  # noqa: ANN401 - the library has no types
         raise ExpressionRefused(f"`{_cut(bare)}` is not a valid expression: {why}.") from None
 
 
-def _parts(bare: str, made: Anatomy) -> Any:  # noqa: ANN401 - the library has no types
+def _parts(bare: str, made: ParsedExpression) -> Any:  # noqa: ANN401 - the library has no types
     """`path.map(...)` compiled once more, with another name in the path's place; or None."""
     return None if made.chunk is None else _program(_PART + bare[made.chunk[1] :])
 
 
-def _may_be_bool(found: list[ExpressionToken], functions: frozenset[str], made: Anatomy) -> bool:
+def _may_be_bool(
+    found: list[ExpressionToken], functions: frozenset[str], made: ParsedExpression
+) -> bool:
     if made.builds:
         return True
     if functions:

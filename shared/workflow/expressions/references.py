@@ -21,7 +21,7 @@ Path = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class Anatomy:
+class ParsedExpression:
     """The parts of one expression.
 
     Attributes:
@@ -42,13 +42,13 @@ class Anatomy:
     chunk: tuple[Path, int] | None = None
 
 
-def anatomy(words: Sequence[ExpressionToken]) -> Anatomy:
+def parse_references(words: Sequence[ExpressionToken]) -> ParsedExpression:
     """Take an expression apart.
 
     Raises:
         ExpressionRefused: Unknown names, or limits of nesting, loops or patterns exceeded.
     """
-    made = Anatomy(words=len(words))
+    made = ParsedExpression(words=len(words))
     brackets: list[str | None] = []
     for at, word in enumerate(words):
         if word.sort == "sign":
@@ -62,7 +62,7 @@ def anatomy(words: Sequence[ExpressionToken]) -> Anatomy:
 
 
 def _bracket(
-    made: Anatomy, brackets: list[str | None], words: Sequence[ExpressionToken], at: int
+    made: ParsedExpression, brackets: list[str | None], words: Sequence[ExpressionToken], at: int
 ) -> None:
     sign = words[at].text
     if sign in ")]}":
@@ -97,7 +97,7 @@ def _variable(words: Sequence[ExpressionToken], at: int) -> str | None:
 
 
 def _name(
-    made: Anatomy, brackets: list[str | None], words: Sequence[ExpressionToken], at: int
+    made: ParsedExpression, brackets: list[str | None], words: Sequence[ExpressionToken], at: int
 ) -> None:
     name, after = words[at].text, _word(words, at + 1)
     if after.text == "(":
@@ -139,7 +139,7 @@ def _members(words: Sequence[ExpressionToken], at: int) -> Iterator[str]:
             return
 
 
-def _chunk(made: Anatomy, words: Sequence[ExpressionToken]) -> tuple[Path, int] | None:
+def _chunk(made: ParsedExpression, words: Sequence[ExpressionToken]) -> tuple[Path, int] | None:
     if not made.paths or not words or words[0].sort != "name" or made.paths[0][1]:
         return None
     path = made.paths[0][0]

@@ -98,7 +98,7 @@ def test_twenty_callers_at_once_make_one_paid_call(acme, request, with_redis):
 
 
 def lock_key(tenant_id):
-    query_hash = semantic_cache.Look(ask(tenant_id)).key.query_hash
+    query_hash = semantic_cache.CacheLookup(ask(tenant_id)).key.query_hash
     return single_flight._KEY.format(namespace="ailydian", name=query_hash)
 
 
@@ -111,7 +111,7 @@ def test_another_process_that_answers_is_waited_for(acme, redis):
         tried = redis.info("commandstats")["cmdstat_set"]["calls"]
         while redis.info("commandstats")["cmdstat_set"]["calls"] < tried + 2 and not told.done():
             pass
-        semantic_cache.Look(ask(acme)).keep(CachedAnswer("theirs", MODEL))
+        semantic_cache.CacheLookup(ask(acme)).keep(CachedAnswer("theirs", MODEL))
         redis.delete(lock_key(acme))
 
         assert told.result(patience(20)).answer.text == "theirs"

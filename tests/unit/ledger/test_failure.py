@@ -36,7 +36,7 @@ def test_jobs_that_failed_together_do_not_return_together():
 
 @given(st.floats(), st.integers(0, 1_000))
 def test_what_the_other_side_asks_is_obeyed_within_fifteen_minutes(asked, seed):
-    wait = failure.asked_s(asked, Random(seed))
+    wait = failure.retry_after_delay_s(asked, Random(seed))
 
     believed = 0.0 if math.isnan(asked) else min(max(asked, 0.0), 900.0)
     assert believed <= wait <= believed * 1.15
@@ -45,7 +45,7 @@ def test_what_the_other_side_asks_is_obeyed_within_fifteen_minutes(asked, seed):
 def test_nothing_asked_is_no_wait_and_a_parked_job_looks_again_after_minutes():
     rng = Random(1)
 
-    assert failure.asked_s(None, rng) == 0
+    assert failure.retry_after_delay_s(None, rng) == 0
     assert failure.park_s(600, rng) >= 600
     waits = [failure.park_s(None, rng) for _ in range(200)]
     assert 120 <= min(waits) < 140

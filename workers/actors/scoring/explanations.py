@@ -14,7 +14,7 @@ from shared.contracts import ExplainScore
 from shared.errors import NothingToExplain
 from shared.ledger.outbox import Lease, effect
 from shared.queries.judgement import explanations
-from shared.queries.judgement.explanations import NewExplanation, Rested, Subject
+from shared.queries.judgement.explanations import AnswerSources, NewExplanation, ScoreSubject
 from shared.queries.ledger import outbox
 from shared.text.sentences import sentences
 from workers.domain.judgement import calibration, moderation, quality, trust
@@ -66,7 +66,7 @@ def _document(found: Attribution) -> dict[str, object]:
 
 
 def _explained(
-    subject: Subject, curve: CalibrationRow | None
+    subject: ScoreSubject, curve: CalibrationRow | None
 ) -> tuple[Attribution, dict[str, object]]:
     if subject.kind == "quality":
         return _quality(subject, curve), dict(subject.made_of)
@@ -81,7 +81,7 @@ def _explained(
     return of_factors(terms, unknown, routing.score), terms
 
 
-def _quality(subject: Subject, curve: CalibrationRow | None) -> Attribution:
+def _quality(subject: ScoreSubject, curve: CalibrationRow | None) -> Attribution:
     """Attribution to the factors and the refusal, through the calibration that the score used."""
     made_of = subject.made_of
     if "factors" not in made_of or set(made_of["factors"]) != set(quality.WEIGHTS):
@@ -98,7 +98,7 @@ def _quality(subject: Subject, curve: CalibrationRow | None) -> Attribution:
     return of_factors(factors, reference, score)  # type: ignore[arg-type]
 
 
-def _sentences(subject: Subject, rested: Rested) -> Attribution:
+def _sentences(subject: ScoreSubject, rested: AnswerSources) -> Attribution:
     """The contribution of each sentence of an answer to its raw score, by leaving it out.
 
     By words alone, because no model compares every subset, and before calibration.
@@ -131,7 +131,7 @@ def _begin(text: str, start: int, end: int) -> str:
     return shorten(text[start:end], NAME_CHARS, placeholder="...")
 
 
-def _moderation(subject: Subject) -> tuple[Attribution, dict[str, object]]:
+def _moderation(subject: ScoreSubject) -> tuple[Attribution, dict[str, object]]:
     """The contribution of each word to the worst category, by the local engine's scores."""
     if subject.text is None:
         raise NothingToExplain(f"The content of the verdict {subject.id} no longer exists.")

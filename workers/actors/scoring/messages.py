@@ -29,8 +29,8 @@ from workers.queries.messages.messages import (
     MessageTarget,
     NewMessage,
     NewProvenance,
-    Opened,
-    Recorded,
+    OpenConversation,
+    RecordedMessage,
 )
 
 EMBEDDED_TOGETHER: Final = 64
@@ -41,9 +41,9 @@ class _Pair:
     """A job's message, the question before it, and their conversation."""
 
     job: RecordMessage
-    opened: Opened
-    message: Recorded
-    question: Recorded | None
+    opened: OpenConversation
+    message: RecordedMessage
+    question: RecordedMessage | None
 
 
 @actor(RecordMessage)

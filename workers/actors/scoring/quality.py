@@ -96,7 +96,7 @@ def _scored(
     cited = {name: [one.text for one in sentences(text)] for name, text in passages.items()}
     described = [_described(job, answers[job.message_id].content, cited) for job in jobs]
     compared = _compared([pair for each in described for pair in quality.pairs(each)])
-    told = _intents(jobs, answers)
+    intent_of = _intents(jobs, answers)
     found = []
     for job, answer in zip(jobs, described, strict=True):
         estimate = quality.estimate(answer, compared)
@@ -111,7 +111,7 @@ def _scored(
             "passages": len(job.chunk_ids),
             "calibration": None if curve is None else curve.version,
         }
-        found.append(_Scored(job, score, told[job.message_id], metrics))
+        found.append(_Scored(job, score, intent_of[job.message_id], metrics))
     return found
 
 
@@ -145,13 +145,13 @@ def _compared(pairs: Sequence[Pair]) -> dict[Pair, float]:
 def _intents(
     jobs: Sequence[ScoreQuality], answers: Mapping[MessageId, AnswerRow]
 ) -> dict[MessageId, str]:
-    told = {job.message_id: answers[job.message_id].intent or "" for job in jobs}
-    untold = [job for job in jobs if not told[job.message_id]]
+    intent_of = {job.message_id: answers[job.message_id].intent or "" for job in jobs}
+    unknown = [job for job in jobs if not intent_of[job.message_id]]
     for job, intent in zip(
-        untold, intents.intents_of([job.question for job in untold]), strict=True
+        unknown, intents.intents_of([job.question for job in unknown]), strict=True
     ):
-        told[job.message_id] = intent.name
-    return told
+        intent_of[job.message_id] = intent.name
+    return intent_of
 
 
 def _last_of_each(scored: Sequence[_Scored]) -> list[_Scored]:

@@ -41,7 +41,7 @@ def backoff_s(attempt: int, rng: Random, *, max_s: float = BACKOFF_MAX_S) -> flo
     return jittered_s(wait, rng)
 
 
-def asked_s(retry_after_s: float | None, rng: Random) -> float:
+def retry_after_delay_s(retry_after_s: float | None, rng: Random) -> float:
     """Seconds of a `Retry-After`, clipped to [0, 900], plus up to 15 %.
 
     Never less: a server that asks for a minute refuses earlier requests.
@@ -62,7 +62,7 @@ def park_s(retry_after_s: float | None, rng: Random) -> float:
         retry_after_s: When the other side thinks that it will be; None where it does not say.
         rng: Source of the jitter: of the jobs that wait together, the first to come is the probe.
     """
-    asked = asked_s(retry_after_s, rng)
+    asked = retry_after_delay_s(retry_after_s, rng)
     return asked if asked > 0 else PARK_S * rng.uniform(2 / 3, 4 / 3)
 
 

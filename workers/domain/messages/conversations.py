@@ -81,6 +81,6 @@ def tags(words: Sequence[str], *, language: str, intents: Sequence[str | None]) 
         language: `tr` or `en`.
         intents: What was wanted, message by message; None and `unknown` tell nothing.
     """
-    told = Counter(intent for intent in intents if intent and intent != "unknown")
-    wanted = [f"intent:{told.most_common(1)[0][0]}"] if told else []
+    known = Counter(intent for intent in intents if intent and intent != "unknown")
+    wanted = [f"intent:{known.most_common(1)[0][0]}"] if known else []
     return [*words, f"language:{language}", *wanted]

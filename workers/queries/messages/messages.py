@@ -19,7 +19,7 @@ class MessageTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenConversation:
     """A conversation to record in, locked until the transaction ends.
 
     Attributes:
@@ -63,14 +63,14 @@ OPEN_CONVERSATIONS: Final = """
 """
 
 
-def open_conversations(conn: Connection, asks: Sequence[MessageTarget]) -> list[Opened]:
+def open_conversations(conn: Connection, asks: Sequence[MessageTarget]) -> list[OpenConversation]:
     """Open the conversations to record in, one a target, in order; fewer if one is not found."""
     values = {
         "conversations": [ask.conversation_id for ask in asks],
         "users": [ask.user_id for ask in asks],
         "titles": [ask.title for ask in asks],
     }
-    return [Opened(*row) for row in conn.execute(OPEN_CONVERSATIONS, values)]
+    return [OpenConversation(*row) for row in conn.execute(OPEN_CONVERSATIONS, values)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class NewMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedMessage:
     """A message as it was recorded; `cost_usd` is None where no price is known."""
 
     id: MessageId
@@ -134,7 +134,7 @@ INSERT_MESSAGES: Final = """
 """
 
 
-def insert_messages(conn: Connection, new: Sequence[NewMessage]) -> list[Recorded]:
+def insert_messages(conn: Connection, new: Sequence[NewMessage]) -> list[RecordedMessage]:
     """Record messages in opened conversations, in the order given.
 
     Returns:
@@ -154,7 +154,7 @@ def insert_messages(conn: Connection, new: Sequence[NewMessage]) -> list[Recorde
             "intents": [one.intent for one in new],
         },
     )
-    return [Recorded(*row) for row in rows]
+    return [RecordedMessage(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

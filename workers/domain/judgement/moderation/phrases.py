@@ -20,7 +20,7 @@ _SENTENCE_END: Final = re.compile(r"[.!?;:…]\S{0,3}\s")
 _FILE: Final = Path(__file__).with_suffix(".txt")
 
 
-class Said(NamedTuple):
+class PhraseMatch(NamedTuple):
     """A phrase found, with its place in the visible text."""
 
     category: str
@@ -34,7 +34,7 @@ class _Rule(NamedTuple):
     pattern: re.Pattern[str]
 
 
-def phrases_in(found: list[FoldedWord], text: str) -> Iterator[Said]:
+def phrases_in(found: list[FoldedWord], text: str) -> Iterator[PhraseMatch]:
     """Find phrases in a text that should not pass.
 
     Args:
@@ -61,7 +61,7 @@ def phrases_in(found: list[FoldedWord], text: str) -> Iterator[Said]:
             first = found[bisect_right(starts, one.start()) - 1]
             last = found[bisect_right(starts, max(one.end() - 1, one.start())) - 1]
             for category, score in rule.scores:
-                yield Said(category, score, first.start, last.end)
+                yield PhraseMatch(category, score, first.start, last.end)
 
 
 def _read() -> tuple[list[_Rule], dict[str, list[tuple[str, list[int]]]]]:

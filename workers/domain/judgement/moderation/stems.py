@@ -48,7 +48,7 @@ _CLEAN: Final = frozenset({"amka"})
 _ENGLISH_SUFFIXES: Final = re.compile(r"(?:s|es|ed|er|ers|ing|in|y|ies|ish)?")
 
 
-class Stem(NamedTuple):
+class AbusiveStem(NamedTuple):
     """A listed stem as it is looked up and as it is written; `how` is one of "", `~` and `=`."""
 
     plain: str
@@ -59,7 +59,7 @@ class Stem(NamedTuple):
     suffixes: re.Pattern[str]
 
 
-class Abuse(NamedTuple):
+class AbusiveWord(NamedTuple):
     """A listed word that was found, at its place in the visible text."""
 
     category: str
@@ -68,7 +68,7 @@ class Abuse(NamedTuple):
     end: int
 
 
-def abuses(found: list[FoldedWord], cut: list[FoldedWord], text: str) -> Iterator[Abuse]:
+def abuses(found: list[FoldedWord], cut: list[FoldedWord], text: str) -> Iterator[AbusiveWord]:
     """Find abusive words.
 
     Args:
@@ -82,14 +82,16 @@ def abuses(found: list[FoldedWord], cut: list[FoldedWord], text: str) -> Iterato
         if stem is None and (masks or ones or _DOUBLED.search(word.plain)):
             stem = _disguised(word, text)
         if stem:
-            yield Abuse(stem.category, stem.score, word.start, word.end)
+            yield AbusiveWord(stem.category, stem.score, word.start, word.end)
     for word in cut:
         stem = _first(_LONG_BY_PREFIX.get(word.plain[:_PREFIX], ()), word, text)
         if stem:
-            yield Abuse(stem.category, stem.score, word.start, word.end)
+            yield AbusiveWord(stem.category, stem.score, word.start, word.end)
 
 
-def _first(candidates: "tuple[Stem, ...] | list[Stem]", word: FoldedWord, text: str) -> Stem | None:
+def _first(
+    candidates: "tuple[AbusiveStem, ...] | list[AbusiveStem]", word: FoldedWord, text: str
+) -> AbusiveStem | None:
     for stem in candidates:
         if word.plain.startswith(stem.plain):
             rest = word.plain[len(stem.plain) :]
@@ -103,7 +105,7 @@ def _first(candidates: "tuple[Stem, ...] | list[Stem]", word: FoldedWord, text: 
     return None
 
 
-def _is_written(stem: Stem, surface: str) -> bool:
+def _is_written(stem: AbusiveStem, surface: str) -> bool:
     """Return whether the letters that decide stand as they must in the word as it was written."""
     letters = "".join(sign for sign in marked(surface) if sign.isalnum())
     if stem.how == "=":
@@ -111,7 +113,7 @@ def _is_written(stem: Stem, surface: str) -> bool:
     return "ı" not in letters[: len(stem.plain)]
 
 
-def _disguised(word: FoldedWord, text: str) -> Stem | None:
+def _disguised(word: FoldedWord, text: str) -> AbusiveStem | None:
     """A stem behind a `1` for an l, a sign for its first letter, a doubled vowel, or stars."""
     surface = text[word.start : word.end]
     if "*" in surface:
@@ -127,7 +129,7 @@ def _disguised(word: FoldedWord, text: str) -> Stem | None:
     return None
 
 
-def _masked(plain: str) -> Stem | None:
+def _masked(plain: str) -> AbusiveStem | None:
     for stem in _MASKABLE.get(plain[:1], ()):
         covered = plain[: len(stem.plain)]
         fits = len(covered) == len(stem.plain) and all(
@@ -140,7 +142,7 @@ def _masked(plain: str) -> Stem | None:
     return None
 
 
-def _stems() -> Iterator[Stem]:
+def _stems() -> Iterator[AbusiveStem]:
     for listed, turkish in ((_TURKISH, True), (_ENGLISH, False)):
         for line in listed.strip().splitlines():
             head, _, names = line.partition(":")
@@ -150,20 +152,22 @@ def _stems() -> Iterator[Stem]:
                 yield from _forms(written, name[: -len(written)], category, float(score), turkish)
 
 
-def _forms(written: str, how: str, category: str, score: float, turkish: bool) -> Iterator[Stem]:
+def _forms(
+    written: str, how: str, category: str, score: float, turkish: bool
+) -> Iterator[AbusiveStem]:
     plain = folded(written)
     if not turkish:
-        yield Stem(plain, written, how, category, score, _ENGLISH_SUFFIXES)
+        yield AbusiveStem(plain, written, how, category, score, _ENGLISH_SUFFIXES)
         return
     vowels = [letter for letter in written if letter in "aeıioöuü"]
     suffixes = CALLED["a" if not vowels or vowels[-1] in _BACK else "e"]
-    yield Stem(plain, written, how, category, score, suffixes)
+    yield AbusiveStem(plain, written, how, category, score, suffixes)
     if plain.endswith("k"):  # salak, salağı
-        yield Stem(f"{plain[:-1]}g", f"{written[:-1]}ğ", how, category, score, suffixes)
+        yield AbusiveStem(f"{plain[:-1]}g", f"{written[:-1]}ğ", how, category, score, suffixes)
 
 
-def _by(size: int, stems: Iterator[Stem]) -> dict[str, list[Stem]]:
-    table: dict[str, list[Stem]] = defaultdict(list)
+def _by(size: int, stems: Iterator[AbusiveStem]) -> dict[str, list[AbusiveStem]]:
+    table: dict[str, list[AbusiveStem]] = defaultdict(list)
     for stem in stems:
         table[stem.plain[:size]].append(stem)
     return dict(table)
