@@ -131,7 +131,7 @@ def test_a_persons_message_has_neither_model_nor_provenance(tenant):
 
 
 def test_an_answer_without_a_model_is_refused():
-    with pytest.raises(ValueError, match="names the model"):
+    with pytest.raises(ValueError, match="must name its model"):
         RecordMessage(content="Hello")
 
 

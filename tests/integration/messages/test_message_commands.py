@@ -87,7 +87,7 @@ def test_a_file_of_messages_is_recorded_at_once(run, tmp_path):
         ("not json", "Line 2: invalid JSON"),
         ("[1]", "Line 2: must be a JSON object"),
         ('{"content": ""}', "Line 2: record_message: content"),
-        ('{"content": "x", "role": "ASSISTANT"}', "names the model"),
+        ('{"content": "x", "role": "ASSISTANT"}', "must name its model"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_accepted(run, tmp_path, line, reason):

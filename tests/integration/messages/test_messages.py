@@ -163,5 +163,5 @@ def test_a_score_is_kept_once_with_its_factors(tenant, cited):
 def test_a_message_that_is_gone_is_not_scored(tenant):
     ids = publish_jobs(tenant, [ScoreQuality(message_id="nothing")])
 
-    with pytest.raises(PermanentError, match="gone"):
+    with pytest.raises(PermanentError, match="no longer exists"):
         do(claim(*ids)[0])

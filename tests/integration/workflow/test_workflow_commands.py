@@ -278,7 +278,7 @@ def test_a_file_is_validated_without_a_server(run, tmp_path):
     [
         (("validate", "nope.yaml"), 2, "nope.yaml cannot be read"),
         (("put", "nope.yaml", *ACME), 2, "nope.yaml cannot be read"),
-        (("run", "nope", *ACME), 2, "No workflow is named 'nope'"),
+        (("run", "nope", *ACME), 2, "No workflow named 'nope'"),
         (("run", "greet", *ACME), 2, "'name' is a required property"),
         (("run", "greet", *ACME, "--input", "[]"), 2, "must be a JSON object"),
         (("run", "greet", *ACME, "--version", "9", "--input", "{}"), 2, "version 9"),
