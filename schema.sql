@@ -937,7 +937,7 @@ COMMENT ON TABLE "ConversationMetadata" IS 'Topic, tags and sentiment of a conve
 COMMENT ON TABLE "MessageEmbedding" IS 'The vector of a message, for recall, topics and the cache.';
 COMMENT ON TABLE "Feedback" IS 'A person''s rating of a message; the last one counts.';
 COMMENT ON TABLE "SemanticCache" IS 'Answers given before, found by hash and then by nearness.';
--- What is ours in the platform's tables; in a new database and in an old one.
+-- Our columns in the platform's tables; in a new database and in an old one.
 CALL ailydian_build_index('MessageEmbedding', 'tenantId', 'model');
 
 CREATE TABLE IF NOT EXISTS "CacheSource" (
@@ -1966,7 +1966,7 @@ BEGIN
     END IF;
 END $$;
 
--- A domain, so that the payload is looked at when it is written, and by no later transition.
+-- A domain, so that the payload is checked when it is written, and by no later transition.
 DO $$
 BEGIN
     IF to_regtype('public."JobPayload"') IS NULL THEN
@@ -3656,8 +3656,8 @@ CALL ailydian_build_rights('ailydian_own_step');
 
 -- 90_workflow/functions/park_steps.sql
 
--- Steps that may begin wait, without a job, for their paused run to be resumed. The run is looked at
--- once more and locked: who resumes it sees what was parked, or the steps begin at once.
+-- Steps that may begin wait, without a job, for their paused run to be resumed. The run is locked and
+-- checked again: a resume sees the parked steps, or the steps begin at once.
 -- Locks: the run (FOR SHARE), then the steps, which nobody else has.
 -- Returns the steps that may begin: none while the run is paused.
 CREATE OR REPLACE FUNCTION ailydian_park_steps(p_run_id TEXT, p_opened TEXT[]) RETURNS TEXT[]
@@ -3866,10 +3866,10 @@ CALL ailydian_build_rights('ailydian_recount_run');
 
 -- 90_workflow/functions/refuse_revival.sql
 
--- Whether the steps of a run that has ended allow it to go on: none has undone another, none is
--- being finished by somebody else.
+-- Check whether a run that has ended can be resumed: none of its steps has undone another or is being
+-- finished by another transaction.
 -- Locks: the failed and cancelled steps, where they are not locked by others.
--- Returns why not, if not; NULL when it may go on.
+-- Returns the reason against it; NULL if it can be resumed.
 CREATE OR REPLACE FUNCTION ailydian_refuse_revival(p_run_id TEXT) RETURNS TEXT
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -3939,8 +3939,8 @@ CALL ailydian_build_rights('ailydian_resolve_stuck_runs', 'ailydian_relay');
 
 -- 90_workflow/functions/restore_waits.sql
 
--- What a run that goes on waits for: its new deadline, and the run `p_kept_run_id`, which a step of
--- it has started and which goes on as well.
+-- Restore the waits of a resumed run: its new deadline, and the run `p_kept_run_id`, which a step of
+-- it has started and which is resumed as well.
 -- Locks: that step.
 -- Returns nothing.
 CREATE OR REPLACE FUNCTION ailydian_restore_waits(
@@ -3983,7 +3983,7 @@ END $$;
 
 -- 90_workflow/functions/retry_run.sql
 
--- A run that failed or was cancelled goes on, or the caller is told why not. Locks: the run, then
+-- Resume a failed or cancelled run, or refuse with the reason. Locks: the run, then
 -- what reviving it locks.
 CREATE OR REPLACE FUNCTION ailydian_retry_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
@@ -4644,7 +4644,7 @@ CALL ailydian_build_grant('WorkflowWait', 'ailydian_relay', 'SELECT');
 -- ============================================================================================
 -- Judgement
 --
--- What is decided about messages, people, models and answers. "ExplainabilityLog" and
+-- Verdicts and scores of messages, people, models and answers. "ExplainabilityLog" and
 -- "ModerationResult" name what they are about without a foreign key: the platform may write a row
 -- whose message is gone. Three rules hold for all, and for the arms of "models".
 -- A score is computed from rows that are kept, so that it can be computed again: trust from
@@ -4973,7 +4973,7 @@ END $$;
 -- 95_judgement/functions/tenant_of_moderationresult.sql
 
 -- "ModerationResult" names its content by kind and id; its tenant is that of the content, where
--- the kind is one of ours and the content is in sight.
+-- the kind is one of ours and the content is visible.
 CREATE OR REPLACE FUNCTION public.ailydian_tenant_of_moderationresult() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE

@@ -112,7 +112,7 @@ COMMENT ON TABLE "ConversationMetadata" IS 'Topic, tags and sentiment of a conve
 COMMENT ON TABLE "MessageEmbedding" IS 'The vector of a message, for recall, topics and the cache.';
 COMMENT ON TABLE "Feedback" IS 'A person''s rating of a message; the last one counts.';
 COMMENT ON TABLE "SemanticCache" IS 'Answers given before, found by hash and then by nearness.';
--- What is ours in the platform's tables; in a new database and in an old one.
+-- Our columns in the platform's tables; in a new database and in an old one.
 CALL ailydian_build_index('MessageEmbedding', 'tenantId', 'model');
 
 CREATE TABLE IF NOT EXISTS "CacheSource" (

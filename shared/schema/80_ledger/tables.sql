@@ -95,7 +95,7 @@ BEGIN
     END IF;
 END $$;
 
--- A domain, so that the payload is looked at when it is written, and by no later transition.
+-- A domain, so that the payload is checked when it is written, and by no later transition.
 DO $$
 BEGIN
     IF to_regtype('public."JobPayload"') IS NULL THEN

@@ -1,7 +1,7 @@
 -- ============================================================================================
 -- Judgement
 --
--- What is decided about messages, people, models and answers. "ExplainabilityLog" and
+-- Verdicts and scores of messages, people, models and answers. "ExplainabilityLog" and
 -- "ModerationResult" name what they are about without a foreign key: the platform may write a row
 -- whose message is gone. Three rules hold for all, and for the arms of "models".
 -- A score is computed from rows that are kept, so that it can be computed again: trust from

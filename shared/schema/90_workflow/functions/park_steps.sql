@@ -1,5 +1,5 @@
--- Steps that may begin wait, without a job, for their paused run to be resumed. The run is looked at
--- once more and locked: who resumes it sees what was parked, or the steps begin at once.
+-- Steps that may begin wait, without a job, for their paused run to be resumed. The run is locked and
+-- checked again: a resume sees the parked steps, or the steps begin at once.
 -- Locks: the run (FOR SHARE), then the steps, which nobody else has.
 -- Returns the steps that may begin: none while the run is paused.
 CREATE OR REPLACE FUNCTION ailydian_park_steps(p_run_id TEXT, p_opened TEXT[]) RETURNS TEXT[]

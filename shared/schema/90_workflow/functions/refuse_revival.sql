@@ -1,7 +1,7 @@
--- Whether the steps of a run that has ended allow it to go on: none has undone another, none is
--- being finished by somebody else.
+-- Check whether a run that has ended can be resumed: none of its steps has undone another or is being
+-- finished by another transaction.
 -- Locks: the failed and cancelled steps, where they are not locked by others.
--- Returns why not, if not; NULL when it may go on.
+-- Returns the reason against it; NULL if it can be resumed.
 CREATE OR REPLACE FUNCTION ailydian_refuse_revival(p_run_id TEXT) RETURNS TEXT
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,5 +1,5 @@
--- What a run that goes on waits for: its new deadline, and the run `p_kept_run_id`, which a step of
--- it has started and which goes on as well.
+-- Restore the waits of a resumed run: its new deadline, and the run `p_kept_run_id`, which a step of
+-- it has started and which is resumed as well.
 -- Locks: that step.
 -- Returns nothing.
 CREATE OR REPLACE FUNCTION ailydian_restore_waits(

@@ -1,4 +1,4 @@
--- A run that failed or was cancelled goes on, or the caller is told why not. Locks: the run, then
+-- Resume a failed or cancelled run, or refuse with the reason. Locks: the run, then
 -- what reviving it locks.
 CREATE OR REPLACE FUNCTION ailydian_retry_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp

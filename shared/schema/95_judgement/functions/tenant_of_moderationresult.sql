@@ -1,5 +1,5 @@
 -- "ModerationResult" names its content by kind and id; its tenant is that of the content, where
--- the kind is one of ours and the content is in sight.
+-- the kind is one of ours and the content is visible.
 CREATE OR REPLACE FUNCTION public.ailydian_tenant_of_moderationresult() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
