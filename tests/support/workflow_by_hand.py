@@ -8,7 +8,7 @@ from shared import db
 from shared.db import Role
 from shared.queries.ledger import outbox
 from shared.queries.workflow import workflow_steps, workflows
-from shared.queries.workflow.workflow_steps import Finished, Hold, Wait
+from shared.queries.workflow.workflow_steps import Finished, StepClaim, StepWait
 from shared.queries.workflow.workflows import NewNode, NewRun, NewVersion
 
 LEASE_S = 30.0
@@ -66,7 +66,7 @@ class Walker:
 
     @property
     def hold(self):
-        return Hold(self.tenant_id, self.job_id, self.at["fence"], self.at["stepId"])
+        return StepClaim(self.tenant_id, self.job_id, self.at["fence"], self.at["stepId"])
 
     @property
     def name(self):
@@ -96,7 +96,7 @@ class Walker:
 
     def wait(self, what, name="", wait_s=None):
         self.at = _read(
-            workflow_steps.suspend(self.hold, Wait(what, name, wait_s, None), lease_s=LEASE_S)
+            workflow_steps.suspend(self.hold, StepWait(what, name, wait_s, None), lease_s=LEASE_S)
         )
         return self
 

@@ -22,7 +22,7 @@ from shared.workflow.decisions import Do, Expand, Skip, decide
 from shared.workflow.expressions.evaluation import render
 from workers.process.broker import actor, goes_on, lease_s, worker_id
 from workers.steps import engine
-from workers.steps.outcomes import Outcome
+from workers.steps.outcomes import Deferred
 from workers.steps.step import Step
 from workers.steps.table import lookup
 
@@ -101,6 +101,6 @@ def _do(step: Step) -> str | None:
     """Call the function of a step's kind, and tell the engine what came of it."""
     given = step.given or {}
     outcome = given["value"] if step.uses == "outputs" else lookup(step.uses)(given, step)
-    if isinstance(outcome, Outcome):
+    if isinstance(outcome, Deferred):
         return outcome.tell(step)
     return step.state.answer if step.is_done else engine.complete(step, outcome)

@@ -27,7 +27,7 @@ from shared.errors import (
 from shared.ids import JobId, TenantId
 from shared.ledger.outbox import payload_of, refusal
 from shared.queries.workflow import workflow_steps
-from shared.queries.workflow.workflow_steps import Finished, StepJob, Wait
+from shared.queries.workflow.workflow_steps import Finished, StepJob, StepWait
 from shared.workflow import runs
 from shared.workflow.limits import OUTPUT_BYTES_MAX
 from workers.steps.step import Step
@@ -77,7 +77,7 @@ def suspend(
     step: Step, what: str, name: str, wait_s: float | None, until: datetime | None = None
 ) -> str | None:
     """Let a step wait; a walker goes on at once where the signal had come before."""
-    wait = Wait(what, name, wait_s, step.kept, until)
+    wait = StepWait(what, name, wait_s, step.kept, until)
     return _repeated(lambda: workflow_steps.suspend(step, wait, lease_s=step.lease_s))
 
 
@@ -99,7 +99,7 @@ def start_run(step: Step, name: str, given: Mapping[str, Any]) -> None:
     """Start a run of another workflow, and let a step wait for its end."""
     with _held(step) as conn:
         child = runs.start(conn, name, given, parent=runs.Parent(step.step_id, step.depth))
-        wait = Wait("run", child.id, step.timeout_s, step.kept)
+        wait = StepWait("run", child.id, step.timeout_s, step.kept)
         workflow_steps.suspend_within(conn, step, wait)
 
 

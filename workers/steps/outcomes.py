@@ -10,7 +10,7 @@ from workers.steps import engine
 from workers.steps.step import Step
 
 
-class Outcome(ABC):
+class Deferred(ABC):
     """What a step's function asks for instead of an output."""
 
     __slots__ = ()
@@ -21,7 +21,7 @@ class Outcome(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Sleep(Outcome):
+class Sleep(Deferred):
     """End the step at a time, or so many seconds after it began. Exactly one of both is set.
 
     Attributes:
@@ -38,7 +38,7 @@ class Sleep(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitSignal(Outcome):
+class AwaitSignal(Deferred):
     """End the step when someone sends the signal, or decides.
 
     Attributes:
@@ -60,7 +60,7 @@ class AwaitSignal(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
-class Delegate(Outcome):
+class Delegate(Deferred):
     """Let the actor of a contract do it: its job ends the step, and its outcome is the output."""
 
     job: Contract
@@ -71,7 +71,7 @@ class Delegate(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
-class StartRun(Outcome):
+class StartRun(Deferred):
     """Start a run of another workflow of the tenant; its outputs are the step's output."""
 
     name: str

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from shared.db import Connection
 from shared.ids import RunId
 from shared.ledger.outbox import Lease
-from shared.queries.workflow.workflow_steps import Hold
+from shared.queries.workflow.workflow_steps import StepClaim
 from shared.workflow.durations import seconds
 from shared.workflow.limits import BACKOFF_DEFAULT_S, INPUT_KEPT_BYTES
 
@@ -33,7 +33,7 @@ class AttemptState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step(Hold):
+class Step(StepClaim):
     """One attempt of one step.
 
     Attributes:

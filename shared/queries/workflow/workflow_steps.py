@@ -14,7 +14,7 @@ from shared.ids import JobId, StepId, TenantId
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class StepClaim:
     """A walker's claim on the step that it is at, proved by the fence of its job.
 
     `workers.steps.step.Step` is one; the calls below need no more of it.
@@ -78,20 +78,20 @@ FINISH: Final = """
 """
 
 
-def finish(hold: Hold, end: Finished) -> str | None:
+def finish(hold: StepClaim, end: Finished) -> str | None:
     """Finish a step and begin the next."""
     values = _end_values(hold, end)
     return db.call(hold.tenant_id, FINISH, values, durable=end.durable)
 
 
-def finish_within(conn: Connection, hold: Hold, end: Finished) -> object:
+def finish_within(conn: Connection, hold: StepClaim, end: Finished) -> object:
     """As `finish`, in the transaction in which the step's function has written."""
     row = conn.execute(FINISH, _end_values(hold, end)).fetchone()
     assert row is not None, "a function yields a row"
     return row[0]
 
 
-def _end_values(hold: Hold, end: Finished) -> dict[str, object]:
+def _end_values(hold: StepClaim, end: Finished) -> dict[str, object]:
     return hold.values() | {
         "verdict": end.verdict,
         "output": end.output,
@@ -107,7 +107,7 @@ EXPAND: Final = """
 """
 
 
-def expand(hold: Hold, items: str, *, parallel: int, lease_s: float) -> str | None:
+def expand(hold: StepClaim, items: str, *, parallel: int, lease_s: float) -> str | None:
     """Turn a mapped step into one step an item; `items` is a JSON array."""
     values = hold.values() | {"items": items, "parallel": parallel, "lease_s": lease_s}
     return db.call(hold.tenant_id, EXPAND, values, durable=False)
@@ -133,7 +133,7 @@ class StepJob:
     cost: int
 
 
-def delegate(hold: Hold, job: StepJob) -> None:
+def delegate(hold: StepClaim, job: StepJob) -> None:
     """Let an actor do the step: its job's end is the step's."""
     values = hold.values() | {
         "payload": job.payload,
@@ -155,7 +155,7 @@ SUSPEND: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class StepWait:
     """A wait of a step, and its timeout in seconds; None for ever, or `until`."""
 
     what: str
@@ -165,18 +165,18 @@ class Wait:
     until: datetime | None = None
 
 
-def suspend(hold: Hold, wait: Wait, *, lease_s: float) -> str | None:
+def suspend(hold: StepClaim, wait: StepWait, *, lease_s: float) -> str | None:
     """Let a step wait; the walker goes on only where a signal had come before."""
     values = _wait_values(hold, wait) | {"lease_s": lease_s}
     return db.call(hold.tenant_id, SUSPEND, values, durable=False)
 
 
-def suspend_within(conn: Connection, hold: Hold, wait: Wait) -> None:
+def suspend_within(conn: Connection, hold: StepClaim, wait: StepWait) -> None:
     """As `suspend`, in the transaction that starts what the step waits for."""
     conn.execute(SUSPEND, _wait_values(hold, wait) | {"lease_s": 0.0})
 
 
-def _wait_values(hold: Hold, wait: Wait) -> dict[str, object]:
+def _wait_values(hold: StepClaim, wait: StepWait) -> dict[str, object]:
     return hold.values() | {
         "what": wait.what,
         "name": wait.name,
@@ -192,7 +192,7 @@ QUEUE: Final = """
 """
 
 
-def queue(hold: Hold, key: str) -> bool:
+def queue(hold: StepClaim, key: str) -> bool:
     """Return whether a step may go on now; otherwise it waits behind the others with its key."""
     return db.call(hold.tenant_id, QUEUE, hold.values() | {"key": key}, durable=False) == "t"
 
@@ -202,7 +202,7 @@ HOLD: Final = """
 """
 
 
-def is_held(conn: Connection, hold: Hold) -> bool:
+def is_held(conn: Connection, hold: StepClaim) -> bool:
     """Lock the job and say whether this attempt still owns its step.
 
     Raises:
@@ -222,7 +222,7 @@ PROGRESS: Final = """
 """
 
 
-def tell_progress(hold: Hold, part: float, note: str) -> bool:
+def tell_progress(hold: StepClaim, part: float, note: str) -> bool:
     """Store the progress of a step, in [0, 1]. Returns whether the step is still ours."""
     values = {"part": part, "note": note, "step_id": hold.step_id, "job_id": hold.job_id}
     return db.call(hold.tenant_id, PROGRESS, values, durable=False) == "1"

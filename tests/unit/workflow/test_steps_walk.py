@@ -9,7 +9,7 @@ import pytest
 from shared.ids import JobId, TenantId
 from shared.ledger.outbox import Lease
 from tests.support.steps import make_step
-from workers.process.leases import SLOTS_BYTES, Holding, Slots
+from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
 from workers.steps.step import Step
 
 NODE = {"name": "fetch", "uses": "http", "spec": {}, "steps": {}, "timeoutS": 5.0}
@@ -110,7 +110,7 @@ def test_the_lease_is_derived_and_the_claimed_one_stays_as_it_was():
 @pytest.fixture
 def holding():
     """What a process with no thread in a job holds."""
-    return Holding(Slots(mmap.mmap(-1, SLOTS_BYTES)))
+    return HeldLeases(Slots(mmap.mmap(-1, SLOTS_BYTES)))
 
 
 def test_a_process_holds_a_job_as_it_goes_on(holding):
@@ -118,7 +118,7 @@ def test_a_process_holds_a_job_as_it_goes_on(holding):
     holding.take([claimed])
     now = make_step(fence=9).leased(claimed)
 
-    with holding.doing([claimed], limit_s=60):
+    with holding.running([claimed], limit_s=60):
         holding.goes_on(claimed, now, limit_s=60)
 
         assert holding.all() == [("job", 9)]
