@@ -95,7 +95,7 @@ def _body(reply: Reply) -> object:
     try:
         return cleaned(reply.body.decode(named or "utf-8"))
     except (UnicodeError, LookupError):
-        raise ReplyRefused(f"{reply.host} answered with something that is no text.") from None
+        raise ReplyRefused(f"{reply.host} answered with something that is not text.") from None
 
 
 def _json(reply: Reply) -> object:
@@ -126,7 +126,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _finite(text: str) -> float:

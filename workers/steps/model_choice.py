@@ -65,7 +65,7 @@ def choose_model(tenant_id: TenantId, given: CompleteWith) -> Chosen:
     if given.model is not None:
         return Chosen(given.model, intent, temperature, tokens_max, {given.model: "the step's"})
     if wanted in {each.slug for each in candidates}:
-        assert wanted is not None, "None is no slug"
+        assert wanted is not None, "a slug is given"
         return Chosen(wanted, intent, temperature, tokens_max, {wanted: "the person's"})
     if not candidates:  # a catalogue without a model that this process can reach
         model = providers.completion_model()

@@ -143,7 +143,7 @@ class Step(StepClaim):
 
         Args:
             part: Share done, in [0, 1].
-            note: A few words for who watches.
+            note: A few words for people who watch the run.
 
         Raises:
             ValueError: `part` is not within 0 and 1.

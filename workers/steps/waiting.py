@@ -13,7 +13,7 @@ def sleep(given: SleepWith, step: Step) -> Sleep:
     """Wait for a while, or until a time.
 
     Raises:
-        PayloadRefused: `for` is no duration, or `until` does not say in which zone it is.
+        PayloadRefused: `for` is not a valid duration, or `until` does not say in which zone it is.
     """
     if given.until is not None:
         if given.until.tzinfo is None:

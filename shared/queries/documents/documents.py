@@ -171,7 +171,7 @@ def put_version(conn: Connection, version: DocumentVersion) -> tuple[DocumentId,
     """Write a document or its next version, and lock it.
 
     Returns:
-        Its id and whether it is new; None when a later submission stands there already.
+        Its id and whether it is new; None when there is a later submission already.
     """
     values = {name: getattr(version, name) for name in DocumentVersion.__slots__}
     row = conn.execute(PUT_VERSION, values).fetchone()

@@ -48,7 +48,7 @@ def fake(*outcomes: object, takes: str | float = 0) -> Fake:
         takes: How long an attempt that succeeds takes by the trial's clock, a duration.
 
     Raises:
-        ValueError: `takes` is no duration.
+        ValueError: `takes` is not a valid duration.
     """
     given = outcomes or (None,)
     after_s = seconds(takes)

@@ -381,4 +381,4 @@ def _json(value: object) -> Any:  # noqa: ANN401 - a JSON value
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise PermanentError(f"It is no JSON value: {error}.") from error
+        raise PermanentError(f"Not a JSON value: {error}.") from error

@@ -129,7 +129,7 @@ def _cluster_starts(text: str, start: int, end: int) -> Sequence[int]:
 def _thinned(text: str, start: int, end: int, places: Sequence[int], step: int) -> list[int]:
     """Pick places about `step` apart; a stretch without places stays whole.
 
-    Each is chosen by what stands there: after an edit the next few differ, then none.
+    Each is chosen by the text around it: after an edit the next few differ, then none.
     """
     chosen: list[int] = []
     at = start
