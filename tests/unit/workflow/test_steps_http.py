@@ -161,7 +161,7 @@ def test_json_that_two_readers_could_take_for_two_things_is_refused(site, body):
 def test_a_body_that_is_no_text_is_refused(site, body, kind):
     site.answers.append(answer(body, kind=kind))
 
-    with pytest.raises(ReplyRefused, match="no text"):
+    with pytest.raises(ReplyRefused, match="not text"):
         do(site)
 
 
