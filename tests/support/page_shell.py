@@ -16,7 +16,9 @@ import psutil
 from tests.support.patience import patience
 
 TIMEOUT_S = 120.0
-LOOK_AGAIN_S = 30.0
+# For so long a look is repeated; never longer than the second, so that a page with other words in
+# twenty places is written within minutes on a busy machine as well.
+LOOK_AGAIN_S, LOOK_AGAIN_S_MAX = 20.0, 60.0
 # Between two looks: longer each time, for each costs a second of the CPU that others wait for.
 PAUSE_S, PAUSE_S_MAX, PAUSE_GROWTH = 0.3, 5.0, 1.5
 _END = "\x1e"
@@ -87,7 +89,7 @@ class Shell:
         """
         if command.endswith("&"):
             return self._left_running(command.removesuffix("&").strip())
-        deadline = time.monotonic() + patience(LOOK_AGAIN_S)
+        deadline = time.monotonic() + min(patience(LOOK_AGAIN_S), LOOK_AGAIN_S_MAX)
         pause = PAUSE_S
         while True:
             code, printed = self._once(command)
