@@ -120,6 +120,7 @@ def test_the_first_page_is_short():
     ("shown", "printed"),
     [
         ("hello", "hello"),
+        ("took 41.7 s", "took 1 m 48 s"),
         ("took 12 ms, at 2026-11-24 01:20:27 UTC", "took 1.5 s, at 2027-01-01 00:00:00 UTC"),
         ("id  01a205fd-657a-78f2-b880-955d3c41d9b4", "id   0d000000-657a-78f2-b880-000000000000"),
         ("first\n...\nlast", "first\n2\n3\nlast"),

@@ -9,7 +9,7 @@ _MASKS = {
     "hex": r"\b0x[0-9a-f]{16,32}\b",
     "time": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC)?",
     "day": r"\b\d{4}-\d\d-\d\d\b",
-    "span": r"\b\d[\d.,]* (?:us|ms|s|min|h|d)\b(?: \d+ (?:s|min|h)\b)?",
+    "span": r"\b\d[\d.,]* (?:us|ms|s|m|min|h|d)\b(?: \d+ (?:s|m|min|h)\b)?",
     "memory": r"\b\d+ MB\b",
     "entry": r"\b\d{13}-\d+\b",
     "clock": r"\b\d\d:\d\d:\d\d\b",
