@@ -56,12 +56,12 @@ WORKER = (
     Point("a follow-up is published", "shared.queries.ledger.outbox", "insert_jobs", "after"),
     Point("chunks are stored", "shared.queries.documents.documents", "insert_chunks", "after"),
     Point("vectors are stored", "workers.queries.documents.embeddings", "store", "after"),
-    Point("a completion is noted", "workers.process.settlement", "Completion.add"),
-    Point("a group is committed", "workers.process.settlement", "Completion._commit"),
+    Point("a completion is noted", "workers.process.settlement", "JobCompleter.add"),
+    Point("a group is committed", "workers.process.settlement", "JobCompleter._commit"),
     Point(
         "a group is completed, not committed", "shared.queries.ledger.attempts", "complete", "after"
     ),
-    Point("a group is completed", "workers.process.settlement", "Completion._commit", "after"),
+    Point("a group is completed", "workers.process.settlement", "JobCompleter._commit", "after"),
     Point("a failure is settled", "workers.process.settlement", "settle"),
     Point("a dead letter is written", "shared.queries.ledger.attempts", "bury", "after"),
     Point("a failure is written down", "workers.process.settlement", "settle", "after"),
