@@ -119,7 +119,7 @@ def test_a_tenant_with_people_is_not_deleted_and_one_without_is_gone(cli):
     deleted = cli.json("tenant", "delete", "empty", "--yes")
 
     assert refused.code == 1
-    assert "still has 1 people" in refused.err
+    assert "still has 1 users" in refused.err
     assert deleted["deleted"]
     assert person["email"] in {row["email"] for row in cli.json("user", "list")}
     slugs = {row["slug"] for row in cli.json("tenant", "list")}

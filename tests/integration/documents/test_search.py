@@ -192,7 +192,7 @@ def test_a_blank_or_endless_question_is_refused(text):
 
 @pytest.mark.parametrize("k", [0, -1, 1001])
 def test_an_impossible_k_is_refused(k):
-    with pytest.raises(QueryRefused, match="k is"):
+    with pytest.raises(QueryRefused, match="k must be"):
         search(ACME, "bread", k=k)
 
 

@@ -117,7 +117,7 @@ def test_who_rewrites_question_and_hash_together_is_found(tenant, answer):
 
     (finding,) = verify(tenant, answer).findings
 
-    assert "another question" in finding.detail
+    assert "question and its hash were altered together" in finding.detail
 
 
 def test_of_a_record_from_before_the_seal_the_answer_is_still_compared(tenant, answer):

@@ -173,12 +173,15 @@ def test_a_rate_is_held_to_two_percent_by_two_relays(redis_url, client, unit, co
     set_limit(job="keyed", rate_per_s=rate * cost, unit=unit)
     relays = [make_relay(redis_url), make_relay(redis_url)]
 
-    began = time.monotonic()
-    started = 0
+    began = seen = time.monotonic()
+    started, idle_s = 0, 0.0
     while (took := time.monotonic() - began) < 3.0:
         for relay in relays:
             relay.step()
             started += len(take_all(client))
+        # A bucket holds a tenth of a second: what a busy machine lets pass beyond that is lost.
+        idle_s += max(0.0, time.monotonic() - seen - 0.1)
+        seen = time.monotonic()
 
     burst = rate * 0.1
-    assert rate * took * 0.98 <= started <= rate * took * 1.02 + burst + 1
+    assert rate * (took - idle_s) * 0.98 <= started <= rate * took * 1.02 + burst + 1

@@ -150,7 +150,7 @@ def test_an_edit_keeps_its_diff_and_refuses_nonsense(pool, signed):
     for fields in ({}, {"job": job_id}, {"job": job_id, "attempt": True}, {"job": 1, "attempt": 0}):
         with pytest.raises(PayloadRefused, match="wake-up"):
             quarantine_edit.edit(first, fields)
-    with pytest.raises(PayloadRefused, match="no job with the id 'nobody'"):
+    with pytest.raises(PayloadRefused, match="has no job with the id 'nobody'"):
         quarantine_edit.edit(first, {"job": "nobody", "attempt": 0})
     with pytest.raises(JobNotFound):
         quarantine_edit.edit("no-such-id", {"job": job_id, "attempt": 0})
