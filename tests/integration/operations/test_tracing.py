@@ -1,5 +1,6 @@
 """A trace goes from publish to attempt to follow-up, with OpenTelemetry and without."""
 
+import mmap
 import os
 import re
 import subprocess
@@ -24,6 +25,7 @@ from shared.settings import Settings
 from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 from tests.support.patience import patience
 from workers.process import attempts
+from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
 
 ROOT = Path(__file__).parents[3]
 EXPORTED = """
@@ -58,7 +60,8 @@ def traceparent(job_id):
 
 def work(leases, function, contract=Probe):
     """Attempt jobs as a worker's thread does."""
-    return attempts._do(function, contract, leases)
+    held = HeldLeases(Slots(mmap.mmap(-1, SLOTS_BYTES)))
+    return attempts._do(function, contract, leases, held)
 
 
 def follow_up(seen):
