@@ -1,6 +1,9 @@
 """One price list: everything costs what the catalogue says, and what it does not say is unknown."""
 
 import json
+import os
+import subprocess
+import sys
 from decimal import Decimal
 
 import pytest
@@ -20,6 +23,7 @@ from shared.queries.models.models import NewModel, Price
 from tests.integration.workflow.test_complete_step import ASKED
 from tests.support import factories
 from tests.support.factories import environment, make_tenant, rows
+from tests.support.patience import patience
 from tests.support.promql import Scrape
 from tests.support.steps import do_step
 from tests.support.stub_openai import StubOpenAI
@@ -185,9 +189,21 @@ def test_a_command_tells_what_it_embedded_and_what_that_cost(run, command):
     assert cost_usd == Price(Decimal("0.00002"), Decimal(0)).of(tokens, 0) > 0
 
 
-def test_a_command_says_which_model_has_no_price(run):
-    code, output = run("search", "How long?", AILYDIAN_OPENAI_EMBEDDING_MODEL="acme-embed-1")
+def test_a_command_says_which_model_has_no_price(acme, database_url, redis_url, tmp_path):
+    command = (sys.executable, "-m", "producers.cli", "search", "How long?", "--tenant", "acme")
+    with StubOpenAI() as stub:
+        place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        place |= {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": "sk-canary"}
+        place |= {"AILYDIAN_OPENAI_EMBEDDING_MODEL": "acme-embed-1", "AILYDIAN_HOME": str(tmp_path)}
+        ran = subprocess.run(
+            command,
+            check=False,
+            env=os.environ | place,
+            capture_output=True,
+            text=True,
+            timeout=patience(60),
+        )
 
-    assert code == 0, output
-    assert "no price in the catalogue for model acme-embed-1" in output
+    assert ran.returncode == 0, ran.stderr
+    assert "no price in the catalogue for model acme-embed-1" in ran.stderr
     assert kept("acme-embed-1")[0][2] is None

@@ -36,7 +36,7 @@ def test_a_run_keeps_so_many_signals_that_no_step_has_taken(tenant):
     with db.transaction(tenant) as conn:
         workflows.signal(conn, run_id, "go", {})
     with (
-        pytest.raises(SignalRefused, match=f"{SIGNALS_KEPT_MAX:,} signals"),
+        pytest.raises(SignalRefused, match=f"{SIGNALS_KEPT_MAX:,} pending signals"),
         db.transaction(tenant) as conn,
     ):
         workflows.signal(conn, run_id, "go", {})
