@@ -55,6 +55,8 @@ SELECT_DEAD: Final = """
       AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
       AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
       AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
+      -- An invalid expression is refused where no letter is compared with it, too.
+      AND '' ~ coalesce(%(error)s::text, '') IS NOT NULL
     ORDER BY d."id" LIMIT %(limit)s
 """
 
