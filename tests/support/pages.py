@@ -292,15 +292,18 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every page that has something to run")
     parser.add_argument("pages", nargs="*", type=Path)
     asked = parser.parse_args()
+    if missing := [str(it) for it in asked.pages if not it.is_file()]:
+        parser.error(f"no such page: {', '.join(missing)}")
     left = 0
     for page in RUN if asked.all else [str(it.resolve().relative_to(ROOT)) for it in asked.pages]:
         text = (ROOT / page).read_text()
         done = run(page, text, skipped=skipped(page))
-        print("\n\n".join([*done.faults, f"{page}: {len(done.faults)} faults"]), flush=True)
-        left += len(done.faults)
+        written = len(done.printed) if asked.write else 0
         if asked.write:
             (ROOT / page).write_text(rewritten(text, done, page))
-            left -= len(done.printed)
+        counts = f"{page}: {len(done.faults)} faults, {written} of them written"
+        print("\n\n".join([*done.faults, counts]), flush=True)
+        left += len(done.faults) - written
     return 1 if left else 0
 
 
