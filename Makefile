@@ -25,7 +25,7 @@ help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
 	@echo 'make demo     documents ingested, embedded and searched, on servers of its own'
 	@echo 'make test     all tests, on all processors; ARGS="-k name" for some, WORKERS=0 for one process'
-	@echo 'make unit     the tests that need no servers, in half a minute'
+	@echo 'make unit     the tests that need no servers, in about a minute'
 	@echo 'make check    format, lint, types, functions of the schema'
 	@echo 'make schema   schema.sql, from the chapters in shared/schema'
 	@echo 'make fix      format, and mend what the linter can mend'
