@@ -18,6 +18,7 @@ import redis
 
 from producers.operations import migration
 from shared import db
+from shared.models.providers import uses
 from shared.servers import embedded, embedded_postgres, embedded_valkey
 from shared.servers.embedded import Servers
 from shared.settings import Settings
@@ -114,7 +115,8 @@ def redis_url(servers: Servers, _number: int) -> str:
 
 @pytest.fixture
 def pool(database_url: str) -> Iterator[db.Pool]:
-    """This process's pool, on the test's database."""
+    """This process's pool, on the test's database, and no model use of an earlier test."""
+    uses.take()
     yield db.open_pool(database_url)
     db.close_pool()
 

@@ -36,14 +36,18 @@ def acme(pool: db.Pool) -> TenantId:
 
 @pytest.fixture
 def run(pool: db.Pool, database_url: str, redis_url: str, tmp_path: Path) -> Run:
-    """Run a command on the test's servers. Returns its exit code and its output."""
+    """Run a command on the test's servers. Returns its exit code and its output.
+
+    The output of one that ended well with --json is its stdout: warnings go to stderr.
+    """
 
     def command(*arguments: str, stdin: str | None = None) -> tuple[int, str]:
         place = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         with environment(**place, AILYDIAN_HOME=str(tmp_path)):
             ran = CliRunner().invoke(main, arguments, input=stdin)
         db.open_pool(database_url)  # a command closes its pool
-        return ran.exit_code, ran.output
+        done = ran.exit_code == 0 and "--json" in arguments
+        return ran.exit_code, ran.stdout if done else ran.output
 
     return command
 

@@ -17,12 +17,12 @@ from shared.db import Role
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
 from shared.models import spending
-from shared.models.providers import LOCAL_COMPLETER, uses
+from shared.models.providers import LOCAL_COMPLETER
 from shared.queries.messages import semantic_entries
 from shared.queries.models.models import NewModel, Price
 from tests.integration.workflow.test_complete_step import ASKED
 from tests.support import factories
-from tests.support.factories import environment, make_tenant, rows
+from tests.support.factories import environment, rows
 from tests.support.patience import patience
 from tests.support.promql import Scrape
 from tests.support.steps import do_step
@@ -31,13 +31,6 @@ from tests.support.stub_site import StubSite, answer
 
 OURS = "acme-llm-7b"
 PASSAGE = {"chunkId": "c", "documentId": "d", "content": "Backups are kept for thirty days."}
-
-
-@pytest.fixture
-def acme(pool):
-    uses.take()
-    yield make_tenant("acme")
-    uses.take()
 
 
 @pytest.fixture
