@@ -60,7 +60,7 @@ test: $(STAMP)
 
 # Few examples, small inputs; what is left out or drawn less runs in `make test`.
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -q --hypothesis-profile=quick \
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 8 --hypothesis-profile=quick \
 	    -m 'not servers and not thorough and not benchmark' tests/unit tests/test_house.py $(ARGS)
 
 nightly: $(STAMP)

@@ -21,6 +21,7 @@ def test_the_error_is_the_gap_between_promise_and_fact():
     assert calibration_error(np.array([]), np.array([])) == 0
 
 
+@pytest.mark.thorough
 def test_more_pairs_make_a_better_calibration_and_any_beats_none():
     errors = [
         np.mean([true_error(fitted(*synthetic(count, seed))) for seed in range(5)])

@@ -63,6 +63,7 @@ def test_every_command_takes_json():
     assert without == set()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("role", ["up", "relay", "scheduler", "work", "autoscale", "web"])
 def test_a_role_that_cannot_start_owes_a_document_too(role, tmp_path):
     (tmp_path / "home").write_text("a file stands here")
@@ -141,6 +142,7 @@ def test_what_is_refused_before_a_server_is_asked_says_why(arguments, sentence):
     assert "Traceback" not in ran.output
 
 
+@pytest.mark.thorough
 def test_who_means_every_dead_job_says_so():
     for verb in ("replay", "discard"):
         ran = CliRunner().invoke(main, ["dead", verb])
@@ -158,6 +160,7 @@ def test_publish_lists_every_contract_with_its_schema():
     assert rows["probe"]["schema"]["properties"].keys() == {"n", "mode", "note"}
 
 
+@pytest.mark.thorough
 def test_settings_are_shown_with_their_secrets_masked():
     code = "from producers.cli import main; main(['config', '--json'])"
     environment = {

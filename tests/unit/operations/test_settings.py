@@ -137,6 +137,7 @@ def _other_value(field: str) -> str:
     return "7" if kind in {int, float} else "something-else"
 
 
+@pytest.mark.thorough
 def test_a_child_imports_our_packages_whatever_the_working_directory_holds(tmp_path: Path):
     for name in ("shared", "producers", "workers"):
         (tmp_path / name).mkdir()
