@@ -22,7 +22,7 @@ from shared.models.providers import uses
 from shared.servers import embedded, embedded_postgres, embedded_valkey
 from shared.servers.embedded import Servers
 from shared.settings import Settings
-from tests.support import processes, thoroughness
+from tests.support import processes, temporary, thoroughness
 from tests.support.patience import patience
 from tests.support.signals import let_children_hear
 
@@ -37,6 +37,7 @@ for name in list(os.environ):
 os.environ["AILYDIAN_SIGNING_KEY"] = "a key for tests, which is long enough to be one"
 let_children_hear()
 thoroughness.register()
+temporary.use_memory()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ question is another's time. Of three rounds the quietest counts: others use the 
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,7 +220,8 @@ def _filled(here: World, rng: np.random.Generator) -> tuple[CacheQuestion, np.nd
     _fill(_ask("How do I bake bread?", model, tenant="t1"), sample[0], 0, groups=1)
     harness.owner_sql(here.database_url, 'VACUUM ANALYZE "SemanticCache"')
     spent = harness.spent(before, here.cpu_s())["postgres"]
-    print(f"filled in {time.perf_counter() - began:.0f} s, {spent:.0f} s of Postgres' CPU")
+    filled_s = time.perf_counter() - began
+    print(f"filled in {filled_s:.0f} s, {spent:.0f} s of Postgres' CPU", file=sys.stderr)
     return ask, np.concatenate(sample)
 
 
