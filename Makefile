@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test unit nightly check fix schema shell psql bench soak lock clean
+.PHONY: help setup demo test unit nightly check fix schema mutants shell psql bench soak lock clean
 
 help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
@@ -27,7 +27,8 @@ help:
 	@echo 'make test     all tests, on all processors; ARGS="-k name" for some, WORKERS=0 for one process'
 	@echo 'make unit     the tests that need no servers, in about a minute'
 	@echo 'make check    format, lint, types, functions of the schema'
-	@echo 'make schema   schema.sql, from the chapters in shared/schema'
+	@echo 'make schema   schema.sql and rights.txt, from the chapters in shared/schema'
+	@echo 'make mutants  each policy, grant and tenant of the schema broken once: who notices'
 	@echo 'make fix      format, and mend what the linter can mend'
 	@echo 'make shell    Python with the pool open, on the embedded servers or on DATABASE_URL'
 	@echo 'make psql     psql on the same database'
@@ -75,6 +76,10 @@ check: $(STAMP)
 
 schema: $(STAMP)
 	@$(BIN)/python -m shared.schema schema.sql
+	@$(BIN)/python -m tests.support.rights
+
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.support.mutants
 
 fix: $(STAMP)
 	@$(BIN)/ruff format .

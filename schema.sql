@@ -68,6 +68,15 @@ END $$;
 
 SET ROLE ailydian_owner;
 
+-- A new function is its owner's alone, until a grant names a role.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_default_acl
+                   WHERE defaclrole = current_user::regrole AND defaclobjtype = 'f') THEN
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+    END IF;
+END $$;
+
 -- This file makes a new database, or does nothing: what came with a later version is added to an older
 -- one by `ailydian migrate`, step by step.
 DO $$
@@ -80,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -151,17 +160,25 @@ BEGIN
     END LOOP;
 END $$;
 
--- Exactly these rights, no more: `p_rights` is a list such as 'SELECT, INSERT', or ''.
+-- Exactly these rights, no more: `p_rights` is a list such as 'SELECT, INSERT ("id", "name")', or ''.
 CREATE OR REPLACE PROCEDURE ailydian_build_grant(p_table text, p_role text, p_rights text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_wanted text[] := string_to_array(nullif(p_rights, ''), ', ');
+    v_class regclass := format('public.%I', p_table)::regclass;
+    v_wanted text[];
     v_held text[];
 BEGIN
-    SELECT coalesce(array_agg(acl.privilege_type), '{}') INTO v_held
-    FROM pg_class, aclexplode(relacl) acl
-    WHERE oid = format('public.%I', p_table)::regclass AND acl.grantee = p_role::regrole;
-    v_wanted := coalesce(v_wanted, '{}');
+    -- A right on a column is written as VERB.column.
+    SELECT coalesce(array_agg(concat(r[1], '.' || c)), '{}') INTO v_wanted
+    FROM regexp_matches(p_rights, '([A-Z]+)(?: \(([^)]*)\))?', 'g') AS r
+    LEFT JOIN LATERAL unnest(parse_ident(replace(r[2], ', ', '.'))) AS c ON true;
+    SELECT coalesce(array_agg(a.held), '{}') INTO v_held FROM (
+        SELECT acl.privilege_type, acl.grantee FROM pg_class, aclexplode(relacl) acl
+        WHERE oid = v_class
+        UNION ALL
+        SELECT acl.privilege_type || '.' || attname, acl.grantee
+        FROM pg_attribute, aclexplode(attacl) acl WHERE attrelid = v_class
+    ) AS a(held, grantee) WHERE a.grantee = p_role::regrole;
     IF NOT (v_held @> v_wanted AND v_held <@ v_wanted) THEN
         EXECUTE format('REVOKE ALL ON public.%I FROM %I', p_table, p_role);
         IF v_wanted <> '{}' THEN
@@ -232,7 +249,7 @@ END $$;
 -- tenant's. SECURITY DEFINER for the plan of this look-up, which every chunk pays: under the
 -- tenant's policy the planner, without statistics, would as soon read all the tenant's parents as
 -- take the primary key; under the owner's it has nothing else, and the tenant is compared after. A parent that changes its
--- tenant takes its children along. Where the platform keeps no foreign key (must_exist false) the
+-- tenant takes its children along, those too that its writer has no rights to. Where the platform keeps no foreign key (must_exist false) the
 -- parent may be missing; the row then belongs to the session's tenant, or to nobody.
 CREATE OR REPLACE PROCEDURE ailydian_build_child(
     p_child text, p_child_column text, p_parent text, p_must_exist boolean DEFAULT true
@@ -282,7 +299,7 @@ BEGIN
         p_child_column, v_tenant_of));
     EXECUTE format($f$
         CREATE OR REPLACE FUNCTION public.%1$I() RETURNS trigger LANGUAGE plpgsql
-        SET search_path = pg_catalog, public, pg_temp AS $b$
+        SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $b$
         BEGIN
             UPDATE public.%2$I SET "tenantId" = NEW."tenantId"
             WHERE %3$I = NEW."id" AND "tenantId" IS DISTINCT FROM NEW."tenantId";
@@ -341,6 +358,7 @@ BEGIN
         'AS $f$ SELECT pg_catalog.%s()::text $f$',
         CASE WHEN to_regprocedure('pg_catalog.uuidv7()') IS NULL THEN 'gen_random_uuid' ELSE 'uuidv7' END);
 END $$;
+CALL ailydian_build_rights('ailydian_new_id', 'ailydian_app, ailydian_relay, ailydian_platform');
 
 
 -- 00_ground/functions/touch.sql
@@ -487,13 +505,7 @@ CALL ailydian_build_security('User');
 CALL ailydian_build_security('Session');
 CALL ailydian_build_security('ApiKey');
 CALL ailydian_build_security('UserPreference');
-
-DO $$
-BEGIN
-    IF NOT has_column_privilege('ailydian_relay', 'public."Tenant"', 'tier', 'SELECT') THEN
-        GRANT SELECT ("id", "slug", "tier") ON "Tenant" TO ailydian_relay;
-    END IF;
-END $$;
+CALL ailydian_build_grant('Tenant', 'ailydian_relay', 'SELECT ("id", "slug", "tier")');
 
 
 -- 20_models/tables.sql
@@ -629,6 +641,7 @@ CREATE OR REPLACE FUNCTION ailydian_faded(p_mass DOUBLE PRECISION, p_since TIMES
 RETURNS DOUBLE PRECISION LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p_mass * power(p_discount, greatest(extract(epoch FROM now() - p_since), 0)::float8 / 86400)
 $$;
+CALL ailydian_build_rights('ailydian_faded', 'ailydian_app');
 
 
 -- 20_models/functions/failing_providers.sql
@@ -698,6 +711,7 @@ BEGIN
            sum(k."wins"), count(*)
     FROM kept k GROUP BY k."modelId", k."intent";
 END $$;
+CALL ailydian_build_rights('ailydian_keep_rewards', 'ailydian_app');
 
 
 -- 20_models/functions/reward.sql
@@ -745,6 +759,7 @@ BEGIN
     SELECT coalesce(sum(c."messages"), 0) INTO v_messages FROM change c;
     RETURN v_messages;
 END $$;
+CALL ailydian_build_rights('ailydian_reward', 'ailydian_app');
 
 
 -- 20_models/functions/reward_tenant.sql
@@ -801,6 +816,7 @@ BEGIN
     )
     SELECT c.* FROM change c;
 END $$;
+CALL ailydian_build_rights('ailydian_reward_tenant', 'ailydian_app');
 
 
 -- 20_models/triggers.sql
@@ -970,7 +986,7 @@ END $$;
 CREATE OR REPLACE FUNCTION ailydian_forget_answers() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    DELETE FROM "SemanticCache" WHERE "id" IN (
+    DELETE FROM "SemanticCache" WHERE "tenantId" = OLD."tenantId" AND "id" IN (
         SELECT s."entryId" FROM "CacheSource" s
         WHERE s."tenantId" = OLD."tenantId" AND s."documentId" = OLD."id");
     RETURN NULL;
@@ -984,7 +1000,7 @@ END $$;
 CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunk() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    DELETE FROM "SemanticCache" WHERE "id" IN (
+    DELETE FROM "SemanticCache" WHERE "tenantId" = OLD."tenantId" AND "id" IN (
         SELECT s."entryId" FROM "CacheSource" s
         WHERE s."tenantId" = OLD."tenantId" AND s."documentId" = OLD."documentId");
     RETURN NULL;
@@ -998,10 +1014,9 @@ END $$;
 CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunks() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    DELETE FROM "SemanticCache" WHERE "id" IN (
-        SELECT s."entryId" FROM "CacheSource" s
-        WHERE (s."tenantId", s."documentId") IN (
-            SELECT g."tenantId", g."documentId" FROM gone g));
+    DELETE FROM "SemanticCache" c USING "CacheSource" s, gone g
+    WHERE c."id" = s."entryId" AND c."tenantId" = s."tenantId"
+      AND s."tenantId" = g."tenantId" AND s."documentId" = g."documentId";
     RETURN NULL;
 END $$;
 
@@ -1206,6 +1221,7 @@ RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catal
     END
     FROM (SELECT replace(replace(replace(p_content, '.', ' '), '/', ' '), '’', ' ') AS words) spaced
 $$;
+CALL ailydian_build_rights('ailydian_lexemes', 'ailydian_app');
 
 
 -- 40_documents/functions/release_ingest_key.sql
@@ -1352,6 +1368,7 @@ CREATE OR REPLACE FUNCTION public.ailydian_words(p_language text, p_headings tex
 RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT public.ailydian_lexemes(p_language, p_headings || E'\n' || p_content)
 $$;
+CALL ailydian_build_rights('ailydian_words', 'ailydian_app');
 
 
 -- 40_documents/triggers.sql
@@ -2285,6 +2302,7 @@ BEGIN
             extract(epoch FROM v_done."finishedAt" - v_done."startedAt"));
     DELETE FROM public."JobFlight" WHERE "jobId" = p_job_id;
 END $$;
+CALL ailydian_build_rights('ailydian_claim_receipt', 'ailydian_app');
 
 
 -- 80_ledger/functions/claim_receipts.sql
@@ -2321,13 +2339,15 @@ BEGIN
     END IF;
     DELETE FROM public."JobFlight" WHERE "jobId" = ANY(p_job_ids);
 END $$;
+CALL ailydian_build_rights('ailydian_claim_receipts', 'ailydian_app');
 
 
 -- 80_ledger/functions/job_accepted.sql
 
 -- Accept a job: check that the tenant exists and the queue is not full, add its row to the outbox,
--- wake up the relay. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
-CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
+-- wake up the relay. SECURITY DEFINER: nobody else adds to the outbox. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
+CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_refused TEXT;
 BEGIN
@@ -2405,9 +2425,13 @@ CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCT
 
 -- Grants. The relay and the workers' plumbing see the ledger of all tenants and nothing
 -- else; the application role sees its tenant's part of it. Publishers in SQL insert and look.
-CALL ailydian_build_security('Job', 'SELECT, INSERT, UPDATE', p_platform => false);
-CALL ailydian_build_security('JobOutbox', 'SELECT, INSERT', p_platform => false);
-CALL ailydian_build_security('JobFlight', 'SELECT, DELETE', p_platform => false);
+-- A publisher writes what a job is; state, fence, lease and step are the ledger's. An actor keeps its outcome.
+CALL ailydian_build_security('Job', 'SELECT, UPDATE ("outcome"), INSERT ("id", "tenantId", "job", '
+    '"queue", "payload", "schemaVersion", "key", "priority", "limitKey", "cost", "parentId", "batchId", '
+    '"producer", "traceparent", "waitingFor", "dueAt", "attemptsMax", "timeLimitS", "backoffS")',
+    p_platform => false);
+CALL ailydian_build_security('JobOutbox', 'SELECT', p_platform => false);
+CALL ailydian_build_security('JobFlight', 'SELECT', p_platform => false);
 CALL ailydian_build_security('JobAttempt', 'SELECT', p_platform => false);
 CALL ailydian_build_security('DeadLetter', 'SELECT', p_platform => false);
 CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false);
@@ -2415,7 +2439,7 @@ CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
 CALL ailydian_build_security('WorkerProcess', '', 'false', p_platform => false);
-CALL ailydian_build_security('JobEvent', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('JobEvent', 'SELECT', p_platform => false);
 CALL ailydian_build_security('JobBatch', 'SELECT, INSERT, UPDATE', p_platform => false);
 CALL ailydian_build_security('Schedule', 'SELECT, INSERT, UPDATE, DELETE', p_platform => false);
 CALL ailydian_build_security('JobHold', '', 'false', p_platform => false);
@@ -2435,11 +2459,14 @@ BEGIN
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
-    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobKind', 'QueueState'] LOOP
+    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobKind', 'QueueState'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_platform', 'true');
     END LOOP;
-    CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT');
-    CALL ailydian_build_grant('JobOutbox', 'ailydian_platform', 'INSERT');
+    CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT ("id", "tenantId", "job", '
+        '"queue", "payload", "schemaVersion", "key", "priority", "limitKey", "cost", "parentId", '
+        '"batchId", "producer", "traceparent", "waitingFor", "dueAt", "attemptsMax", "timeLimitS", '
+        '"backoffS")');
+    CALL ailydian_build_grant('JobOutbox', 'ailydian_platform', '');
     CALL ailydian_build_grant('JobKind', 'ailydian_platform', 'SELECT');
     CALL ailydian_build_grant('QueueState', 'ailydian_platform', 'SELECT');
 END $$;
@@ -2730,6 +2757,7 @@ BEGIN
     END IF;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
+CALL ailydian_build_rights('ailydian_begin_step', 'ailydian_app');
 
 
 -- 90_workflow/functions/cancel_run.sql
@@ -2743,6 +2771,7 @@ BEGIN
     PERFORM public.ailydian_lock_run(p_run_id, true, 'queued', 'running', 'paused', 'compensating');
     PERFORM public.ailydian_end_run(p_run_id, 'cancelled', p_reason, NULL, NULL);
 END $$;
+CALL ailydian_build_rights('ailydian_cancel_run', 'ailydian_app');
 
 
 -- 90_workflow/functions/close_step.sql
@@ -2949,6 +2978,23 @@ BEGIN
     END IF;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
+CALL ailydian_build_rights('ailydian_delegate_step', 'ailydian_app');
+
+
+-- 90_workflow/functions/end_child_run.sql
+
+-- Cancel the run that a waiting step has started, and no other one: the run names this step, and both
+-- are of one tenant. Locks: what ending a run locks.
+CREATE OR REPLACE FUNCTION ailydian_end_child_run(p_run_id TEXT, p_step_id TEXT, p_reason TEXT)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM public."WorkflowRun" r JOIN public."WorkflowStep" s
+                 ON s."id" = r."parentStepId" AND s."tenantId" = r."tenantId"
+               WHERE r."id" = p_run_id AND r."parentStepId" = p_step_id) THEN
+        PERFORM public.ailydian_end_run(p_run_id, 'cancelled', p_reason, NULL, NULL);
+    END IF;
+END $$;
+CALL ailydian_build_rights('ailydian_end_child_run');
 
 
 -- 90_workflow/functions/end_run.sql
@@ -2980,7 +3026,9 @@ BEGIN
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
     VALUES (v_run."tenantId", p_run_id, 'run_step', 'workflow', 'RUN_' || upper(p_state));
-    IF v_run."parentStepId" IS NOT NULL THEN
+    IF v_run."parentStepId" IS NOT NULL AND EXISTS (
+        SELECT FROM public."WorkflowStep" s
+        WHERE s."id" = v_run."parentStepId" AND s."tenantId" = v_run."tenantId") THEN
         DELETE FROM public."WorkflowWait" w WHERE w."id" = v_run."parentStepId";
         PERFORM public.ailydian_step_over(v_run."parentStepId",
             CASE p_state WHEN 'completed' THEN 'completed' ELSE 'failed' END, p_output,
@@ -3073,6 +3121,7 @@ BEGIN
             SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_step."runId")
             THEN p_lease_s ELSE 0 END);
 END $$;
+CALL ailydian_build_rights('ailydian_expand_step', 'ailydian_app');
 
 
 -- 90_workflow/functions/fail_step.sql
@@ -3129,6 +3178,7 @@ BEGIN
         public.ailydian_settle_step(p_step_id, p_verdict, p_output, p_input, p_error, p_fingerprint),
         split_part(p_step_id, '/', 1), split_part(p_step_id, '/', 2)::int, p_lease_s);
 END $$;
+CALL ailydian_build_rights('ailydian_finish_step', 'ailydian_app');
 
 
 -- 90_workflow/functions/fire_waits.sql
@@ -3164,8 +3214,8 @@ BEGIN
                 format('timed out: waited too long for the %s %s', v_due."what", v_due."name"),
                 'timed_out');
             IF v_due."what" = 'run' THEN
-                PERFORM public.ailydian_end_run(v_due."name", 'cancelled',
-                    'the step that waited for it timed out', NULL, NULL);
+                PERFORM public.ailydian_end_child_run(v_due."name", v_due."id",
+                    'the step that waited for it timed out');
             END IF;
         END IF;
     END LOOP;
@@ -3211,6 +3261,7 @@ BEGIN
     PERFORM public.ailydian_recount_run(v_fork_id);
     RETURN v_fork_id;
 END $$;
+CALL ailydian_build_rights('ailydian_fork_run', 'ailydian_app');
 
 
 -- 90_workflow/functions/fork_steps.sql
@@ -3274,6 +3325,7 @@ SET enable_mergejoin = off AS $$
 BEGIN
     RETURN public.ailydian_own_step(p_job_id, p_fence, p_step_id);
 END $$;
+CALL ailydian_build_rights('ailydian_hold_step', 'ailydian_app');
 
 
 -- 90_workflow/functions/item_outputs.sql
@@ -3606,7 +3658,8 @@ BEGIN
             PERFORM public.ailydian_step_over(v_wait."id",
                 CASE c."state" WHEN 'completed' THEN 'completed' ELSE 'failed' END, c."output",
                 concat('its run ', c."id", ' ', c."state", ': ' || c."error"), c."fingerprint")
-            FROM public."WorkflowRun" c WHERE c."id" = v_wait."name";
+            FROM public."WorkflowRun" c
+            WHERE c."id" = v_wait."name" AND c."parentStepId" = v_wait."id";
         END IF;
     END LOOP;
 END $$;
@@ -3682,6 +3735,7 @@ BEGIN
     PERFORM public.ailydian_lock_run(p_run_id, true, 'running');
     UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = p_run_id;
 END $$;
+CALL ailydian_build_rights('ailydian_pause_run', 'ailydian_app');
 
 
 -- 90_workflow/functions/queue_run.sql
@@ -3741,6 +3795,7 @@ BEGIN
     PERFORM public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     RETURN false;
 END $$;
+CALL ailydian_build_rights('ailydian_queue_step', 'ailydian_app');
 
 
 -- 90_workflow/functions/recount_items.sql
@@ -3979,6 +4034,7 @@ BEGIN
         WHERE s."runId" = p_run_id AND s."state" = 'ready' AND s."jobId" IS NULL
         ORDER BY s."position", s."itemIndex"), p_run_id);
 END $$;
+CALL ailydian_build_rights('ailydian_resume_run', 'ailydian_app');
 
 
 -- 90_workflow/functions/retry_run.sql
@@ -3997,6 +4053,7 @@ BEGIN
         RAISE EXCEPTION 'run_refused: %', v_refused USING ERRCODE = 'AL008';
     END IF;
 END $$;
+CALL ailydian_build_rights('ailydian_retry_run', 'ailydian_app');
 
 
 -- 90_workflow/functions/revive_run.sql
@@ -4026,7 +4083,7 @@ BEGIN
         SELECT p."id", s."state" IN ('failed', 'cancelled') AND p."state" IN ('failed', 'cancelled')
             AS "over" INTO v_parent
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" p ON p."id" = s."runId"
-        WHERE s."id" = v_run."parentStepId" FOR UPDATE OF p;
+        WHERE s."id" = v_run."parentStepId" AND s."tenantId" = v_run."tenantId" FOR UPDATE OF p;
         IF v_parent."over" IS NOT TRUE THEN
             RETURN format('the step %s, which started the run %s, has gone on without it',
                           v_run."parentStepId", p_run_id);
@@ -4192,6 +4249,7 @@ BEGIN
         FROM public."WorkflowRun" r WHERE r."id" = p_run_id;
     END IF;
 END $$;
+CALL ailydian_build_rights('ailydian_signal_run', 'ailydian_app');
 
 
 -- 90_workflow/functions/skip_step.sql
@@ -4245,8 +4303,8 @@ BEGIN
         RETURNING w."id", w."what", w."name"
     LOOP
         IF v_wait."what" = 'run' THEN
-            PERFORM public.ailydian_end_run(v_wait."name", 'cancelled', 'its step was skipped', NULL,
-                                            NULL);
+            PERFORM public.ailydian_end_child_run(v_wait."name", v_wait."id",
+                                                  'its step was skipped');
         END IF;
     END LOOP;
     PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")
@@ -4254,6 +4312,7 @@ BEGIN
     WHERE g."runId" = p_run_id AND starts_with(g."holder", v_step."id" || '/');
     PERFORM public.ailydian_stop_jobs(array_remove(v_job_ids, NULL), 'its step was skipped');
 END $$;
+CALL ailydian_build_rights('ailydian_skip_step', 'ailydian_app');
 
 
 -- 90_workflow/functions/start_run.sql
@@ -4280,6 +4339,12 @@ BEGIN
         RAISE EXCEPTION 'version_not_found: no workflow version with the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
+    IF p_parent_step_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM public."WorkflowStep" s
+        WHERE s."id" = p_parent_step_id AND s."tenantId" = v_tenant_id) THEN
+        RAISE EXCEPTION 'run_not_found: no step with the id %', p_parent_step_id
+            USING ERRCODE = 'AL007';
+    END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "key", "concurrencyKey", "parentStepId", "depth", "endsOpen", "producer",
         "traceparent")
@@ -4305,6 +4370,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT v_run_id, v_state, false;
 END $$;
+CALL ailydian_build_rights('ailydian_start_run', 'ailydian_app');
 
 
 -- 90_workflow/functions/step_at.sql
@@ -4336,7 +4402,7 @@ BEGIN
     INTO STRICT v_step
     FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
     JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
-    WHERE s."id" = p_step_id;
+    WHERE s."id" = p_step_id AND s."tenantId" = current_setting('app.tenant_id');
     v_context := jsonb_build_object('stepId', p_step_id, 'runId', v_step."runId", 'position', v_step."position",
         'index', v_step."itemIndex", 'item', v_step."item");
     IF v_step."runId" IS DISTINCT FROM p_known_run_id THEN
@@ -4483,10 +4549,10 @@ BEGIN
     FOR v_wait IN
         DELETE FROM public."WorkflowWait" w WHERE w."id" IN (
             SELECT x."id" FROM public."WorkflowWait" x WHERE x."runId" = p_run_id FOR UPDATE SKIP LOCKED)
-        RETURNING w."what", w."name"
+        RETURNING w."id", w."what", w."name"
     LOOP
         IF v_wait."what" = 'run' THEN
-            PERFORM public.ailydian_end_run(v_wait."name", 'cancelled', p_reason, NULL, NULL);
+            PERFORM public.ailydian_end_child_run(v_wait."name", v_wait."id", p_reason);
         END IF;
     END LOOP;
     PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")
@@ -4518,12 +4584,18 @@ BEGIN
     ELSIF v_held = 'stopped' THEN
         RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
+    IF p_awaited = 'run' AND NOT EXISTS (
+        SELECT FROM public."WorkflowRun" r WHERE r."id" = p_wait_name
+          AND r."parentStepId" = p_step_id AND r."tenantId" = current_setting('app.tenant_id')) THEN
+        RAISE EXCEPTION 'run_not_found: the step % has started no run %', p_step_id, p_wait_name
+            USING ERRCODE = 'AL007';
+    END IF;
     -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
     -- run locks it as well: the run that was started for the step ends with it.
     PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_run_id FOR UPDATE;
     IF p_awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_run_id)
                            NOT IN ('running', 'paused', 'compensating') THEN
-        PERFORM public.ailydian_end_run(p_wait_name, 'cancelled', 'its run had ended', NULL, NULL);
+        PERFORM public.ailydian_end_child_run(p_wait_name, p_step_id, 'its run had ended');
     END IF;
     IF p_awaited = 'signal' THEN
         UPDATE public."WorkflowSignal" g SET "takenBy" = p_step_id
@@ -4544,6 +4616,7 @@ BEGIN
     FROM public."WorkflowRun" r WHERE r."id" = v_run_id;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
+CALL ailydian_build_rights('ailydian_suspend_step', 'ailydian_app');
 
 
 -- 90_workflow/functions/walk_on.sql
@@ -4607,6 +4680,9 @@ CALL ailydian_build_rights('ailydian_walk_on');
 CALL ailydian_build_touch('Workflow');
 CALL ailydian_build_child('WorkflowRun', 'workflowId', 'Workflow');
 CALL ailydian_build_child('WorkflowStep', 'runId', 'WorkflowRun');
+-- Versions and nodes are read by the id of their parent: they must be of its tenant.
+CALL ailydian_build_child('WorkflowVersion', 'workflowId', 'Workflow');
+CALL ailydian_build_child('WorkflowNode', 'versionId', 'WorkflowVersion');
 
 DO $$
 BEGIN
@@ -4626,13 +4702,14 @@ END $$;
 -- 90_workflow/policies.sql
 
 CALL ailydian_build_security('Workflow');
-CALL ailydian_build_security('WorkflowRun');
-CALL ailydian_build_security('WorkflowStep');
+-- Runs and steps move by the functions of the engine alone.
+CALL ailydian_build_security('WorkflowRun', 'SELECT');
+CALL ailydian_build_security('WorkflowStep', 'SELECT, UPDATE ("progress", "note")');
 
 CALL ailydian_build_security('WorkflowVersion', 'SELECT, INSERT', p_platform => false);
 CALL ailydian_build_security('WorkflowNode', 'SELECT, INSERT', p_platform => false);
 CALL ailydian_build_security('WorkflowWait', 'SELECT', p_platform => false);
-CALL ailydian_build_security('WorkflowSignal', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('WorkflowSignal', 'SELECT', p_platform => false);
 CALL ailydian_build_security('WorkflowSlot', 'SELECT', p_platform => false);
 CALL ailydian_build_security('WorkflowOutput', 'SELECT', p_platform => false);
 CALL ailydian_build_policy('WorkflowWait', 'ailydian_relay', 'true');
@@ -4968,6 +5045,7 @@ BEGIN
     WHERE (excluded."revision", excluded."withdrawn", excluded."value", excluded."occurredAt")
         > (e."revision", e."withdrawn", e."value", e."occurredAt");
 END $$;
+CALL ailydian_build_rights('ailydian_note_trust_events', 'ailydian_app');
 
 
 -- 95_judgement/functions/tenant_of_moderationresult.sql
@@ -5069,6 +5147,7 @@ BEGIN
     SET "score" = excluded."score", "factors" = excluded."factors"
     RETURNING t."userId", t."score";
 END $$;
+CALL ailydian_build_rights('ailydian_update_trust', 'ailydian_app');
 
 
 -- 95_judgement/triggers.sql
@@ -5116,7 +5195,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

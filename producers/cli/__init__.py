@@ -1,6 +1,7 @@
 """The `ailydian` command. Command modules are imported on first use to keep `--help` fast."""
 
 import importlib
+from typing import Any
 
 import click
 
@@ -98,6 +99,13 @@ class LazyGroup(click.Group):
         """Write the command list from the table, without importing any command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def main(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command line; what it prints has no control characters."""
+        from producers.cli.terminal import visible  # noqa: PLC0415 - as the commands
+
+        with visible.streams():
+            return super().main(*args, **named)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; convert an exception to one sentence and an exit code."""

@@ -8,7 +8,6 @@ from shared.errors import ProviderNotFound
 from shared.operations import audit
 from shared.queries.models import models
 from shared.queries.models.models import ModelRow, NewModel, NewProvider
-from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
 
 
@@ -69,6 +68,4 @@ def _note(
 ) -> None:
     if before != after:
         what = {"before": before, "after": after}
-        audit_logs.insert_acts(
-            conn, [AuditEntry(None, audit.who(), action, resource, resource_id, what)]
-        )
+        audit.write(conn, [AuditEntry(None, audit.who(), action, resource, resource_id, what)])

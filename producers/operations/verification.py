@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-from producers.operations import platform_tables
+from producers.operations import platform_tables, security_checks
 from producers.operations.platform_tables import Column, Table
 from producers.queries.operations import schema_facts
 from shared import schema
@@ -17,7 +17,7 @@ from shared.errors import AilydianError
 
 ROLES: Final = (*(role.value for role in Role), "ailydian_platform")
 ACTIONS: Final = {"CASCADE": "c", "SET NULL": "n", "RESTRICT": "a"}  # NO ACTION stands for RESTRICT
-TENANT_RULE: Final = "current_setting('app.tenant_id'::text, true)"
+FAULTS_MAX: Final = 20  # that one line tells of
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def verify(conn_url: str) -> list[VerificationCheck]:
         conn_url: A libpq URL; its user must be allowed to act as ailydian_owner.
 
     Returns:
-        Extension, roles, tables, columns, enums, indexes, foreign keys, policies, triggers and
-        functions;
+        Extension, roles, tables, columns, enums, indexes and foreign keys; memberships, policies,
+        grants, owners, triggers and functions, each compared with what the schema makes;
         one check for writing, reading, changing and deleting a row of each of the 35 tables;
         and the count of rows without a tenant, which is never a fault.
     """
@@ -45,6 +45,7 @@ def verify(conn_url: str) -> list[VerificationCheck]:
     try:
         with pool.transaction(None, role=Role.OWNER) as conn:
             checks = [_checked(conn, name, find) for name, find in _FINDERS.items()]
+            checks += security(conn)
             return [*checks, *_probe_tables(conn), _count_without_tenant(conn)]
     except AilydianError as error:
         return [VerificationCheck("connection", False, str(error))]
@@ -53,6 +54,16 @@ def verify(conn_url: str) -> list[VerificationCheck]:
 
 
 Faults = Iterator[str]
+
+
+def security(conn: Connection) -> list[VerificationCheck]:
+    """Compare who may do what with what the schema makes."""
+    try:
+        with conn.transaction(force_rollback=True):
+            found = security_checks.look(conn)
+    except psycopg.Error as error:
+        found = {name: [_first_line(error)] for name in security_checks.NAMES}
+    return [_result(name, faults) for name, faults in found.items()]
 
 
 def _checked(
@@ -64,6 +75,12 @@ def _checked(
             faults = list(find(conn))
     except psycopg.Error as error:
         faults = [_first_line(error)]
+    return _result(name, faults)
+
+
+def _result(name: str, faults: list[str]) -> VerificationCheck:
+    if len(faults) > FAULTS_MAX:
+        faults[FAULTS_MAX:] = [f"and {len(faults) - FAULTS_MAX} more"]
     return VerificationCheck(name, not faults, "; ".join(faults) or "ok")
 
 
@@ -168,43 +185,6 @@ def _foreign_keys(conn: Connection) -> Faults:
                 yield f"{name} acts as {fact.on_delete} and {fact.on_update}"
 
 
-def _policies(conn: Connection) -> Faults:
-    rules = {(fact.table, fact.role): fact for fact in schema_facts.select_policies(conn)}
-    guarded = {table for table, _ in rules}
-    for name, table in schema_facts.select_tables(conn).items():
-        if name in platform_tables.WITHOUT_POLICY:
-            continue
-        if not table.guarded or name not in guarded:
-            yield f"{name} has no enforced row level security"
-        if name not in platform_tables.TABLES:
-            continue
-        app = rules.get((name, "ailydian_app"))
-        rule = "" if app is None else f"{app.using}{app.check}"
-        # Once in what may be seen, once in what may be written.
-        if rule.count(TENANT_RULE) != (0 if name in platform_tables.GLOBAL else 2) or app is None:
-            yield f"{name}: the policy of ailydian_app is not the tenant's"
-        whole = rules.get((name, "ailydian_platform"))
-        if whole is None or (whole.command, whole.using, whole.check) != ("*", "true", "true"):
-            yield f"{name}: ailydian_platform does not have all rows"
-
-
-def _triggers(conn: Connection) -> Faults:
-    found = schema_facts.select_triggers(conn)
-    for child, (_, parent, _) in platform_tables.PARENTS.items():
-        if (child, "tenant") not in found:
-            yield f"{child} does not inherit its parent's tenant"
-        if (parent, f"move_{child.lower()}") not in found:
-            yield f"{parent} does not move {child} to another tenant"
-    for table in platform_tables.TABLES.values():
-        if any(column.updated for column in table.columns) and (table.name, "touch") not in found:
-            yield f"{table.name} does not maintain its updatedAt"
-
-
-def _functions(conn: Connection) -> Faults:
-    for name in schema_facts.select_loose_functions(conn):
-        yield f"{name} runs as its owner without a search_path of its own"
-
-
 _FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
     "extension": _extension,
     "roles": _roles,
@@ -213,9 +193,6 @@ _FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
     "enums": _enums,
     "indexes": _indexes,
     "foreign_keys": _foreign_keys,
-    "policies": _policies,
-    "triggers": _triggers,
-    "functions": _functions,
 }
 
 
@@ -268,7 +245,11 @@ def _count_without_tenant(conn: Connection) -> VerificationCheck:
     """Count rows without a tenant: they belong to the platform and workers do not see them."""
     columns = schema_facts.select_columns(conn)
     tables = [name for name in platform_tables.TABLES if (name, "tenantId") in columns]
-    counts = schema_facts.count_without_tenant(conn, tables) if tables else {}
+    try:
+        with conn.transaction():
+            counts = schema_facts.count_without_tenant(conn, tables) if tables else {}
+    except psycopg.Error as error:
+        return VerificationCheck("rows_without_tenant", False, _first_line(error))
     detail = ", ".join(f"{table} {count}" for table, count in counts.items())
     return VerificationCheck("rows_without_tenant", True, detail or "none")
 

@@ -58,7 +58,8 @@ def configure(level: str) -> None:
         ConfigurationBroken: Tracing is enabled but its libraries are missing.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    out = sys.stderr
+    # Commands escape what they print; events are escaped here, and coloured on a terminal.
+    out: TextIO = getattr(sys.stderr, "unescaped", sys.stderr)
     redaction.remember(_own_secrets(settings()))
     end = _end(terminal=out.isatty())
     begin: list[Processor] = [
@@ -143,8 +144,9 @@ def _end(*, terminal: bool) -> list[Processor]:
 def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Escape control characters, so that a value cannot manipulate the terminal."""
     for name, value in event.items():
-        if isinstance(value, str) and name != "exception":
-            event[name] = _CONTROL.sub(_escaped, value)
+        if isinstance(value, str):
+            lines = value.split("\n") if name == "exception" else [value]
+            event[name] = "\n".join(_CONTROL.sub(_escaped, line) for line in lines)
     return event
 
 

@@ -1,11 +1,12 @@
 """The audit log: entries are written in the transaction of the action."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shared.db import Connection
 from shared.ledger.outbox import current_job, producer
-from shared.observability.redaction import redact_values
+from shared.observability.redaction import redact, redact_values
 from shared.queries.accounts import accounts
 from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
@@ -38,9 +39,27 @@ def note(
         action=action,
         resource=resource,
         resource_id=resource_id,
-        what=redact_values(what or {}),
+        what=what or {},
     )
-    audit_logs.insert_acts(conn, [act])
+    write(conn, [act])
+
+
+def write(conn: Connection, acts: Sequence[AuditEntry]) -> None:
+    """Write entries as they are, but for secrets and personal data in `what` and `user_agent`.
+
+    Args:
+        conn: A connection of the relay or of the tenant, in the transaction of the acts.
+        acts: What was done.
+    """
+    redacted = [
+        replace(
+            act,
+            what=redact_values(act.what),
+            user_agent=None if act.user_agent is None else redact(act.user_agent),
+        )
+        for act in acts
+    ]
+    audit_logs.insert_acts(conn, redacted)
 
 
 def who() -> str:

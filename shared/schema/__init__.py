@@ -49,3 +49,12 @@ def text() -> str:
     sections = [f"-- {path.relative_to(versions.FOLDER)}\n\n{path.read_text()}" for path in files()]
     applied = [f"{step.name} {step.digest}" for step in [versions.first(), *versions.steps()]]
     return "\n\n".join([HEAD, *sections]).replace("/* applied */", ",".join(applied))
+
+
+def rights() -> list[tuple[str, ...]]:
+    """The policies, grants, owners, triggers and functions of a new database, as it states them.
+
+    Each as the check, the object, the name and the fact; `make schema` writes them.
+    """
+    lines = (versions.FOLDER / "rights.txt").read_text().splitlines()
+    return [tuple(line.split("\t")) for line in lines]

@@ -103,8 +103,8 @@ def _function(path: Path) -> Part:
     begin, end = script.index("$"), script.rindex("$")
     head, body, tail = _code(script[:begin]), script[begin:end], _code(script[end:])
     if "ailydian_build_rights" not in tail and "RETURNS trigger" not in head:
-        # One that had rights of its own, and has none any more, is everybody's again.
-        script += f"CALL ailydian_build_rights('ailydian_{path.stem}', 'PUBLIC');\n"
+        # One that had rights of its own, and has none any more, is the owner's alone again.
+        script += f"CALL ailydian_build_rights('ailydian_{path.stem}');\n"
     return Part(_name(path), script, _digest(head + body + tail))
 
 

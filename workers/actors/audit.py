@@ -2,7 +2,7 @@
 
 from shared.contracts import AppendAudit
 from shared.ledger.outbox import Lease, effect
-from shared.queries.operations import audit_logs
+from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
 from workers.process.broker import actor
 
@@ -21,4 +21,4 @@ def append_audit(job: AppendAudit, lease: Lease) -> None:
         user_agent=job.user_agent,
     )
     with effect(lease, durable=True) as conn:
-        audit_logs.insert_acts(conn, [act])
+        audit.write(conn, [act])

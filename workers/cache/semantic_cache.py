@@ -179,7 +179,12 @@ class CacheLookup:
         entry_id = self._named_by_redis()
         with db.transaction(self._ask.tenant_id, durable=False) as conn:
             entry = semantic_entries.touch(conn, self.key, entry_id)
-        return None if entry is None else _found(entry)
+        # Whoever writes to Redis may name any entry: the guard decides here as in `nearest`.
+        if entry is None or not (
+            entry.is_exact or guard.agree(self._reading, guard.read(entry.question))
+        ):
+            return None
+        return _found(entry)
 
     def near(self) -> CacheResult | None:
         """Return the answer to a question of the same meaning, if the model has a threshold."""

@@ -17,8 +17,8 @@ from producers.cli.terminal.output import (
 from shared import db
 from shared.db import Connection, Role
 from shared.ids import TenantId
+from shared.operations import audit
 from shared.queries.accounts import accounts
-from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
 
 TIER = click.Choice(("FREE", "PRO", "ENTERPRISE"), case_sensitive=False)
@@ -121,4 +121,4 @@ def _note(
     what: dict[str, Any],
 ) -> None:
     act = AuditEntry(tenant_id, session.actor(), action, "Tenant", resource_id, what)
-    audit_logs.insert_acts(conn, [act])
+    audit.write(conn, [act])

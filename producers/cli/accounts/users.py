@@ -22,7 +22,6 @@ from shared.queries.accounts import accounts, preferences
 from shared.queries.accounts.preferences import Preference
 from shared.queries.judgement import trust_scores
 from shared.queries.models import models
-from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
 
 USER_ROLE = click.Choice(("USER", "ADMIN", "SUPER_ADMIN"), case_sensitive=False)
@@ -55,7 +54,7 @@ def create_user(email: str, slug: str, name: str | None, role: str, as_json: boo
             if created:
                 who = session.actor()
                 act = AuditEntry(tenant_id, who, "user.create", "User", row.id, {"role": row.role})
-                audit_logs.insert_acts(conn, [act])
+                audit.write(conn, [act])
     if row.tenant != slug:
         raise UserTaken(f"{email} belongs to {row.tenant or 'the platform'}, not to {slug}.")
     document = as_document(row) | {"created": created}

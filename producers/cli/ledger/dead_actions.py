@@ -15,7 +15,7 @@ from shared import db
 from shared.db import Connection, Role
 from shared.errors import ReplayStopped
 from shared.ids import JobId, TenantId
-from shared.queries.operations import audit_logs
+from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
 
 LOOK_S = 0.25
@@ -120,7 +120,7 @@ def move_page(
         for one in moved:
             of[one.tenant_id].append(one.id)
         if of:
-            audit_logs.insert_acts(
+            audit.write(
                 conn, [_act(tenant_id, verb, jobs, words) for tenant_id, jobs in of.items()]
             )
     return moved

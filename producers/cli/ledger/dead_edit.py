@@ -14,8 +14,8 @@ from shared.contracts import Contract, contract_named
 from shared.db import Connection, Role
 from shared.errors import EditRefused
 from shared.ledger.outbox import payload_of
+from shared.operations import audit
 from shared.queries.ledger import clock
-from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
 
 Changes = dict[str, dict[str, Any]]
@@ -79,7 +79,7 @@ def _write(
     act = AuditEntry(
         letter.tenant_id, session.actor(), "dead.edit", "Job", row.id, {"changes": changes}
     )
-    audit_logs.insert_acts(conn, [act])
+    audit.write(conn, [act])
 
 
 def _refuse_double(conn: Connection, row: DeadRow, letter: LetterRow, job: Contract) -> None:

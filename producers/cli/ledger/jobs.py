@@ -24,7 +24,7 @@ from producers.queries.ledger.jobs import CancelledJob, JobRow
 from shared import db
 from shared.db import Connection, Role
 from shared.ids import JobId, TenantId
-from shared.queries.operations import audit_logs
+from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
 
 STATES = ("PENDING", "QUEUED", "RUNNING", "COMPLETED", "DEAD", "CANCELLED")
@@ -183,7 +183,7 @@ def _note(conn: Connection, cancelled: Sequence[CancelledJob], words: dict[str, 
         one_id = ids[0] if len(ids) == 1 else None
         acts.append(AuditEntry(tenant_id, session.actor(), "jobs.cancel", "Job", one_id, what))
     if acts:
-        audit_logs.insert_acts(conn, acts)
+        audit.write(conn, acts)
 
 
 def _found(conn: Connection, job_id: str) -> JobRow:

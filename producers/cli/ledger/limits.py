@@ -15,8 +15,8 @@ from producers.queries.ledger.job_limits import Limit
 from shared import db
 from shared.db import Connection, Role
 from shared.ids import TenantId
+from shared.operations import audit
 from shared.queries.accounts import accounts
-from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
 
 
@@ -112,7 +112,7 @@ def delete_limit(limit_id: str, as_json: bool) -> None:
 def _note(conn: Connection, action: str, limit: Limit) -> None:
     what = {name: value for name, value in as_document(limit).items() if value is not None}
     act = AuditEntry(limit.tenant_id, session.actor(), action, "JobLimit", limit.id, what)
-    audit_logs.insert_acts(conn, [act])
+    audit.write(conn, [act])
 
 
 def _described(conn: Connection, limit: Limit) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from producers.queries.ledger import pauses
 from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.db import Role
-from shared.queries.operations import audit_logs
+from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
 
 DRAIN_LOOK_S = 0.2
@@ -66,7 +66,7 @@ def _change(
             if changed:
                 act = "jobs.pause" if paused else "jobs.resume"
                 scope = {"queue": queue, "tenant": slug, "job": job}
-                audit_logs.insert_acts(
+                audit.write(
                     conn,
                     [AuditEntry(selected.tenant_id, session.actor(), act, "JobHold", None, scope)],
                 )

@@ -13,9 +13,9 @@ from producers.cli.terminal import session
 from shared import db
 from shared.db import Connection, Role
 from shared.ledger.wakeups import Wire
+from shared.operations import audit
 from shared.queries.ledger import clock, quarantines
 from shared.queries.ledger.quarantines import QuarantineFilters, TakenRow
-from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
 
 Move = Callable[[Connection, Sequence[str]], list[TakenRow]]
@@ -87,7 +87,7 @@ def _move(move: Move, verb: str, ids: Sequence[str], words: dict[str, str]) -> i
             what = {"count": len(moved), "messages": moved} | ({"filters": words} if words else {})
             one = moved[0] if len(moved) == 1 else None
             entry = AuditEntry(None, session.actor(), f"quarantine.{verb}", "Quarantine", one, what)
-            audit_logs.insert_acts(conn, [entry])
+            audit.write(conn, [entry])
     return len(taken)
 
 

@@ -13,8 +13,8 @@ from shared.db import Role
 from shared.errors import EditRefused, PayloadRefused
 from shared.ids import JobId
 from shared.ledger.wakeups import Wire
+from shared.operations import audit
 from shared.queries.ledger import clock, quarantines
-from shared.queries.operations import audit_logs
 from shared.queries.operations.audit_logs import AuditEntry
 from shared.servers import embedded
 from shared.settings import settings
@@ -73,7 +73,7 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
                 f"The message {message_id} was changed concurrently: check it and try again."
             )
         act = AuditEntry(None, session.actor(), "quarantine.edit", "Quarantine", row.id, changes)
-        audit_logs.insert_acts(conn, [act])
+        audit.write(conn, [act])
 
 
 def _checked(fields: dict[str, Any]) -> tuple[JobId, int]:

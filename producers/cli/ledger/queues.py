@@ -83,7 +83,10 @@ def _watch(as_json: bool) -> None:
             time.sleep(WATCH_S)
     from rich.live import Live  # noqa: PLC0415 - a tenth of a second that only this look needs
 
-    with Live(_live_table(_figures()), auto_refresh=False, screen=False) as live:
+    from producers.cli.terminal import drawing  # noqa: PLC0415 - as rich
+
+    console = drawing.console(sys.stdout)
+    with Live(_live_table(_figures()), console=console, auto_refresh=False, screen=False) as live:
         while True:
             time.sleep(WATCH_S)
             live.update(_live_table(_figures()), refresh=True)

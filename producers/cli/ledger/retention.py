@@ -15,7 +15,7 @@ from producers.queries.ledger.retentions import Keep
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
-from shared.queries.operations import audit_logs
+from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
 from shared.settings import settings
 
@@ -73,7 +73,7 @@ def set_retention(queue: str, as_json: bool, **seconds: float | None) -> None:
             [found] = queries.select_keeps(conn, [queue])
             what = {name: value for name, value in _document(keep).items() if value is not None}
             act = AuditEntry(None, session.actor(), "retention.set", "QueueState", queue, what)
-            audit_logs.insert_acts(conn, [act])
+            audit.write(conn, [act])
     if as_json:
         print_json(_document(found))
     else:
@@ -92,7 +92,7 @@ def run_retention(dry_run: bool, as_json: bool) -> None:
         if swept.total and not dry_run:
             act = AuditEntry(None, session.actor(), "retention.run", "Job", None, document)
             with db.transaction(None, role=Role.RELAY) as conn:
-                audit_logs.insert_acts(conn, [act])
+                audit.write(conn, [act])
     if as_json:
         print_json(document | {"dryRun": dry_run})
         return

@@ -21,7 +21,7 @@ from shared import db
 from shared.contracts import StartWorkflow
 from shared.db import Connection, Role
 from shared.errors import UsageError, WorkflowNotFound
-from shared.queries.operations import audit_logs
+from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
 from shared.queries.workflow import workflows
 
@@ -104,7 +104,7 @@ def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> Non
                 "payload"
             ]  # the payload is the tenant's data and does not belong in the audit log
             act = AuditEntry(tenant_id, session.actor(), "schedule.put", "Schedule", row.id, what)
-            audit_logs.insert_acts(conn, [act])
+            audit.write(conn, [act])
     document = _document(row) | {"tenant": slug}
     if as_json:
         print_json(document)
@@ -181,7 +181,7 @@ def delete_schedule(name: str, slug: str, as_json: bool) -> None:
                 *(tenant_id, session.actor(), "schedule.delete", "Schedule", schedule_id),
                 {"name": name},
             )
-            audit_logs.insert_acts(conn, [act])
+            audit.write(conn, [act])
     if as_json:
         print_json({"id": schedule_id, "name": name, "deleted": True})
     else:

@@ -185,11 +185,12 @@ def progress(title: str, total: Callable[[], int]) -> Iterator[Advance]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and for terminals only
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn  # noqa: PLC0415
 
+    from producers.cli.terminal import drawing  # noqa: PLC0415 - as rich
+
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=drawing.console(sys.stderr), transient=True) as bar:
         task = bar.add_task(title, total=total())
         yield lambda done: bar.advance(task, done)
 

@@ -19,7 +19,7 @@ from shared import db
 from shared.db import Connection, Role
 from shared.errors import PermanentError, UsageError
 from shared.observability.redaction import redact_values
-from shared.queries.operations import audit_logs
+from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
 
 LIST_MAX = 1_000
@@ -150,7 +150,7 @@ def _noted(
         *(tenant_id, session.actor(), f"incident.{verb}", "Incident", incident_id),
         redact_values(change | what),
     )
-    audit_logs.insert_acts(conn, [act])
+    audit.write(conn, [act])
     return row
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from producers.cli import AS_JSON
+from producers.cli.terminal.visible import visible
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 CELL_CHARS_MAX = 60
@@ -68,7 +69,7 @@ def say(sentence: str) -> None:
 
 
 def _cell(value: object) -> str:
-    text = " ".join(_text(value).split())
+    text = visible(" ".join(_text(value).split()))
     return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
 
 

@@ -1,12 +1,13 @@
 """Rendering of a run as a tree: states, attempts, times and a time bar per step."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from rich.console import Console
 from rich.text import Text
 
+from producers.cli.terminal import drawing
 from producers.cli.workflow.run_view import View
 from producers.queries.workflow.workflow_runs import StepRow
 
@@ -197,7 +198,7 @@ def rendered(view: View, *, lines_max: int | None = None) -> list[Text]:
 
 def show(view: View) -> None:
     """Print a run as a tree on stdout, coloured on a terminal."""
-    console = Console(highlight=False)
+    console = drawing.console(sys.stdout)
     for line in rendered(view):
         console.print(line, soft_wrap=True)
 

@@ -113,11 +113,12 @@ def _progress() -> Iterator[Advance]:
 
         yield show_progress
         return
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and for terminals only
     from rich.progress import Progress, TimeElapsedColumn  # noqa: PLC0415
 
+    from producers.cli.terminal import drawing  # noqa: PLC0415 - as rich
+
     columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=drawing.console(sys.stderr), transient=True) as bar:
         task = bar.add_task("Running", total=1.0)
         yield lambda part, still: bar.update(task, completed=part, description=still or "Running")
 
@@ -134,10 +135,12 @@ def watch(read: Callable[[], View], *, quiet: bool) -> View:
     """
     if quiet or not sys.stdout.isatty():
         return _lines(read, quiet=quiet)
-    from rich.console import Console, Group  # noqa: PLC0415 - for terminals only
+    from rich.console import Group  # noqa: PLC0415 - for terminals only
     from rich.live import Live  # noqa: PLC0415
 
-    console = Console(highlight=False)
+    from producers.cli.terminal import drawing  # noqa: PLC0415 - as rich
+
+    console = drawing.console(sys.stdout)
     view = read()
 
     def tree() -> Group:

@@ -54,6 +54,15 @@ END $$;
 
 SET ROLE ailydian_owner;
 
+-- A new function is its owner's alone, until a grant names a role.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_default_acl
+                   WHERE defaclrole = current_user::regrole AND defaclobjtype = 'f') THEN
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+    END IF;
+END $$;
+
 -- This file makes a new database, or does nothing: what came with a later version is added to an older
 -- one by `ailydian migrate`, step by step.
 DO $$

@@ -55,17 +55,25 @@ BEGIN
     END LOOP;
 END $$;
 
--- Exactly these rights, no more: `p_rights` is a list such as 'SELECT, INSERT', or ''.
+-- Exactly these rights, no more: `p_rights` is a list such as 'SELECT, INSERT ("id", "name")', or ''.
 CREATE OR REPLACE PROCEDURE ailydian_build_grant(p_table text, p_role text, p_rights text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_wanted text[] := string_to_array(nullif(p_rights, ''), ', ');
+    v_class regclass := format('public.%I', p_table)::regclass;
+    v_wanted text[];
     v_held text[];
 BEGIN
-    SELECT coalesce(array_agg(acl.privilege_type), '{}') INTO v_held
-    FROM pg_class, aclexplode(relacl) acl
-    WHERE oid = format('public.%I', p_table)::regclass AND acl.grantee = p_role::regrole;
-    v_wanted := coalesce(v_wanted, '{}');
+    -- A right on a column is written as VERB.column.
+    SELECT coalesce(array_agg(concat(r[1], '.' || c)), '{}') INTO v_wanted
+    FROM regexp_matches(p_rights, '([A-Z]+)(?: \(([^)]*)\))?', 'g') AS r
+    LEFT JOIN LATERAL unnest(parse_ident(replace(r[2], ', ', '.'))) AS c ON true;
+    SELECT coalesce(array_agg(a.held), '{}') INTO v_held FROM (
+        SELECT acl.privilege_type, acl.grantee FROM pg_class, aclexplode(relacl) acl
+        WHERE oid = v_class
+        UNION ALL
+        SELECT acl.privilege_type || '.' || attname, acl.grantee
+        FROM pg_attribute, aclexplode(attacl) acl WHERE attrelid = v_class
+    ) AS a(held, grantee) WHERE a.grantee = p_role::regrole;
     IF NOT (v_held @> v_wanted AND v_held <@ v_wanted) THEN
         EXECUTE format('REVOKE ALL ON public.%I FROM %I', p_table, p_role);
         IF v_wanted <> '{}' THEN
@@ -136,7 +144,7 @@ END $$;
 -- tenant's. SECURITY DEFINER for the plan of this look-up, which every chunk pays: under the
 -- tenant's policy the planner, without statistics, would as soon read all the tenant's parents as
 -- take the primary key; under the owner's it has nothing else, and the tenant is compared after. A parent that changes its
--- tenant takes its children along. Where the platform keeps no foreign key (must_exist false) the
+-- tenant takes its children along, those too that its writer has no rights to. Where the platform keeps no foreign key (must_exist false) the
 -- parent may be missing; the row then belongs to the session's tenant, or to nobody.
 CREATE OR REPLACE PROCEDURE ailydian_build_child(
     p_child text, p_child_column text, p_parent text, p_must_exist boolean DEFAULT true
@@ -186,7 +194,7 @@ BEGIN
         p_child_column, v_tenant_of));
     EXECUTE format($f$
         CREATE OR REPLACE FUNCTION public.%1$I() RETURNS trigger LANGUAGE plpgsql
-        SET search_path = pg_catalog, public, pg_temp AS $b$
+        SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $b$
         BEGIN
             UPDATE public.%2$I SET "tenantId" = NEW."tenantId"
             WHERE %3$I = NEW."id" AND "tenantId" IS DISTINCT FROM NEW."tenantId";

@@ -6,10 +6,4 @@ CALL ailydian_build_security('User');
 CALL ailydian_build_security('Session');
 CALL ailydian_build_security('ApiKey');
 CALL ailydian_build_security('UserPreference');
-
-DO $$
-BEGIN
-    IF NOT has_column_privilege('ailydian_relay', 'public."Tenant"', 'tier', 'SELECT') THEN
-        GRANT SELECT ("id", "slug", "tier") ON "Tenant" TO ailydian_relay;
-    END IF;
-END $$;
+CALL ailydian_build_grant('Tenant', 'ailydian_relay', 'SELECT ("id", "slug", "tier")');

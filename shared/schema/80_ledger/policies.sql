@@ -1,8 +1,12 @@
 -- Grants. The relay and the workers' plumbing see the ledger of all tenants and nothing
 -- else; the application role sees its tenant's part of it. Publishers in SQL insert and look.
-CALL ailydian_build_security('Job', 'SELECT, INSERT, UPDATE', p_platform => false);
-CALL ailydian_build_security('JobOutbox', 'SELECT, INSERT', p_platform => false);
-CALL ailydian_build_security('JobFlight', 'SELECT, DELETE', p_platform => false);
+-- A publisher writes what a job is; state, fence, lease and step are the ledger's. An actor keeps its outcome.
+CALL ailydian_build_security('Job', 'SELECT, UPDATE ("outcome"), INSERT ("id", "tenantId", "job", '
+    '"queue", "payload", "schemaVersion", "key", "priority", "limitKey", "cost", "parentId", "batchId", '
+    '"producer", "traceparent", "waitingFor", "dueAt", "attemptsMax", "timeLimitS", "backoffS")',
+    p_platform => false);
+CALL ailydian_build_security('JobOutbox', 'SELECT', p_platform => false);
+CALL ailydian_build_security('JobFlight', 'SELECT', p_platform => false);
 CALL ailydian_build_security('JobAttempt', 'SELECT', p_platform => false);
 CALL ailydian_build_security('DeadLetter', 'SELECT', p_platform => false);
 CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false);
@@ -10,7 +14,7 @@ CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
 CALL ailydian_build_security('WorkerProcess', '', 'false', p_platform => false);
-CALL ailydian_build_security('JobEvent', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('JobEvent', 'SELECT', p_platform => false);
 CALL ailydian_build_security('JobBatch', 'SELECT, INSERT, UPDATE', p_platform => false);
 CALL ailydian_build_security('Schedule', 'SELECT, INSERT, UPDATE, DELETE', p_platform => false);
 CALL ailydian_build_security('JobHold', '', 'false', p_platform => false);
@@ -30,11 +34,14 @@ BEGIN
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
-    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobKind', 'QueueState'] LOOP
+    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobKind', 'QueueState'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_platform', 'true');
     END LOOP;
-    CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT');
-    CALL ailydian_build_grant('JobOutbox', 'ailydian_platform', 'INSERT');
+    CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT ("id", "tenantId", "job", '
+        '"queue", "payload", "schemaVersion", "key", "priority", "limitKey", "cost", "parentId", '
+        '"batchId", "producer", "traceparent", "waitingFor", "dueAt", "attemptsMax", "timeLimitS", '
+        '"backoffS")');
+    CALL ailydian_build_grant('JobOutbox', 'ailydian_platform', '');
     CALL ailydian_build_grant('JobKind', 'ailydian_platform', 'SELECT');
     CALL ailydian_build_grant('QueueState', 'ailydian_platform', 'SELECT');
 END $$;

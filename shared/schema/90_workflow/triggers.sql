@@ -1,6 +1,9 @@
 CALL ailydian_build_touch('Workflow');
 CALL ailydian_build_child('WorkflowRun', 'workflowId', 'Workflow');
 CALL ailydian_build_child('WorkflowStep', 'runId', 'WorkflowRun');
+-- Versions and nodes are read by the id of their parent: they must be of its tenant.
+CALL ailydian_build_child('WorkflowVersion', 'workflowId', 'Workflow');
+CALL ailydian_build_child('WorkflowNode', 'versionId', 'WorkflowVersion');
 
 DO $$
 BEGIN

@@ -326,7 +326,7 @@ def test_a_tenant_sees_and_touches_only_its_own_jobs():
 
     with db.transaction(other) as conn:
         seen = conn.execute('SELECT 1 FROM "Job"').fetchall()
-        touched = conn.execute('UPDATE "Job" SET "error" = %s', ["x"]).rowcount
+        touched = conn.execute('UPDATE "Job" SET "outcome" = %s', ["{}"]).rowcount
 
     assert (seen, touched) == ([], 0)
 

@@ -8,10 +8,13 @@ import pytest
 from psycopg import sql
 
 from producers.operations import platform_tables
-from producers.operations.verification import TENANT_RULE, verify
+from producers.operations.verification import verify
 from producers.queries.operations import schema_facts
 from tests.support import platform_rows
 from tests.support.platform_rows import act_as
+
+TENANT_RULE = """("tenantId" = ( SELECT NULLIF(current_setting('app.tenant_id'::text, true), \
+''::text) AS "nullif"))"""
 
 SCHEMA = (Path(__file__).parents[3] / "schema.sql").read_text()
 
@@ -110,7 +113,11 @@ def test_every_table_has_a_policy_or_stands_in_the_list_with_its_reason(conn):
 def test_every_policy_of_the_app_is_the_tenants_or_stands_in_the_list_with_its_reason(conn):
     policies = [p for p in schema_facts.select_policies(conn) if p.role == "ailydian_app"]
 
-    ruled = {p.table for p in policies if TENANT_RULE in f"{p.using}" and p.using == p.check}
+    ruled = {p.table for p in policies if (p.using, p.check) == (TENANT_RULE, TENANT_RULE)}
+    own_row = TENANT_RULE.replace('"tenantId"', "id")
+    ruled |= {
+        p.table for p in policies if (p.table, p.using, p.check) == ("Tenant", own_row, own_row)
+    }
     closed = {p.table for p in policies if (p.using, p.check) == ("false", "false")}
     open_to_all = {p.table for p in policies} - ruled - closed
 
@@ -252,12 +259,24 @@ def test_a_fresh_database_passes_its_verification(database_url):
         ('DROP INDEX "Message_createdAt_idx"', "indexes", "Message has no index on createdAt"),
         ('ALTER TABLE "User" DROP CONSTRAINT "User_email_key"', "indexes", "User has no unique"),
         ('ALTER TABLE "Budget" DROP CONSTRAINT "Budget_tenantId_fkey"', "foreign_keys", "missing"),
-        ('ALTER TABLE "Session" NO FORCE ROW LEVEL SECURITY', "policies", "Session has no"),
-        ('ALTER POLICY ailydian_app ON "Wallet" USING (true)', "policies", "Wallet: the policy"),
-        ('DROP POLICY ailydian_platform ON "Wallet"', "policies", "Wallet: ailydian_platform"),
-        ('ALTER TABLE "Message" DISABLE TRIGGER tenant', "triggers", "Message does not inherit"),
-        ('DROP TRIGGER move_wallet ON "User"', "triggers", "User does not move Wallet"),
-        ('DROP TRIGGER touch ON "Wallet"', "triggers", "Wallet does not maintain"),
+        (
+            'ALTER TABLE "Session" NO FORCE ROW LEVEL SECURITY',
+            "policies",
+            "Session is enabled not forced, not enabled forced",
+        ),
+        (
+            'ALTER POLICY ailydian_app ON "Wallet" USING (true)',
+            "policies",
+            "Wallet policy ailydian_app is permissive | * | ailydian_app | sees true |",
+        ),
+        (
+            'DROP POLICY ailydian_platform ON "Wallet"',
+            "policies",
+            "Wallet policy ailydian_platform is missing",
+        ),
+        ('ALTER TABLE "Message" DISABLE TRIGGER tenant', "triggers", "Message trigger tenant is D"),
+        ('DROP TRIGGER move_wallet ON "User"', "triggers", "User trigger move_wallet is missing"),
+        ('DROP TRIGGER touch ON "Wallet"', "triggers", "Wallet trigger touch is missing"),
         ("ALTER FUNCTION ailydian_note_change() RESET search_path", "functions", "note_change"),
         ('ALTER TABLE "Incident" ADD CHECK (false)', "crud.Incident", "violates check"),
     ],

@@ -1,6 +1,7 @@
 """Plans, graphs, the schema of inputs and the schema for editors."""
 
 import json
+import time
 
 import jsonschema
 import pytest
@@ -12,6 +13,7 @@ from producers.workflow.json_schema import json_schema
 from shared.workflow.input_schema import input_faults, schema_faults
 from shared.workflow.plan import compile_plan
 from shared.workflow.reading import read
+from tests.support.patience import patience
 
 TEXT = """
 name: order
@@ -85,6 +87,16 @@ def test_editors_accept_what_the_reader_accepts_and_refuse_another_field():
     assert list(checker.iter_errors(said)) != []
 
 
+def doubling(reference, of="allOf", levels=18):
+    """A schema of a few lines whose references are 2 ** levels ones when they are unfolded."""
+    after = [{"$ref": reference.format(n + 1)} for n in range(levels)]
+    defs = {f"l{n}": {"$anchor": f"l{n}", of: [after[n]] * 2} for n in range(levels)}
+    return {
+        "$defs": {**defs, f"l{levels}": {"$anchor": f"l{levels}", "type": "object"}},
+        "$ref": reference.format(0),
+    }
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
@@ -96,6 +108,12 @@ def test_editors_accept_what_the_reader_accepts_and_refuse_another_field():
         ({"patternProperties": {"(a+)+$": {}}}, "not supported"),
         ({"type": "objekt"}, "not valid"),
         ({"enum": list(range(6_000))}, "values"),
+        (doubling("#/$defs/l{}"), "unfold"),
+        (doubling("#/%24defs/l{}"), "unfold"),
+        (doubling("#l{}"), "unfold"),
+        ({"properties": {"a": doubling("#/properties/a/$defs/l{}")}}, "unfold"),
+        (doubling("#/$defs/l{}", of="anyOf"), "unfold"),
+        ({"items": doubling("#/items/$defs/l{}", of="prefixItems")}, "unfold"),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused(schema, message):
@@ -108,3 +126,29 @@ def test_a_pattern_that_explodes_elsewhere_is_matched_at_once():
     assert list(schema_faults(schema)) == []
     assert len(input_faults(schema, {"a": "a" * 50_000 + "!"})) == 2
     assert input_faults(schema, {"a": "a" * 50_000, "b": 1}) == []
+
+
+def test_an_input_costs_no_more_checks_than_it_has_values_for():
+    # Each level of the input is looked at twice: 2 ** 40 checks, and no circle without an end.
+    node = {"allOf": [{"properties": {"n": {"$ref": "#/$defs/node"}}}] * 2}
+    schema = {"$defs": {"node": node}, "$ref": "#/$defs/node"}
+    given: dict[str, object] = {}
+    for _ in range(40):
+        given = {"n": given}
+    began = time.process_time()
+
+    assert list(schema_faults(schema)) == []
+    assert input_faults(schema, given) == ["the schema asks for too many checks of this input"]
+    assert input_faults(schema, {"n": {"n": {}}}) == []
+    assert time.process_time() - began < patience(2.0)
+
+
+def test_unique_items_of_a_large_input_are_found_at_once():
+    schema = {"items": {"type": "object"}, "uniqueItems": True}
+    given = [{"n": n} for n in range(10_000)]
+    began = time.process_time()
+
+    assert input_faults(schema, given) == []
+    assert input_faults(schema, [*given, {"n": 1.0}]) == ["$: it has non-unique elements"]
+    assert input_faults({"uniqueItems": True}, [1, True, "1", 0, False]) == []
+    assert time.process_time() - began < patience(5.0)

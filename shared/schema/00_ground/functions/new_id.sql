@@ -7,3 +7,4 @@ BEGIN
         'AS $f$ SELECT pg_catalog.%s()::text $f$',
         CASE WHEN to_regprocedure('pg_catalog.uuidv7()') IS NULL THEN 'gen_random_uuid' ELSE 'uuidv7' END);
 END $$;
+CALL ailydian_build_rights('ailydian_new_id', 'ailydian_app, ailydian_relay, ailydian_platform');

@@ -50,3 +50,4 @@ BEGIN
            sum(k."wins"), count(*)
     FROM kept k GROUP BY k."modelId", k."intent";
 END $$;
+CALL ailydian_build_rights('ailydian_keep_rewards', 'ailydian_app');

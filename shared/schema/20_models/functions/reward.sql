@@ -41,3 +41,4 @@ BEGIN
     SELECT coalesce(sum(c."messages"), 0) INTO v_messages FROM change c;
     RETURN v_messages;
 END $$;
+CALL ailydian_build_rights('ailydian_reward', 'ailydian_app');

@@ -50,3 +50,4 @@ BEGIN
     )
     SELECT c.* FROM change c;
 END $$;
+CALL ailydian_build_rights('ailydian_reward_tenant', 'ailydian_app');

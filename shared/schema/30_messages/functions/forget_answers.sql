@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION ailydian_forget_answers() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    DELETE FROM "SemanticCache" WHERE "id" IN (
+    DELETE FROM "SemanticCache" WHERE "tenantId" = OLD."tenantId" AND "id" IN (
         SELECT s."entryId" FROM "CacheSource" s
         WHERE s."tenantId" = OLD."tenantId" AND s."documentId" = OLD."id");
     RETURN NULL;

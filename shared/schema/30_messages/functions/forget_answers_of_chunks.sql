@@ -3,9 +3,8 @@
 CREATE OR REPLACE FUNCTION ailydian_forget_answers_of_chunks() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    DELETE FROM "SemanticCache" WHERE "id" IN (
-        SELECT s."entryId" FROM "CacheSource" s
-        WHERE (s."tenantId", s."documentId") IN (
-            SELECT g."tenantId", g."documentId" FROM gone g));
+    DELETE FROM "SemanticCache" c USING "CacheSource" s, gone g
+    WHERE c."id" = s."entryId" AND c."tenantId" = s."tenantId"
+      AND s."tenantId" = g."tenantId" AND s."documentId" = g."documentId";
     RETURN NULL;
 END $$;

@@ -10,3 +10,4 @@ RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catal
     END
     FROM (SELECT replace(replace(replace(p_content, '.', ' '), '/', ' '), '’', ' ') AS words) spaced
 $$;
+CALL ailydian_build_rights('ailydian_lexemes', 'ailydian_app');

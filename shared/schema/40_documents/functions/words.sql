@@ -3,3 +3,4 @@ CREATE OR REPLACE FUNCTION public.ailydian_words(p_language text, p_headings tex
 RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT public.ailydian_lexemes(p_language, p_headings || E'\n' || p_content)
 $$;
+CALL ailydian_build_rights('ailydian_words', 'ailydian_app');

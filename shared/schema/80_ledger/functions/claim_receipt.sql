@@ -27,3 +27,4 @@ BEGIN
             extract(epoch FROM v_done."finishedAt" - v_done."startedAt"));
     DELETE FROM public."JobFlight" WHERE "jobId" = p_job_id;
 END $$;
+CALL ailydian_build_rights('ailydian_claim_receipt', 'ailydian_app');

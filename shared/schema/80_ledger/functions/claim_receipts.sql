@@ -30,3 +30,4 @@ BEGIN
     END IF;
     DELETE FROM public."JobFlight" WHERE "jobId" = ANY(p_job_ids);
 END $$;
+CALL ailydian_build_rights('ailydian_claim_receipts', 'ailydian_app');

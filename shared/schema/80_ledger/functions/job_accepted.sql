@@ -1,6 +1,7 @@
 -- Accept a job: check that the tenant exists and the queue is not full, add its row to the outbox,
--- wake up the relay. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
-CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
+-- wake up the relay. SECURITY DEFINER: nobody else adds to the outbox. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
+CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_refused TEXT;
 BEGIN

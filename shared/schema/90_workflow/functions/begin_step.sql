@@ -38,3 +38,4 @@ BEGIN
     END IF;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
+CALL ailydian_build_rights('ailydian_begin_step', 'ailydian_app');

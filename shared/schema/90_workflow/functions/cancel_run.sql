@@ -7,3 +7,4 @@ BEGIN
     PERFORM public.ailydian_lock_run(p_run_id, true, 'queued', 'running', 'paused', 'compensating');
     PERFORM public.ailydian_end_run(p_run_id, 'cancelled', p_reason, NULL, NULL);
 END $$;
+CALL ailydian_build_rights('ailydian_cancel_run', 'ailydian_app');

@@ -22,3 +22,4 @@ BEGIN
     END IF;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
+CALL ailydian_build_rights('ailydian_delegate_step', 'ailydian_app');

@@ -25,7 +25,9 @@ BEGIN
     END IF;
     INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
     VALUES (v_run."tenantId", p_run_id, 'run_step', 'workflow', 'RUN_' || upper(p_state));
-    IF v_run."parentStepId" IS NOT NULL THEN
+    IF v_run."parentStepId" IS NOT NULL AND EXISTS (
+        SELECT FROM public."WorkflowStep" s
+        WHERE s."id" = v_run."parentStepId" AND s."tenantId" = v_run."tenantId") THEN
         DELETE FROM public."WorkflowWait" w WHERE w."id" = v_run."parentStepId";
         PERFORM public.ailydian_step_over(v_run."parentStepId",
             CASE p_state WHEN 'completed' THEN 'completed' ELSE 'failed' END, p_output,

@@ -30,3 +30,4 @@ BEGIN
             SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_step."runId")
             THEN p_lease_s ELSE 0 END);
 END $$;
+CALL ailydian_build_rights('ailydian_expand_step', 'ailydian_app');

@@ -17,3 +17,4 @@ BEGIN
         public.ailydian_settle_step(p_step_id, p_verdict, p_output, p_input, p_error, p_fingerprint),
         split_part(p_step_id, '/', 1), split_part(p_step_id, '/', 2)::int, p_lease_s);
 END $$;
+CALL ailydian_build_rights('ailydian_finish_step', 'ailydian_app');

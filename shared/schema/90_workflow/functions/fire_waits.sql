@@ -29,8 +29,8 @@ BEGIN
                 format('timed out: waited too long for the %s %s', v_due."what", v_due."name"),
                 'timed_out');
             IF v_due."what" = 'run' THEN
-                PERFORM public.ailydian_end_run(v_due."name", 'cancelled',
-                    'the step that waited for it timed out', NULL, NULL);
+                PERFORM public.ailydian_end_child_run(v_due."name", v_due."id",
+                    'the step that waited for it timed out');
             END IF;
         END IF;
     END LOOP;

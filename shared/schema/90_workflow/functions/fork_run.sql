@@ -32,3 +32,4 @@ BEGIN
     PERFORM public.ailydian_recount_run(v_fork_id);
     RETURN v_fork_id;
 END $$;
+CALL ailydian_build_rights('ailydian_fork_run', 'ailydian_app');

@@ -7,3 +7,4 @@ SET enable_mergejoin = off AS $$
 BEGIN
     RETURN public.ailydian_own_step(p_job_id, p_fence, p_step_id);
 END $$;
+CALL ailydian_build_rights('ailydian_hold_step', 'ailydian_app');

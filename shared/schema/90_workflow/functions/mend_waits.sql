@@ -26,7 +26,8 @@ BEGIN
             PERFORM public.ailydian_step_over(v_wait."id",
                 CASE c."state" WHEN 'completed' THEN 'completed' ELSE 'failed' END, c."output",
                 concat('its run ', c."id", ' ', c."state", ': ' || c."error"), c."fingerprint")
-            FROM public."WorkflowRun" c WHERE c."id" = v_wait."name";
+            FROM public."WorkflowRun" c
+            WHERE c."id" = v_wait."name" AND c."parentStepId" = v_wait."id";
         END IF;
     END LOOP;
 END $$;

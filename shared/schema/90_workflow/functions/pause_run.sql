@@ -5,3 +5,4 @@ BEGIN
     PERFORM public.ailydian_lock_run(p_run_id, true, 'running');
     UPDATE public."WorkflowRun" r SET "state" = 'paused' WHERE r."id" = p_run_id;
 END $$;
+CALL ailydian_build_rights('ailydian_pause_run', 'ailydian_app');

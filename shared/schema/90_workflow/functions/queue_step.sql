@@ -19,3 +19,4 @@ BEGIN
     PERFORM public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     RETURN false;
 END $$;
+CALL ailydian_build_rights('ailydian_queue_step', 'ailydian_app');

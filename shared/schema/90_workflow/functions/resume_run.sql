@@ -10,3 +10,4 @@ BEGIN
         WHERE s."runId" = p_run_id AND s."state" = 'ready' AND s."jobId" IS NULL
         ORDER BY s."position", s."itemIndex"), p_run_id);
 END $$;
+CALL ailydian_build_rights('ailydian_resume_run', 'ailydian_app');

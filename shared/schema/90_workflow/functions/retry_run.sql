@@ -12,3 +12,4 @@ BEGIN
         RAISE EXCEPTION 'run_refused: %', v_refused USING ERRCODE = 'AL008';
     END IF;
 END $$;
+CALL ailydian_build_rights('ailydian_retry_run', 'ailydian_app');

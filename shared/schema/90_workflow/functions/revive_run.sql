@@ -23,7 +23,7 @@ BEGIN
         SELECT p."id", s."state" IN ('failed', 'cancelled') AND p."state" IN ('failed', 'cancelled')
             AS "over" INTO v_parent
         FROM public."WorkflowStep" s JOIN public."WorkflowRun" p ON p."id" = s."runId"
-        WHERE s."id" = v_run."parentStepId" FOR UPDATE OF p;
+        WHERE s."id" = v_run."parentStepId" AND s."tenantId" = v_run."tenantId" FOR UPDATE OF p;
         IF v_parent."over" IS NOT TRUE THEN
             RETURN format('the step %s, which started the run %s, has gone on without it',
                           v_run."parentStepId", p_run_id);

@@ -36,3 +36,4 @@ BEGIN
         FROM public."WorkflowRun" r WHERE r."id" = p_run_id;
     END IF;
 END $$;
+CALL ailydian_build_rights('ailydian_signal_run', 'ailydian_app');

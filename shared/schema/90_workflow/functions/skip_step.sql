@@ -47,8 +47,8 @@ BEGIN
         RETURNING w."id", w."what", w."name"
     LOOP
         IF v_wait."what" = 'run' THEN
-            PERFORM public.ailydian_end_run(v_wait."name", 'cancelled', 'its step was skipped', NULL,
-                                            NULL);
+            PERFORM public.ailydian_end_child_run(v_wait."name", v_wait."id",
+                                                  'its step was skipped');
         END IF;
     END LOOP;
     PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")
@@ -56,3 +56,4 @@ BEGIN
     WHERE g."runId" = p_run_id AND starts_with(g."holder", v_step."id" || '/');
     PERFORM public.ailydian_stop_jobs(array_remove(v_job_ids, NULL), 'its step was skipped');
 END $$;
+CALL ailydian_build_rights('ailydian_skip_step', 'ailydian_app');

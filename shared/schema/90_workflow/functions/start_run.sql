@@ -20,6 +20,12 @@ BEGIN
         RAISE EXCEPTION 'version_not_found: no workflow version with the id %', p_version_id
             USING ERRCODE = 'AL005';
     END IF;
+    IF p_parent_step_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM public."WorkflowStep" s
+        WHERE s."id" = p_parent_step_id AND s."tenantId" = v_tenant_id) THEN
+        RAISE EXCEPTION 'run_not_found: no step with the id %', p_parent_step_id
+            USING ERRCODE = 'AL007';
+    END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
         "state", "key", "concurrencyKey", "parentStepId", "depth", "endsOpen", "producer",
         "traceparent")
@@ -45,3 +51,4 @@ BEGIN
     END IF;
     RETURN QUERY SELECT v_run_id, v_state, false;
 END $$;
+CALL ailydian_build_rights('ailydian_start_run', 'ailydian_app');

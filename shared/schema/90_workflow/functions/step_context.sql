@@ -14,7 +14,7 @@ BEGIN
     INTO STRICT v_step
     FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
     JOIN public."WorkflowNode" n ON n."versionId" = r."versionId" AND n."position" = s."position"
-    WHERE s."id" = p_step_id;
+    WHERE s."id" = p_step_id AND s."tenantId" = current_setting('app.tenant_id');
     v_context := jsonb_build_object('stepId', p_step_id, 'runId', v_step."runId", 'position', v_step."position",
         'index', v_step."itemIndex", 'item', v_step."item");
     IF v_step."runId" IS DISTINCT FROM p_known_run_id THEN

@@ -18,10 +18,10 @@ BEGIN
     FOR v_wait IN
         DELETE FROM public."WorkflowWait" w WHERE w."id" IN (
             SELECT x."id" FROM public."WorkflowWait" x WHERE x."runId" = p_run_id FOR UPDATE SKIP LOCKED)
-        RETURNING w."what", w."name"
+        RETURNING w."id", w."what", w."name"
     LOOP
         IF v_wait."what" = 'run' THEN
-            PERFORM public.ailydian_end_run(v_wait."name", 'cancelled', p_reason, NULL, NULL);
+            PERFORM public.ailydian_end_child_run(v_wait."name", v_wait."id", p_reason);
         END IF;
     END LOOP;
     PERFORM public.ailydian_leave_slot(g."tenantId", g."key", g."holder")

@@ -16,12 +16,18 @@ BEGIN
     ELSIF v_held = 'stopped' THEN
         RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
+    IF p_awaited = 'run' AND NOT EXISTS (
+        SELECT FROM public."WorkflowRun" r WHERE r."id" = p_wait_name
+          AND r."parentStepId" = p_step_id AND r."tenantId" = current_setting('app.tenant_id')) THEN
+        RAISE EXCEPTION 'run_not_found: the step % has started no run %', p_step_id, p_wait_name
+            USING ERRCODE = 'AL007';
+    END IF;
     -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
     -- run locks it as well: the run that was started for the step ends with it.
     PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_run_id FOR UPDATE;
     IF p_awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_run_id)
                            NOT IN ('running', 'paused', 'compensating') THEN
-        PERFORM public.ailydian_end_run(p_wait_name, 'cancelled', 'its run had ended', NULL, NULL);
+        PERFORM public.ailydian_end_child_run(p_wait_name, p_step_id, 'its run had ended');
     END IF;
     IF p_awaited = 'signal' THEN
         UPDATE public."WorkflowSignal" g SET "takenBy" = p_step_id
@@ -42,3 +48,4 @@ BEGIN
     FROM public."WorkflowRun" r WHERE r."id" = v_run_id;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
+CALL ailydian_build_rights('ailydian_suspend_step', 'ailydian_app');

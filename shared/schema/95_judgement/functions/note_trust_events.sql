@@ -24,3 +24,4 @@ BEGIN
     WHERE (excluded."revision", excluded."withdrawn", excluded."value", excluded."occurredAt")
         > (e."revision", e."withdrawn", e."value", e."occurredAt");
 END $$;
+CALL ailydian_build_rights('ailydian_note_trust_events', 'ailydian_app');

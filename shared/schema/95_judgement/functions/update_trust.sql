@@ -60,3 +60,4 @@ BEGIN
     SET "score" = excluded."score", "factors" = excluded."factors"
     RETURNING t."userId", t."score";
 END $$;
+CALL ailydian_build_rights('ailydian_update_trust', 'ailydian_app');

@@ -1,0 +1,68 @@
+r"""Text of strangers on a terminal: control characters are printed as `\u001b`, never sent.
+
+A document's name, a comment or a tenant may hold sequences that clear the screen, rename the window
+or turn lines around. All that commands print goes through these streams, errors and usage too; the
+escape is also JSON's own, so that a document of `--json` stays one.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+# C0 but tab and line feed, DEL, C1, and what changes the direction of text.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """The text with its control characters escaped; line feeds and tabs stay."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Visible(io.TextIOWrapper):
+    unescaped: TextIO
+
+    def write(self, text: str) -> int:
+        return super().write(visible(text))
+
+
+@contextlib.contextmanager
+def streams() -> Iterator[None]:
+    """Let stdout and stderr escape control characters while the block runs."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_wrapped(stream) for stream in before)
+    mine = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in mine:
+            if isinstance(stream, _Visible):
+                # The reader has left, or the stream was closed.
+                with contextlib.suppress(OSError, ValueError):
+                    stream.detach()
+
+
+def _wrapped(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream  # closed, or somebody's own: not a terminal
+    stream.flush()
+    # ASCII would be taken for a mistake, and its buffer written to directly.
+    plain = stream.encoding.lower() in {"ascii", "us-ascii", "ansi_x3.4-1968"}
+    wrapped = _Visible(
+        stream.buffer,
+        encoding="utf-8" if plain else stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+    wrapped.unescaped = stream
+    return wrapped
+
+
+def unescaped(stream: TextIO) -> TextIO:
+    """The stream below: for what draws on a terminal and prints nothing of strangers."""
+    found: TextIO = getattr(stream, "unescaped", stream)
+    return found

@@ -1,0 +1,114 @@
+"""Who may do what: every policy, grant, owner, trigger and function, for `ailydian verify`.
+
+What is of the schema must be exactly what shared/schema/rights.txt says. A table of your own needs
+row level security, policies that are the tenant's where it has a "tenantId", and no PUBLIC grant.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from producers.queries.operations import security_facts
+from producers.queries.operations.security_facts import SecurityFact
+from shared import schema
+from shared.db import Connection
+
+Faults = Iterator[str]
+
+NAMES: Final = ("memberships", "policies", "grants", "owners", "triggers", "functions")
+_PLATFORM: Final = "ailydian_platform"
+
+_TENANT: Final = "current_setting('app.tenant_id'::text"
+# Policies of a table of your own; each as Postgres prints it, for what is seen or written.
+_OWN_RULES: Final = frozenset(
+    {
+        "-",
+        "false",
+        f"""("tenantId" = {_TENANT}))""",
+        f"""("tenantId" = {_TENANT}, true))""",
+        f"""("tenantId" = NULLIF({_TENANT}, true), ''::text))""",
+        f"""("tenantId" = ( SELECT {_TENANT}) AS current_setting))""",
+        f"""("tenantId" = ( SELECT {_TENANT}, true) AS current_setting))""",
+        f"""("tenantId" = ( SELECT NULLIF({_TENANT}, true), ''::text) AS "nullif"))""",
+    }
+)
+
+
+def look(conn: Connection) -> dict[str, list[str]]:
+    """What is wrong, by the name of the check.
+
+    Returns:
+        `memberships`: what the five roles are besides, and who has more than one user should have;
+        `policies`, `grants`, `owners`, `triggers`, `functions`: what differs from rights.txt, and
+        what of others gets around the policies.
+    """
+    security_facts.qualify_names(conn)
+    found = security_facts.select_facts(conn)
+    made = schema.rights()
+    known = {"", *(line[1] for line in made)}
+    wrong: dict[str, list[str]] = {name: [] for name in NAMES}
+    wrong["memberships"] += _memberships(conn)
+    for check, fault in _differences(found, made, known):
+        wrong[check].append(fault)
+    own = [one for one in found if one.object not in known]
+    wrong["policies"] += _own_policies(own, security_facts.select_tenant_tables(conn))
+    wrong["grants"] += [
+        f"{one.name}: {one.fact}"
+        for one in own
+        if one.check == "grants" and one.name.endswith(" to PUBLIC")
+    ]
+    wrong["functions"] += [
+        f"the {one.kind} {one.name} {one.why}" for one in security_facts.select_loose_objects(conn)
+    ]
+    return wrong
+
+
+def _memberships(conn: Connection) -> Faults:
+    found = {role.name: role for role in security_facts.select_role_rights(conn)}
+    for role in found.values():
+        for attribute in role.attributes:
+            yield f"{role.name} {attribute}"
+        for other in role.acts_as:
+            yield f"{role.name} may act as {other}"
+        for setting in role.settings:
+            yield f"{role.name} has the setting {setting}"
+    user = security_facts.select_user(conn)
+    platform = set(found[_PLATFORM].members) if _PLATFORM in found else set()
+    for role in found.values():
+        for member in sorted(platform & set(role.members) - {user}):
+            if role.name != _PLATFORM:
+                yield f"{member}, a user of {_PLATFORM}, may act as {role.name} as well"
+
+
+def _differences(
+    found: list[SecurityFact], made: list[tuple[str, ...]], known: set[str]
+) -> Iterator[tuple[str, str]]:
+    must = {(check, name): fact for check, _, name, fact in made}
+    for one in found:
+        wanted = must.pop((one.check, one.name), None)
+        ours = one.object in known or one.object.startswith("public.ailydian_")
+        if wanted is None and ours:
+            yield one.check, f"{one.name} is unexpected: {one.fact}"
+        elif wanted is not None and wanted != one.fact:
+            yield one.check, f"{one.name} is {one.fact}, not {wanted}"
+    for (check, name), fact in must.items():
+        yield check, f"{name} is missing: {fact}"
+
+
+def _own_policies(own: list[SecurityFact], with_tenant: set[str]) -> Faults:
+    """Row level security of tables that are not of the schema."""
+    policies = [one for one in own if one.check == "policies"]
+    guarded = {one.object for one in policies if one.name != one.object}
+    for one in policies:
+        if one.name != one.object:
+            if one.object in with_tenant and not _is_tenants(one.fact):
+                yield f"{one.name} is not the tenant's: {one.fact}"
+        elif one.fact != "enabled forced" or one.object not in guarded:
+            yield f"{one.object} has no enforced row level security"
+
+
+def _is_tenants(policy: str) -> bool:
+    """Whether a policy of a table of your own shows no more than a tenant's rows to its users."""
+    kind, _, roles, sees, writes = policy.split(" | ", 4)
+    if kind == "restrictive" or not {"ailydian_app", "PUBLIC"} & set(roles.split(", ")):
+        return True
+    return {sees.removeprefix("sees "), writes.removeprefix("writes ")} <= _OWN_RULES

@@ -1,0 +1,139 @@
+"""What `ailydian verify` says of who may do what, and what no mutant of the schema survives."""
+
+import random
+from collections import Counter
+
+import psycopg
+import pytest
+
+from producers.operations import verification
+from tests.support import mutants, rights
+
+SAMPLE = 60  # of some 2,000; `make mutants` makes them all
+
+
+@pytest.fixture
+def conn(database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def _wrong(url: str) -> dict[str, str]:
+    return {one.name: one.detail for one in verification.verify(url) if not one.ok}
+
+
+def test_the_list_of_rights_is_what_a_new_database_has(conn):
+    assert rights.read(conn) == rights.PATH.read_text(), "run `make schema`"
+
+
+def test_functions_of_the_schema_are_nobodys_by_default(conn):
+    opened = conn.execute("""
+        SELECT p.oid::regprocedure::text FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND starts_with(p.proname, 'ailydian_')
+          AND has_function_privilege('public', p.oid, 'EXECUTE')
+    """).fetchall()
+    with conn.transaction(force_rollback=True):
+        conn.execute("SET LOCAL ROLE ailydian_owner")
+        conn.execute("CREATE FUNCTION public.new_one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        new = conn.execute("""
+            SELECT has_function_privilege('public', 'public.new_one()', 'EXECUTE')
+        """).fetchone()
+
+    assert (opened, new) == ([], (False,))
+
+
+def test_a_sample_of_mutants_does_not_survive(conn):
+    made = mutants.every(conn)
+    kinds = Counter(one.kind for one in made)
+    rng = random.Random(7)
+    sample = [rng.choice([one for one in made if one.kind == kind]) for kind in kinds]
+    sample += rng.sample(made, SAMPLE - len(sample))
+
+    lived, _ = mutants.survivors(conn, sample)
+
+    assert lived == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "named", "detail"),
+    [
+        (
+            'GRANT SELECT ON "Document" TO PUBLIC',
+            "grants",
+            "Document to PUBLIC is unexpected: SELECT",
+        ),
+        (
+            'GRANT UPDATE ("state") ON "Job" TO ailydian_app WITH GRANT OPTION',
+            "grants",
+            "Job.state to ailydian_app is unexpected: UPDATE WITH GRANT OPTION",
+        ),
+        (
+            'REVOKE INSERT ON "Document" FROM ailydian_app',
+            "grants",
+            "Document to ailydian_app is DELETE, SELECT, UPDATE, not DELETE, INSERT,",
+        ),
+        (
+            "GRANT EXECUTE ON FUNCTION ailydian_cancel_run TO PUBLIC",
+            "functions",
+            "public.ailydian_cancel_run(text,text) to PUBLIC is unexpected: EXECUTE",
+        ),
+        (
+            'CREATE VIEW leak AS SELECT * FROM "Document"; GRANT SELECT ON leak TO PUBLIC',
+            "functions",
+            "the view public.leak reads tables of the schema as its owner postgres",
+        ),
+        (
+            'CREATE TABLE "Note" ("tenantId" text); ALTER TABLE "Note" ENABLE ROW LEVEL SECURITY;'
+            ' ALTER TABLE "Note" FORCE ROW LEVEL SECURITY;'
+            ' CREATE POLICY "all" ON "Note" TO ailydian_app USING (true)',
+            "policies",
+            "Note policy all is not the tenant's",
+        ),
+        (
+            'CREATE TABLE "Note" ("tenantId" text); GRANT SELECT ON "Note" TO PUBLIC',
+            "grants",
+            "Note to PUBLIC: SELECT",
+        ),
+        (
+            'ALTER TABLE "Wallet" OWNER TO postgres',
+            "owners",
+            "Wallet is postgres, not ailydian_owner",
+        ),
+    ],
+)
+def test_what_was_opened_by_hand_is_named(database_url, damage, named, detail):
+    with psycopg.connect(database_url) as conn:
+        conn.execute(damage.encode())
+
+    assert detail in _wrong(database_url)[named]
+
+
+def test_a_table_of_your_own_with_the_tenants_policy_is_no_fault(database_url):
+    with psycopg.connect(database_url) as conn:
+        conn.execute("""
+            CREATE TABLE "Note" ("id" text PRIMARY KEY, "tenantId" text NOT NULL);
+            COMMENT ON TABLE "Note" IS 'A note.';
+            ALTER TABLE "Note" ENABLE ROW LEVEL SECURITY;
+            ALTER TABLE "Note" FORCE ROW LEVEL SECURITY;
+            CREATE POLICY "tenant" ON "Note" TO ailydian_app
+                USING ("tenantId" = current_setting('app.tenant_id'));
+            CREATE POLICY "owner" ON "Note" TO ailydian_owner USING (true);
+            GRANT SELECT, INSERT ON "Note" TO ailydian_app;
+        """)
+
+    assert _wrong(database_url) == {}
+
+
+def test_roles_that_have_become_more_are_named(database_url):
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("CREATE ROLE platform_of_a_test LOGIN")
+        conn.execute("GRANT ailydian_platform, ailydian_owner TO platform_of_a_test")
+        conn.execute("GRANT ailydian_relay TO ailydian_audit_reader")
+        try:
+            detail = _wrong(database_url)["memberships"]
+        finally:
+            conn.execute("REVOKE ailydian_relay FROM ailydian_audit_reader")
+            conn.execute("DROP ROLE platform_of_a_test")
+
+    assert "ailydian_audit_reader may act as ailydian_relay" in detail
+    assert "platform_of_a_test, a user of ailydian_platform, may act as ailydian_owner" in detail
