@@ -1,8 +1,11 @@
 """The web role: /metrics for Prometheus, /health and /ready for orchestrators."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +23,11 @@ from shared.ledger.wakeups import Wire
 log = structlog.get_logger()
 
 JSON = "application/json; charset=utf-8"
-CLIENT_TIMEOUT_S = 10.0
+# A client has this long to send its request, and then this long to take the page, however slowly
+# its bytes come; http.server itself bounds the length of a line and the number of headers.
+REQUEST_S = 5.0
+PAGE_S = 20.0
+CONNECTIONS_MAX = 64
 
 
 class Web:
@@ -59,16 +66,73 @@ class Web:
         self._figures.close()
 
 
+@dataclasses.dataclass
+class _Open:
+    """A connection: until when, and whether its request is still to come."""
+
+    until: float
+    waits: bool = True
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True  # one that hangs on a slow client must not keep the process
+    request_queue_size = 128
     pages: dict[str, Callable[[], tuple[int, str, bytes]]]
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address, _Handler)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, _Open] = {}  # in the order in which they came
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Start a thread for a connection; of too many, the oldest that still sends is closed."""
+        with self._lock:
+            if len(self._open) >= CONNECTIONS_MAX:
+                oldest = next((one for one, it in self._open.items() if it.waits), request)
+                self._open.pop(oldest, None)
+                _hang_up(oldest)
+            self._open[request] = _Open(time.monotonic() + REQUEST_S)
+        super().process_request(request, client_address)
+
+    def request_came(self, request: socket.socket) -> None:
+        """Give a connection the time that a page may take."""
+        with self._lock:
+            if request in self._open:
+                self._open[request] = _Open(time.monotonic() + PAGE_S, waits=False)
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        """Close a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Close the connections whose time is over; `serve_forever` calls this all the time."""
+        now = time.monotonic()
+        with self._lock:
+            late = [one for one, it in self._open.items() if it.until < now]
+            for one in late:
+                del self._open[one]
+                _hang_up(one)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """Log what a thread raised: a client that left or was too slow is not worth a line."""
+        error = sys.exc_info()[1]
+        expected = isinstance(error, OSError)
+        (log.debug if expected else log.error)("web.request_failed", error=type(error).__name__)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """End a connection; the thread that reads from it or writes to it finds it over."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = CLIENT_TIMEOUT_S
     server: _Server
 
     def do_GET(self) -> None:
+        self.server.request_came(self.connection)
         page = self.server.pages.get(self.path.partition("?")[0])
         if page is None:
             names = sorted(self.server.pages)
@@ -108,7 +172,7 @@ def serve(web: Web, *, host: str, port: int) -> tuple[_Server, threading.Thread]
     Raises:
         OSError: The address is taken.
     """
-    server = _Server((host, port), _Handler)
+    server = _Server((host, port))
     server.pages = {"/metrics": web.metrics, "/health": web.health, "/ready": web.ready}
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="web")
     thread.start()

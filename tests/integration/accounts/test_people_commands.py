@@ -118,3 +118,23 @@ def test_an_entry_of_the_log_is_appended_by_a_job_once(pool):
     assert rows('SELECT "action", "ipAddress", "userAgent", "tenantId" FROM "AuditLog"') == [
         ("login.fail", "10.0.0.1", "Firefox", tenant)
     ]
+
+
+def test_an_entry_that_is_appended_by_a_job_has_no_secrets_and_no_personal_data(pool):
+    tenant = make_tenant()
+    what = {
+        "email": "fatma.demir@example.org",
+        "iban": "TR330006100519786457841326",
+        "password": "Hunter2-SECRET",
+        "said": "call 0532 123 45 67 or write to fatma.demir@example.org",
+        "count": 3,
+    }
+    entry = {"action": "x", "resource": "User", "actor": "web", "entry_id": "e1"}
+    agent = "Firefox Bearer sk-live-abcdefghijklmnop1234567890"
+    do(*claim(*publish_jobs(tenant, [AppendAudit(**entry, what=what, user_agent=agent)])))
+
+    ((kept, by),) = rows('SELECT "metadata", "userAgent" FROM "AuditLog"')
+    assert kept["count"] == 3
+    for secret in ("fatma.demir", "TR3300061005", "Hunter2", "0532 123"):
+        assert secret not in json.dumps(kept)
+    assert "sk-live" not in by

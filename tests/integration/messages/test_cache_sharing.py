@@ -146,3 +146,24 @@ def test_a_call_that_fails_lets_the_next_one_try(acme, redis):
     assert redis.keys("*cache:lock*") == []
     assert answered(ask(acme), model).level is None
     assert model.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "How long is the train ride from London to Rome?",
+            "How long is the train ride from Rome to London?",
+        ),
+        ("Can the manager dismiss the contractor?", "Can the contractor dismiss the manager?"),
+    ],
+)
+def test_a_key_that_names_the_answer_to_a_turned_question_serves_none(acme, redis, one, other):
+    answered(ask(acme, one), Model("an answer to the first"))
+    turned = semantic_cache.CacheLookup(ask(acme, other))
+    entry_id = rows('SELECT "id" FROM "SemanticCache"')[0][0]
+    redis.set(f"ailydian:cache:entry:{turned.key.query_hash}", entry_id)
+
+    assert look_up(ask(acme, other)) is None
+    assert answered(ask(acme, other), Model("its own")).answer.text == "its own"
+    assert look_up(ask(acme, one)).answer.text == "an answer to the first"

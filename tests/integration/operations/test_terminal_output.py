@@ -1,0 +1,107 @@
+"""What strangers have written reaches no terminal raw: in tables, fields, errors and usage."""
+
+import io
+import json
+import re
+
+import pytest
+from rich.text import Text
+
+from producers.cli.terminal import drawing
+from producers.cli.terminal.visible import visible
+from tests.support.commands import document
+from tests.support.factories import rows
+
+RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+HOSTILE = "a\x1b[2J\x1b]0;T\x07\x9b31m\u202eb"
+SHOWN = "\\u001b[2J"
+
+DEFINITION = """
+name: esc
+description: "\\e[31mRED"
+steps:
+  one: {uses: transform, with: {value: "\\e[31mRED\\x9b31m"}}
+"""
+
+
+@pytest.fixture
+def hostile(acme):
+    """A document and a tenant whose names clear the screen."""
+    rows(
+        """INSERT INTO "Document" ("tenantId", "title", "content", "source")
+           VALUES (%s, %s, 'The cat sat on the mat.', %s) RETURNING 1""",
+        acme,
+        HOSTILE,
+        HOSTILE,
+    )
+    return acme
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("documents", "list", "--tenant", "acme"),
+        ("search", "cat", "--tenant", "acme"),
+        ("tenant", "list"),
+        ("tenant", "create", "new", "--name", HOSTILE),
+        ("tenant", "create", HOSTILE),
+        ("documents", "list", "--tenant", HOSTILE),
+        ("jobs", "show", HOSTILE),
+        ("jobs", HOSTILE),
+        (HOSTILE,),
+        ("publish", HOSTILE, "--tenant", "acme"),
+        ("workflow", "validate", HOSTILE),
+        ("workflow", "show", HOSTILE, "--tenant", "acme"),
+        ("schedule", "delete", HOSTILE, "--tenant", "acme"),
+        ("user", "show", HOSTILE, "--tenant", "acme"),
+        ("message", "record", HOSTILE, "--user", HOSTILE, "--tenant", "acme"),
+        ("ingest", HOSTILE, "--tenant", "acme"),
+        ("queues", f"--{HOSTILE}"),
+    ],
+    ids=lambda command: (
+        "-".join(word for word in command if HOSTILE not in word)[:40] or "it alone"
+    ),
+)
+def test_no_command_sends_a_control_character(run, hostile, command):
+    _, output = run(*command)
+
+    assert output
+    assert RAW.search(output) is None
+
+
+def test_a_name_with_control_characters_is_shown_with_their_numbers(run, hostile):
+    assert SHOWN in run("documents", "list", "--tenant", "acme")[1]
+
+
+def test_a_json_document_stays_one_and_says_the_same(run, hostile):
+    code, output = run("documents", "list", "--tenant", "acme", "--json")
+
+    assert code == 0
+    assert RAW.search(output) is None
+    assert [one["source"] for one in json.loads(output)] == [HOSTILE]
+
+
+def test_a_run_that_failed_with_control_characters_is_shown_without(run, acme, tmp_path):
+    path = tmp_path / "esc.yaml"
+    path.write_text(DEFINITION)
+    document(run("workflow", "put", str(path), "--tenant", "acme", "--json"))
+    run_id = document(run("workflow", "run", "esc", "--tenant", "acme", "--json"))["id"]
+    rows('UPDATE "WorkflowRun" SET "error" = %s WHERE "id" = %s RETURNING 1', HOSTILE, run_id)
+
+    for command in (("show", run_id), ("graph", "esc"), ("list",), ("definitions",)):
+        code, output = run("workflow", *command, "--tenant", "acme")
+        assert code == 0
+        assert RAW.search(output) is None, command
+
+
+def test_lines_and_tabs_stay():
+    assert visible("a\tb\nc\r\x00ü🙂") == "a\tb\nc\\u000d\\u0000ü🙂"
+
+
+def test_a_live_page_shows_colours_of_ours_alone():
+    stream = io.StringIO()
+    console = drawing.console(stream)
+    console.print(Text.assemble(("step ", "red"), HOSTILE))
+
+    assert RAW.search(stream.getvalue()) is None
+    assert SHOWN in stream.getvalue()
