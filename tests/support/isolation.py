@@ -151,3 +151,40 @@ def faults_of_goodbye(conn: psycopg.Connection, rows: Rows) -> Iterator[str]:
     yield from (f"{table}: b's rows went too" for table in left if "b" not in left[table])
     if "a" in left["Job"] | left["TrustEvent"]:
         yield "a's rows are left"
+
+
+# Children whose tenant is their parent's: the platform's, and ours.
+PARENTS = {
+    **{child: one for child, one in platform_tables.PARENTS.items() if child != "ModerationResult"},
+    "WorkflowVersion": ("workflowId", "Workflow", True),
+    "WorkflowNode": ("versionId", "WorkflowVersion", True),
+}
+
+
+def faults_of_parents(conn: psycopg.Connection, rows: Rows) -> Iterator[str]:
+    """Children that can be told from a missing parent that another tenant has one of this id."""
+    for child, (column, parent, must_exist) in PARENTS.items():
+        told = []
+        for parent_id in (rows[parent]["b"].values["id"], "there is none"):
+            row = {**rows[child]["a"].values, "id": "new", column: parent_id}
+            if child == "WorkflowNode":
+                del row["id"]
+            del row["tenantId"]
+            with conn.transaction(force_rollback=True):
+                conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(child)))
+                grant = sql.SQL("GRANT INSERT ON {} TO ailydian_app")
+                conn.execute(grant.format(sql.Identifier(child)))
+                act_as(conn, "ailydian_app", "a")
+                told.append(_refusal(conn, insertion(child, row)))
+        hidden, missing = told
+        if hidden != missing or (must_exist and hidden[0] != "23503"):
+            yield f"{child}: {hidden}, of a parent that is missing {missing}"
+
+
+def _refusal(conn: psycopg.Connection, statement: sql.Composed) -> tuple[str | None, str | None]:
+    try:
+        with conn.transaction():
+            conn.execute(statement)
+    except psycopg.Error as error:
+        return error.sqlstate, error.diag.message_primary
+    return None, None

@@ -39,6 +39,12 @@ FUNCTIONS = """
     WHERE p.pronamespace = 'public'::regnamespace AND starts_with(p.proname, 'ailydian_')
     ORDER BY 1
 """
+LOOKUPS = """
+    SELECT p.proname, pg_get_functiondef(p.oid) FROM pg_proc p
+    WHERE p.pronamespace = 'public'::regnamespace AND starts_with(p.proname, 'ailydian_tenant_of_')
+    ORDER BY 1
+"""
+SEEN = re.compile(r"FOUND AND \(current_setting.*?\)\);", re.DOTALL)
 ROLES = ("ailydian_app", "ailydian_relay", "ailydian_audit_reader", "ailydian_platform")
 ALL_ROLES = ("ailydian_owner", *ROLES)
 
@@ -70,33 +76,33 @@ class Mutant:
     behaviour: Callable[[psycopg.Connection], bool] | None = None
 
 
-class Killers:
-    """What notices a mutant, on a database with rows of two tenants."""
+def rows_differ(table: str) -> Callable[[psycopg.Connection], bool]:
+    """Whether a table's policies let through something else than they should."""
 
-    def __init__(self, conn: psycopg.Connection) -> None:
-        with conn.transaction(force_rollback=True):
-            self.rows = isolation.seed(conn)
+    def differ(conn: psycopg.Connection) -> bool:
+        rows = isolation.seed(conn, [table])
+        return any(True for _ in isolation.faults(conn, rows))
 
-    def rows_differ(self, table: str) -> Callable[[psycopg.Connection], bool]:
-        """Whether a table's policies let through something else than they should."""
-
-        def differ(conn: psycopg.Connection) -> bool:
-            rows = isolation.seed(conn, [table])
-            return any(True for _ in isolation.faults(conn, rows))
-
-        return differ
-
-    def functions_differ(self, conn: psycopg.Connection) -> bool:
-        """Whether a function reaches another tenant, or a tenant that goes takes another's rows."""
-        with conn.transaction(force_rollback=True):
-            isolation_functions.seed(conn)
-            if any(True for _ in isolation_functions.faults(conn)):
-                return True
-        with conn.transaction(force_rollback=True):
-            return any(True for _ in isolation.faults_of_goodbye(conn, isolation.seed(conn)))
+    return differ
 
 
-def of_policies(conn: psycopg.Connection, killers: Killers) -> Iterator[Mutant]:
+def functions_differ(conn: psycopg.Connection) -> bool:
+    """Whether a function reaches another tenant, or a tenant that goes takes another's rows."""
+    with conn.transaction(force_rollback=True):
+        isolation_functions.seed(conn)
+        if any(True for _ in isolation_functions.faults(conn)):
+            return True
+    with conn.transaction(force_rollback=True):
+        return any(True for _ in isolation.faults_of_goodbye(conn, isolation.seed(conn)))
+
+
+def parents_differ(conn: psycopg.Connection) -> bool:
+    """Whether a row can be hung onto another tenant's, or is told that there is one."""
+    with conn.transaction(force_rollback=True):
+        return any(True for _ in isolation.faults_of_parents(conn, isolation.seed(conn)))
+
+
+def of_policies(conn: psycopg.Connection) -> Iterator[Mutant]:
     """Each policy dropped, loosened in every direction and doubled; each table left unguarded."""
     name = sql.Identifier
     tables = set()
@@ -115,7 +121,7 @@ def of_policies(conn: psycopg.Connection, killers: Killers) -> Iterator[Mutant]:
             made = sql.SQL(statement).format(p=name(policy), t=name(table)).as_string(conn)
             # A table without a policy is as closed as one whose policy is `false`.
             alike = kind == "dropped" and rule == "false"
-            behaviour = None if alike else killers.rows_differ(table)
+            behaviour = None if alike else rows_differ(table)
             yield Mutant(f"policy {kind}", f"{table} {policy}", made, behaviour)
     for table in sorted(tables):
         for kind, statement in {
@@ -125,7 +131,7 @@ def of_policies(conn: psycopg.Connection, killers: Killers) -> Iterator[Mutant]:
         }.items():
             made = sql.SQL(statement).format(t=name(table)).as_string(conn)
             # FORCE binds the owner alone, whose policy is `true`.
-            behaviour = None if kind == "not forced" else killers.rows_differ(table)
+            behaviour = None if kind == "not forced" else rows_differ(table)
             yield Mutant(f"policy {kind}", table, made, behaviour)
 
 
@@ -195,7 +201,7 @@ def of_roles() -> Iterator[Mutant]:
         yield Mutant("way around", name, statement)
 
 
-def of_functions(conn: psycopg.Connection, killers: Killers) -> Iterator[Mutant]:
+def of_functions(conn: psycopg.Connection) -> Iterator[Mutant]:
     """Each comparison of tenants taken out of each function that acts as the owner."""
     acts_as_owner = {one.split("(")[0] for one, definer, _ in conn.execute(FUNCTIONS) if definer}
     for path in schema.functions():
@@ -217,16 +223,24 @@ def of_functions(conn: psycopg.Connection, killers: Killers) -> Iterator[Mutant]
                 "tenant taken out",
                 f"{path.stem} {number}: {found[0]}",
                 made,
-                killers.functions_differ,
+                functions_differ,
             )
+
+
+def of_parents(conn: psycopg.Connection) -> Iterator[Mutant]:
+    """The tenant taken out of each look-up of a child's parent, which tools.sql has made."""
+    for name, definition in conn.execute(LOOKUPS).fetchall():
+        changed, found = SEEN.subn("FOUND;", definition)
+        if found:
+            yield Mutant("parent of any tenant", name, changed, parents_differ)
 
 
 def every(conn: psycopg.Connection) -> list[Mutant]:
     """All of them, in the same order each time."""
-    killers = Killers(conn)
     return [
-        *of_policies(conn, killers),
-        *of_functions(conn, killers),
+        *of_policies(conn),
+        *of_functions(conn),
+        *of_parents(conn),
         *of_grants(conn),
         *of_roles(),
     ]

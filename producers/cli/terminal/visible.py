@@ -27,6 +27,11 @@ class _Visible(io.TextIOWrapper):
     def write(self, text: str) -> int:
         return super().write(visible(text))
 
+    def close(self) -> None:
+        """Flush: the stream below is not ours to close, and exporters write until the very end."""
+        with contextlib.suppress(OSError, ValueError):  # the reader has left, or it is closed
+            self.flush()
+
 
 @contextlib.contextmanager
 def streams() -> Iterator[None]:
@@ -40,9 +45,7 @@ def streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
         for stream in mine:
             if isinstance(stream, _Visible):
-                # The reader has left, or the stream was closed.
-                with contextlib.suppress(OSError, ValueError):
-                    stream.detach()
+                stream.close()
 
 
 def _wrapped(stream: TextIO) -> TextIO:

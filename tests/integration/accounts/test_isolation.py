@@ -31,6 +31,12 @@ def test_a_tenant_that_goes_takes_no_row_of_another(conn):
     assert "\n".join(isolation.faults_of_goodbye(conn, rows)) == ""
 
 
+def test_another_tenants_parent_is_as_good_as_missing(conn):
+    rows = isolation.seed(conn)
+
+    assert "\n".join(isolation.faults_of_parents(conn, rows)) == ""
+
+
 @pytest.mark.parametrize("role", ["nobody_of_a_test", "ailydian_audit_reader", "ailydian_platform"])
 def test_a_login_without_a_grant_calls_no_function_of_a_tenant(conn, role):
     conn.execute("CREATE ROLE nobody_of_a_test")
