@@ -19,12 +19,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test unit nightly check fix schema mutants shell psql bench soak lock clean
+.PHONY: help setup demo test test-matrix unit nightly check fix schema mutants shell psql bench soak lock clean
 
 help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
 	@echo 'make demo     documents ingested, embedded and searched, on servers of its own'
 	@echo 'make test     all tests, on all processors; ARGS="-k name" for some, WORKERS=0 for one process'
+	@echo 'make test-matrix  tests of queries and commands on the oldest Postgres that is promised'
 	@echo 'make unit     the tests that need no servers, in about a minute'
 	@echo 'make check    format, lint, types, functions of the schema'
 	@echo 'make schema   schema.sql and rights.txt, from the chapters in shared/schema'
@@ -58,6 +59,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
+
+# On the newest one they run in `make test`, and a chosen part of them on the oldest too.
+test-matrix: $(STAMP)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup --postgres 16 \
+	    tests/integration tests/machines $(ARGS)
 
 # Few examples, small inputs; what is left out or drawn less runs in `make test`.
 unit: $(STAMP)

@@ -349,14 +349,17 @@ COMMENT ON TABLE "SchemaMigration" IS 'Which versions of the schema this databas
 
 -- 00_ground/functions/new_id.sql
 
--- Ids are TEXT. In time order where the server can (18), so that new rows share index pages.
+-- Ids are TEXT, in time order: new rows share index pages, and of two rows of a transaction the later
+-- one has the larger id. Before 18 Postgres has no uuidv7(): the same of its parts, by microseconds.
 -- No SET clause: the planner copies the body into the defaults, so a default costs no call.
 DO $$
 BEGIN
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION public.ailydian_new_id() RETURNS text LANGUAGE sql VOLATILE '
-        'AS $f$ SELECT pg_catalog.%s()::text $f$',
-        CASE WHEN to_regprocedure('pg_catalog.uuidv7()') IS NULL THEN 'gen_random_uuid' ELSE 'uuidv7' END);
+        'AS $f$ SELECT %s::text $f$',
+        CASE WHEN to_regprocedure('pg_catalog.uuidv7()') IS NOT NULL THEN 'pg_catalog.uuidv7()' ELSE
+            '(overlay(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 4096000)::bigint), 15, ''0'') '
+            'PLACING ''7'' FROM 13 FOR 0) || substr(gen_random_uuid()::text, 20))::uuid' END);
 END $$;
 CALL ailydian_build_rights('ailydian_new_id', 'ailydian_app, ailydian_relay, ailydian_platform');
 
@@ -2283,7 +2286,7 @@ END $$;
 -- however the ledger grows.
 CREATE OR REPLACE FUNCTION ailydian_claim_receipt(p_job_id TEXT, p_fence BIGINT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     v_done RECORD;
 BEGIN
@@ -2311,7 +2314,7 @@ CALL ailydian_build_rights('ailydian_claim_receipt', 'ailydian_app');
 -- for its plan, as `ailydian_claim_receipt`.
 CREATE OR REPLACE FUNCTION ailydian_claim_receipts(p_job_ids TEXT[], p_fences BIGINT[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
     v_claimed INTEGER;
@@ -2720,7 +2723,7 @@ CALL ailydian_build_rights('ailydian_answer_step');
 -- Begin the step of a walker's job; when its run is paused or over, the job is completed.
 CREATE OR REPLACE FUNCTION ailydian_begin_step(p_job_id TEXT, p_fence BIGINT) RETURNS JSONB
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
     v_job RECORD;
@@ -2765,7 +2768,7 @@ CALL ailydian_build_rights('ailydian_begin_step', 'ailydian_app');
 -- Cancel a run that has not ended. Locks: the run, then what ending it locks.
 CREATE OR REPLACE FUNCTION ailydian_cancel_run(p_run_id TEXT, p_reason TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 BEGIN
     PERFORM public.ailydian_lock_run(p_run_id, true, 'queued', 'running', 'paused', 'compensating');
@@ -2937,7 +2940,7 @@ CALL ailydian_build_rights('ailydian_count_need');
 -- `p_limit` of either are counted.
 CREATE OR REPLACE FUNCTION ailydian_count_runs(p_limit INTEGER)
 RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, public, pg_temp SET jit = off SET enable_seqscan = off AS $$
     SELECT r."state", count(*) FROM (
         SELECT x."state" FROM public."WorkflowRun" x
         WHERE x."status" IN ('PENDING', 'RUNNING') AND x."state" IS NOT NULL LIMIT p_limit
@@ -2960,7 +2963,7 @@ CREATE OR REPLACE FUNCTION ailydian_delegate_step(
     p_schema_version INTEGER, p_attempts_max INTEGER, p_limit_key TEXT, p_cost INTEGER, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_new_id CONSTANT TEXT := public.ailydian_new_id();
     v_walker RECORD;
@@ -3095,7 +3098,7 @@ CREATE OR REPLACE FUNCTION ailydian_expand_step(
     p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_count CONSTANT INTEGER := jsonb_array_length(p_items);
     v_step RECORD;
@@ -3165,7 +3168,7 @@ CREATE OR REPLACE FUNCTION ailydian_finish_step(
     p_fingerprint TEXT, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);
 BEGIN
@@ -3186,7 +3189,7 @@ CALL ailydian_build_rights('ailydian_finish_step', 'ailydian_app');
 -- End due waits: timers complete their steps, all other waits time out.
 CREATE OR REPLACE FUNCTION ailydian_fire_waits(p_limit INTEGER) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
     v_due RECORD;
@@ -3233,7 +3236,7 @@ CALL ailydian_build_rights('ailydian_fire_waits', 'ailydian_relay');
 -- Returns the id of the new run.
 CREATE OR REPLACE FUNCTION ailydian_fork_run(p_run_id TEXT, p_step_name TEXT, p_sender TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
     v_fork_id CONSTANT TEXT := public.ailydian_new_id();
@@ -3320,7 +3323,7 @@ CALL ailydian_build_rights('ailydian_fork_steps');
 -- Locks: the job, then the step.
 CREATE OR REPLACE FUNCTION ailydian_hold_step(p_job_id TEXT, p_fence BIGINT, p_step_id TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 BEGIN
     RETURN public.ailydian_own_step(p_job_id, p_fence, p_step_id);
@@ -3557,7 +3560,7 @@ CALL ailydian_build_rights('ailydian_mend_run');
 CREATE OR REPLACE FUNCTION ailydian_mend_runs(p_after_id TEXT, p_limit INTEGER)
 RETURNS TABLE ("id" TEXT, "tenantId" TEXT, "lost" INTEGER, "mended" BOOLEAN, "last" TEXT)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -3779,7 +3782,7 @@ CREATE OR REPLACE FUNCTION ailydian_queue_step(
     p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_slot_key TEXT
 ) RETURNS BOOLEAN LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_run_id TEXT := split_part(p_step_id, '/', 1);
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
@@ -4025,7 +4028,7 @@ CALL ailydian_build_rights('ailydian_restore_waits');
 -- Resume a paused run: what was parked gets jobs. Locks: the run, then those steps.
 CREATE OR REPLACE FUNCTION ailydian_resume_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 BEGIN
     PERFORM public.ailydian_lock_run(p_run_id, true, 'paused');
     UPDATE public."WorkflowRun" r SET "state" = 'running' WHERE r."id" = p_run_id;
@@ -4043,7 +4046,7 @@ CALL ailydian_build_rights('ailydian_resume_run', 'ailydian_app');
 -- what reviving it locks.
 CREATE OR REPLACE FUNCTION ailydian_retry_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     v_refused TEXT;
 BEGIN
@@ -4215,7 +4218,7 @@ CALL ailydian_build_rights('ailydian_settle_undo');
 CREATE OR REPLACE FUNCTION ailydian_signal_run(
     p_run_id TEXT, p_kind TEXT, p_name TEXT, p_item_index INTEGER, p_payload JSONB, p_sender TEXT
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     v_wait_id TEXT;
 BEGIN
@@ -4260,7 +4263,7 @@ CALL ailydian_build_rights('ailydian_signal_run', 'ailydian_app');
 -- the step locks, and its jobs.
 CREATE OR REPLACE FUNCTION ailydian_skip_step(p_run_id TEXT, p_step_name TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     v_step RECORD;
     v_wait RECORD;
@@ -4325,7 +4328,7 @@ CREATE OR REPLACE FUNCTION ailydian_start_run(
     p_parent_step_id TEXT, p_depth INTEGER, p_producer TEXT, p_traceparent TEXT
 ) RETURNS TABLE ("id" TEXT, "state" TEXT, "duplicate" BOOLEAN) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
@@ -4436,7 +4439,7 @@ CALL ailydian_build_rights('ailydian_step_context');
 -- The end of a step's job ends the step, in the same transaction.
 CREATE OR REPLACE FUNCTION ailydian_step_of_job() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_job RECORD;
     v_run RECORD;
@@ -4573,7 +4576,7 @@ CREATE OR REPLACE FUNCTION ailydian_suspend_step(
     p_wait_until TIMESTAMPTZ, p_input JSONB, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_run_id TEXT := split_part(p_step_id, '/', 1);
     v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);

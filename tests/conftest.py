@@ -19,10 +19,9 @@ import redis
 from producers.operations import migration
 from shared import db
 from shared.models.providers import uses
-from shared.servers import embedded, embedded_postgres, embedded_valkey
+from shared.servers import embedded_postgres, embedded_valkey
 from shared.servers.embedded import Servers
-from shared.settings import Settings
-from tests.support import processes, temporary, thoroughness
+from tests.support import postgres_builds, processes, temporary, thoroughness
 from tests.support.patience import patience
 from tests.support.signals import let_children_hear
 
@@ -38,6 +37,12 @@ os.environ["AILYDIAN_SIGNING_KEY"] = "a key for tests, which is long enough to b
 let_children_hear()
 thoroughness.register()
 temporary.use_memory()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run choose its Postgres."""
+    versions = [*postgres_builds.BUILDS]
+    parser.addoption("--postgres", choices=versions, default=versions[0], help="version to test on")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,7 +65,7 @@ def no_process_remains() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """Embedded servers in a short temporary folder, stopped and removed at the end.
 
     They run without fsync: no test here takes the machine's power away. A test that kills
@@ -71,7 +76,8 @@ def servers() -> Iterator[Servers]:
     # SIGTERM ends the session as Ctrl-C does: pytest then runs the fixtures' ends.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with embedded.use(Settings(home=home), durable=False) as running:
+        build = postgres_builds.BUILDS[request.config.getoption("--postgres")]
+        with postgres_builds.use(home, build) as running:
             yield running
             processes.none_left([*_strangers(home)])
     finally:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-from producers.operations import platform_tables, security_checks
+from producers.operations import platform_tables, security_checks, server_checks
 from producers.operations.platform_tables import Column, Table
 from producers.queries.operations import schema_facts
 from shared import schema
@@ -36,15 +36,17 @@ def verify(conn_url: str) -> list[VerificationCheck]:
         conn_url: A libpq URL; its user must be allowed to act as ailydian_owner.
 
     Returns:
-        Extension, roles, tables, columns, enums, indexes and foreign keys; memberships, policies,
-        grants, owners, triggers and functions, each compared with what the schema makes;
+        Extension, roles, tables, columns, enums, indexes and foreign keys; settings of the server;
+        memberships, policies, grants, owners, triggers and functions, each compared with what the
+        schema makes;
         one check for writing, reading, changing and deleting a row of each of the 35 tables;
         and the count of rows without a tenant, which is never a fault.
     """
     pool = Pool(conn_url, size=1, prepared_statements=False)
     try:
         with pool.transaction(None, role=Role.OWNER) as conn:
-            checks = [_checked(conn, name, find) for name, find in _FINDERS.items()]
+            finders = _FINDERS | server_checks.FINDERS
+            checks = [_checked(conn, name, find) for name, find in finders.items()]
             checks += security(conn)
             return [*checks, *_probe_tables(conn), _count_without_tenant(conn)]
     except AilydianError as error:

@@ -14,6 +14,8 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -45,12 +47,33 @@ _SETTINGS: Final = {
 _NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
-def start(home: Path, *, durable: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build of Postgres with pgvector, in a package that keeps its programs in `pginstall`.
+
+    Attributes:
+        package: The package.
+        locale: Options of initdb.
+        settings: Options of the server.
+    """
+
+    package: str
+    locale: tuple[str, ...]
+    settings: Mapping[str, str]
+
+
+SHIPPED: Final = Build(
+    PACKAGE, ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"), _SETTINGS
+)
+
+
+def start(home: Path, *, durable: bool, build: Build = SHIPPED) -> str:
     """Make sure that Postgres runs in `home`, with our database in it.
 
     Args:
         home: An absolute path.
         durable: False trades the safety of the data for speed, if the server is not running yet.
+        build: Which Postgres; the same at each start of a folder.
 
     Returns:
         The URL of the database.
@@ -61,12 +84,12 @@ def start(home: Path, *, durable: bool) -> str:
     folder = home / "postgres"
     account = _account(folder)
     if account is not None:
-        _let_through(folder)
+        _let_through(folder, build)
     if not (folder / "PG_VERSION").exists():
-        _make_cluster(folder, account)
+        _make_cluster(folder, build, account)
     if not embedded_process.living(folder, *_PROCESS) or not _answers(folder):
         embedded_process.kill_leftovers(folder, *_PROCESS)
-        settings = _SETTINGS | ({} if durable else _NOT_DURABLE)
+        settings = dict(build.settings) | ({} if durable else _NOT_DURABLE)
         sockets = embedded_process.socket_folder(folder, _SOCKET)
         _own(sockets, account)
         # It names a dead server, whose id may be a zombie's or someone else's by now.
@@ -74,7 +97,8 @@ def start(home: Path, *, durable: bool) -> str:
         settings |= {"unix_socket_directories": _quoted(sockets), "unix_socket_permissions": "0700"}
         options = shlex.join(f"--{name}={value}" for name, value in settings.items())
         embedded_process.shorten_log(folder / "log")
-        _run(folder, "pg_ctl", ["start", "-w", "-s", f"-t{START_S:.0f}", "-o", options], account)
+        start = ["start", "-w", "-s", f"-t{START_S:.0f}", "-o", options]
+        _run(folder, _program(build, "pg_ctl"), start, account)
     _make_database(folder)
     return _url(folder, DATABASE)
 
@@ -87,7 +111,7 @@ def stop(home: Path) -> None:
     embedded_process.forget_socket_folder(folder)
 
 
-def _make_cluster(folder: Path, account: pwd.struct_passwd | None) -> None:
+def _make_cluster(folder: Path, build: Build, account: pwd.struct_passwd | None) -> None:
     # Built beside its place and moved there when whole: a killed initdb leaves nothing half done.
     embedded_process.kill_leftovers(folder, *_PROCESS)
     growing = folder.with_name("postgres.new")
@@ -95,20 +119,20 @@ def _make_cluster(folder: Path, account: pwd.struct_passwd | None) -> None:
         shutil.rmtree(rest, ignore_errors=True)
     growing.mkdir(mode=0o700)
     _own(growing, account)
-    locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    arguments = ["-Upostgres", "--auth=trust", "--encoding=UTF8", *locale, "--no-instructions"]
-    _run(growing, "initdb", arguments, account)
+    arguments = ["-Upostgres", "--auth=trust", "--encoding=UTF8", *build.locale]
+    _run(growing, _program(build, "initdb"), [*arguments, "--no-instructions"], account)
     growing.rename(folder)
 
 
+def _program(build: Build, name: str) -> Path:
+    return embedded_process.wheel(build.package) / "pginstall" / "bin" / name
+
+
 def _run(
-    folder: Path, program: str, arguments: list[str], account: pwd.struct_passwd | None
+    folder: Path, program: Path, arguments: list[str], account: pwd.struct_passwd | None
 ) -> None:
-    command = [
-        str(embedded_process.wheel(PACKAGE) / "pginstall" / "bin" / program),
-        *arguments,
-    ]
-    if program == "pg_ctl":
+    command = [str(program), *arguments]
+    if program.name == "pg_ctl":
         command += ["-l", "log"]  # relative: a shell reads it, and a folder's name may hold a $
     # A file, not a pipe: the server inherits it, and a pipe would never see its end.
     with tempfile.TemporaryFile() as output:
@@ -130,7 +154,7 @@ def _run(
         log = folder / "log"
         where = f"; see {log}" if log.exists() else ""
         raise ServerUnavailable(
-            f"The embedded Postgres cannot be started: {program} reports "
+            f"The embedded Postgres cannot be started: {program.name} reports "
             f"{said[-1] if said else finished.returncode!r}{where}."
         )
 
@@ -200,9 +224,9 @@ def _own(folder: Path, account: pwd.struct_passwd | None) -> None:
         os.chown(folder, account.pw_uid, account.pw_gid)
 
 
-def _let_through(folder: Path) -> None:
+def _let_through(folder: Path, build: Build) -> None:
     """Let the system user traverse, but not list, the folders of data and programs."""
-    programs = embedded_process.wheel(PACKAGE) / "pginstall"
+    programs = embedded_process.wheel(build.package) / "pginstall"
     for parent in (*folder.resolve().parents, *programs.resolve().parents):
         if not parent.stat().st_mode & stat.S_IXOTH:
             with contextlib.suppress(OSError):  # if it matters, initdb says so

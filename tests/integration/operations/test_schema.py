@@ -278,6 +278,7 @@ def test_a_fresh_database_passes_its_verification(database_url):
         ('DROP TRIGGER move_wallet ON "User"', "triggers", "User trigger move_wallet is missing"),
         ('DROP TRIGGER touch ON "Wallet"', "triggers", "Wallet trigger touch is missing"),
         ("ALTER FUNCTION ailydian_note_change() RESET search_path", "functions", "note_change"),
+        ("ALTER FUNCTION ailydian_claim_receipt RESET jit", "jit", "claim_receipt switches plans"),
         ('ALTER TABLE "Incident" ADD CHECK (false)', "crud.Incident", "violates check"),
     ],
 )

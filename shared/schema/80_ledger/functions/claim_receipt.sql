@@ -8,7 +8,7 @@
 -- however the ledger grows.
 CREATE OR REPLACE FUNCTION ailydian_claim_receipt(p_job_id TEXT, p_fence BIGINT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     v_done RECORD;
 BEGIN

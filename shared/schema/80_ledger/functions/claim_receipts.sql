@@ -2,7 +2,7 @@
 -- for its plan, as `ailydian_claim_receipt`.
 CREATE OR REPLACE FUNCTION ailydian_claim_receipts(p_job_ids TEXT[], p_fences BIGINT[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
     v_claimed INTEGER;

@@ -2,7 +2,7 @@
 -- `p_limit` of either are counted.
 CREATE OR REPLACE FUNCTION ailydian_count_runs(p_limit INTEGER)
 RETURNS TABLE ("state" TEXT, "runs" BIGINT) LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, public, pg_temp SET jit = off SET enable_seqscan = off AS $$
     SELECT r."state", count(*) FROM (
         SELECT x."state" FROM public."WorkflowRun" x
         WHERE x."status" IN ('PENDING', 'RUNNING') AND x."state" IS NOT NULL LIMIT p_limit

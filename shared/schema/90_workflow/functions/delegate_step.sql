@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION ailydian_delegate_step(
     p_schema_version INTEGER, p_attempts_max INTEGER, p_limit_key TEXT, p_cost INTEGER, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_new_id CONSTANT TEXT := public.ailydian_new_id();
     v_walker RECORD;

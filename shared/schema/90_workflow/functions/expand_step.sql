@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION ailydian_expand_step(
     p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_count CONSTANT INTEGER := jsonb_array_length(p_items);
     v_step RECORD;

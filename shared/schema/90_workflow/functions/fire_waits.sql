@@ -1,7 +1,7 @@
 -- End due waits: timers complete their steps, all other waits time out.
 CREATE OR REPLACE FUNCTION ailydian_fire_waits(p_limit INTEGER) RETURNS INTEGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
     v_due RECORD;

@@ -4,7 +4,7 @@
 -- Returns the id of the new run.
 CREATE OR REPLACE FUNCTION ailydian_fork_run(p_run_id TEXT, p_step_name TEXT, p_sender TEXT)
 RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 DECLARE
     v_fork_id CONSTANT TEXT := public.ailydian_new_id();

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION ailydian_queue_step(
     p_job_id TEXT, p_fence BIGINT, p_step_id TEXT, p_slot_key TEXT
 ) RETURNS BOOLEAN LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_run_id TEXT := split_part(p_step_id, '/', 1);
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');

@@ -2,7 +2,7 @@
 -- what reviving it locks.
 CREATE OR REPLACE FUNCTION ailydian_retry_run(p_run_id TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     v_refused TEXT;
 BEGIN

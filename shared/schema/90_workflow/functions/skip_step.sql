@@ -4,7 +4,7 @@
 -- the step locks, and its jobs.
 CREATE OR REPLACE FUNCTION ailydian_skip_step(p_run_id TEXT, p_step_name TEXT) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     v_step RECORD;
     v_wait RECORD;

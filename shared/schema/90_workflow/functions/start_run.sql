@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION ailydian_start_run(
     p_parent_step_id TEXT, p_depth INTEGER, p_producer TEXT, p_traceparent TEXT
 ) RETURNS TABLE ("id" TEXT, "state" TEXT, "duplicate" BOOLEAN) LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION ailydian_suspend_step(
     p_wait_until TIMESTAMPTZ, p_input JSONB, p_lease_s DOUBLE PRECISION
 ) RETURNS JSONB LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_run_id TEXT := split_part(p_step_id, '/', 1);
     v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);

@@ -1,0 +1,30 @@
+"""Facts about the Postgres server itself: its settings, and how functions of ours use them."""
+
+from typing import Final
+
+from shared.db import Connection
+
+SELECT_COMPILED_FUNCTIONS: Final = """
+    SELECT proname AS "name" FROM pg_proc
+    WHERE pronamespace = 'public'::regnamespace AND starts_with(proname, 'ailydian_')
+      AND EXISTS (SELECT 1 FROM unnest(proconfig) AS setting
+                  WHERE setting ~ '^enable_\\w+=off$')
+      AND NOT coalesce('jit=off' = ANY (proconfig), false)
+    ORDER BY proname
+"""
+
+SELECT_JIT: Final = """
+    SELECT current_setting('jit')
+"""
+
+
+def select_compiled_functions(conn: Connection) -> list[str]:
+    """Functions of ours that switch plans off and leave jit as it is."""
+    return [name for (name,) in conn.execute(SELECT_COMPILED_FUNCTIONS)]
+
+
+def select_jit(conn: Connection) -> str:
+    """The setting `jit` in this transaction."""
+    row = conn.execute(SELECT_JIT).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    return str(row[0])
