@@ -14,8 +14,11 @@ from psycopg.pq.abc import PGresult
 from psycopg_pool import ConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
 
+from shared import server_errors
 from shared.errors import ConfigurationBroken, ServerUnavailable
 from shared.ids import TenantId
+from shared.observability import outages
+from shared.server_errors import POSTGRES
 
 Connection = psycopg.Connection[Any]
 
@@ -60,12 +63,27 @@ class _Stack(deque[Connection]):
         return self.pop()
 
 
+class _Connections(ConnectionPool[Connection]):
+    """The library's pool, which also knows why it cannot connect: it only logs that."""
+
+    failed: psycopg.Error | None = None
+
+    def _connect(self, timeout: float | None = None) -> Connection:
+        try:
+            conn = super()._connect(timeout)
+        except psycopg.Error as error:
+            self.failed = error
+            raise
+        self.failed = None
+        return conn
+
+
 class Pool:
     """Connections of one process, handed out only inside `transaction`."""
 
     def __init__(self, url: str, *, size: int, prepared_statements: bool = True) -> None:
         self._prepare_threshold = 5 if prepared_statements else None
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
+        self._pool = _Connections(
             url,
             min_size=0,
             max_size=size,
@@ -119,21 +137,20 @@ class Pool:
             back. No other code can reach a connection, so none runs without a role.
 
         Raises:
-            ServerUnavailable: Postgres is not responding, or the connection was lost. After a lost
-                COMMIT the outcome is unknown: retry, receipts make it safe.
+            ServerUnavailable: Postgres is not responding, the connection was lost, or the server is
+                in trouble, such as a full disk. After a lost COMMIT the outcome is unknown: retry,
+                receipts make it safe.
+            TransactionInterrupted: A deadlock, a lock that stayed taken, or a time limit.
         """
-        try:
-            conn = self._pool.getconn()
-        except PoolTimeout as error:
-            raise ServerUnavailable(f"Could not get a connection from the pool: {error}") from error
+        conn = self._connection()
         try:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
             yield conn
             _commit(conn)
-        except psycopg.DatabaseError as error:
-            if conn.closed or conn.broken:
-                self._replace_idle()
-                raise ServerUnavailable(f"The connection to Postgres was lost: {error}") from error
+            outages.worked(POSTGRES)
+        except psycopg.Error as error:
+            if (trouble := self._trouble(conn, error)) is not None:
+                raise trouble from error
             raise
         finally:
             _roll_back_what_is_left(conn)
@@ -158,10 +175,7 @@ class Pool:
         Raises:
             ServerUnavailable: As `transaction`; the outcome is then unknown.
         """
-        try:
-            conn = self._pool.getconn()
-        except PoolTimeout as error:
-            raise ServerUnavailable(f"Could not get a connection from the pool: {error}") from error
+        conn = self._connection()
         try:
             tenant = psycopg.sql.Literal(tenant_id).as_string(conn)
             text = psycopg.ClientCursor(conn).mogrify(statement, values)
@@ -172,15 +186,39 @@ class Pool:
             )
             result = _result_of(conn, message.encode())
             value = result.get_value(0, 0)
+            outages.worked(POSTGRES)
             return None if value is None else value.decode()
-        except psycopg.DatabaseError as error:
-            if conn.closed or conn.broken:
-                self._replace_idle()
-                raise ServerUnavailable(f"The connection to Postgres was lost: {error}") from error
+        except psycopg.Error as error:
+            if (trouble := self._trouble(conn, error)) is not None:
+                raise trouble from error
             raise
         finally:
             _roll_back_what_is_left(conn)
             self._pool.putconn(conn)
+
+    def _connection(self) -> Connection:
+        try:
+            return self._pool.getconn()
+        except PoolTimeout as error:
+            failed = self._pool.failed
+            trouble = failed and server_errors.unavailable(failed, lost=True)
+            if trouble is not None:
+                raise trouble from failed
+            raise ServerUnavailable(
+                f"All {self._pool.max_size} connections of this process to Postgres are in use.",
+                trouble="pool_full",
+            ) from error
+
+    def _trouble(self, conn: Connection, error: psycopg.Error) -> ServerUnavailable | None:
+        """Return what to raise instead of an error that is not the statement's fault."""
+        lost = conn.closed or conn.broken
+        trouble = server_errors.unavailable(error, lost=lost)
+        if trouble is not None and trouble.trouble == "read_only":
+            conn.close()  # after a failover: the next connection may find the new server
+            lost = True
+        if lost:
+            self._replace_idle()
+        return trouble
 
     def _replace_idle(self) -> None:
         """Replace the idle connections: what broke one, such as a restart, broke them all.
@@ -296,9 +334,7 @@ def call(
 
 def sentence(error: BaseException) -> str:
     """Return an error's message without the DETAIL in which Postgres quotes row values."""
-    if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return error.diag.message_primary
-    return str(error) or type(error).__name__
+    return server_errors.message(error)
 
 
 class Listener:
@@ -316,7 +352,7 @@ class Listener:
         try:
             return any(True for _ in self._conn.notifies(timeout=timeout_s, stop_after=1))
         except psycopg.OperationalError as error:
-            raise ServerUnavailable(f"The LISTEN connection was lost: {error}") from error
+            raise _lost(error) from error
 
 
 @contextmanager
@@ -324,12 +360,21 @@ def listening(url: str, channel: str) -> Iterator[Listener]:
     """Listen on a channel. Behind a transaction-mode pooler nothing arrives: poll as well.
 
     Raises:
-        ServerUnavailable: Postgres is not responding.
+        ServerUnavailable: Postgres is not responding, or does not let anybody listen.
     """
     try:
         conn = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="ailydian")
     except psycopg.OperationalError as error:
-        raise ServerUnavailable(f"Postgres is not responding: {error}") from error
+        raise _lost(error) from error
     with conn:
-        conn.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        try:
+            conn.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        except psycopg.Error as error:
+            raise _lost(error) from error
         yield Listener(conn)
+
+
+def _lost(error: psycopg.Error) -> ServerUnavailable:
+    found = server_errors.unavailable(error, lost=True)
+    assert found is not None, "an error of a lost connection is the server's"
+    return found

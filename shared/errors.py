@@ -92,9 +92,24 @@ class ConfigurationBroken(PermanentError):
 
 
 class ServerUnavailable(TransientError):
-    """Postgres or Redis is not responding."""
+    """Postgres or Redis is not responding, or cannot do its work: no attempt of a job counts.
+
+    Attributes:
+        trouble: What is wrong, as a stable code such as `disk_full`.
+    """
 
     code = "server_unavailable"
+    counted: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, trouble: str = "away") -> None:
+        super().__init__(message)
+        self.trouble = trouble
+
+
+class TransactionInterrupted(ServerUnavailable):
+    """Postgres ended the transaction for the sake of others, or by a time limit: repeat it."""
+
+    code = "transaction_interrupted"
 
 
 class MigrationBusy(TransientError):

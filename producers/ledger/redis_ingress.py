@@ -29,7 +29,7 @@ from shared.errors import AilydianError, PayloadRefused, ServerUnavailable, Tena
 from shared.ids import TenantId
 from shared.ledger.outbox import Published, publish_many, published_by
 from shared.ledger.wakeups import AWAY, BLOCK_S, is_wrong_type, mend
-from shared.observability import tracing
+from shared.observability import outages, tracing
 from shared.queries.accounts import accounts
 
 log = structlog.get_logger()
@@ -74,11 +74,11 @@ class RedisIngress:
                 self._open()
                 while not stop.is_set():
                     self.turn(block_s=min(BLOCK_S, 2.0))
-            except (*AWAY, ServerUnavailable) as error:
+            except (*AWAY, ServerUnavailable, psycopg.Error) as error:
                 if is_wrong_type(error):
                     mend(self._client, self._stream)
                     continue
-                log.warning("door.away", error=str(error))
+                outages.note(error, role="door")
                 stop.wait(_AWAY_S)
 
     def turn(self, *, block_s: float) -> int:

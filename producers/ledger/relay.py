@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 
+import psycopg
 import redis
 import structlog
 
@@ -27,10 +28,12 @@ from shared.db import Connection, Role
 from shared.errors import ServerUnavailable
 from shared.ledger import lapsed_leases
 from shared.ledger.wakeups import AWAY, Wire, is_wrong_type, mend
+from shared.observability import outages
 from shared.queries.ledger import dispatches, workers
 from shared.queries.ledger.dispatches import BEFORE_ALL, Lane, Taken, Wakeup
 from shared.queries.ledger.workers import Process
 from shared.queries.workflow import workflow_steps
+from shared.server_errors import REDIS
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -95,6 +98,7 @@ class Relay:
         self._rules = Rules()
         self._rules_at = 0.0
         self._sweep_at = self._depth_at = self._fold_at = self._seen_at = self._fire_at = 0.0
+        self._lapse_at = 0.0
         self._redis_ok = True
         pid, host = os.getpid(), socket.gethostname()
         self._me = Process(f"{host}-{pid}-{secrets.token_hex(4)}", host, pid, "relay")
@@ -111,10 +115,15 @@ class Relay:
                     while not stop.is_set():
                         listener.wait(wait_s)
                         wait_s = self._turn()
-            except ServerUnavailable as error:
-                log.warning("postgres.away", error=str(error))
+            except (ServerUnavailable, psycopg.Error) as error:
+                outages.note(error)
+                # Whose leases have lapsed meanwhile may live: first they can renew them.
+                self._lapse_at = time.monotonic() + self._config.lease_s
                 stop.wait(_AWAY_S)
-        with suppress(ServerUnavailable), db.transaction(None, role=Role.RELAY) as conn:
+        with (
+            suppress(ServerUnavailable, psycopg.Error),
+            db.transaction(None, role=Role.RELAY) as conn,
+        ):
             workers.delete_process(conn, self._me.id)
         log.info("relay.stopped")
 
@@ -134,11 +143,12 @@ class Relay:
                 self.sweep()
             waits = self.step()
         except AWAY as error:
-            log.warning("redis.away", error=str(error))
+            outages.note(error)
             self._redis_ok = False
             self.take_back_lapsed()
             return _AWAY_S
         self._redis_ok = True
+        outages.worked(REDIS)
         if waits:
             return self._look_s
         self._look_s = BUSY_S_MIN
@@ -278,6 +288,8 @@ class Relay:
 
     def take_back_lapsed(self) -> None:
         """Give jobs with an expired lease their next attempt, or make them dead letters."""
+        if time.monotonic() < self._lapse_at:
+            return
         with db.transaction(None, role=Role.RELAY) as conn:
             lapsed = dispatches.select_lapsed(conn, limit=LAPSED_MAX)
             again, buried = lapsed_leases.take_back(

@@ -26,6 +26,7 @@ from producers.workflow import run_sweep
 from shared import db
 from shared.db import Role
 from shared.errors import AilydianError, QueueFull, ServerUnavailable
+from shared.observability import outages
 from shared.queries.ledger import workers
 from shared.queries.ledger.workers import Process
 from shared.settings import settings
@@ -201,7 +202,10 @@ class _Clock:
 
     def gone(self) -> None:
         """Delete this process's heartbeat row; on failure it expires by itself."""
-        with suppress(ServerUnavailable), db.transaction(None, role=Role.RELAY) as conn:
+        with (
+            suppress(ServerUnavailable, psycopg.Error),
+            db.transaction(None, role=Role.RELAY) as conn,
+        ):
             workers.delete_process(conn, self._me.id)
 
     def _beat(self) -> None:
@@ -220,8 +224,8 @@ def _loop(stop: threading.Event, turn: Callable[[], float]) -> None:
     while True:
         try:
             wait_s = turn()
-        except ServerUnavailable as error:
-            log.warning("postgres.away", error=str(error))
+        except (ServerUnavailable, psycopg.Error) as error:
+            outages.note(error)
             wait_s = AWAY_S
         if stop.wait(wait_s):
             return

@@ -18,9 +18,19 @@ from producers.queries.operations.incidents import (
     Spike,
 )
 from shared.ids import TenantId
+from shared.server_errors import Trouble
 
 # The kinds that the sweep opens and resolves; it ignores other incidents.
-KINDS: Final = ("dead", "quarantine", "lag", "provider", "calibration", "moderation", "budget")
+KINDS: Final = (
+    "dead",
+    "quarantine",
+    "lag",
+    "provider",
+    "calibration",
+    "moderation",
+    "budget",
+    "server",
+)
 
 # A spike: minimum count in ten minutes, and factor over the rate of the hour before.
 SPIKE_MIN: Final = 10
@@ -60,6 +70,7 @@ class Signs:
     drifts: Sequence[Drift] = ()
     flagged: Sequence[FlaggedShare] = ()
     budgets: Sequence[SpentBudget] = ()
+    troubles: Sequence[Trouble] = ()
     open: Collection[tuple[str, str]] = frozenset()
 
 
@@ -73,6 +84,7 @@ def findings(signs: Signs) -> list[NewIncident]:
         *_drifting(signs),
         *_flagged(signs),
         *_spent(signs),
+        *_troubled(signs),
     ]
 
 
@@ -206,4 +218,18 @@ def _spent(signs: Signs) -> Iterator[NewIncident]:
             f"until {budget.reset_at:%Y-%m-%d %H:%M} UTC.",
             "HIGH",
             float(budget.spent_usd / budget.limit_usd),
+        )
+
+
+def _troubled(signs: Signs) -> Iterator[NewIncident]:
+    for trouble in signs.troubles:
+        name = {"postgres": "Postgres", "redis": "Redis"}[trouble.server]
+        yield NewIncident(
+            None,
+            f"server:{trouble.server}:{trouble.code}",
+            f"{name} is in trouble: {trouble.code}",
+            f"{trouble.sentence}. Jobs wait and use up no attempt; processes try again by "
+            "themselves. See `ailydian status`.",
+            "HIGH",
+            1.0,
         )

@@ -13,6 +13,7 @@ from producers.queries.operations import incidents as queries
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Connection, Role
+from shared.observability import outages
 
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ def sweep() -> int:
         Number of incidents opened, escalated or resolved.
     """
     changed = 0
+    outages.probe_redis()
     with db.transaction(None, role=Role.RELAY) as conn:
         found = incident_rules.findings(_signs(conn))
         for one in sorted(found, key=lambda it: (it.tenant_id or "", it.cause)):
@@ -59,6 +61,7 @@ def _signs(conn: Connection) -> Signs:
             conn, flagged_min=round(incident_rules.FLAGGED_MIN * incident_rules.STILL)
         ),
         budgets=queries.select_spent_budgets(conn),
+        troubles=outages.lasting(),
         open=queries.select_open_causes(conn, limit=OPEN_MAX),
     )
 

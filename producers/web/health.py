@@ -8,12 +8,13 @@ import redis
 
 from producers.queries.ledger import events, queue_figures
 from producers.queries.ledger.queue_figures import ProcessRow
-from producers.queries.operations import metric_figures
-from shared import db
+from producers.queries.operations import metric_figures, server_facts
+from shared import db, server_errors
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Connection, Role
 from shared.errors import AilydianError
 from shared.ledger.wakeups import AWAY
+from shared.observability import outages
 
 RELAY_SILENT_S = 15.0
 # It updates its row every two seconds, or runs sweeps four times a minute.
@@ -33,20 +34,21 @@ class HealthCheck:
     detail: str
 
 
-def look(client: redis.Redis) -> list[HealthCheck]:
+def look(client: redis.Redis, namespace: str) -> list[HealthCheck]:
     """Run all health checks, in the order of their dependencies.
 
     Args:
         client: Redis, with a short time limit.
+        namespace: Of our keys in Redis.
 
     Returns:
         The checks postgres, schema, redis, relay, scheduler, workers, threads and heartbeats;
         without Postgres only postgres and redis, for the others are read from it.
     """
-    answers = _redis(client)
+    answers = _redis(client, namespace)
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
-            checks = [HealthCheck("postgres", ok=True, detail="answers"), _schema(conn), answers]
+            checks = [_postgres(conn, client, namespace), _schema(conn), answers]
             for check in (_relay, _scheduler, _workers, _processes):
                 checks += check(conn)
             return checks
@@ -59,6 +61,14 @@ def look(client: redis.Redis) -> list[HealthCheck]:
         ]
     except (AilydianError, psycopg.Error) as error:
         return [HealthCheck("postgres", ok=False, detail=db.sentence(error)), answers]
+
+
+def _postgres(conn: Connection, client: redis.Redis, namespace: str) -> HealthCheck:
+    """Reading works: what else is wrong is said by the server, or by processes that write."""
+    troubles = {one.code: one.sentence for one in outages.reported(client, namespace)}
+    if server_facts.is_read_only(conn):
+        troubles["read_only"] = server_errors.READABLE["read_only"]
+    return HealthCheck("postgres", not troubles, "; ".join(troubles.values()) or "answers")
 
 
 def _schema(conn: Connection) -> HealthCheck:
@@ -75,11 +85,13 @@ def _schema(conn: Connection) -> HealthCheck:
     return HealthCheck("schema", ok=True, detail="all contracts are registered")
 
 
-def _redis(client: redis.Redis) -> HealthCheck:
+def _redis(client: redis.Redis, namespace: str) -> HealthCheck:
     try:
         ratio = redis_used_ratio(client)
+        outages.probe(client, namespace)
     except AWAY as error:
-        return HealthCheck("redis", ok=False, detail=f"not responding: {error}")
+        trouble = server_errors.trouble_of(error)
+        return HealthCheck("redis", ok=False, detail=trouble.sentence if trouble else str(error))
     full = ratio >= REDIS_FULL_RATIO
     return HealthCheck(
         "redis", ok=not full, detail=f"responding; {ratio:.0%} of its memory is used"

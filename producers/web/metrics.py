@@ -35,6 +35,7 @@ from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
 from shared.errors import AilydianError
 from shared.ledger.wakeups import AWAY, Wire
+from shared.observability import outages
 from shared.queries.models import model_uses
 from shared.queries.models.model_uses import ModelUse
 
@@ -146,7 +147,7 @@ class MetricsCollector(Collector):
             log.warning("metrics.postgres_slow", seconds=PATIENCE_S)
             return None
         except (AilydianError, psycopg.Error) as error:
-            log.warning("metrics.postgres_away", error=db.sentence(error))
+            outages.note(error, role="web")
             ledger = None
         self._asked = None
         return ledger
@@ -159,7 +160,7 @@ class MetricsCollector(Collector):
                     pipe.llen(self._wire.queue_key(queue))
                 lengths = pipe.execute(raise_on_error=False)
         except AWAY as error:
-            log.warning("metrics.redis_away", error=str(error))
+            outages.note(error, role="web")
             yield GaugeMetricFamily("ailydian_redis_up", "1 if Redis is responding.", value=0)
             return
         yield GaugeMetricFamily("ailydian_redis_up", "1 if Redis is responding.", value=1)

@@ -35,6 +35,7 @@ class Web:
 
     def __init__(self, client: redis.Redis, wire: Wire) -> None:
         self._client = client
+        self._namespace = wire.namespace
         self._figures = MetricsCollector(client, wire)
         self._registry = metrics.registry_of(self._figures)
         self._started = time.monotonic()
@@ -51,7 +52,7 @@ class Web:
 
     def ready(self) -> tuple[int, str, bytes]:
         """Return readiness: 503 with the names of failed checks."""
-        checks = health.look(self._client)
+        checks = health.look(self._client, self._namespace)
         failed = [one.name for one in checks if not one.ok]
         page = {
             "ok": not failed,

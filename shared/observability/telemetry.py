@@ -90,6 +90,7 @@ def configure(level: str) -> None:
     root.setLevel(number)
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    logging.getLogger("psycopg.pool").addFilter(_is_no_attempt)
     logging.captureWarnings(capture=True)
     _catch_uncaught()
     tracing.configure(settings())
@@ -114,6 +115,11 @@ def one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     first = {name: event.pop(name) for name in _FIRST if name in event}
     line = _encode({**first, **event})
     return line if line.isascii() else _UNSAFE.sub(_escaped, line)
+
+
+def _is_no_attempt(record: logging.LogRecord) -> bool:
+    """Leave out each attempt of a pool to connect: why none succeeds is in our own errors."""
+    return not str(record.msg).startswith(("error connecting in", "reconnection attempt"))
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -32,6 +32,7 @@ from shared.ids import TenantId
 from shared.ledger.wakeups import AWAY
 from shared.models import providers
 from shared.models.providers.shaping import cleaned
+from shared.observability import outages
 from shared.queries.messages import semantic_entries
 from shared.queries.messages.semantic_entries import Entry, Key, NewEntry, Source
 from shared.settings import settings
@@ -257,7 +258,7 @@ class CacheLookup:
             named = _redis.get(self._alias())
             return named.decode() if isinstance(named, bytes) else None
         except (*AWAY, UnicodeDecodeError) as error:
-            log.warning("cache.redis_away", error=type(error).__name__)
+            outages.note(error)
             return None
 
     def _name_in_redis(self, entry_id: str) -> None:
@@ -266,7 +267,7 @@ class CacheLookup:
         try:
             _redis.set(self._alias(), entry_id, ex=max(1, int(settings().cache_ttl_s)))
         except AWAY as error:
-            log.warning("cache.redis_away", error=type(error).__name__)
+            outages.note(error)
 
 
 def _found(entry: Entry) -> CacheResult:

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-import structlog
 from redis import Redis
 
 from shared.ledger.wakeups import AWAY
-
-log = structlog.get_logger()
+from shared.observability import outages
 
 LOCK_S: Final = 90.0  # longer than the longest call of a model that is not given up
 _POLL_S: Final = 0.05
@@ -87,7 +85,7 @@ def _take(redis: Redis, key: str, token: str) -> bool | None:
     try:
         return bool(redis.set(key, token, nx=True, px=int(LOCK_S * 1000)))
     except AWAY as error:
-        log.warning("cache.redis_away", error=type(error).__name__)
+        outages.note(error)
         return None
 
 
@@ -95,4 +93,4 @@ def _release(redis: Redis, key: str, token: str) -> None:
     try:
         redis.eval(_RELEASE, 1, key, token)
     except AWAY as error:  # it ends by itself
-        log.warning("cache.redis_away", error=type(error).__name__)
+        outages.note(error)

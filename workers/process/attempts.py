@@ -12,7 +12,7 @@ from shared.contracts import Contract
 from shared.errors import PayloadRefused, TimeLimitExceeded
 from shared.ledger.outbox import Lease, current_job
 from shared.observability import telemetry, tracing
-from workers.process import settlement
+from workers.process import settlement, unsettled
 from workers.process.leases import HeldLeases, Overdue
 from workers.process.settlement import JobCompleter
 
@@ -48,7 +48,13 @@ def run(
             to_complete = [lease for lease in done if not lease.receipted]
     finally:
         # A lease not held is not renewed: if the settlement itself failed, it lapses.
-        held.drop([lease for lease in unit.leases if lease not in to_complete])
+        held.drop(
+            [
+                lease
+                for lease in unit.leases
+                if lease not in to_complete and not unsettled.holds(held.now(lease))
+            ]
+        )
         unit.took_s = time.monotonic() - started
     for lease in to_complete:
         completion.add(lease)

@@ -25,7 +25,9 @@ from shared.errors import ServerUnavailable
 from shared.ids import JobId
 from shared.ledger.outbox import Lease
 from shared.ledger.wakeups import AWAY, BLOCK_S, BadWakeup, Wire, is_wrong_type, mend
+from shared.observability import outages
 from shared.queries.ledger import outbox, quarantines
+from shared.server_errors import REDIS
 from workers.process import settlement
 from workers.process.leases import HeldLeases
 
@@ -86,19 +88,17 @@ class LedgerConsumer(Consumer):
                 self._fill()
             except AWAY as error:
                 self._wait_for_redis(error)
-            except ServerUnavailable as error:
+            except (ServerUnavailable, psycopg.Error) as error:
                 # The wake-ups in hand are dropped: their flights are still open, and sent again.
-                log.warning("postgres.away", queue=self._queue, error=str(error))
+                outages.note(error, queue=self._queue)
                 self._stopping.wait(_AWAY_S)
-            except psycopg.Error as error:
-                log.error("claim.failed", queue=self._queue, error=db.sentence(error))
         return self._ready.popleft() if self._ready else None
 
     def _wait_for_redis(self, error: Exception) -> None:
         if is_wrong_type(error):
             mend(self._client, self._wire.queue_key(self._queue))
             return
-        log.warning("redis.away", queue=self._queue, error=str(error))
+        outages.note(error, queue=self._queue)
         self._blocking_id = None
         self._stopping.wait(_AWAY_S)
 
@@ -131,7 +131,7 @@ class LedgerConsumer(Consumer):
             try:
                 self._client.client_unblock(self._blocking_id)
             except AWAY as error:
-                log.warning("redis.away", queue=self._queue, error=str(error))
+                outages.note(error, queue=self._queue)
 
     def close(self) -> None:
         """Return unstarted jobs and free the connection."""
@@ -178,6 +178,7 @@ class LedgerConsumer(Consumer):
         answer = self._blocking.blmpop(
             BLOCK_S, 1, self._wire.queue_key(self._queue), direction="LEFT", count=room
         )
+        outages.worked(REDIS)
         return [bytes(message) for message in answer[1]] if answer else []  # type: ignore[arg-type]
 
     def _checked(self, messages: Sequence[bytes]) -> dict[tuple[JobId, int], bytes]:

@@ -1,12 +1,12 @@
 """The heartbeat of a worker process: leases, time limits, its row, and its threads' health."""
 
-import os
 import threading
 import time
 from collections.abc import Mapping
 
 import dramatiq
 import psutil
+import psycopg
 import redis
 import structlog
 
@@ -16,8 +16,10 @@ from shared.errors import ServerUnavailable
 from shared.ids import JobId
 from shared.ledger.wakeups import AWAY
 from shared.models import spending
+from shared.observability import outages
 from shared.queries.ledger import outbox, workers
 from shared.queries.ledger.workers import Process
+from shared.server_errors import REDIS
 from shared.settings import Settings
 from workers.process import signals
 from workers.process.broker import Runtime
@@ -25,11 +27,17 @@ from workers.process.broker import Runtime
 log = structlog.get_logger()
 
 SEEN_EVERY_S = 2.0
+TELL_S = 0.5
+END_S = 2.0
 _MB = 1024 * 1024
 
 
 class Heartbeat:
-    """The periodic duties of a worker process, done in the main thread."""
+    """The periodic duties of a worker process.
+
+    The main thread tells the supervisor that the process lives and enforces time limits; a thread
+    of its own speaks to the servers, so that one that hangs never makes the process silent.
+    """
 
     def __init__(
         self,
@@ -48,14 +56,37 @@ class Heartbeat:
         self._renewed_at = time.monotonic()
         self._seen_at = 0.0
         self._worn = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_ledger, name="heartbeat", daemon=True)
+        self.told = False
         self.stopping = False
         self.orphaned = False
 
     def tick(self, config: Settings) -> None:
-        """Send a heartbeat to the supervisor; renew leases, enforce limits, update our row."""
-        now = time.monotonic()
+        """Send a heartbeat to the supervisor, enforce time limits, look for wear."""
         self.send(signals.ALIVE)
         self._runtime.held.interrupt_overdue()
+        try:
+            self._look_for_wear(config)
+        except (OSError, psutil.Error) as error:
+            log.warning("figures.missing", error=str(error))
+
+    def start(self) -> None:
+        """Start the thread that renews leases and updates our row; then `told` is true."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """End that thread: it writes our row no more, unless Postgres keeps it waiting."""
+        self._ended.set()
+        self._thread.join(END_S)
+
+    def _keep_ledger(self) -> None:
+        while not self._ended.is_set():
+            self._tell()
+            self._ended.wait(TELL_S)
+
+    def _tell(self) -> None:
+        now = time.monotonic()
         try:
             # Leases first: nothing that can take time stands before them.
             if now - self._renewed_at >= self._runtime.lease_s / 3:
@@ -64,29 +95,22 @@ class Heartbeat:
             if now - self._seen_at >= SEEN_EVERY_S:
                 self._seen_at = now
                 self._tell_ledger(self._figures())
+                self.told = True
                 spending.flush()
-        except ServerUnavailable as error:
-            log.warning("postgres.away", error=str(error))
+        except (ServerUnavailable, psycopg.Error) as error:
+            outages.note(error)
         except (OSError, psutil.Error) as error:  # out of files: no figure is worth a process
-            log.warning("figures.missing", error=str(error))
-        try:
-            self._look_for_wear(config)
-        except (OSError, psutil.Error) as error:
             log.warning("figures.missing", error=str(error))
 
     def send(self, what: bytes) -> None:
         """Send one byte to the supervisor, if there is one."""
-        if self._pulse_fd is None:
-            return
-        try:
-            os.write(self._pulse_fd, what)
-        except BrokenPipeError:  # killed, before or after we asked to be told
-            self.orphaned = True
+        if not signals.send(self._pulse_fd, what):
+            self.orphaned = True  # killed, before or after we asked to be told
 
     def dead_threads(self) -> list[str]:
         """The threads that have died: of the jobs, the queues, the completion."""
         ours = [*self._worker.workers, *self._worker.consumers.values()]
-        dead = [thread.name for thread in ours if not thread.is_alive()]
+        dead = [thread.name for thread in (*ours, self._thread) if not thread.is_alive()]
         if not any(thread.name == "completion" for thread in threading.enumerate()):
             dead.append("completion")
         return dead
@@ -121,9 +145,12 @@ class Heartbeat:
 
     def _redis_answers(self) -> bool:
         try:
-            return bool(self._client.ping())
-        except AWAY:
+            self._client.ping()
+        except AWAY as error:
+            outages.note(error)
             return False
+        outages.worked(REDIS)
+        return True
 
     def _look_for_wear(self, config: Settings) -> None:
         if self._worn or self.stopping:

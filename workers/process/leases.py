@@ -94,6 +94,13 @@ class HeldLeases:
             for lease in leases:
                 self._held.pop(_key(lease), None)
 
+    def forget(self, now: Lease) -> None:
+        """Forget a lease as `now` returns it."""
+        with self._lock:
+            gone = [key for key, lease in self._held.items() if _key(lease) == _key(now)]
+            for key in gone:
+                del self._held[key]
+
     def all(self) -> list[tuple[JobId, int]]:
         """Everything held, as (job id, fence), ordered as rows are locked."""
         with self._lock:

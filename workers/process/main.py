@@ -13,11 +13,13 @@ import queue
 import signal
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Sequence
 
 import dramatiq
+import psycopg
 import structlog
 
 from shared import db, plugins
@@ -27,13 +29,13 @@ from shared.errors import ServerUnavailable
 from shared.ledger import wakeups as wire
 from shared.ledger.wakeups import Wire
 from shared.models import providers, spending
-from shared.observability import telemetry
+from shared.observability import outages, telemetry
 from shared.queries.ledger import attempts, workers
 from shared.queries.ledger.workers import Process
 from shared.servers import embedded
 from shared.settings import Settings, settings
 from workers.cache import semantic_cache
-from workers.process import signals
+from workers.process import signals, unsettled
 from workers.process.broker import Runtime, broker
 from workers.process.heartbeat import Heartbeat
 from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
@@ -81,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: Bell) -> int:
     """Run until told to stop. Returns the exit code."""
     queues = [name for name in options.queues.split(",") if name]
-    with db.transaction(None, role=Role.APP) as conn:
-        roles.refuse_if_policies_are_bypassed(conn)
+    if not _await_postgres(options.pulse_fd, bell):
+        return 0
     _import_actors(queues)
     held = HeldLeases(Slots(_slots_memory(options.slots_fd)))
     runtime = Runtime(
@@ -95,6 +97,8 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
         lease_s=config.lease_s,
     )
     broker.runtime = runtime
+    unsettled.configure(held)
+    outages.report_to(wire.connect(redis_url, timeout_s=ASK_REDIS_S), config.redis_namespace)
     providers.configure(wire.connect(redis_url, timeout_s=1.0))
     semantic_cache.configure(wire.connect(redis_url, timeout_s=CACHE_REDIS_S))
     dramatiq.set_broker(broker)
@@ -105,7 +109,11 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     heartbeat = Heartbeat(worker, runtime, me, client, options.pulse_fd)
     runtime.completion.start()
     worker.start()
-    heartbeat.tick(config)  # our row first, so that no other process takes our jobs back
+    heartbeat.start()
+    while not heartbeat.told:  # our row first, so that no other process takes our jobs back
+        heartbeat.tick(config)
+        if heartbeat.orphaned or bell.wait(FINISH_TICK_S):
+            break
     heartbeat.send(signals.READY)
     log.info("worker.started", worker=options.worker_id, queues=queues, threads=options.threads)
     sound = _keep(heartbeat, config, bell)
@@ -114,6 +122,35 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     settled = _finish(worker, runtime, heartbeat, config, bell)
     log.info("worker.stopped", worker=options.worker_id)
     return signals.THREAD_DEAD if not sound else 0 if settled else signals.UNSETTLED
+
+
+def _await_postgres(pulse_fd: int | None, bell: Bell) -> bool:
+    """Wait until Postgres answers and guards the rows. Returns False when told to stop before."""
+    checked: list[Exception | None] = []
+
+    def check() -> None:
+        try:
+            with db.transaction(None, role=Role.APP) as conn:
+                roles.refuse_if_policies_are_bypassed(conn)
+        except ServerUnavailable as error:
+            outages.note(error)
+            return
+        except Exception as error:  # raised in the main thread: the process ends with it
+            checked.append(error)
+        else:
+            checked.append(None)
+
+    while True:
+        # In a thread: a server that does not answer must not make this process silent.
+        thread = threading.Thread(target=check, name="postgres", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            if not signals.send(pulse_fd, signals.ALIVE) or bell.wait(FINISH_TICK_S):
+                return False
+        if checked:
+            if checked[0] is not None:
+                raise checked[0]
+            return True
 
 
 def _keep(heartbeat: Heartbeat, config: Settings, bell: Bell) -> bool:
@@ -156,8 +193,8 @@ def _hand_back(worker: dramatiq.Worker) -> None:
         for consumer in worker.consumers.values():
             if not consumer.is_alive():
                 consumer.close()  # what it had ready
-    except ServerUnavailable as error:
-        log.warning("postgres.away", error=str(error))
+    except (ServerUnavailable, psycopg.Error) as error:
+        outages.note(error)
 
 
 def _is_active(worker: dramatiq.Worker, runtime: Runtime, lost: int) -> bool:
@@ -193,6 +230,7 @@ def _finish(
         heartbeat.tick(config)
         bell.wait(FINISH_TICK_S)
     runtime.completion.stop()
+    heartbeat.end()
     providers.configure(None)
     semantic_cache.configure(None)
     left = runtime.held.all()
@@ -201,8 +239,8 @@ def _finish(
             attempts.give_back(conn, left)
             workers.delete_process(conn, runtime.worker_id)
         spending.flush()
-    except ServerUnavailable as error:
-        log.warning("postgres.away", error=str(error))
+    except (ServerUnavailable, psycopg.Error) as error:
+        outages.note(error)
         return False
     if left:
         log.warning("worker.grace_over", worker=runtime.worker_id, given_back=len(left))

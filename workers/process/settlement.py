@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -20,14 +21,17 @@ from shared.errors import (
     PermanentError,
     ServerUnavailable,
     TimeLimitExceeded,
+    TransactionInterrupted,
     TransientError,
     UsageError,
 )
 from shared.ledger.outbox import Lease
+from shared.observability import outages
 from shared.observability.redaction import redact
 from shared.queries.ledger import attempts
 from shared.workflow.retries import retry_wait_s
 from workers.domain.ledger import failure
+from workers.process import unsettled
 from workers.process.leases import HeldLeases
 
 log = structlog.get_logger()
@@ -36,6 +40,11 @@ GROUP_MAX = 50
 GROUP_S = 0.005
 TRACEBACK_CHARS_MAX = 20_000
 SETTLE_TRIES = 3
+# The longest wait of a job that a server in trouble has stopped.
+SERVER_S_MAX = 60.0
+# A job's own statements may be what is always interrupted: after so many tries without an attempt,
+# each costs one.
+INTERRUPTED_MAX = 20
 _AGAIN_S = 1.0
 _PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the system counts its peak
 _rng = random.Random()  # noqa: S311 - jitter, not secrecy
@@ -89,7 +98,7 @@ class JobCompleter:
                 with db.transaction(None, role=Role.RELAY, durable=False) as conn:
                     completed = attempts.complete(conn, held)
             except ServerUnavailable as error:
-                log.warning("completion.postponed", jobs=len(held), error=str(error))
+                outages.note(error)
                 time.sleep(_AGAIN_S)
                 continue
             except psycopg.Error as error:
@@ -108,8 +117,9 @@ def settle(lease: Lease, error: BaseException) -> None:
 
     A cause outside the job, such as an exhausted quota, parks it and uses up no attempt.
 
-    If nothing can be written, because Postgres is unavailable or refuses, the lease expires, and
-    the sweep takes the job back as from a dead worker. No exception leaves.
+    While Postgres is in trouble the outcome waits in `unsettled`, its lease held. If Postgres
+    refuses it, the lease expires, and the sweep takes the job back as from a dead worker. No
+    exception leaves.
     """
     if isinstance(error, LeaseLost):
         log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
@@ -120,10 +130,15 @@ def settle(lease: Lease, error: BaseException) -> None:
         try:
             _write(lease, error, failed, permanent=permanent)
             return
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as refused:
-            if not left:
-                log.error("job.unsettled", **_names(lease), error=db.sentence(refused))
-        except (psycopg.Error, ServerUnavailable) as refused:
+        except ServerUnavailable as trouble:
+            if left and isinstance(trouble, TransactionInterrupted):
+                continue
+            outages.note(trouble)
+            if unsettled.attempts is not None:
+                again = partial(_write, lease, error, failed, permanent=permanent)
+                unsettled.attempts.add(lease, again)
+            return
+        except psycopg.Error as refused:
             log.error("job.unsettled", **_names(lease), error=db.sentence(refused))
             return
 
@@ -132,7 +147,11 @@ def _write(
     lease: Lease, error: BaseException, failed: attempts.AttemptFailure, *, permanent: bool
 ) -> None:
     with db.transaction(None, role=Role.RELAY) as conn:
-        if isinstance(error, TransientError) and not error.counted:
+        if isinstance(error, ServerUnavailable) and _is_uncounted(lease, error):
+            wait = failure.backoff_s(lease.fence - lease.attempt + 1, _rng, max_s=SERVER_S_MAX)
+            attempts.retry(conn, failed, delay_s=wait, waiting_for="server", uncounted=True)
+            log.warning("job.parked", **_names(lease), error=failed.error, retry_s=round(wait, 1))
+        elif isinstance(error, TransientError) and not error.counted and not _of_server(error):
             wait = failure.park_s(error.retry_after_s, _rng)
             attempts.retry(conn, failed, delay_s=wait, waiting_for="quota", uncounted=True)
             log.warning("job.parked", **_names(lease), error=failed.error, retry_s=round(wait))
@@ -144,6 +163,16 @@ def _write(
             wait = _wait_s(lease, error)
             attempts.retry(conn, failed, delay_s=wait)
             log.warning("job.failed", **_names(lease), error=failed.error, retry_s=round(wait, 1))
+
+
+def _of_server(error: BaseException) -> bool:
+    return isinstance(error, ServerUnavailable)
+
+
+def _is_uncounted(lease: Lease, error: ServerUnavailable) -> bool:
+    """Whether a server's trouble uses up no attempt of this job."""
+    tries = lease.fence - lease.attempt
+    return not isinstance(error, TransactionInterrupted) or tries < INTERRUPTED_MAX
 
 
 def _attempt_failure(

@@ -22,6 +22,16 @@ UNSETTLED: Final = 75  # jobs could not be returned to the ledger
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
+def send(pulse_fd: int | None, what: bytes) -> bool:
+    """Send one byte to the supervisor, if there is one. Returns False if it was killed."""
+    if pulse_fd is not None:
+        try:
+            os.write(pulse_fd, what)
+        except BrokenPipeError:
+            return False
+    return True
+
+
 class Bell:
     """Signals as bytes in a pipe: no lock that the interrupted code may hold is ever taken."""
 

@@ -22,11 +22,11 @@ import structlog
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
-from shared.errors import ServerUnavailable
+from shared.errors import ServerUnavailable, TransactionInterrupted
 from shared.ids import JobId
 from shared.ledger import lapsed_leases
 from shared.ledger.lapsed_leases import Exit
-from shared.observability import telemetry
+from shared.observability import outages, telemetry
 from shared.queries.ledger import dispatches, workers
 from shared.servers import embedded
 from shared.settings import settings
@@ -182,9 +182,10 @@ class Supervisor:
                 child.overdue = tuple(doing.job_id for doing in late)
                 log.error("worker.overtime", worker=child.worker_id, jobs=child.overdue)
                 child.kill()
-            elif child.ending_at and now - child.ending_at > self._grace_s + AFTER_GRACE_S:
-                child.outstayed = True
-                child.kill()
+            elif child.ending_at is not None:  # what it returns may have to wait for Postgres
+                if now - child.ending_at > self._grace_s + AFTER_GRACE_S:
+                    child.outstayed = True
+                    child.kill()
             elif now - child.heartbeat_at > SILENT_S:
                 log.error("worker.silent", worker=child.worker_id, silent_s=SILENT_S)
                 child.kill()
@@ -217,11 +218,11 @@ class Supervisor:
         for orphan in [one for one in self._orphans if one.at <= now]:
             try:
                 self._release(orphan)
-            except ServerUnavailable as unavailable:
-                log.warning("postgres.away", error=str(unavailable))
-                return
-            except psycopg.errors.LockNotAvailable:
+            except TransactionInterrupted:
                 log.warning("worker.still_locked", worker=orphan.worker_id)
+                return
+            except (ServerUnavailable, psycopg.Error) as error:
+                outages.note(error)
                 return
             self._orphans.remove(orphan)
             if not orphan.again:

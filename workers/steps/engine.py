@@ -173,7 +173,7 @@ def _repeated(call: Callable[[], Answer]) -> Answer:
     for left in reversed(range(CALL_TRIES)):
         try:
             return call()
-        except (ServerUnavailable, psycopg.errors.DeadlockDetected) as error:
+        except ServerUnavailable as error:
             if not left:
                 raise
             log.warning("step.call_repeated", error=db.sentence(error))

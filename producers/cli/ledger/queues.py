@@ -20,6 +20,7 @@ from shared.contracts import QUEUES
 from shared.db import Role
 from shared.ledger.wakeups import connect
 from shared.queries.ledger import quarantines
+from shared.settings import settings
 
 COLUMNS = (
     "queue",
@@ -131,7 +132,7 @@ def status(as_json: bool) -> None:
 
 def _page(database: str, redis_url: str) -> dict[str, Any]:
     with connect(redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
-        found = health.look(client)
+        found = health.look(client, settings().redis_namespace)
     with db.transaction(None, role=Role.RELAY) as conn:
         rows = queue_figures.select_figures(conn, QUEUES, rate_s=events.RATE_S)
         seen = queue_figures.select_seen(conn)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import click
 import psutil
+import psycopg
 import structlog
 
 from producers.cli.roles import processes
@@ -21,6 +22,7 @@ from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable
+from shared.observability import outages
 from shared.queries.ledger import workers
 from shared.settings import child_command, settings
 
@@ -153,8 +155,8 @@ def _keep(crews: Sequence[Crew], bounds: Bounds, stop: threading.Event) -> None:
     while True:
         try:
             loads = _loads(crews)
-        except ServerUnavailable as error:
-            log.warning("postgres.away", error=str(error))
+        except (ServerUnavailable, psycopg.Error) as error:
+            outages.note(error)
         else:
             cpu, now = psutil.cpu_percent() / 100, time.monotonic()
             for crew, load in zip(crews, loads, strict=True):

@@ -12,6 +12,7 @@ from producers.ledger import scheduler as clock
 from producers.ledger.redis_ingress import RedisIngress
 from producers.ledger.relay import Relay
 from shared.ledger.wakeups import Wire, connect
+from shared.observability import outages
 from shared.servers import embedded
 from shared.settings import settings
 
@@ -28,6 +29,7 @@ def relay(parent: int | None, as_json: bool) -> None:
     config = settings()
     with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
         wire = Wire(config.redis_namespace, embedded.signing_key(config))
+        outages.report_to(connect(servers.redis_url, timeout_s=1.0), config.redis_namespace)
         ingress = RedisIngress(connect(servers.redis_url), config.redis_namespace)
         broken: list[Exception] = []
         thread = threading.Thread(target=_keep_open, args=(ingress, stop, broken), name="door")
@@ -63,7 +65,9 @@ def scheduler(parent: int | None, as_json: bool) -> None:
     Several schedulers share the work. Stop it with SIGTERM.
     """
     stop = processes.stop_on_signals()
-    with session.opened(role_of_its_own=True, migrated=parent is None):
+    with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
+        client = connect(servers.redis_url, timeout_s=1.0)
+        outages.report_to(client, settings().redis_namespace)
         if as_json:
             announce({"role": "scheduler", "pid": os.getpid()})
         clock.run(stop)

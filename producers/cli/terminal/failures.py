@@ -7,7 +7,8 @@ import click
 import psycopg
 import redis
 
-from shared.errors import AilydianError, PermanentError, UsageError
+from shared import server_errors
+from shared.errors import AilydianError, PermanentError, ServerUnavailable, UsageError
 from shared.settings import settings
 
 FAILED, MISUSED = 1, 2
@@ -103,12 +104,16 @@ def reported(error: Exception, *, as_json: bool) -> ReportedError:
             f"The database schema is missing or outdated ({_line(error)}): run `ailydian migrate`."
         )
         return ReportedError(sentence, "schema_missing", FAILED, as_json=as_json)
-    if isinstance(error, psycopg.OperationalError):
-        sentence = f"Postgres is not responding: {_line(error)}."
-        return ReportedError(sentence, "server_unavailable", FAILED, as_json=as_json)
+    if isinstance(error, psycopg.Error):
+        unavailable = server_errors.unavailable(error)
+        if unavailable is not None:
+            return ReportedError(str(unavailable), unavailable.code, FAILED, as_json=as_json)
     if isinstance(error, redis.RedisError):
-        sentence = f"Redis is not responding: {_line(error)}."
-        return ReportedError(sentence, "server_unavailable", FAILED, as_json=as_json)
+        trouble = server_errors.trouble_of(error)
+        assert trouble is not None, "an error of Redis is the server's"
+        return ReportedError(
+            f"{trouble.sentence}.", ServerUnavailable.code, FAILED, as_json=as_json
+        )
     if isinstance(error, OSError):
         sentence = f"{error.filename or 'The system'}: {error.strerror or error}."
         return ReportedError(sentence, "system", FAILED, as_json=as_json)

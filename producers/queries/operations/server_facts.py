@@ -28,3 +28,14 @@ def select_jit(conn: Connection) -> str:
     row = conn.execute(SELECT_JIT).fetchone()
     assert row is not None, "a select without a table yields a row"
     return str(row[0])
+
+
+SELECT_READ_ONLY: Final = """
+    SELECT current_setting('transaction_read_only')::boolean
+"""
+
+
+def is_read_only(conn: Connection) -> bool:
+    """Whether this transaction may not write: on a standby, or by a setting."""
+    row = conn.execute(SELECT_READ_ONLY).fetchone()
+    return row is not None and bool(row[0])

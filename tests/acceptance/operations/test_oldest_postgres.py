@@ -1,4 +1,4 @@
-"""A chosen part of the tests on the oldest Postgres that is promised; `make test-matrix` has all."""
+"""A chosen part of the tests on the oldest Postgres that is promised; `make test-matrix`: all."""
 
 import subprocess
 import sys

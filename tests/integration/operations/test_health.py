@@ -199,7 +199,7 @@ def test_a_database_that_was_never_migrated_is_named(address):
 
 def test_a_redis_that_is_away_is_named(pool, all_well, redis_url):
     with wakeups.connect("redis://127.0.0.1:1", timeout_s=1.0) as away:
-        gone = {one.name for one in health.look(away) if not one.ok}
+        gone = {one.name for one in health.look(away, "test") if not one.ok}
 
     assert gone == {"redis"}
 

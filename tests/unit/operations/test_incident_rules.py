@@ -14,6 +14,7 @@ from producers.queries.operations.incidents import (
     SpentBudget,
     Spike,
 )
+from shared.server_errors import Trouble
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -143,6 +144,7 @@ def test_every_finding_is_of_a_kind_that_the_sweep_settles():
         drifts=[Drift("acme", 3, 0.0, 0.5, 50)],
         flagged=share(20, 20),
         budgets=[SpentBudget("acme", "b1", "Chat", Decimal(10), Decimal(10), NOW)],
+        troubles=[Trouble("postgres", "disk_full", "The disk of Postgres is full: x")],
     )
 
     kinds = [one.cause.partition(":")[0] for one in findings(signs)]
