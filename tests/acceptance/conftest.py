@@ -34,6 +34,10 @@ class Plant:
         self._relay = threading.Thread(target=relay.run, args=(self.database_url, self._stop))
         self._relay.start()
 
+    def relay_lives(self) -> bool:
+        """Whether the relay has not ended."""
+        return self._relay is not None and self._relay.is_alive()
+
     def start_workers(
         self,
         *,

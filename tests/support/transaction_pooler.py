@@ -2,7 +2,8 @@
 
 In a test: `with Pooler(database_url) as pooler: ... pooler.url`. A client gets a random free
 server connection at its first message and loses it when its transaction ends. What the session
-kept is forgotten then, and noted in `session_uses` where it can be seen on the wire.
+kept is forgotten then, and noted in `session_uses` where it can be seen on the wire. While `away`
+is true it answers as PgBouncer does whose Postgres is down: clients connect, and are refused.
 """
 
 import asyncio
@@ -41,6 +42,8 @@ class Pooler:
         self._count, self._random = servers, random.Random(seed)
         self._parameters = b""
         self.session_uses: list[str] = []
+        self.away = False
+        self.refused = 0
         self.transactions = self.clients = self.clients_max = 0
 
     def __enter__(self):
@@ -171,6 +174,11 @@ class _Session:
             while (message := await _message(self._reader))[:1] != b"X":
                 self._pooler.note(message)
                 if self._server is None:
+                    if self._pooler.away:
+                        self._pooler.refused += 1
+                        self._writer.write(_REFUSAL)
+                        await self._writer.drain()
+                        return
                     if self._answers is not None:
                         await self._answers
                     self._server = await self._pooler._take()
@@ -197,6 +205,13 @@ class _Session:
                     self._pooler.transactions += 1
                     await self._pooler._give_back(server, clean=True)
                     return
+
+
+_WORDS = (
+    b"SFATAL\0VFATAL\0C08P01\0"
+    b"Mserver login has been failing, try again later (server_login_retry)\0\0"
+)
+_REFUSAL = b"E" + (len(_WORDS) + 4).to_bytes(4) + _WORDS
 
 
 async def _message(reader):

@@ -80,6 +80,24 @@ def test_through_a_pooler_every_job_is_done_once(plant, pooler):
     assert pooler.clients_max > 3
 
 
+@pytest.mark.timeout(120)
+def test_a_postgres_that_is_away_behind_its_pooler_ends_nobody(plant, pooler):
+    tenant = make_tenant()
+    plant.start_relay()
+    plant.start_workers(prepared_statements=0)
+    workers = {one.pid for one in plant.workers()}
+
+    pooler.away = True
+    plant.until(lambda: pooler.refused >= 20)
+    pooler.away = False
+    publish_jobs(tenant, [Probe(n=n, mode="statement") for n in range(20)])
+    plant.until(all_ended)
+
+    assert plant.relay_lives()
+    assert {one.pid for one in plant.workers()} == workers
+    assert states() == {"COMPLETED": 20}
+
+
 def test_migrate_and_verify_work_through_a_pooler(servers, admin):
     admin.execute("CREATE DATABASE behind_a_pooler")
     url = servers.database_url.replace(f"/{embedded_postgres.DATABASE}?", "/behind_a_pooler?")
