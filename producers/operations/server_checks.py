@@ -1,10 +1,12 @@
 """Checks of the Postgres server's settings, for `ailydian verify`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from producers.queries.operations import server_facts
+from shared import connections
 from shared.db import Connection
+from shared.settings import Settings, settings
 
 Faults = Iterator[str]
 
@@ -17,4 +19,40 @@ def _jit(conn: Connection) -> Faults:
         yield f"{name} switches plans off with jit on: run `ailydian migrate`"
 
 
-FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {"jit": _jit}
+def _connections(conn: Connection) -> Faults:
+    """Compare what the processes may open with what the server gives; a pooler shares its own."""
+    if not settings().prepared_statements:
+        return
+    alive = server_facts.select_roles_alive(conn)
+    needed = needed_by(alive) if alive else needed_by_up(settings())
+    most = server_facts.select_connections_max(conn)
+    if needed > most:
+        who = f"the {len(alive)} processes that run" if alive else "`ailydian up`"
+        yield f"{who} may open {needed} connections, max_connections leaves {most}"
+
+
+def needed_by(alive: Sequence[tuple[str, int]]) -> int:
+    """Connections that processes may open, given as role and threads.
+
+    Supervisors are not in the ledger: there are at most as many as worker processes.
+    """
+    each = {"relay": connections.RELAY, "scheduler": connections.SCHEDULER}
+    return sum(
+        connections.of_worker(threads) + connections.SUPERVISOR
+        if role == "worker"
+        else each.get(role, 0)
+        for role, threads in alive
+    ) + (connections.WEB + connections.SPARE)
+
+
+def needed_by_up(config: Settings) -> int:
+    """Connections that `ailydian up` may open with these settings."""
+    workers = config.processes * connections.of_worker(config.threads) + connections.SUPERVISOR
+    others = connections.RELAY + connections.SCHEDULER + connections.WEB + connections.SPARE
+    return workers + others
+
+
+FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
+    "jit": _jit,
+    "connections": _connections,
+}

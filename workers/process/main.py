@@ -22,7 +22,7 @@ import dramatiq
 import psycopg
 import structlog
 
-from shared import db, plugins
+from shared import connections, db, plugins
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with embedded.use(settings()) as servers:
         db.open_pool(
             servers.database_url,
-            size=options.threads + 4,
+            size=connections.of_worker(options.threads),
             prepared_statements=settings().prepared_statements,
         )
         try:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import psycopg
 import structlog
 
-from shared import db
+from shared import connections, db
 from shared.contracts import QUEUES
 from shared.db import Role
 from shared.errors import ServerUnavailable, TransactionInterrupted
@@ -261,7 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     telemetry.configure(settings().log_level)
     with embedded.use(settings()) as servers:
         db.open_pool(
-            servers.database_url, size=2, prepared_statements=settings().prepared_statements
+            servers.database_url,
+            size=connections.SUPERVISOR,
+            prepared_statements=settings().prepared_statements,
         )
         try:
             supervisor = Supervisor(

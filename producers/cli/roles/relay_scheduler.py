@@ -11,6 +11,7 @@ from producers.cli.terminal.output import announce, json_option
 from producers.ledger import scheduler as clock
 from producers.ledger.redis_ingress import RedisIngress
 from producers.ledger.relay import Relay
+from shared import connections
 from shared.ledger.wakeups import Wire, connect
 from shared.observability import outages
 from shared.servers import embedded
@@ -27,7 +28,10 @@ def relay(parent: int | None, as_json: bool) -> None:
     """
     stop = processes.stop_on_signals()
     config = settings()
-    with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
+    most = connections.RELAY - 1  # one more listens
+    with session.opened(
+        role_of_its_own=True, migrated=parent is None, connections_max=most
+    ) as servers:
         wire = Wire(config.redis_namespace, embedded.signing_key(config))
         outages.report_to(connect(servers.redis_url, timeout_s=1.0), config.redis_namespace)
         ingress = RedisIngress(connect(servers.redis_url), config.redis_namespace)
@@ -65,7 +69,10 @@ def scheduler(parent: int | None, as_json: bool) -> None:
     Several schedulers share the work. Stop it with SIGTERM.
     """
     stop = processes.stop_on_signals()
-    with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
+    most = connections.SCHEDULER
+    with session.opened(
+        role_of_its_own=True, migrated=parent is None, connections_max=most
+    ) as servers:
         client = connect(servers.redis_url, timeout_s=1.0)
         outages.report_to(client, settings().redis_namespace)
         if as_json:

@@ -8,6 +8,7 @@ from producers.cli.roles import processes
 from producers.cli.terminal import session
 from producers.cli.terminal.output import announce, json_option, say
 from producers.web.server import Web, serve
+from shared import connections
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
 from shared.settings import settings
@@ -31,7 +32,10 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
     """
     stop = processes.stop_on_signals()
     config = settings()
-    with session.opened(role_of_its_own=True, migrated=parent is None) as servers:
+    most = connections.WEB
+    with session.opened(
+        role_of_its_own=True, migrated=parent is None, connections_max=most
+    ) as servers:
         wire = Wire(config.redis_namespace, embedded.signing_key(config))
         with connect(servers.redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
             pages = Web(client, wire)

@@ -12,7 +12,7 @@ import structlog
 
 from producers.operations import migration
 from producers.queries.ledger import queue_figures
-from shared import db
+from shared import connections, db
 from shared.db import Role
 from shared.errors import ServerUnavailable, TenantNotFound, UserNotFound
 from shared.ids import TenantId, UserId
@@ -26,11 +26,14 @@ from shared.settings import settings
 
 log = structlog.get_logger()
 
-POOL_SIZE = 6
-
 
 @contextmanager
-def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[Servers]:
+def opened(
+    *,
+    role_of_its_own: bool = False,
+    migrated: bool = True,
+    connections_max: int = connections.COMMAND,
+) -> Iterator[Servers]:
     """Provide servers, a schema and this process's pool while the block runs.
 
     Args:
@@ -38,6 +41,7 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
             logs warnings only.
         migrated: Whether an embedded database is migrated first. A real one is migrated by its
             operator only.
+        connections_max: Size of the pool.
 
     Yields:
         The servers.
@@ -53,7 +57,9 @@ def opened(*, role_of_its_own: bool = False, migrated: bool = True) -> Iterator[
         if migrated and config.database_url is None:
             migration.migrate(servers.database_url)
         db.open_pool(
-            servers.database_url, size=POOL_SIZE, prepared_statements=config.prepared_statements
+            servers.database_url,
+            size=connections_max,
+            prepared_statements=config.prepared_statements,
         )
         # A role sets its publisher itself.
         named = nullcontext() if role_of_its_own else outbox.published_by(actor())

@@ -10,6 +10,10 @@ from psycopg import sql
 from producers.operations import platform_tables
 from producers.operations.verification import verify
 from producers.queries.operations import schema_facts
+from shared import db
+from shared.db import Role
+from shared.queries.ledger import workers
+from shared.queries.ledger.workers import Process
 from tests.support import platform_rows
 from tests.support.platform_rows import act_as
 
@@ -289,6 +293,20 @@ def test_verification_names_what_is_wrong(database_url, damage, named, detail):
     wrong = {check.name: check.detail for check in verify(database_url) if not check.ok}
 
     assert detail in wrong[named]
+
+
+def test_verification_compares_connections_with_what_the_server_gives(database_url, pool):
+    for number in range(30):
+        process = Process(f"worker-{number}", "here", number, "worker", ["audit"], 8)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            workers.upsert_process(conn, process, {})
+
+    wrong = {check.name: check.detail for check in verify(database_url) if not check.ok}
+
+    assert wrong == {
+        "connections": "the 30 processes that run may open 344 connections, "
+        "max_connections leaves 197"
+    }
 
 
 def test_verification_leaves_no_row_behind_and_counts_those_without_a_tenant(database_url):
