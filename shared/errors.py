@@ -124,6 +124,12 @@ class MigrationRefused(PermanentError):
     code = "migration_refused"
 
 
+class AdministratorNeeded(PermanentError):
+    """The database user may not create roles or extensions; the message says what to run."""
+
+    code = "administrator_needed"
+
+
 # ---- jobs
 
 

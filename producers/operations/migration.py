@@ -18,6 +18,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from producers.models import shipped_catalogue
+from producers.operations import administrator
 from producers.queries.operations import migrations
 from shared import schema
 from shared.contracts import CONTRACTS
@@ -60,6 +61,7 @@ def migrate(database_url: str) -> Migrated:
         ServerUnavailable: Postgres is not responding.
         MigrationBusy: A step did not get its locks for two minutes; what was applied stays.
         MigrationRefused: Other objects depend on the old form of a function.
+        AdministratorNeeded: The user may not create what is missing.
     """
     with _connect(database_url) as guard, _connect(database_url) as conn:
         migrations.lock(guard)
@@ -67,7 +69,13 @@ def migrate(database_url: str) -> Migrated:
         done = _applied(conn)
         if _is_newer(done):
             return Migrated([], _version(done))
-        applied = _make(conn) if migrations.is_new(conn) else _bring_on(conn, done, database_url)
+        try:
+            applied = (
+                _make(conn) if migrations.is_new(conn) else _bring_on(conn, done, database_url)
+            )
+        except (errors.InsufficientPrivilege, errors.UndefinedObject) as error:
+            administrator.refuse_if_needed(conn, error)
+            raise
         _note_contracts(conn, done)
         return Migrated(applied, _version(_applied(conn)))
 

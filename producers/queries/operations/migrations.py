@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -150,3 +151,40 @@ def put_job_kinds(conn: Connection, kinds: Sequence[tuple[str, str, int, int]]) 
     """Register contracts in the ledger, as (job, queue, schema version, attempts)."""
     with as_owner(conn), conn.cursor() as cursor:
         cursor.executemany(PUT_JOB_KIND, kinds)
+
+
+# What only an administrator can give, and whether it is there.
+SELECT_PREREQUISITES: Final = """
+    SELECT quote_ident(current_user) AS "user", current_database()::text AS "database",
+           EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') AS "extension",
+           ARRAY(SELECT r FROM unnest(%(roles)s::text[]) r
+                 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r)) AS "missing",
+           ARRAY(SELECT r FROM unnest(%(granted)s::text[]) r
+                 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r
+                                   AND pg_has_role(oid, 'MEMBER'))) AS "ungranted",
+           has_schema_privilege('public', 'CREATE WITH GRANT OPTION') OR EXISTS (
+               SELECT FROM pg_roles WHERE rolname = 'ailydian_owner'
+                  AND has_schema_privilege(oid, 'public', 'CREATE')) AS "creates"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prerequisites:
+    """What a migration needs from an administrator where its user, quoted, is none."""
+
+    user: str
+    database: str
+    extension: bool
+    missing: list[str]
+    ungranted: list[str]
+    creates: bool
+
+
+def select_prerequisites(
+    conn: Connection, roles: Sequence[str], granted: Sequence[str]
+) -> Prerequisites:
+    """Which of the roles are missing or not granted to this user, and what else."""
+    values = {"roles": list(roles), "granted": list(granted)}
+    row = conn.execute(SELECT_PREREQUISITES, values).fetchone()
+    assert row is not None, "a select without a table yields a row"
+    return Prerequisites(*row)
