@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -1933,6 +1933,16 @@ CREATE TABLE IF NOT EXISTS "QueueState" (
 COMMENT ON TABLE "QueueState" IS
     'The depth of a queue as the relay last counted it, and how long what has ended is kept.';
 
+CREATE TABLE IF NOT EXISTS "TenantDepth" (
+    "tenantId"   TEXT NOT NULL,
+    "queue"      TEXT NOT NULL,
+    "depth"      BIGINT NOT NULL,
+    "measuredAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "queue")
+);
+COMMENT ON TABLE "TenantDepth" IS
+    'Tenants that fill their share of a queue, as the relay last counted: more of theirs is refused.';
+
 CREATE TABLE IF NOT EXISTS "JobHold" (
     "id"       TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "queue"    TEXT,
@@ -2347,8 +2357,9 @@ CALL ailydian_build_rights('ailydian_claim_receipts', 'ailydian_app');
 
 -- 80_ledger/functions/job_accepted.sql
 
--- Accept a job: check that the tenant exists and the queue is not full, add its row to the outbox,
--- wake up the relay. SECURITY DEFINER: nobody else adds to the outbox. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
+-- Accept a job: check that the tenant exists and neither the queue nor the tenant's share of it is full,
+-- add its row to the outbox, wake up the relay. SECURITY DEFINER: nobody else adds to the outbox.
+-- Follow-ups pass a full queue: refusing them would block the jobs that drain it.
 CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -2364,6 +2375,13 @@ BEGIN
       AND q."queue" IN (SELECT DISTINCT a."queue" FROM accepted a WHERE a."parentId" IS NULL) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'queue_full: the queue % has reached its maximum depth', v_refused
+            USING ERRCODE = 'AL004';
+    END IF;
+    SELECT t."queue" INTO v_refused FROM "TenantDepth" t
+    WHERE (t."tenantId", t."queue") IN (SELECT a."tenantId", a."queue" FROM accepted a
+                                        WHERE a."parentId" IS NULL) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'queue_full: the tenant fills its share of the queue %', v_refused
             USING ERRCODE = 'AL004';
     END IF;
     INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",
@@ -2404,6 +2422,7 @@ BEGIN
     DELETE FROM "JobOutbox" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobFlight" WHERE "tenantId" = OLD."id";
     DELETE FROM "Job" WHERE "tenantId" = OLD."id";
+    DELETE FROM "TenantDepth" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobEvent" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobBatch" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobHold" WHERE "tenantId" = OLD."id";
@@ -2440,6 +2459,7 @@ CALL ailydian_build_security('DeadLetter', 'SELECT', p_platform => false);
 CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false);
 CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
+CALL ailydian_build_security('TenantDepth', 'SELECT', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
 CALL ailydian_build_security('WorkerProcess', '', 'false', p_platform => false);
 CALL ailydian_build_security('JobEvent', 'SELECT', p_platform => false);
@@ -2456,13 +2476,13 @@ DECLARE
     v_ledger text;
 BEGIN
     FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
-            'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'Quarantine', 'WorkerProcess', 'JobEvent',
-            'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
+            'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'TenantDepth', 'Quarantine', 'WorkerProcess',
+            'JobEvent', 'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
             'ModelUse'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
-    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobKind', 'QueueState'] LOOP
+    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobKind', 'QueueState', 'TenantDepth'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_platform', 'true');
     END LOOP;
     CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT ("id", "tenantId", "job", '
@@ -2472,6 +2492,7 @@ BEGIN
     CALL ailydian_build_grant('JobOutbox', 'ailydian_platform', '');
     CALL ailydian_build_grant('JobKind', 'ailydian_platform', 'SELECT');
     CALL ailydian_build_grant('QueueState', 'ailydian_platform', 'SELECT');
+    CALL ailydian_build_grant('TenantDepth', 'ailydian_platform', 'SELECT');
 END $$;
 
 
@@ -5198,7 +5219,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

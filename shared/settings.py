@@ -73,6 +73,7 @@ class Settings(BaseModel):
     redelivery_s: Annotated[float, Field(gt=0)] = 5.0
     queue_window: Annotated[int, Field(ge=1)] = 1_000
     queue_depth_max: Annotated[int, Field(ge=1)] = 5_000_000
+    tenant_depth_percent: Annotated[int, Field(ge=1, le=100)] = 50
     archive_dir: Path | None = Field(None, description="unset: archive/ in home")
     archive_done: bool = Field(False, description="archive what retention deletes of done jobs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

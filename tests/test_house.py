@@ -34,6 +34,7 @@ TOP_LEVEL = {
 
 # Files that may hold SQL though they are not on the shelf, and why.
 SQL_ELSEWHERE = {
+    "producers/operations/administrator.py": "prints what an administrator runs",
     "shared/db.py": "BEGIN, set_config, COMMIT: the one helper that opens transactions",
     "shared/ledger/outbox.py": "the claim of a receipt travels with BEGIN, before a connection",
     "shared/schema/versions.py": "completes the scripts of functions with who may execute them",

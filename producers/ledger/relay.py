@@ -265,7 +265,10 @@ class Relay:
         if time.monotonic() >= self._depth_at:
             began = time.monotonic()
             with db.transaction(None, role=Role.RELAY) as conn:
-                dispatches.measure_depth(conn, list(QUEUES), depth_max=self._config.queue_depth_max)
+                most = self._config.queue_depth_max
+                dispatches.measure_depth(conn, list(QUEUES), depth_max=most)
+                share = max(1, most * self._config.tenant_depth_percent // 100)
+                dispatches.measure_tenants(conn, depth_max=share)
                 workers.delete_silent(conn, silent_s=SILENT_S)
                 job_limits.delete_unspent(conn)
             # Counting a million rows takes a while: spend at most one part in a hundred on it.

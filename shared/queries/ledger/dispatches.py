@@ -283,3 +283,30 @@ MEASURE_DEPTH: Final = """
 def measure_depth(conn: Connection, queues: list[str], *, depth_max: int) -> None:
     """Count what waits in each queue, so that publishing can be refused above `depth_max`."""
     conn.execute(MEASURE_DEPTH, {"queues": queues, "depth_max": depth_max})
+
+
+# Only queues that are as deep as one tenant's share are counted by tenant.
+MEASURE_TENANTS: Final = """
+    WITH counted AS (
+        SELECT o."tenantId", o."queue", count(*) AS "depth" FROM "QueueState" q
+        JOIN "JobOutbox" o ON o."queue" = q."queue"
+        WHERE q."depth" >= %(depth_max)s::bigint
+        GROUP BY 1, 2 HAVING count(*) >= %(depth_max)s::bigint
+    ), below AS (
+        DELETE FROM "TenantDepth" t
+        WHERE NOT EXISTS (SELECT FROM counted c
+                          WHERE c."tenantId" = t."tenantId" AND c."queue" = t."queue")
+    )
+    INSERT INTO "TenantDepth" ("tenantId", "queue", "depth")
+    SELECT c."tenantId", c."queue", c."depth" FROM counted c
+    ON CONFLICT ("tenantId", "queue") DO UPDATE
+    SET "depth" = excluded."depth", "measuredAt" = now()
+"""
+
+
+def measure_tenants(conn: Connection, *, depth_max: int) -> None:
+    """Note the tenants whose jobs in one queue number `depth_max` or more: publishing is refused.
+
+    After `measure_depth`.
+    """
+    conn.execute(MEASURE_TENANTS, {"depth_max": depth_max})

@@ -12,6 +12,7 @@ CALL ailydian_build_security('DeadLetter', 'SELECT', p_platform => false);
 CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false);
 CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
+CALL ailydian_build_security('TenantDepth', 'SELECT', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
 CALL ailydian_build_security('WorkerProcess', '', 'false', p_platform => false);
 CALL ailydian_build_security('JobEvent', 'SELECT', p_platform => false);
@@ -28,13 +29,13 @@ DECLARE
     v_ledger text;
 BEGIN
     FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
-            'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'Quarantine', 'WorkerProcess', 'JobEvent',
-            'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
+            'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'TenantDepth', 'Quarantine', 'WorkerProcess',
+            'JobEvent', 'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
             'ModelUse'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
-    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobKind', 'QueueState'] LOOP
+    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobKind', 'QueueState', 'TenantDepth'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_platform', 'true');
     END LOOP;
     CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT ("id", "tenantId", "job", '
@@ -44,4 +45,5 @@ BEGIN
     CALL ailydian_build_grant('JobOutbox', 'ailydian_platform', '');
     CALL ailydian_build_grant('JobKind', 'ailydian_platform', 'SELECT');
     CALL ailydian_build_grant('QueueState', 'ailydian_platform', 'SELECT');
+    CALL ailydian_build_grant('TenantDepth', 'ailydian_platform', 'SELECT');
 END $$;

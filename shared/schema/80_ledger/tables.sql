@@ -42,6 +42,16 @@ CREATE TABLE IF NOT EXISTS "QueueState" (
 COMMENT ON TABLE "QueueState" IS
     'The depth of a queue as the relay last counted it, and how long what has ended is kept.';
 
+CREATE TABLE IF NOT EXISTS "TenantDepth" (
+    "tenantId"   TEXT NOT NULL,
+    "queue"      TEXT NOT NULL,
+    "depth"      BIGINT NOT NULL,
+    "measuredAt" TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "queue")
+);
+COMMENT ON TABLE "TenantDepth" IS
+    'Tenants that fill their share of a queue, as the relay last counted: more of theirs is refused.';
+
 CREATE TABLE IF NOT EXISTS "JobHold" (
     "id"       TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "queue"    TEXT,

@@ -33,6 +33,7 @@ WHOLE = {
         "JobOutbox",
         "counts it; the relay spends 1 % of its time on that",
     ),
+    "dispatches.MEASURE_TENANTS": ("JobOutbox", "the same, of queues that are deep"),
     "dead_letters.SELECT_DEAD": ("DeadLetter", "a person's filter is looked for along them all"),
     "dead_letters.SELECT_GROUPS": ("DeadLetter", "a person asks for an overview of them all"),
     "dead_letters.COUNT_DEAD": ("DeadLetter", "a person asks how many there are"),

@@ -1,5 +1,6 @@
--- Accept a job: check that the tenant exists and the queue is not full, add its row to the outbox,
--- wake up the relay. SECURITY DEFINER: nobody else adds to the outbox. Follow-ups pass a full queue: refusing them would block the jobs that drain it.
+-- Accept a job: check that the tenant exists and neither the queue nor the tenant's share of it is full,
+-- add its row to the outbox, wake up the relay. SECURITY DEFINER: nobody else adds to the outbox.
+-- Follow-ups pass a full queue: refusing them would block the jobs that drain it.
 CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -15,6 +16,13 @@ BEGIN
       AND q."queue" IN (SELECT DISTINCT a."queue" FROM accepted a WHERE a."parentId" IS NULL) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'queue_full: the queue % has reached its maximum depth', v_refused
+            USING ERRCODE = 'AL004';
+    END IF;
+    SELECT t."queue" INTO v_refused FROM "TenantDepth" t
+    WHERE (t."tenantId", t."queue") IN (SELECT a."tenantId", a."queue" FROM accepted a
+                                        WHERE a."parentId" IS NULL) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'queue_full: the tenant fills its share of the queue %', v_refused
             USING ERRCODE = 'AL004';
     END IF;
     INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",

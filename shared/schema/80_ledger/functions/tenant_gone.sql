@@ -5,6 +5,7 @@ BEGIN
     DELETE FROM "JobOutbox" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobFlight" WHERE "tenantId" = OLD."id";
     DELETE FROM "Job" WHERE "tenantId" = OLD."id";
+    DELETE FROM "TenantDepth" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobEvent" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobBatch" WHERE "tenantId" = OLD."id";
     DELETE FROM "JobHold" WHERE "tenantId" = OLD."id";
