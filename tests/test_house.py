@@ -41,7 +41,6 @@ SQL_ELSEWHERE = {
     "shared/servers/embedded_postgres.py": "makes our database, before there is any schema",
 }
 
-
 # The second level of every room that has one: the same subjects under the same words.
 CHAPTERS = {
     "ledger",

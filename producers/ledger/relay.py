@@ -25,7 +25,7 @@ from producers.queries.ledger import job_limits, pauses
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Connection, Role
-from shared.errors import ServerUnavailable
+from shared.errors import ServerUnavailable, TransactionInterrupted
 from shared.ledger import lapsed_leases
 from shared.ledger.wakeups import AWAY, Wire, is_wrong_type, mend
 from shared.observability import outages
@@ -117,8 +117,9 @@ class Relay:
                         wait_s = self._turn()
             except (ServerUnavailable, psycopg.Error) as error:
                 outages.note(error)
-                # Whose leases have lapsed meanwhile may live: first they can renew them.
-                self._lapse_at = time.monotonic() + self._config.lease_s
+                if not isinstance(error, TransactionInterrupted):
+                    # Workers whose leases have lapsed meanwhile may live: first they can renew.
+                    self._lapse_at = time.monotonic() + self._config.lease_s
                 stop.wait(_AWAY_S)
         with (
             suppress(ServerUnavailable, psycopg.Error),

@@ -110,13 +110,11 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     runtime.completion.start()
     worker.start()
     heartbeat.start()
-    while not heartbeat.told:  # our row first, so that no other process takes our jobs back
-        heartbeat.tick(config)
-        if heartbeat.orphaned or bell.wait(FINISH_TICK_S):
-            break
-    heartbeat.send(signals.READY)
+    told = _await_row(heartbeat, config, bell)
+    if told:
+        heartbeat.send(signals.READY)
     log.info("worker.started", worker=options.worker_id, queues=queues, threads=options.threads)
-    sound = _keep(heartbeat, config, bell)
+    sound = not told or _keep(heartbeat, config, bell)
     if not sound:
         heartbeat.send(signals.BROKEN)
     settled = _finish(worker, runtime, heartbeat, config, bell)
@@ -151,6 +149,17 @@ def _await_postgres(pulse_fd: int | None, bell: Bell) -> bool:
             if checked[0] is not None:
                 raise checked[0]
             return True
+
+
+def _await_row(heartbeat: Heartbeat, config: Settings, bell: Bell) -> bool:
+    """Wait for our row: without it our jobs would be taken back. Returns False when stopped."""
+    while not heartbeat.told:
+        heartbeat.tick(config)
+        if heartbeat.orphaned or bell.wait(FINISH_TICK_S):
+            return False
+        if heartbeat.dead_threads():
+            break  # `_keep` says which
+    return True
 
 
 def _keep(heartbeat: Heartbeat, config: Settings, bell: Bell) -> bool:

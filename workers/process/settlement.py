@@ -99,6 +99,8 @@ class JobCompleter:
                     completed = attempts.complete(conn, held)
             except ServerUnavailable as error:
                 outages.note(error)
+                if self._stopping:
+                    return  # they are given back with what else is held
                 time.sleep(_AGAIN_S)
                 continue
             except psycopg.Error as error:

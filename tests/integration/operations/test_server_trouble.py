@@ -2,7 +2,7 @@
 
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 import pytest
@@ -158,6 +158,24 @@ def test_the_relay_stays_up_and_goes_on(outages, client, redis_url, database_url
 
     assert job(job_id)["state"] == "PENDING"
     assert len([line for line in lines if line["event"].startswith("postgres.")]) == 1
+
+
+def test_who_could_not_renew_a_lease_in_an_outage_has_time_to_do_so(
+    outages, redis_url, database_url
+):
+    job_id = probe(make_tenant())
+    claim(job_id, lease_s=0)
+    relay = make_relay(redis_url, lease_s=patience(3))
+
+    with ExitStack() as stack, structlog.testing.capture_logs() as lines:
+        with refusing(database_url, "WorkerProcess"):
+            stack.enter_context(running(relay.run, database_url))
+            until(lambda: any("postgres" in line["event"] for line in lines), 30)
+        until(lambda: rows('SELECT 1 FROM "WorkerProcess"'), 30)
+        early = job(job_id)
+        until(lambda: job(job_id)["state"] == "PENDING", 30)
+
+    assert early["state"] == "RUNNING"
 
 
 def test_the_scheduler_stays_up_and_goes_on(outages, database_url):
