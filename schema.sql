@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -2011,6 +2011,21 @@ BEGIN
     END IF;
 END $$;
 
+-- What Python could not read, or would read as another number, is refused when it is written. The same
+-- limits are in shared/json_values.py. NOT VALID, as the step has it: no table is read through.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'JobPayload_depth_check') THEN
+        ALTER DOMAIN "JobPayload" ADD CONSTRAINT "JobPayload_depth_check"
+            CHECK (NOT VALUE @? 'strict $.**{100} ? (@.type() == "object" || @.type() == "array")')
+            NOT VALID;
+        ALTER DOMAIN "JobPayload" ADD CONSTRAINT "JobPayload_number_check"
+            CHECK (NOT VALUE @? 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308
+                || @ > 0 && @ < 4e-324 || @ < 0 && @ > -4e-324))')
+            NOT VALID;
+    END IF;
+END $$;
+
 CREATE TABLE IF NOT EXISTS "Job" (
     "id"            TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "tenantId"      TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
@@ -2413,6 +2428,16 @@ BEGIN
 END $$;
 
 
+-- 80_ledger/functions/job_out_of_bounds.sql
+
+-- Refuse a job by its trigger's condition: a time, a counter or an id that no worker could take.
+CREATE OR REPLACE FUNCTION ailydian_job_out_of_bounds() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'payload_refused: "dueAt" and "createdAt" must be times of 1970 to 9998, "id" at most 64 bytes, and counters and seconds at least 0 and at most 1,000,000'
+        USING ERRCODE = 'AL002';
+END $$;
+
+
 -- 80_ledger/functions/tenant_gone.sql
 
 -- A tenant was deleted: delete its rows of the ledger, which have no foreign key to it.
@@ -2438,6 +2463,8 @@ END $$;
 
 -- 80_ledger/triggers.sql
 
+-- A value that no worker could take: the claim of a hundred jobs would fail by it.
+CALL ailydian_build_trigger('Job', 'bounds', 'BEFORE INSERT ON ROW WHEN (NOT (octet_length(NEW."id") <= 64 AND NEW."dueAt" BETWEEN ''1970-01-01Z'' AND ''9999-01-01Z'' AND NEW."createdAt" BETWEEN ''1970-01-01Z'' AND ''9999-01-01Z'' AND NEW."attempt" BETWEEN 0 AND 1000000 AND NEW."crashes" BETWEEN 0 AND 1000000 AND NEW."attemptsMax" BETWEEN 1 AND 1000000 AND NEW."fence" BETWEEN 0 AND 1000000000000 AND coalesce(NEW."timeLimitS" BETWEEN 0.001 AND 1e6, true) AND coalesce(NEW."backoffS" BETWEEN 0 AND 1e6, true))) EXECUTE FUNCTION public.ailydian_job_out_of_bounds()');
 CALL ailydian_build_trigger('Job', 'kind', 'BEFORE INSERT ON ROW WHEN (NEW."queue" IS NULL) EXECUTE FUNCTION public.ailydian_job_kind()');
 CALL ailydian_build_trigger('Job', 'accepted', 'AFTER INSERT ON public."Job" REFERENCING NEW TABLE AS accepted FOR EACH STATEMENT EXECUTE FUNCTION public.ailydian_job_accepted()');
 CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCTION public.ailydian_tenant_gone()');
@@ -5219,7 +5246,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

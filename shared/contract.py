@@ -20,7 +20,8 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.errors import PayloadRefused, UnknownJob
+from shared.errors import AilydianError, PayloadRefused, UnknownJob
+from shared.json_values import UnreadableJson
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
@@ -89,8 +90,28 @@ class Contract(BaseModel):
         """Read a ledger row's payload, lifting older versions step by step.
 
         Raises:
-            PayloadRefused: Invalid fields, or no upcast from `version`.
+            PayloadRefused: Invalid fields, no upcast from `version`, or a stored payload that
+                cannot be read (`shared.json_values`).
         """
+        if isinstance(payload, UnreadableJson):
+            raise PayloadRefused(f"{cls.actor_name}: the payload cannot be read: {payload.why}.")
+        try:
+            return cls.model_validate(cls._lifted(payload, version))
+        except AilydianError:
+            raise
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_input=False)[:5]
+            )
+            raise PayloadRefused(f"{cls.actor_name}: {faults}.") from None
+        except Exception as error:  # an upcast's or a validator's own: no reader may end by it
+            raise PayloadRefused(
+                f"{cls.actor_name}: reading the payload raised {type(error).__name__}."
+            ) from error
+
+    @classmethod
+    def _lifted(cls, payload: dict[str, Any], version: int) -> dict[str, Any]:
         while version < cls.schema_version:
             if version not in cls.upcasts:
                 raise PayloadRefused(
@@ -99,14 +120,7 @@ class Contract(BaseModel):
                 )
             payload = cls.upcasts[version](payload)
             version += 1
-        try:
-            return cls.model_validate(payload)
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_input=False)[:5]
-            )
-            raise PayloadRefused(f"{cls.actor_name}: {faults}.") from None
+        return payload
 
 
 class Daily(Contract):

@@ -11,12 +11,14 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
+from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
 
 from shared import server_errors
 from shared.errors import ConfigurationBroken, ServerUnavailable
 from shared.ids import TenantId
+from shared.json_values import stored_json
 from shared.observability import outages
 from shared.server_errors import POSTGRES
 
@@ -107,6 +109,7 @@ class Pool:
 
     def _configure(self, conn: Connection) -> None:
         conn.prepare_threshold = self._prepare_threshold
+        set_json_loads(stored_json, conn)
         try:
             register_vector(conn)
         except psycopg.ProgrammingError as error:

@@ -26,6 +26,7 @@ from shared.errors import (
     WorkflowNotFound,
 )
 from shared.ids import JobId, StepId, TenantId
+from shared.json_values import write_json
 from shared.observability import tracing
 from shared.queries.ledger import outbox as queries
 
@@ -165,18 +166,17 @@ def payload_of(job: Contract) -> str:
 
     Raises:
         PayloadTooLarge: Above `PAYLOAD_BYTES_MAX`.
-        PayloadRefused: A text has a NUL character.
+        PayloadRefused: A value that JSON cannot hold, see `shared.json_values`.
     """
-    payload = job.model_dump_json()
+    try:
+        payload = write_json(job)
+    except PayloadRefused as error:
+        raise PayloadRefused(f"{job.actor_name}: {error}") from error
     size = len(payload.encode())
     if size > PAYLOAD_BYTES_MAX:
         raise PayloadTooLarge(
             f"{job.actor_name}: payload must be at most {PAYLOAD_BYTES_MAX:,} bytes "
             f"(got {size:,}); keep the bytes in a table and send their id."
-        )
-    if "\\u0000" in payload:
-        raise PayloadRefused(
-            f"{job.actor_name}: a text has a NUL character, which Postgres cannot store."
         )
     return payload
 

@@ -55,7 +55,8 @@ class Wire:
     def wakeup(self, queue: str, job_id: JobId, attempt: int) -> bytes:
         """Build the message that wakes a worker of `queue` up for one attempt of one job."""
         signature = signatures.sign(self._key, self.namespace, queue, job_id, attempt)
-        message = f'{{"v":1,"job":"{job_id}","attempt":{attempt},"sig":"{signature}"}}'
+        named = f'"{job_id}"' if _is_plain(job_id) else json.dumps(job_id)
+        message = f'{{"v":1,"job":{named},"attempt":{attempt},"sig":"{signature}"}}'
         return message.encode()
 
     def read(self, queue: str, message: bytes) -> tuple[JobId, int]:
@@ -118,6 +119,11 @@ def mend(client: redis.Redis, key: str) -> None:
     """
     client.delete(key)
     log.error("redis.mended", key=key)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text needs no escapes in JSON: our ids need none, a publisher's may."""
+    return text.isprintable() and '"' not in text and "\\" not in text
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

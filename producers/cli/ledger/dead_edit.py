@@ -90,7 +90,9 @@ def _refuse_double(conn: Connection, row: DeadRow, letter: LetterRow, job: Contr
         )
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
+def _changes(before: Mapping[str, Any] | str, after: Mapping[str, Any]) -> Changes:
+    if isinstance(before, str):  # nobody could say which fields it had
+        before = {}
     changes: Changes = {}
     for name in sorted(before.keys() | after.keys()):
         was = {"before": before[name]} if name in before else {}

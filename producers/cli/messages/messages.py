@@ -1,7 +1,6 @@
 """The `message` and `recall` commands."""
 
 import contextlib
-import json
 import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -26,6 +25,7 @@ from shared import db
 from shared.contracts import RecordMessage
 from shared.errors import MessageNotFound, PayloadRefused
 from shared.ids import MessageId, TenantId
+from shared.json_values import read_json
 from shared.ledger.outbox import Published
 
 QUEUES = ("scoring", "embedding", "moderation")
@@ -111,9 +111,9 @@ def _read(lines: IO[str]) -> Iterator[RecordMessage]:
         if not line.strip():
             continue
         try:
-            given = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise PayloadRefused(f"Line {number}: invalid JSON: {error}.") from None
+            given = read_json(line)
+        except PayloadRefused as error:
+            raise PayloadRefused(f"Line {number}: i{str(error)[1:]}") from None
         if not isinstance(given, dict):
             raise PayloadRefused(f"Line {number}: must be a JSON object.")
         # Equal lines are different messages unless they have an external id.

@@ -1,6 +1,5 @@
 """Parsers of option values: `30s`, `2h`, `2026-11-01`, `10/s`, `@payload.json`."""
 
-import json
 import math
 import re
 import sys
@@ -14,6 +13,8 @@ import click
 
 from producers.cli.terminal.output import Command
 from shared.contracts import CONTRACTS, QUEUES
+from shared.errors import PayloadRefused
+from shared.json_values import read_json
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -67,11 +68,11 @@ def per_second(text: str) -> float:
     return rate
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """Parse a JSON object, literal or from `@FILE` (`@-` is standard input).
+def json_value(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse a JSON value, literal or from `@FILE` (`@-` is standard input).
 
     Raises:
-        ValueError: Not a JSON object, or the file cannot be read.
+        ValueError: Not JSON that can be stored, or the file cannot be read.
     """
     if text == "@-":
         text = sys.stdin.read()
@@ -81,9 +82,18 @@ def json_object(text: str) -> dict[str, Any]:
         except OSError as error:
             raise ValueError(f"{text[1:]} cannot be read: {error.strerror}") from None
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"invalid JSON: {error}") from None
+        return read_json(text)
+    except PayloadRefused as error:
+        raise ValueError(f"i{str(error).removesuffix('.')[1:]}") from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Parse a JSON object as `json_value`.
+
+    Raises:
+        ValueError: Not a JSON object, or the file cannot be read.
+    """
+    found = json_value(text)
     if not isinstance(found, dict):
         raise ValueError(f"must be a JSON object, not {type(found).__name__}")
     return found
@@ -157,6 +167,7 @@ MOMENT = Typed("time", lambda text: moment(text, datetime.now(UTC)))
 RATE = Typed("rate", per_second)
 TEXT = Typed("text|@file", text)
 JSON_OBJECT = Typed("json|@file", json_object)
+JSON_VALUE = Typed("json|@file", json_value)
 QUEUE = click.Choice(QUEUES)
 JOB = click.Choice(sorted(CONTRACTS))
 

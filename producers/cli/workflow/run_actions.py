@@ -1,10 +1,7 @@
 """`workflow cancel|pause|resume|retry|skip|signal|approve`: actions on a run."""
 
 import contextlib
-import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,30 +9,14 @@ import click
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
 from producers.cli.terminal.output import Command, json_option, print_json
-from producers.cli.terminal.values import Typed, tenant_option
+from producers.cli.terminal.values import JSON_VALUE, tenant_option
 from producers.cli.workflow import run_tree, run_view, run_watch
 from producers.workflow import workflows
 from shared import db
 from shared.db import Connection
 from shared.ids import RunId
 
-
-def _json_value(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    if text == "@-":
-        text = sys.stdin.read()
-    elif text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"{text[1:]} cannot be read: {error.strerror}") from None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"invalid JSON: {error}") from None
-
-
 LIST_MAX = 10_000
-JSON_VALUE = Typed("json|@file", _json_value)
 
 
 def _run_argument(function: Command) -> Command:

@@ -12,11 +12,11 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class LetterRow:
-    """The fields of a dead letter that lists leave out."""
+    """The fields of a dead letter that lists leave out; an unreadable payload is its text."""
 
     tenant_id: TenantId
     key: str | None
-    payload: dict[str, Any]
+    payload: dict[str, Any] | str
     schema_version: int
     edits: list[dict[str, Any]]
 
@@ -39,7 +39,7 @@ class Edit:
     """A dead job's new payload and its derived values. `diff` records who changed what."""
 
     job_id: JobId
-    before: Mapping[str, Any]
+    before: Mapping[str, Any] | str
     payload: str
     schema_version: int
     limit_key: str
@@ -63,9 +63,10 @@ EDIT: Final = """
 
 def edit(conn: Connection, change: Edit) -> bool:
     """Change a dead job's payload. Returns False if it is not dead any more or was changed."""
+    before = change.before
     values = {
         "id": change.job_id,
-        "before": Jsonb(dict(change.before)),
+        "before": before if isinstance(before, str) else Jsonb(dict(before)),
         "payload": change.payload,
         "schema_version": change.schema_version,
         "limit_key": change.limit_key,

@@ -120,6 +120,21 @@ BEGIN
     END IF;
 END $$;
 
+-- What Python could not read, or would read as another number, is refused when it is written. The same
+-- limits are in shared/json_values.py. NOT VALID, as the step has it: no table is read through.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'JobPayload_depth_check') THEN
+        ALTER DOMAIN "JobPayload" ADD CONSTRAINT "JobPayload_depth_check"
+            CHECK (NOT VALUE @? 'strict $.**{100} ? (@.type() == "object" || @.type() == "array")')
+            NOT VALID;
+        ALTER DOMAIN "JobPayload" ADD CONSTRAINT "JobPayload_number_check"
+            CHECK (NOT VALUE @? 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308
+                || @ > 0 && @ < 4e-324 || @ < 0 && @ > -4e-324))')
+            NOT VALID;
+    END IF;
+END $$;
+
 CREATE TABLE IF NOT EXISTS "Job" (
     "id"            TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "tenantId"      TEXT NOT NULL DEFAULT nullif(current_setting('app.tenant_id', true), ''),
