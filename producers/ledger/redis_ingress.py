@@ -7,14 +7,19 @@ The field `traceparent` is optional: the request's trace, in W3C format.
 
 A request is accepted only when the reply says so: it is in the ledger then. It leaves the stream
 after that commit; after a crash in between it is read again, and its key makes it a duplicate.
+
+One entry costs no other: what raises something unexpected is left for another try, and goes to the
+quarantine when it was delivered `DELIVERIES_MAX` times.
 """
 
 import json
+import math
 import os
 import socket
 import threading
+import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -22,40 +27,37 @@ import psycopg
 import redis
 import structlog
 
+from producers.ledger import ingress_streams
+from producers.ledger.ingress_entries import (
+    FIELD_BYTES_MAX,
+    IngressRequest,
+    quarantined,
+    read_request,
+    reply_key,
+)
+from producers.ledger.ingress_streams import BATCH_MAX, DELIVERIES_MAX, GROUP, Entry, Stream
+from producers.queries.operations import incidents
+from producers.queries.operations.incidents import NewIncident
 from shared import db
-from shared.contracts import Contract, contract_named
 from shared.db import Role
-from shared.errors import AilydianError, PayloadRefused, ServerUnavailable, TenantNotFound
+from shared.errors import AilydianError, ServerUnavailable, TenantNotFound
 from shared.ids import TenantId
 from shared.ledger.outbox import Published, publish_many, published_by
-from shared.ledger.wakeups import AWAY, BLOCK_S, is_wrong_type, mend
+from shared.ledger.wakeups import AWAY, BLOCK_S, is_wrong_type
 from shared.observability import outages, tracing
 from shared.queries.accounts import accounts
+from shared.queries.ledger import quarantines
+
+__all__ = ["BATCH_MAX", "FIELD_BYTES_MAX", "GROUP", "REPLY_TTL_S", "RedisIngress"]
 
 log = structlog.get_logger()
 
-GROUP = "ledger"
-BATCH_MAX = 200
 REPLY_TTL_S = 3_600
-FIELD_BYTES_MAX = 256
-REPLY_KEY_BYTES_MAX = 4_096  # the sender of a key that is too long should get a reply
-ABANDONED_MS = 30_000
+CHECK_EVERY_S = 2.0
 _AWAY_S = 1.0
-_REQUIRED = frozenset({"job", "tenant", "key", "payload"})
-_OPTIONAL = frozenset({"traceparent"})
 
-Fields = dict[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class IngressRequest:
-    """A valid entry of the stream."""
-
-    entry: bytes
-    tenant: str
-    key: str
-    job: Contract
-    traceparent: str | None
+# What an entry is answered with; None while it is left for another try.
+Reply = dict[str, Any] | None
 
 
 class RedisIngress:
@@ -63,103 +65,148 @@ class RedisIngress:
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
-        self._stream = f"{namespace}:publish"
-        self._reply = f"{namespace}:reply:".encode()
+        self._stream = ingress_streams.default_stream(namespace)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._check_at = 0.0
+        self._untold: list[NewIncident] = []
 
     def run(self, stop: threading.Event) -> None:
         """Read, answer and acknowledge requests until stopped."""
         while not stop.is_set():
             try:
-                self._open()
+                ingress_streams.open_group(self._client, self._stream)
                 while not stop.is_set():
-                    self.turn(block_s=min(BLOCK_S, 2.0))
+                    self.check()
+                    self.turn(block_s=min(BLOCK_S, CHECK_EVERY_S))
             except (*AWAY, ServerUnavailable, psycopg.Error) as error:
                 if is_wrong_type(error):
-                    mend(self._client, self._stream)
+                    ingress_streams.mend_type(self._client, self._stream)
                     continue
                 outages.note(error, role="door")
                 stop.wait(_AWAY_S)
 
     def turn(self, *, block_s: float) -> int:
         """Serve pending entries, waiting up to `block_s` for them. Returns how many."""
-        # redis-py types its answers for every protocol and client at once: name what comes.
-        claimed: Any = self._client.xautoclaim(
-            self._stream, GROUP, self._name, ABANDONED_MS, count=BATCH_MAX
-        )
-        entries: list[tuple[bytes, Fields]] = claimed[1]
-        if not entries:
-            answer: Any = self._client.xreadgroup(
-                GROUP, self._name, {self._stream: ">"}, count=BATCH_MAX, block=int(block_s * 1000)
-            )
-            entries = [entry for _, batch in answer or [] for entry in batch]
-        if entries:
-            self._serve(entries)
-        return len(entries)
+        left = ingress_streams.claim_abandoned(self._client, self._stream, self._name)
+        if left.worn:
+            self._quarantine(self._stream, left.entries)
+        elif left.entries:
+            self._serve(self._stream, left.entries)
+        if left.entries:
+            return len(left.entries)
+        found = ingress_streams.read_new(self._client, [self._stream], self._name, block_s=block_s)
+        for stream, entries in found:
+            self._serve(stream, entries)
+        return sum(len(entries) for _, entries in found)
 
-    def _open(self) -> None:
+    def check(self) -> None:
+        """Repair a stream that takes no more entries, and tell of it, every `CHECK_EVERY_S`."""
+        if time.monotonic() < self._check_at:
+            return
+        self._check_at = time.monotonic() + CHECK_EVERY_S
+        last_id = ingress_streams.used_up_by(self._client, self._stream)
+        if last_id is not None:
+            moved = ingress_streams.repair(self._client, self._stream, last_id)
+            log.error("door.repaired", stream=self._stream.key, last_id=last_id, moved=moved)
+            self._untold.append(_incident(self._stream, last_id, moved))
+        elif self._client.exists(self._stream.moved):
+            moved = ingress_streams.move_rest(self._client, self._stream)
+            log.error("door.repaired", stream=self._stream.key, moved=moved)
+        while self._untold:
+            with db.transaction(None, role=Role.RELAY) as conn:
+                incidents.raise_incident(conn, self._untold[0])
+            self._untold.pop(0)
+
+    def _serve(self, stream: Stream, entries: Sequence[Entry]) -> None:
+        """Answer entries; if the server fails, they are given back as if never delivered."""
         try:
-            self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
-        except redis.ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # it exists: another process created it
-                raise
+            replies = self._replies(entries)
+        except (ServerUnavailable, psycopg.Error):
+            ids = [entry for entry, _ in entries]
+            ingress_streams.give_back(self._client, stream, self._name, ids)
+            raise
+        self._send(stream, [(entry, fields, replies[entry]) for entry, fields in entries])
 
-    def _serve(self, entries: list[tuple[bytes, Fields]]) -> None:
-        replies: dict[bytes, tuple[bytes | None, dict[str, Any]]] = {}
+    def _replies(self, entries: Sequence[Entry]) -> dict[bytes, Reply]:
+        replies: dict[bytes, Reply] = {}
         by_tenant: dict[str, list[IngressRequest]] = defaultdict(list)
         for entry, fields in entries:
             try:
-                request = _read(entry, fields)
+                request = read_request(entry, fields)
                 by_tenant[request.tenant].append(request)
             except AilydianError as error:
-                replies[entry] = (_key(fields), _refused(error))
+                replies[entry] = _refused(error)
+            except Exception as error:
+                replies[entry] = _left(entry, error)
         for slug, requests in by_tenant.items():
             for request, reply in zip(requests, _accept(slug, requests), strict=True):
-                replies[request.entry] = (request.key.encode(), reply)
+                replies[request.entry] = reply
+        return replies
+
+    def _send(
+        self, stream: Stream, answers: Sequence[tuple[bytes, dict[bytes, bytes], Reply]]
+    ) -> None:
+        """Send the replies, then acknowledge the entries that are answered.
+
+        A reply that Redis refuses costs the others nothing. A key of another type was put there by
+        whoever may write to it, and gives way to the reply.
+        """
+        answered = [(entry, reply_key(fields), reply) for entry, fields, reply in answers if reply]
+        lists = [(stream.reply_to(key), reply) for _, key, reply in answered if key is not None]
+        errors = self._push(lists)
+        wrong = [(key, reply) for key, reply in lists if is_wrong_type(errors.get(key))]
+        if wrong:
+            self._client.delete(*[key for key, _ in wrong])
+            log.error("door.reply_replaced", keys=[key[:200] for key, _ in wrong][:10])
+            errors |= dict.fromkeys([key for key, _ in wrong]) | self._push(wrong)
+        # Replaced again meanwhile: whoever does that gets no reply.
+        failed = {key: one for key, one in errors.items() if one and not is_wrong_type(one)}
+        done = [
+            entry for entry, key, _ in answered if key is None or stream.reply_to(key) not in failed
+        ]
+        if done:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.xack(stream.key, GROUP, *done)
+                pipe.xdel(stream.key, *done)
+                pipe.execute()
+        for error in failed.values():
+            raise error
+
+    def _push(self, replies: Sequence[tuple[bytes, Reply]]) -> dict[bytes, Exception | None]:
+        """Append replies to their lists. Returns the errors of Redis by the list's key."""
         with self._client.pipeline(transaction=False) as pipe:
-            for entry, (key, reply) in replies.items():
-                if key is not None:
-                    pipe.rpush(self._reply + key, json.dumps(reply))
-                    pipe.expire(self._reply + key, REPLY_TTL_S)
-                pipe.xack(self._stream, GROUP, entry)
-                pipe.xdel(self._stream, entry)
-            pipe.execute()
+            for key, reply in replies:
+                pipe.rpush(key, json.dumps(reply))
+                pipe.expire(key, REPLY_TTL_S)
+            said = pipe.execute(raise_on_error=False)[::2]
+        pairs = zip(replies, said, strict=True)
+        return {key: one for (key, _), one in pairs if isinstance(one, Exception)}
+
+    def _quarantine(self, stream: Stream, entries: Sequence[Entry]) -> None:
+        """Keep entries that were delivered too often, and say so in a reply."""
+        bad = [quarantined("delivered_too_often", fields) for _, fields in entries]
+        log.error("door.quarantined", stream=stream.key, entries=[one for one, _ in entries])
+        with db.transaction(None, role=Role.RELAY) as conn:
+            quarantines.insert_quarantined(conn, "publish", bad, source="door")
+        reply = {
+            "accepted": False,
+            "error": "quarantined",
+            "message": f"The request was tried {DELIVERIES_MAX} times and failed each time.",
+        }
+        self._send(stream, [(entry, fields, reply) for entry, fields in entries])
 
 
-def _read(entry: bytes, fields: Fields) -> IngressRequest:
-    try:
-        texts = {name.decode(): value.decode() for name, value in fields.items()}
-    except UnicodeDecodeError:
-        raise PayloadRefused("A field is not UTF-8.") from None
-    if any("\0" in text for text in texts.values()):
-        raise PayloadRefused("A field has a NUL character, which Postgres cannot store.")
-    if texts.keys() - _OPTIONAL != _REQUIRED:
-        raise PayloadRefused(
-            "An entry must have the fields job, tenant, key and payload, and may have traceparent."
-        )
-    if not 0 < len(fields[b"key"]) <= FIELD_BYTES_MAX:
-        raise PayloadRefused(f"The key must be 1-{FIELD_BYTES_MAX} bytes.")
-    contract = contract_named(texts["job"])
-    try:
-        payload = json.loads(texts["payload"])
-    except (ValueError, RecursionError):
-        raise PayloadRefused("The payload is not JSON.") from None
-    if not isinstance(payload, dict):
-        raise PayloadRefused("The payload is not a JSON object.")
-    job = contract.from_payload(payload, contract.schema_version)
-    return IngressRequest(entry, texts["tenant"], texts["key"], job, texts.get("traceparent"))
-
-
-def _key(fields: Fields) -> bytes | None:
-    """Return the key's bytes as sent: the reply's name uses them unchanged."""
-    key = fields.get(b"key", b"")
-    return key if 0 < len(key) <= REPLY_KEY_BYTES_MAX else None
-
-
-def _accept(slug: str, requests: list[IngressRequest]) -> list[dict[str, Any]]:
-    """Publish a tenant's requests together; if that is rejected, one by one."""
+def _accept(slug: str, requests: Sequence[IngressRequest]) -> list[Reply]:
+    """Publish a tenant's requests together; if that is rejected, in ever smaller parts."""
     try:
         tenant_id = _tenant(slug)
+    except TenantNotFound as error:
+        return [_refused(error)] * len(requests)
+    return _publish(tenant_id, requests)
+
+
+def _publish(tenant_id: TenantId, requests: Sequence[IngressRequest]) -> list[Reply]:
+    try:
         with db.transaction(tenant_id) as conn:
             published: list[Published] = []
             for header, group in groupby(requests, key=lambda request: request.traceparent):
@@ -168,19 +215,29 @@ def _accept(slug: str, requests: list[IngressRequest]) -> list[dict[str, Any]]:
                 with tracing.continued(header), published_by("door"):
                     published += publish_many(conn, [one.job for one in traced], keys=keys)
         return [_accepted(one) for one in published]
-    except ServerUnavailable:
-        raise
-    except (AilydianError, psycopg.Error) as error:
-        if len(requests) > 1:
-            return [reply for request in requests for reply in _accept(slug, [request])]
-        return [_refused(error)]
+    except Exception as error:
+        if _is_servers(error):
+            raise
+        if len(requests) == 1:
+            expected = isinstance(error, AilydianError | psycopg.Error)
+            return [_refused(error) if expected else _left(requests[0].entry, error)]
+    size = math.isqrt(len(requests))
+    parts = [requests[start : start + size] for start in range(0, len(requests), size)]
+    return [reply for part in parts for reply in _publish(tenant_id, part)]
+
+
+def _is_servers(error: Exception) -> bool:
+    """Whether an error is Postgres's own, such as a full disk; a limit (54) is the entry's."""
+    return isinstance(error, ServerUnavailable) or (
+        isinstance(error, psycopg.OperationalError) and (error.sqlstate or "")[:2] != "54"
+    )
 
 
 def _tenant(slug: str) -> TenantId:
     with db.transaction(None, role=Role.RELAY) as conn:
         found = accounts.select_tenant_id(conn, slug)
     if found is None:
-        raise TenantNotFound(f"No tenant has the slug {slug!r}.")
+        raise TenantNotFound(f"No tenant has the slug {slug[:FIELD_BYTES_MAX]!r}.")
     return found
 
 
@@ -191,3 +248,22 @@ def _accepted(one: Published) -> dict[str, Any]:
 def _refused(error: Exception) -> dict[str, Any]:
     code = error.code if isinstance(error, AilydianError) else "refused"
     return {"accepted": False, "error": code, "message": db.sentence(error)}
+
+
+def _left(entry: bytes, error: Exception) -> Reply:
+    """Leave an entry that raised what nobody expected: it comes again, three times at most."""
+    log.error("door.failed", entry=entry, error=type(error).__name__, exc_info=error)
+    return None
+
+
+def _incident(stream: Stream, last_id: str, moved: int) -> NewIncident:
+    return NewIncident(
+        None,
+        f"door:{stream.key}",
+        f"The stream {stream.key} was used up",
+        f"Somebody who may write to it gave the id {last_id}, after which Redis takes no entry "
+        f"of anybody. It was replaced within seconds and {moved} waiting requests were kept. See "
+        "who may write: `redis-cli ACL LIST`.",
+        "HIGH",
+        1.0,
+    )

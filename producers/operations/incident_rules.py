@@ -20,7 +20,8 @@ from producers.queries.operations.incidents import (
 from shared.ids import TenantId
 from shared.server_errors import Trouble
 
-# The kinds that the sweep opens and resolves; it ignores other incidents.
+# The kinds that the sweep opens and resolves, and those that others open and it resolves; it
+# ignores other incidents.
 KINDS: Final = (
     "dead",
     "quarantine",
@@ -31,6 +32,7 @@ KINDS: Final = (
     "budget",
     "server",
 )
+TOLD_KINDS: Final = ("door",)
 
 # A spike: minimum count in ten minutes, and factor over the rate of the hour before.
 SPIKE_MIN: Final = 10

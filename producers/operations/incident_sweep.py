@@ -44,7 +44,8 @@ def sweep() -> int:
                     severity=one.severity,
                     measured=one.measured,
                 )
-        resolved = queries.settle(conn, list(incident_rules.KINDS), quiet_s=QUIET_S)
+        kinds = [*incident_rules.KINDS, *incident_rules.TOLD_KINDS]
+        resolved = queries.settle(conn, kinds, quiet_s=QUIET_S)
     if resolved:
         log.info("incident.resolved", incidents=resolved)
     return changed + resolved

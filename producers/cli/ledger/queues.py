@@ -17,7 +17,7 @@ from producers.queries.workflow import workflow_lists
 from producers.web import health
 from shared import db
 from shared.contracts import QUEUES
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.ledger.wakeups import connect
 from shared.queries.ledger import quarantines
 from shared.settings import settings
@@ -35,7 +35,7 @@ COLUMNS = (
 )
 WATCH_S = 1.0
 REDIS_TIMEOUT_S = 3.0
-GROUPS_MAX = FAILING_MAX = 5
+GROUPS_MAX = FAILING_MAX = INCIDENTS_MAX = 5
 
 
 def _figures() -> list[QueueFigures]:
@@ -146,6 +146,7 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             "dead": sum(one.dead for one in rows),
             "quarantined": quarantines.count_quarantined(conn, quarantines.QuarantineFilters()),
             "incidents": sum(incidents.count_open(conn).values()),
+            "openIncidents": _open_incidents(conn),
             "checks": [as_document(one) for one in found],
             "relaySeenSeconds": seen.relay_s,
             "schedulerSeenSeconds": seen.scheduler_s,
@@ -165,6 +166,13 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             "schedulesFailing": schedules_failing,
             "failing": metric_figures.select_failing(conn, limit=FAILING_MAX),
         }
+
+
+def _open_incidents(conn: Connection) -> list[dict[str, Any]]:
+    wanted = incidents.IncidentFilters(only_open=True)
+    rows = incidents.select_incidents(conn, wanted, limit=INCIDENTS_MAX)
+    names = ("id", "severity", "tenant", "title", "lastSeenAt")
+    return [{name: as_document(row)[name] for name in names} for row in rows]
 
 
 def _worker(row: ProcessRow) -> dict[str, Any]:
@@ -235,6 +243,10 @@ def _print_exceptions(page: dict[str, Any]) -> None:
         names = ("fingerprint", "count", "job", "lastDiedAt", "error")
         rows = [[one[name] for name in names] for one in page["deadGroups"]]
         print_table(("dead group", "count", "job", "last", "error"), rows)
+    if page["openIncidents"]:
+        click.echo()
+        rows = [list(one.values()) for one in page["openIncidents"]]
+        print_table(("open incident", "severity", "tenant", "title", "last seen"), rows)
     if page["holds"]:
         click.echo()
         rows = [list(one.values()) for one in page["holds"]]

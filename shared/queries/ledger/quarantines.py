@@ -37,8 +37,8 @@ class BadMessage:
 
 
 INSERT_QUARANTINED: Final = """
-    INSERT INTO "Quarantine" ("queue", "reason", "message", "bytes", "sha256", "seen")
-    SELECT %(queue)s, q."reason", q."message", q."bytes", q."sha256", q."seen"
+    INSERT INTO "Quarantine" ("queue", "source", "reason", "message", "bytes", "sha256", "seen")
+    SELECT %(queue)s, %(source)s, q."reason", q."message", q."bytes", q."sha256", q."seen"
     FROM unnest(%(reasons)s::text[], %(messages)s::bytea[], %(bytes)s::bigint[],
                 %(hashes)s::text[], %(seen)s::bigint[])
          AS q("reason", "message", "bytes", "sha256", "seen")
@@ -48,8 +48,10 @@ INSERT_QUARANTINED: Final = """
 """
 
 
-def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessage]) -> None:
-    """Store invalid messages, for operators to inspect.
+def insert_quarantined(
+    conn: Connection, queue: str, messages: Sequence[BadMessage], *, source: str = "wakeup"
+) -> None:
+    """Store invalid messages, for operators to inspect; `source` is `wakeup` or `door`.
 
     The same bytes again are only counted. Of more than `KEPT_MAX` messages the oldest go: a flood
     of nonsense does not fill the disk.
@@ -58,6 +60,7 @@ def insert_quarantined(conn: Connection, queue: str, messages: Sequence[BadMessa
     messages = list({message.sha256: message for message in messages}.values())
     values: dict[str, object] = {
         "queue": queue,
+        "source": source,
         "reasons": [message.reason for message in messages],
         "messages": [message.head for message in messages],
         "bytes": [message.size for message in messages],

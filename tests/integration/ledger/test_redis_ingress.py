@@ -4,10 +4,12 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
 import redis
+import yaml
 
 from producers.ledger.redis_ingress import (
     BATCH_MAX,
@@ -23,6 +25,8 @@ from shared.queries.ledger import dispatches
 from tests.support.factories import job, make_tenant, rows
 from tests.support.patience import patience
 
+ROOT = Path(__file__).parents[3]
+COMPOSE = ROOT / "docker-compose.yml"
 STREAM = "ailydian:publish"
 REPLY = "ailydian:reply:"
 WAITING = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = '\"JobOutbox\"'::regclass"
@@ -304,16 +308,52 @@ def test_a_running_door_opens_its_stream_again_after_a_wipe(redis_url, client):
 # ---- who may
 
 
+def rules_of(user):
+    """The rules that the compose file gives a user of Redis, but for its password."""
+    command = yaml.safe_load(COMPOSE.read_text())["services"]["redis"]["command"]
+    rules = command[command.index(user) + 1 :]
+    end = rules.index("--user") if "--user" in rules else len(rules)
+    return [rule for rule in rules[:end] if "$" not in rule]
+
+
+@contextmanager
+def user_of(redis_url, client, name):
+    """A client of a user with the rules of the compose file."""
+    # SELECT is for the test's own database; in production the ingress is in the first.
+    rules = [*rules_of(name), ">secret", "+select"]
+    client.execute_command("ACL", "SETUSER", f"{name}-2", "reset", *rules)
+    with redis.Redis.from_url(redis_url, username=f"{name}-2", password="secret") as connected:
+        yield connected
+    client.acl_deluser(f"{name}-2")
+
+
 @pytest.fixture
 def service(redis_url, client):
     """A client of a user who may use the ingress and nothing else."""
-    rights = ["+xadd", "+blpop", "+lpop", "~ailydian:publish", "~ailydian:reply:*"]
-    # SELECT is for the test's own database; in production the ingress is in the first.
-    rights += ["on", ">secret", "+select"]
-    client.execute_command("ACL", "SETUSER", "service", "reset", *rights)
-    with redis.Redis.from_url(redis_url, username="service", password="secret") as connected:
+    with user_of(redis_url, client, "publisher") as connected:
         yield connected
-    client.acl_deluser("service")
+
+
+def test_the_page_gives_a_publisher_the_rules_of_the_compose_file():
+    for rule in rules_of("publisher"):
+        if rule != "resetchannels":
+            assert rule in (ROOT / "producers/README.md").read_text()
+
+
+def test_the_door_does_all_of_its_work_with_the_rules_of_the_compose_file(redis_url, client):
+    make_tenant("a")
+    with user_of(redis_url, client, "ailydian") as restricted:
+        ingress = RedisIngress(restricted, "ailydian")
+        client.xadd(f"{REPLY}k1", {"a": "b"})
+        client.xadd(STREAM, request("k1"))
+        client.xreadgroup(GROUP, "gone", {STREAM: ">"})
+        client.xadd(STREAM, request("k2"), id="18446744073709551615-18446744073709551615")
+        ingress.check()
+        while ingress.turn(block_s=0.001):
+            continue
+
+    assert reply(client, b"k1")["accepted"]
+    assert reply(client, b"k2")["accepted"]
 
 
 def test_a_service_with_the_doors_rights_can_publish_and_read_its_reply(service, ingress, client):
@@ -332,6 +372,10 @@ def test_a_service_with_the_doors_rights_can_publish_and_read_its_reply(service,
         ("LPOP", "ailydian:queue:maintenance"),
         ("BLPOP", "ailydian:queue:maintenance", 1),
         ("XADD", "ailydian:other", "*", "a", "b"),
+        ("XADD", f"{REPLY}k1", "*", "a", "b"),
+        ("RPUSH", f"{REPLY}k1", "{}"),
+        ("BLPOP", STREAM, 1),
+        ("LPOP", STREAM),
         ("XREAD", "STREAMS", STREAM, "0"),
         ("XDEL", STREAM, "0-1"),
         ("DEL", "ailydian:epoch"),

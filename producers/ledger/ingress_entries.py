@@ -1,0 +1,75 @@
+"""Entries of the Redis door: what a valid one has, and what is kept of one that is quarantined."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from shared.contracts import Contract, contract_named
+from shared.errors import PayloadRefused
+from shared.json_values import read_json
+from shared.queries.ledger.quarantines import BadMessage
+
+FIELD_BYTES_MAX: Final = 256
+REPLY_KEY_BYTES_MAX: Final = 4_096  # the sender of a key that is too long should get a reply
+_KEPT_BYTES: Final = 64 * 1024
+_REQUIRED: Final = frozenset({"job", "tenant", "key", "payload"})
+_OPTIONAL: Final = frozenset({"traceparent"})
+
+Fields = dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class IngressRequest:
+    """A valid entry of the stream."""
+
+    entry: bytes
+    tenant: str
+    key: str
+    job: Contract
+    traceparent: str | None
+
+
+def read_request(entry: bytes, fields: Fields) -> IngressRequest:
+    """Read an entry.
+
+    Raises:
+        PayloadRefused: Other fields, other bytes than UTF-8, or a payload that does not fit.
+        UnknownJob: No contract has this name.
+    """
+    try:
+        texts = {name.decode(): value.decode() for name, value in fields.items()}
+    except UnicodeDecodeError:
+        raise PayloadRefused("A field is not UTF-8.") from None
+    if any("\0" in text for text in texts.values()):
+        raise PayloadRefused("A field has a NUL character, which Postgres cannot store.")
+    if texts.keys() - _OPTIONAL != _REQUIRED:
+        raise PayloadRefused(
+            "An entry must have the fields job, tenant, key and payload, and may have traceparent."
+        )
+    if not 0 < len(fields[b"key"]) <= FIELD_BYTES_MAX:
+        raise PayloadRefused(f"The key must be 1-{FIELD_BYTES_MAX} bytes.")
+    contract = contract_named(texts["job"])
+    payload = read_json(texts["payload"])
+    if not isinstance(payload, dict):
+        raise PayloadRefused("The payload is not a JSON object.")
+    job = contract.from_payload(payload, contract.schema_version)
+    return IngressRequest(entry, texts["tenant"], texts["key"], job, texts.get("traceparent"))
+
+
+def reply_key(fields: Fields) -> bytes | None:
+    """Return the key's bytes as sent: the reply's name uses them unchanged."""
+    key = fields.get(b"key", b"")
+    return key if 0 < len(key) <= REPLY_KEY_BYTES_MAX else None
+
+
+def quarantined(reason: str, fields: Fields) -> BadMessage:
+    """Return an entry as the quarantine keeps it: its fields as one JSON object."""
+    texts = {_text(name): _text(value) for name, value in fields.items()}
+    message = json.dumps(texts, ensure_ascii=False).encode()
+    digest = hashlib.sha256(message).hexdigest()
+    return BadMessage(reason, message[:_KEPT_BYTES], len(message), digest)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
