@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -1916,10 +1916,22 @@ CREATE TABLE IF NOT EXISTS "JobKind" (
     "queue"         TEXT NOT NULL,
     "schemaVersion" INTEGER NOT NULL,
     "attemptsMax"   INTEGER NOT NULL,
+    "audience"      TEXT NOT NULL DEFAULT 'anyone',
     CONSTRAINT "JobKind_attemptsMax_check" CHECK ("attemptsMax" > 0)
 );
 COMMENT ON TABLE "JobKind" IS
     'The contracts of shared/contracts.py, written by migrate: SQL publishers need name no queue.';
+
+CREATE TABLE IF NOT EXISTS "Publisher" (
+    "name"      TEXT PRIMARY KEY,
+    "tenantIds" TEXT[],
+    "jobs"      TEXT[],
+    "setBy"     TEXT NOT NULL,
+    "setAt"     TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "Publisher_name_check" CHECK ("name" ~ '^[a-z][a-z0-9-]{0,30}$')
+);
+COMMENT ON TABLE "Publisher" IS
+    'Who publishes by Redis at a stream of its own, for which tenants and which jobs; NULL is all.';
 
 CREATE TABLE IF NOT EXISTS "QueueState" (
     "queue"           TEXT PRIMARY KEY,
@@ -2413,7 +2425,8 @@ END $$;
 
 -- 80_ledger/functions/job_kind.sql
 
--- Set the queue of a job from its contract; an unknown job is refused.
+-- Set the queue of a job from its contract; an unknown job is refused, and one that is not for
+-- publishers. An INSERT that names the queue is one of our processes', or may do as they do.
 CREATE OR REPLACE FUNCTION ailydian_job_kind() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_kind "JobKind";
@@ -2421,6 +2434,10 @@ BEGIN
     SELECT * INTO v_kind FROM "JobKind" k WHERE k."job" = NEW."job";
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown_job: no contract is named %', NEW."job" USING ERRCODE = 'AL002';
+    END IF;
+    IF v_kind."audience" <> 'anyone' THEN
+        RAISE EXCEPTION 'publisher_refused: % is not for publishers: audience %', NEW."job",
+            v_kind."audience" USING ERRCODE = 'AL010';
     END IF;
     NEW."queue" := v_kind."queue";
     NEW."attemptsMax" := v_kind."attemptsMax";
@@ -2465,7 +2482,7 @@ END $$;
 
 -- A value that no worker could take: the claim of a hundred jobs would fail by it.
 CALL ailydian_build_trigger('Job', 'bounds', 'BEFORE INSERT ON ROW WHEN (NOT (octet_length(NEW."id") <= 64 AND NEW."dueAt" BETWEEN ''1970-01-01Z'' AND ''9999-01-01Z'' AND NEW."createdAt" BETWEEN ''1970-01-01Z'' AND ''9999-01-01Z'' AND NEW."attempt" BETWEEN 0 AND 1000000 AND NEW."crashes" BETWEEN 0 AND 1000000 AND NEW."attemptsMax" BETWEEN 1 AND 1000000 AND NEW."fence" BETWEEN 0 AND 1000000000000 AND coalesce(NEW."timeLimitS" BETWEEN 0.001 AND 1e6, true) AND coalesce(NEW."backoffS" BETWEEN 0 AND 1e6, true))) EXECUTE FUNCTION public.ailydian_job_out_of_bounds()');
-CALL ailydian_build_trigger('Job', 'kind', 'BEFORE INSERT ON ROW WHEN (NEW."queue" IS NULL) EXECUTE FUNCTION public.ailydian_job_kind()');
+CALL ailydian_build_trigger('Job', 'kind', 'BEFORE INSERT ON ROW WHEN (NEW."queue" IS NULL OR current_user = ''ailydian_platform'') EXECUTE FUNCTION public.ailydian_job_kind()');
 CALL ailydian_build_trigger('Job', 'accepted', 'AFTER INSERT ON public."Job" REFERENCING NEW TABLE AS accepted FOR EACH STATEMENT EXECUTE FUNCTION public.ailydian_job_accepted()');
 CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCTION public.ailydian_tenant_gone()');
 
@@ -2485,6 +2502,7 @@ CALL ailydian_build_security('JobAttempt', 'SELECT', p_platform => false);
 CALL ailydian_build_security('DeadLetter', 'SELECT', p_platform => false);
 CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false);
 CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
+CALL ailydian_build_security('Publisher', '', 'false', p_platform => false);
 CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('TenantDepth', 'SELECT', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
@@ -2505,7 +2523,7 @@ BEGIN
     FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
             'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'TenantDepth', 'Quarantine', 'WorkerProcess',
             'JobEvent', 'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
-            'ModelUse'] LOOP
+            'ModelUse', 'Publisher'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
@@ -5246,7 +5264,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions eff7184a66c6fe448ab7956a2330b1840be47ed3f1d8f1e915baa8dbc80e84d6,0004_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

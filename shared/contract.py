@@ -16,7 +16,7 @@ Nothing else lists jobs: `ailydian migrate` tells the database of them, and
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +25,7 @@ from shared.json_values import UnreadableJson
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 Text = Annotated[str, Field(min_length=1, max_length=2_000)]
+Audience = Literal["anyone", "operators", "system"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 QUEUES: tuple[str, ...] = (
@@ -50,6 +51,8 @@ class Contract(BaseModel):
         attempts_max: Attempts before the job becomes a dead letter.
         backoff_s_max: The longest wait between two attempts, before its jitter.
         batch_max: Above 1, a worker hands that many jobs of one tenant to the actor at once.
+        audience: Who may publish it: `anyone`, the Redis door and SQL among them; `operators`, with
+            commands and workflows too; or our own code alone, `system`.
         upcasts: From version n, the function that makes a payload of version n + 1.
     """
 
@@ -62,6 +65,7 @@ class Contract(BaseModel):
     attempts_max: ClassVar[int] = 8
     backoff_s_max: ClassVar[float] = 1_200.0
     batch_max: ClassVar[int] = 1
+    audience: ClassVar[Audience] = "anyone"
     upcasts: ClassVar[Mapping[int, Upcast]] = {}
 
     def __init_subclass__(cls, *, queue: str | None = None, **config: Any) -> None:  # noqa: ANN401 - pydantic's own
@@ -84,6 +88,12 @@ class Contract(BaseModel):
     def cost(self) -> int:
         """The cost of this job for limits by cost, such as the tokens it will use; >= 0."""
         return 1
+
+    def outside_fault(self) -> str | None:
+        """Return why nobody outside may publish this, or None; see `audience`."""
+        if self.audience == "anyone":
+            return None
+        return f"{self.actor_name} is not for publishers: audience {self.audience}"
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any], version: int) -> Self:
@@ -156,5 +166,5 @@ def contract_named(name: str) -> type[Contract]:
         UnknownJob: There is none; the message lists those that exist.
     """
     if name not in CONTRACTS:
-        raise UnknownJob(f"Unknown job {name!r}; known jobs: {', '.join(sorted(CONTRACTS))}.")
+        raise UnknownJob(f"Unknown job {name[:100]!r}; known jobs: {', '.join(sorted(CONTRACTS))}.")
     return CONTRACTS[name]

@@ -7,6 +7,7 @@ job, so they make the idempotency key. To change one in a way old rows do not fi
 """
 
 import hashlib
+import unicodedata
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from shared.contract import (
     CONTRACTS,
     QUEUES,
+    Audience,
     Contract,
     Daily,
     Sha256,
@@ -25,6 +27,13 @@ from shared.contract import (
 from shared.ids import ChunkId, DocumentId, MessageId, RunId, UserId
 
 __all__ = ["CONTRACTS", "QUEUES", "Contract", "Upcast", "contract_named", "register"]
+
+
+# The first words of what our own entries of the audit log have as their actor.
+RESERVED_ACTORS = frozenset(
+    {"cli", "door", "platform", "relay", "schedule", "scheduler", "service", "system", "worker"}
+    | {"workflow"}
+)
 
 
 class IngestDocument(Contract, queue="ingest"):
@@ -54,6 +63,7 @@ class IngestDocument(Contract, queue="ingest"):
 class EmbedChunks(Contract, queue="embedding"):
     """Embed chunks that have no vector of a model; several jobs are done at once."""
 
+    audience: ClassVar[Audience] = "operators"
     time_limit_s: ClassVar[int] = 300
     batch_max: ClassVar[int] = 16
     document_id: DocumentId
@@ -64,6 +74,7 @@ class EmbedChunks(Contract, queue="embedding"):
 class EmbedMessages(Contract, queue="embedding"):
     """Embed messages that the platform recorded."""
 
+    audience: ClassVar[Audience] = "operators"
     time_limit_s: ClassVar[int] = 300
     batch_max: ClassVar[int] = 16
     message_ids: Annotated[list[MessageId], Field(min_length=1, max_length=64)]
@@ -141,6 +152,7 @@ class ModerateContent(Contract, queue="moderation"):
 class RemoderateContent(Contract, queue="moderation"):
     """Request moderation of everything judged under an older policy, page after page."""
 
+    audience: ClassVar[Audience] = "operators"
     policy_version: Annotated[int, Field(ge=1)]
     after: str = ""
 
@@ -148,6 +160,7 @@ class RemoderateContent(Contract, queue="moderation"):
 class ScoreQuality(Contract, queue="scoring"):
     """Estimate how good a recorded answer is."""
 
+    audience: ClassVar[Audience] = "operators"
     batch_max: ClassVar[int] = 16
     message_id: MessageId
     question: Annotated[str, Field(max_length=50_000)] = ""
@@ -158,10 +171,13 @@ class ScoreQuality(Contract, queue="scoring"):
 class CalibrateQuality(Daily, queue="scoring"):
     """Calibrate estimates of quality by the ratings."""
 
+    audience: ClassVar[Audience] = "operators"
+
 
 class ApplyFeedback(Contract, queue="scoring"):
     """Apply the ratings of a message to its score, its model, its author's trust, and training."""
 
+    audience: ClassVar[Audience] = "system"
     message_id: MessageId
     feedback_id: str
     changed_at: Text
@@ -170,6 +186,7 @@ class ApplyFeedback(Contract, queue="scoring"):
 class AnalyseConversation(Contract, queue="scoring"):
     """Find a conversation's sentiment, topic and tags; many messages share one analysis."""
 
+    audience: ClassVar[Audience] = "operators"
     batch_max: ClassVar[int] = 16
     delay_s: ClassVar[float] = 20.0  # after the first message that requests it
     conversation_id: Text
@@ -179,6 +196,7 @@ class AnalyseConversation(Contract, queue="scoring"):
 class UpdateTrust(Contract, queue="scoring"):
     """Record evidence for or against a person; later evidence of the same source replaces it."""
 
+    audience: ClassVar[Audience] = "system"
     batch_max: ClassVar[int] = 64
     user_id: UserId
     kind: Literal["moderation", "feedback", "appeal", "session", "payment"]
@@ -192,16 +210,20 @@ class UpdateTrust(Contract, queue="scoring"):
 class RefreshTrust(Daily, queue="scoring"):
     """Recompute the trust of every person, because it changes with time alone."""
 
+    audience: ClassVar[Audience] = "operators"
     after: str = ""
 
 
 class RefreshRouting(Daily, queue="scoring"):
     """Compute how well each model serves each intent."""
 
+    audience: ClassVar[Audience] = "operators"
+
 
 class ExplainScore(Contract, queue="scoring"):
     """Explain a score by its parts."""
 
+    audience: ClassVar[Audience] = "operators"
     subject: Literal["quality", "moderation", "trust", "routing"]
     subject_id: Text
     revision: Text = "1"  # another value explains it again
@@ -219,18 +241,31 @@ class AppendAudit(Contract, queue="audit"):
     user_agent: Text | None = None
     entry_id: Text  # identifies the act: two equal acts are two entries
 
+    def outside_fault(self) -> str | None:
+        """Nobody outside writes in the name of an operator or of a role of ours."""
+        plain = unicodedata.normalize("NFKC", self.actor).strip().casefold()
+        name = plain.partition(":")[0].strip()
+        if name in RESERVED_ACTORS or not self.actor.isprintable():
+            return f"append_audit: the actor {self.actor[:100]!r} is one of ours"
+        return None
+
 
 class PruneCache(Daily, queue="maintenance"):
     """Delete expired answers from the cache, and the least recently used ones above its limit."""
+
+    audience: ClassVar[Audience] = "operators"
 
 
 class EmbedMissing(Daily, queue="embedding"):
     """Request missing vectors of the live model for the tenant's chunks."""
 
+    audience: ClassVar[Audience] = "operators"
+
 
 class PlanReindex(Contract, queue="embedding"):
     """List the chunks without a vector of a model, in batches for `embed_chunks`."""
 
+    audience: ClassVar[Audience] = "operators"
     model: Text
 
 
@@ -241,6 +276,7 @@ class VerifyReindex(Contract, queue="embedding"):
     be than by the model `against`; without that, than 1.
     """
 
+    audience: ClassVar[Audience] = "operators"
     time_limit_s: ClassVar[int] = 600
     model: Text
     recall_min: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
@@ -251,18 +287,22 @@ class VerifyReindex(Contract, queue="embedding"):
 class FlipModel(Contract, queue="embedding"):
     """Switch a tenant's search to another model's vectors; request those added meanwhile."""
 
+    audience: ClassVar[Audience] = "operators"
     model: Text
 
 
 class FollowModel(Contract, queue="embedding"):
     """Copy the vectors of the live model to the platform's table, batch after batch."""
 
+    audience: ClassVar[Audience] = "operators"
     model: Text
     batch: Annotated[int, Field(ge=0)] = 0
 
 
 class PruneUploads(Daily, queue="ingest"):
     """Delete uploads that no job has taken within a week."""
+
+    audience: ClassVar[Audience] = "operators"
 
 
 class DeleteDocument(Contract, queue="ingest"):
@@ -274,6 +314,7 @@ class DeleteDocument(Contract, queue="ingest"):
 class RunStep(Contract, queue="workflow"):
     """Walk along a workflow's run: do the step its row names, and what that makes ready."""
 
+    audience: ClassVar[Audience] = "system"
     time_limit_s: ClassVar[int] = 300
     run_id: RunId
 

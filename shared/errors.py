@@ -58,6 +58,12 @@ class PayloadTooLarge(UsageError):
     code = "payload_too_large"
 
 
+class PublisherRefused(UsageError):
+    """The publisher may not publish this job, or not for this tenant."""
+
+    code = "publisher_refused"
+
+
 class QueueFull(UsageError):
     """Back-pressure: the queue is full."""
 

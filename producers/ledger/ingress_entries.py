@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.contracts import Contract, contract_named
-from shared.errors import PayloadRefused
+from shared.errors import PayloadRefused, PayloadTooLarge
 from shared.json_values import read_json
+from shared.ledger.outbox import PAYLOAD_BYTES_MAX
 from shared.queries.ledger.quarantines import BadMessage
 
 FIELD_BYTES_MAX: Final = 256
 REPLY_KEY_BYTES_MAX: Final = 4_096  # the sender of a key that is too long should get a reply
+# What needs no reading to be refused: an escaped letter takes six bytes in place of one.
+PAYLOAD_TEXT_BYTES_MAX: Final = 6 * PAYLOAD_BYTES_MAX
 _KEPT_BYTES: Final = 64 * 1024
 _REQUIRED: Final = frozenset({"job", "tenant", "key", "payload"})
 _OPTIONAL: Final = frozenset({"traceparent"})
@@ -34,6 +37,7 @@ def read_request(entry: bytes, fields: Fields) -> IngressRequest:
     """Read an entry.
 
     Raises:
+        PayloadTooLarge: More than could become 64 kB.
         PayloadRefused: Other fields, other bytes than UTF-8, or a payload that does not fit.
         UnknownJob: No contract has this name.
     """
@@ -50,6 +54,11 @@ def read_request(entry: bytes, fields: Fields) -> IngressRequest:
     if not 0 < len(fields[b"key"]) <= FIELD_BYTES_MAX:
         raise PayloadRefused(f"The key must be 1-{FIELD_BYTES_MAX} bytes.")
     contract = contract_named(texts["job"])
+    if len(fields[b"payload"]) > PAYLOAD_TEXT_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"The payload must be at most {PAYLOAD_BYTES_MAX:,} bytes; keep the bytes in a table and "
+            "send their id."
+        )
     payload = read_json(texts["payload"])
     if not isinstance(payload, dict):
         raise PayloadRefused("The payload is not a JSON object.")

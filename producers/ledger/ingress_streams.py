@@ -1,11 +1,13 @@
 """Streams of the Redis door: who reads which entry, and the repair of one that is used up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
 from producers.ledger.ingress_entries import Fields
+from producers.ledger.publishers import DEFAULT
 from shared.ledger.wakeups import mend
 
 GROUP: Final = "ledger"
@@ -23,8 +25,9 @@ Entry = tuple[bytes, Fields]
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream of requests, where their replies go, and where it is moved for its repair."""
+    """A publisher's stream, where its replies go, and where it is moved for its repair."""
 
+    publisher: str
     key: str
     reply: bytes
     moved: str
@@ -34,11 +37,17 @@ class Stream:
         return self.reply + key
 
 
-def default_stream(namespace: str) -> Stream:
-    """Return the stream that needs no name."""
-    return Stream(
-        f"{namespace}:publish", f"{namespace}:reply:".encode(), f"{namespace}:moved:publish"
-    )
+def stream_of(namespace: str, publisher: str) -> Stream:
+    """Return the stream of a publisher; the default one's has no name in it.
+
+    The replies of the others lie where no key of the default one's reaches.
+    """
+    if publisher == DEFAULT:
+        key, reply = "publish", "reply:"
+    else:
+        key, reply = f"publish:{publisher}", f"replies:{publisher}:"
+    moved = f"{namespace}:moved:{key}"
+    return Stream(publisher, f"{namespace}:{key}", f"{namespace}:{reply}".encode(), moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +121,11 @@ def used_up_by(client: redis.Redis, stream: Stream) -> str | None:
     return last if ahead > AHEAD_MS_MAX else None
 
 
-def used_up(client: redis.Redis, namespace: str) -> list[tuple[str, str]]:
+def used_up(client: redis.Redis, namespace: str, names: Sequence[str]) -> list[tuple[str, str]]:
     """Return the streams that are used up, each with its last id."""
-    stream = default_stream(namespace)
-    last_id = used_up_by(client, stream)
-    return [] if last_id is None else [(stream.key, last_id)]
+    streams = [stream_of(namespace, name) for name in names]
+    found = [(stream.key, used_up_by(client, stream)) for stream in streams]
+    return [(key, last_id) for key, last_id in found if last_id is not None]
 
 
 # Atomic, so that several doors may try: only the stream with that last id is set aside.

@@ -5,6 +5,8 @@
 
 The field `traceparent` is optional: the request's trace, in W3C format.
 
+Other publishers have a stream of their own; see `producers.ledger.publishers`.
+
 A request is accepted only when the reply says so: it is in the ledger then. It leaves the stream
 after that commit; after a crash in between it is read again, and its key makes it a duplicate.
 
@@ -36,11 +38,13 @@ from producers.ledger.ingress_entries import (
     reply_key,
 )
 from producers.ledger.ingress_streams import BATCH_MAX, DELIVERIES_MAX, GROUP, Entry, Stream
+from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX, Rights, rights_of
+from producers.queries.ledger import publishers
 from producers.queries.operations import incidents
 from producers.queries.operations.incidents import NewIncident
 from shared import db
 from shared.db import Role
-from shared.errors import AilydianError, ServerUnavailable, TenantNotFound
+from shared.errors import AilydianError, PublisherRefused, ServerUnavailable, TenantNotFound
 from shared.ids import TenantId
 from shared.ledger.outbox import Published, publish_many, published_by
 from shared.ledger.wakeups import AWAY, BLOCK_S, is_wrong_type
@@ -54,6 +58,7 @@ log = structlog.get_logger()
 
 REPLY_TTL_S = 3_600
 CHECK_EVERY_S = 2.0
+MESSAGE_CHARS_MAX = 2_000
 _AWAY_S = 1.0
 
 # What an entry is answered with; None while it is left for another try.
@@ -65,7 +70,8 @@ class RedisIngress:
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
-        self._stream = ingress_streams.default_stream(namespace)
+        self._namespace = namespace
+        self._streams = [ingress_streams.stream_of(namespace, DEFAULT)]
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._check_at = 0.0
         self._untold: list[NewIncident] = []
@@ -74,74 +80,76 @@ class RedisIngress:
         """Read, answer and acknowledge requests until stopped."""
         while not stop.is_set():
             try:
-                ingress_streams.open_group(self._client, self._stream)
+                self._open()
                 while not stop.is_set():
                     self.check()
                     self.turn(block_s=min(BLOCK_S, CHECK_EVERY_S))
             except (*AWAY, ServerUnavailable, psycopg.Error) as error:
                 if is_wrong_type(error):
-                    ingress_streams.mend_type(self._client, self._stream)
+                    for stream in self._streams:
+                        ingress_streams.mend_type(self._client, stream)
                     continue
                 outages.note(error, role="door")
                 stop.wait(_AWAY_S)
 
     def turn(self, *, block_s: float) -> int:
         """Serve pending entries, waiting up to `block_s` for them. Returns how many."""
-        left = ingress_streams.claim_abandoned(self._client, self._stream, self._name)
-        if left.worn:
-            self._quarantine(self._stream, left.entries)
-        elif left.entries:
-            self._serve(self._stream, left.entries)
-        if left.entries:
-            return len(left.entries)
-        found = ingress_streams.read_new(self._client, [self._stream], self._name, block_s=block_s)
+        for stream in self._streams:
+            left = ingress_streams.claim_abandoned(self._client, stream, self._name)
+            if left.worn:
+                self._quarantine(stream, left.entries)
+            elif left.entries:
+                self._serve(stream, left.entries)
+            if left.entries:
+                return len(left.entries)
+        found = ingress_streams.read_new(self._client, self._streams, self._name, block_s=block_s)
         for stream, entries in found:
             self._serve(stream, entries)
         return sum(len(entries) for _, entries in found)
 
     def check(self) -> None:
-        """Repair a stream that takes no more entries, and tell of it, every `CHECK_EVERY_S`."""
+        """Every `CHECK_EVERY_S` look for new publishers and for streams that are used up.
+
+        A stream that takes no more entries is repaired, and told of.
+        """
         if time.monotonic() < self._check_at:
             return
         self._check_at = time.monotonic() + CHECK_EVERY_S
-        last_id = ingress_streams.used_up_by(self._client, self._stream)
-        if last_id is not None:
-            moved = ingress_streams.repair(self._client, self._stream, last_id)
-            log.error("door.repaired", stream=self._stream.key, last_id=last_id, moved=moved)
-            self._untold.append(_incident(self._stream, last_id, moved))
-        elif self._client.exists(self._stream.moved):
-            moved = ingress_streams.move_rest(self._client, self._stream)
-            log.error("door.repaired", stream=self._stream.key, moved=moved)
+        self._open()
+        for stream in self._streams:
+            self._look_at(stream)
         while self._untold:
             with db.transaction(None, role=Role.RELAY) as conn:
                 incidents.raise_incident(conn, self._untold[0])
             self._untold.pop(0)
 
+    def _open(self) -> None:
+        with db.transaction(None, role=Role.RELAY) as conn:
+            names = publishers.select_names(conn, limit=PUBLISHERS_MAX)
+        wanted = [DEFAULT, *(name for name in names if name != DEFAULT)]
+        self._streams = [ingress_streams.stream_of(self._namespace, name) for name in wanted]
+        for stream in self._streams:
+            ingress_streams.open_group(self._client, stream)
+
+    def _look_at(self, stream: Stream) -> None:
+        last_id = ingress_streams.used_up_by(self._client, stream)
+        if last_id is not None:
+            moved = ingress_streams.repair(self._client, stream, last_id)
+            log.error("door.repaired", stream=stream.key, last_id=last_id, moved=moved)
+            self._untold.append(_incident(stream, last_id, moved))
+        elif self._client.exists(stream.moved):
+            moved = ingress_streams.move_rest(self._client, stream)
+            log.error("door.repaired", stream=stream.key, moved=moved)
+
     def _serve(self, stream: Stream, entries: Sequence[Entry]) -> None:
         """Answer entries; if the server fails, they are given back as if never delivered."""
         try:
-            replies = self._replies(entries)
+            replies = _replies(stream.publisher, entries)
         except (ServerUnavailable, psycopg.Error):
             ids = [entry for entry, _ in entries]
             ingress_streams.give_back(self._client, stream, self._name, ids)
             raise
         self._send(stream, [(entry, fields, replies[entry]) for entry, fields in entries])
-
-    def _replies(self, entries: Sequence[Entry]) -> dict[bytes, Reply]:
-        replies: dict[bytes, Reply] = {}
-        by_tenant: dict[str, list[IngressRequest]] = defaultdict(list)
-        for entry, fields in entries:
-            try:
-                request = read_request(entry, fields)
-                by_tenant[request.tenant].append(request)
-            except AilydianError as error:
-                replies[entry] = _refused(error)
-            except Exception as error:
-                replies[entry] = _left(entry, error)
-        for slug, requests in by_tenant.items():
-            for request, reply in zip(requests, _accept(slug, requests), strict=True):
-                replies[request.entry] = reply
-        return replies
 
     def _send(
         self, stream: Stream, answers: Sequence[tuple[bytes, dict[bytes, bytes], Reply]]
@@ -149,7 +157,7 @@ class RedisIngress:
         """Send the replies, then acknowledge the entries that are answered.
 
         A reply that Redis refuses costs the others nothing. A key of another type was put there by
-        whoever may write to it, and gives way to the reply.
+        a client that may write to it, and gives way to the reply.
         """
         answered = [(entry, reply_key(fields), reply) for entry, fields, reply in answers if reply]
         lists = [(stream.reply_to(key), reply) for _, key, reply in answered if key is not None]
@@ -159,7 +167,7 @@ class RedisIngress:
             self._client.delete(*[key for key, _ in wrong])
             log.error("door.reply_replaced", keys=[key[:200] for key, _ in wrong][:10])
             errors |= dict.fromkeys([key for key, _ in wrong]) | self._push(wrong)
-        # Replaced again meanwhile: whoever does that gets no reply.
+        # Replaced again meanwhile: its client gets no reply.
         failed = {key: one for key, one in errors.items() if one and not is_wrong_type(one)}
         done = [
             entry for entry, key, _ in answered if key is None or stream.reply_to(key) not in failed
@@ -187,7 +195,7 @@ class RedisIngress:
         bad = [quarantined("delivered_too_often", fields) for _, fields in entries]
         log.error("door.quarantined", stream=stream.key, entries=[one for one, _ in entries])
         with db.transaction(None, role=Role.RELAY) as conn:
-            quarantines.insert_quarantined(conn, "publish", bad, source="door")
+            quarantines.insert_quarantined(conn, stream.key, bad, source="door")
         reply = {
             "accepted": False,
             "error": "quarantined",
@@ -196,13 +204,35 @@ class RedisIngress:
         self._send(stream, [(entry, fields, reply) for entry, fields in entries])
 
 
-def _accept(slug: str, requests: Sequence[IngressRequest]) -> list[Reply]:
+def _replies(publisher: str, entries: Sequence[Entry]) -> dict[bytes, Reply]:
+    with db.transaction(None, role=Role.RELAY) as conn:
+        rights = rights_of(conn, publisher)
+    replies: dict[bytes, Reply] = {}
+    by_tenant: dict[str, list[IngressRequest]] = defaultdict(list)
+    for entry, fields in entries:
+        try:
+            request = read_request(entry, fields)
+            rights.check_job(request.job)
+            by_tenant[request.tenant].append(request)
+        except AilydianError as error:
+            replies[entry] = _refused(error)
+        except Exception as error:
+            replies[entry] = _left(entry, error)
+    for slug, requests in by_tenant.items():
+        for request, reply in zip(requests, _accept(rights, slug, requests), strict=True):
+            replies[request.entry] = reply
+    return replies
+
+
+def _accept(rights: Rights, slug: str, requests: Sequence[IngressRequest]) -> list[Reply]:
     """Publish a tenant's requests together; if that is rejected, in ever smaller parts."""
     try:
-        tenant_id = _tenant(slug)
-    except TenantNotFound as error:
+        tenant_id = _tenant(rights, slug)
+    except (TenantNotFound, PublisherRefused) as error:
         return [_refused(error)] * len(requests)
-    return _publish(tenant_id, requests)
+    origin = "door" if rights.name == DEFAULT else f"door:{rights.name}"
+    with published_by(origin):
+        return _publish(tenant_id, requests)
 
 
 def _publish(tenant_id: TenantId, requests: Sequence[IngressRequest]) -> list[Reply]:
@@ -212,7 +242,7 @@ def _publish(tenant_id: TenantId, requests: Sequence[IngressRequest]) -> list[Re
             for header, group in groupby(requests, key=lambda request: request.traceparent):
                 traced = list(group)
                 keys = [request.key for request in traced]
-                with tracing.continued(header), published_by("door"):
+                with tracing.continued(header):
                     published += publish_many(conn, [one.job for one in traced], keys=keys)
         return [_accepted(one) for one in published]
     except Exception as error:
@@ -233,9 +263,10 @@ def _is_servers(error: Exception) -> bool:
     )
 
 
-def _tenant(slug: str) -> TenantId:
+def _tenant(rights: Rights, slug: str) -> TenantId:
     with db.transaction(None, role=Role.RELAY) as conn:
         found = accounts.select_tenant_id(conn, slug)
+    rights.check_tenant(found, slug)
     if found is None:
         raise TenantNotFound(f"No tenant has the slug {slug[:FIELD_BYTES_MAX]!r}.")
     return found
@@ -247,7 +278,10 @@ def _accepted(one: Published) -> dict[str, Any]:
 
 def _refused(error: Exception) -> dict[str, Any]:
     code = error.code if isinstance(error, AilydianError) else "refused"
-    return {"accepted": False, "error": code, "message": db.sentence(error)}
+    message = db.sentence(error)  # it may quote what was sent
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = f"{message[:MESSAGE_CHARS_MAX]}..."
+    return {"accepted": False, "error": code, "message": message}
 
 
 def _left(entry: bytes, error: Exception) -> Reply:

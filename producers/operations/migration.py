@@ -246,7 +246,7 @@ def _tools(conn: Connection) -> Iterator[None]:
 def _note_contracts(conn: Connection, done: dict[str, str]) -> None:
     """Register the contracts in the ledger, and the built-in models in the catalogue."""
     kinds = [
-        (kind.actor_name, kind.queue_name, kind.schema_version, kind.attempts_max)
+        (kind.actor_name, kind.queue_name, kind.schema_version, kind.attempts_max, kind.audience)
         for kind in CONTRACTS.values()
     ]
     with conn.transaction():

@@ -7,7 +7,8 @@ import psycopg
 import redis
 
 from producers.ledger import ingress_streams
-from producers.queries.ledger import events, queue_figures
+from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX
+from producers.queries.ledger import events, publishers, queue_figures
 from producers.queries.ledger.queue_figures import ProcessRow
 from producers.queries.operations import metric_figures, server_facts
 from shared import db, server_errors
@@ -44,12 +45,13 @@ def look(client: redis.Redis, namespace: str) -> list[HealthCheck]:
 
     Returns:
         The checks postgres, schema, redis, door, relay, scheduler, workers, threads and heartbeats;
-        without Postgres only those of Redis, for the others are read from it.
+        without Postgres only postgres and redis, for the others are read from it.
     """
     answers = _redis(client, namespace)
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
-            checks = [_postgres(conn, client, namespace), _schema(conn), *answers]
+            checks = [_postgres(conn, client, namespace), _schema(conn), answers]
+            checks += _door(conn, client, namespace)
             for check in (_relay, _scheduler, _workers, _processes):
                 checks += check(conn)
             return checks
@@ -58,10 +60,10 @@ def look(client: redis.Redis, namespace: str) -> list[HealthCheck]:
         return [
             HealthCheck("postgres", ok=True, detail="answers"),
             HealthCheck("schema", False, detail),
-            *answers,
+            answers,
         ]
     except (AilydianError, psycopg.Error) as error:
-        return [HealthCheck("postgres", ok=False, detail=db.sentence(error)), *answers]
+        return [HealthCheck("postgres", ok=False, detail=db.sentence(error)), answers]
 
 
 def _postgres(conn: Connection, client: redis.Redis, namespace: str) -> HealthCheck:
@@ -86,24 +88,27 @@ def _schema(conn: Connection) -> HealthCheck:
     return HealthCheck("schema", ok=True, detail="all contracts are registered")
 
 
-def _redis(client: redis.Redis, namespace: str) -> list[HealthCheck]:
+def _redis(client: redis.Redis, namespace: str) -> HealthCheck:
     try:
         ratio = redis_used_ratio(client)
         outages.probe(client, namespace)
-        full = ratio >= REDIS_FULL_RATIO
-        detail = f"responding; {ratio:.0%} of its memory is used"
-        return [HealthCheck("redis", ok=not full, detail=detail), _door(client, namespace)]
     except AWAY as error:
         trouble = server_errors.trouble_of(error)
-        return [
-            HealthCheck("redis", ok=False, detail=trouble.sentence if trouble else str(error))
-        ]
+        return HealthCheck("redis", ok=False, detail=trouble.sentence if trouble else str(error))
+    full = ratio >= REDIS_FULL_RATIO
+    return HealthCheck(
+        "redis", ok=not full, detail=f"responding; {ratio:.0%} of its memory is used"
+    )
 
 
-def _door(client: redis.Redis, namespace: str) -> HealthCheck:
-    used_up = ingress_streams.used_up(client, namespace)
+def _door(conn: Connection, client: redis.Redis, namespace: str) -> list[HealthCheck]:
+    names = [DEFAULT, *publishers.select_names(conn, limit=PUBLISHERS_MAX)]
+    try:
+        used_up = ingress_streams.used_up(client, namespace, names)
+    except AWAY:
+        return []  # the check of Redis says so
     detail = "; ".join(f"{key} takes no more entries after {last}" for key, last in used_up)
-    return HealthCheck("door", ok=not used_up, detail=detail or "accepts requests")
+    return [HealthCheck("door", ok=not used_up, detail=detail or "accepts requests")]
 
 
 def redis_used_ratio(client: redis.Redis) -> float:

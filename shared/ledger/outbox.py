@@ -18,6 +18,7 @@ from shared.errors import (
     LeaseLost,
     PayloadRefused,
     PayloadTooLarge,
+    PublisherRefused,
     QueueFull,
     RunNotFound,
     RunRefused,
@@ -204,6 +205,7 @@ def refusal(error: psycopg.Error) -> Exception:
         "AL007": RunNotFound,
         "AL008": RunRefused,
         "AL009": SignalRefused,
+        "AL010": PublisherRefused,
     }
     kind = kinds.get(error.sqlstate)
     return error if kind is None else kind(message[:1].upper() + message[1:])

@@ -19,14 +19,21 @@ from producers.cli.terminal.output import (
     print_json,
     print_table,
 )
-from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, json_object, tenant_option
+from producers.cli.terminal.values import (
+    DURATION,
+    JOB,
+    JSON_OBJECT,
+    contract_for_operators,
+    json_object,
+    tenant_option,
+)
 from producers.cli.terminal.waiting import follow
 from producers.ledger import batches as publishing
 from producers.ledger.batches import BatchNotFound
 from producers.queries.ledger import batches as ledger
 from producers.queries.ledger.batches import BatchRow
 from shared import db
-from shared.contracts import Contract, contract_named
+from shared.contracts import Contract
 from shared.db import Role
 from shared.errors import UsageError
 from shared.ids import TenantId
@@ -121,7 +128,7 @@ def publish_batch(
     All lines are validated before the first job is published. Jobs are accepted a thousand at a
     time, then the batch is sealed.
     """
-    contract = contract_named(options["job"])
+    contract = contract_for_operators(options["job"])
     jobs = list(_read_jobs(contract, file))
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
@@ -140,7 +147,7 @@ def publish_batch(
 
 def _queues(contract: type[Contract], options: dict[str, Any]) -> list[str]:
     then = options["then"]
-    queues = {contract.queue_name} | ({contract_named(then).queue_name} if then else set())
+    queues = {contract.queue_name} | ({contract_for_operators(then).queue_name} if then else set())
     return sorted(queues)
 
 
@@ -163,7 +170,7 @@ def _publish(
     """Publish page by page. Returns the batch's id and the number of duplicates."""
     then = None
     if options["then"]:
-        follow_up = contract_named(options["then"])
+        follow_up = contract_for_operators(options["then"])
         then = follow_up.from_payload(options["then_payload"], follow_up.schema_version)
     with db.transaction(tenant_id) as conn:
         opened = publishing.open_batch(

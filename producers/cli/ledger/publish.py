@@ -7,11 +7,11 @@ import click
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
-from producers.cli.terminal.values import DURATION, JSON_OBJECT
+from producers.cli.terminal.values import DURATION, JSON_OBJECT, contract_for_operators
 from producers.cli.terminal.waiting import follow
 from producers.queries.ledger import jobs
 from shared import db
-from shared.contracts import CONTRACTS, Contract, contract_named
+from shared.contracts import CONTRACTS, Contract
 from shared.db import Role
 from shared.ids import JobId, TenantId
 from shared.ledger import outbox
@@ -65,7 +65,7 @@ def publish(
         return
     if job is None or options["slug"] is None:
         raise click.UsageError("Give a job and --tenant, or --list to list the jobs.")
-    contract = contract_named(job)
+    contract = contract_for_operators(job)
     read = contract.from_payload(options["payload"], contract.schema_version)
     with session.opened() as servers:
         document = _publish(servers, read, options)
@@ -121,6 +121,7 @@ def _list(as_json: bool) -> None:
             "queue": contract.queue_name,
             "schemaVersion": contract.schema_version,
             "attemptsMax": contract.attempts_max,
+            "audience": contract.audience,
             "timeLimitSeconds": contract.time_limit_s,
             "description": contract.__doc__,
             "schema": contract.model_json_schema(),

@@ -13,7 +13,13 @@ from producers.cli.terminal.output import (
     print_json,
     print_table,
 )
-from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, tenant_option
+from producers.cli.terminal.values import (
+    DURATION,
+    JOB,
+    JSON_OBJECT,
+    contract_for_operators,
+    tenant_option,
+)
 from producers.ledger import schedules
 from producers.queries.ledger import schedules as queries
 from producers.queries.ledger.schedules import NewSchedule, ScheduleRow
@@ -134,8 +140,8 @@ def _what(
         raise UsageError("Give either --job with --payload, or --workflow with --input.")
     if (given if workflow is None else payload) is not None:
         raise UsageError("--payload needs --job, and --input needs --workflow.")
-    if workflow is None:
-        return job, payload or {}
+    if job is not None:
+        return contract_for_operators(job).actor_name, payload or {}
     return StartWorkflow.actor_name, {"name": workflow, "input": given or {}}
 
 

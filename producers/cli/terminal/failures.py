@@ -50,6 +50,12 @@ class WorkersMissing(PermanentError):
     code = "workers_missing"
 
 
+class PublisherNotFound(PermanentError):
+    """No publisher has this name."""
+
+    code = "publisher_not_found"
+
+
 class LimitNotFound(PermanentError):
     """No limit has this id."""
 

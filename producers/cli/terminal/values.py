@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 import click
 
 from producers.cli.terminal.output import Command
-from shared.contracts import CONTRACTS, QUEUES
-from shared.errors import PayloadRefused
+from shared.contracts import CONTRACTS, QUEUES, Contract, contract_named
+from shared.errors import PayloadRefused, PublisherRefused
 from shared.json_values import read_json
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -97,6 +97,19 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"must be a JSON object, not {type(found).__name__}")
     return found
+
+
+def contract_for_operators(name: str) -> type[Contract]:
+    """The contract of this name, unless our own code alone publishes it.
+
+    Raises:
+        UnknownJob: There is none.
+        PublisherRefused: It is the system's.
+    """
+    contract = contract_named(name)
+    if contract.audience == "system":
+        raise PublisherRefused(f"{name} is published by the system alone.")
+    return contract
 
 
 def text(given: str) -> str:

@@ -61,11 +61,11 @@ SELECT_FUNCTIONS: Final = """
 """
 
 PUT_JOB_KIND: Final = """
-    INSERT INTO "JobKind" ("job", "queue", "schemaVersion", "attemptsMax")
-    VALUES (%s, %s, %s, %s)
+    INSERT INTO "JobKind" ("job", "queue", "schemaVersion", "attemptsMax", "audience")
+    VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT ("job") DO UPDATE
     SET "queue" = excluded."queue", "schemaVersion" = excluded."schemaVersion",
-        "attemptsMax" = excluded."attemptsMax"
+        "attemptsMax" = excluded."attemptsMax", "audience" = excluded."audience"
 """
 
 SET_OWNER: Final = """
@@ -147,8 +147,8 @@ def drop_function(conn: Connection, signature: str) -> None:
     conn.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
 
 
-def put_job_kinds(conn: Connection, kinds: Sequence[tuple[str, str, int, int]]) -> None:
-    """Register contracts in the ledger, as (job, queue, schema version, attempts)."""
+def put_job_kinds(conn: Connection, kinds: Sequence[tuple[str, str, int, int, str]]) -> None:
+    """Register contracts in the ledger, as (job, queue, schema version, attempts, audience)."""
     with as_owner(conn), conn.cursor() as cursor:
         cursor.executemany(PUT_JOB_KIND, kinds)
 

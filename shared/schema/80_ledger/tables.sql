@@ -25,10 +25,22 @@ CREATE TABLE IF NOT EXISTS "JobKind" (
     "queue"         TEXT NOT NULL,
     "schemaVersion" INTEGER NOT NULL,
     "attemptsMax"   INTEGER NOT NULL,
+    "audience"      TEXT NOT NULL DEFAULT 'anyone',
     CONSTRAINT "JobKind_attemptsMax_check" CHECK ("attemptsMax" > 0)
 );
 COMMENT ON TABLE "JobKind" IS
     'The contracts of shared/contracts.py, written by migrate: SQL publishers need name no queue.';
+
+CREATE TABLE IF NOT EXISTS "Publisher" (
+    "name"      TEXT PRIMARY KEY,
+    "tenantIds" TEXT[],
+    "jobs"      TEXT[],
+    "setBy"     TEXT NOT NULL,
+    "setAt"     TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "Publisher_name_check" CHECK ("name" ~ '^[a-z][a-z0-9-]{0,30}$')
+);
+COMMENT ON TABLE "Publisher" IS
+    'Who publishes by Redis at a stream of its own, for which tenants and which jobs; NULL is all.';
 
 CREATE TABLE IF NOT EXISTS "QueueState" (
     "queue"           TEXT PRIMARY KEY,

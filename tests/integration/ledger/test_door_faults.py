@@ -192,7 +192,7 @@ def test_an_outage_of_postgres_counts_no_delivery(ingress, client, monkeypatch):
     assert reply(client, "k0")["accepted"]
 
 
-def _away(slug):
+def _away(rights, slug):
     raise ServerUnavailable("Postgres is not responding.")
 
 
@@ -237,7 +237,7 @@ def test_a_reply_key_that_names_an_error_does_not_delete_the_stream(ingress, cli
     send(client, "k1")
 
     ingress.turn(block_s=0.001)
-    ingress_streams.mend_type(client, ingress_streams.default_stream("ailydian"))
+    ingress_streams.mend_type(client, ingress_streams.stream_of("ailydian", "default"))
 
     assert client.exists(STREAM)
     assert reply(client, "k1")["accepted"]

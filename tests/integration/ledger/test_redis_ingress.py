@@ -175,6 +175,9 @@ def test_a_request_is_not_answered_before_its_job_is_committed(ingress, client, 
                 {"document_id": "d", "chunk_ids": ["x" * 5_000] * 60, "model": "m"})),
             "payload_too_large",
         ),
+        (request("k", payload='{"note": "' + "x" * 1_000_000 + '"}'), "payload_too_large"),
+        (request("k", job="x" * 1_000_000), "unknown_job"),
+        (request("k", payload='{"' + "x" * 300_000 + '": 1}'), "payload_refused"),
         (request("k", delay="5"), "payload_refused"),
         (request("k", tenant=None), "payload_refused"),
         (request("k", payload=None), "payload_refused"),
@@ -190,7 +193,7 @@ def test_a_bad_request_is_refused_with_a_code_and_leaves_the_stream(ingress, cli
     answer = serve(ingress, client, fields)
 
     assert (answer["accepted"], answer["error"]) == (False, code)
-    assert answer["message"]
+    assert 0 < len(answer["message"]) < 3_000
     assert is_empty(client)
     assert rows('SELECT 1 FROM "Job"') == []
 
