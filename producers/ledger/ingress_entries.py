@@ -8,7 +8,7 @@ from typing import Final
 from shared.contracts import Contract, contract_named
 from shared.errors import PayloadRefused, PayloadTooLarge
 from shared.json_values import read_json
-from shared.ledger.outbox import PAYLOAD_BYTES_MAX
+from shared.ledger.outbox import PAYLOAD_BYTES_MAX, payload_of
 from shared.queries.ledger.quarantines import BadMessage
 
 FIELD_BYTES_MAX: Final = 256
@@ -56,13 +56,15 @@ def read_request(entry: bytes, fields: Fields) -> IngressRequest:
     contract = contract_named(texts["job"])
     if len(fields[b"payload"]) > PAYLOAD_TEXT_BYTES_MAX:
         raise PayloadTooLarge(
-            f"The payload must be at most {PAYLOAD_BYTES_MAX:,} bytes; keep the bytes in a table and "
-            "send their id."
+            f"The payload must be at most {PAYLOAD_BYTES_MAX:,} bytes; keep the bytes in a table "
+            "and send their id."
         )
     payload = read_json(texts["payload"])
     if not isinstance(payload, dict):
         raise PayloadRefused("The payload is not a JSON object.")
     job = contract.from_payload(payload, contract.schema_version)
+    if len(fields[b"payload"]) > PAYLOAD_BYTES_MAX:
+        payload_of(job)  # what is too large says so before who may publish it is asked
     return IngressRequest(entry, texts["tenant"], texts["key"], job, texts.get("traceparent"))
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import random
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -13,13 +15,15 @@ from shared.db import Role
 from shared.errors import PayloadRefused
 from shared.json_values import DEPTH_MAX
 from shared.ledger.outbox import payload_of
+from tests.support import hostile_json
 from tests.support.commands import document, refused
 from tests.support.factories import claim, job, make_tenant, publish_jobs, rows
+from tests.support.thoroughness import examples
 from tests.support.workers import work_off
 
 DEEP = '{"note": ' + "[" * 1_000 + "]" * 1_000 + "}"
-INSERT = """INSERT INTO "Job" ("tenantId", "job", "payload", "key")
-            VALUES (%(tenant)s, 'probe', %(payload)s, 'poison') RETURNING "id" """
+INSERT = """INSERT INTO "Job" ("tenantId", "job", "payload"{names})
+            VALUES (%(tenant)s, 'probe', %(payload)s{values}) RETURNING "id" """
 
 
 def levels(count):
@@ -43,15 +47,13 @@ def free_form(name, value):
 
 def insert(tenant, payload, **columns):
     """Publish a probe by SQL, as a service does. Returns its id."""
-    named = "".join(f', "{name}"' for name in columns)
+    names = "".join(f', "{name}"' for name in columns)
     values = "".join(f", %({name})s" for name in columns)
-    statement = INSERT.replace(', "key")', f', "key"{named})').replace(
-        "'poison')", f"'poison'{values})"
-    )
+    statement = INSERT.format(names=names, values=values).encode()
     with db.transaction(tenant) as conn:
-        return conn.execute(
-            statement.encode(), columns | {"tenant": tenant, "payload": payload}
-        ).fetchone()[0]
+        return conn.execute(statement, columns | {"tenant": tenant, "payload": payload}).fetchone()[
+            0
+        ]
 
 
 @pytest.fixture
@@ -249,3 +251,18 @@ def test_publish_refuses_what_cannot_be_stored_with_a_sentence(run, acme):
             run("publish", "probe", "--tenant", "acme", "--payload", payload)
         )
     assert rows('SELECT 1 FROM "Job"') == []
+
+
+@pytest.mark.usefixtures("unguarded")
+def test_no_payload_that_postgres_takes_holds_up_its_neighbours_at_a_worker(redis_url):
+    rng, hostile, good = random.Random(7), make_tenant("a"), make_tenant("b")
+    for n in range(examples(5)):
+        for _ in range(40):
+            with suppress(psycopg.Error):  # not JSON, NUL, an object it is not
+                insert(hostile, hostile_json.payload(rng, "probe"), key=f"{rng.random()}")
+        neighbours = publish_jobs(good, [Probe(n=n, note=f"{k}") for k in range(10)])
+
+        work_off(redis_url)
+
+        assert {job(one)["state"] for one in neighbours} == {"COMPLETED"}
+        assert rows("""SELECT "id" FROM "Job" WHERE "state" IN ('PENDING', 'RUNNING')""") == []
