@@ -19,7 +19,7 @@ from shared import server_errors
 from shared.errors import ConfigurationBroken, ServerUnavailable
 from shared.ids import TenantId
 from shared.json_values import stored_json
-from shared.observability import outages
+from shared.observability import error_texts, outages
 from shared.server_errors import POSTGRES
 
 Connection = psycopg.Connection[Any]
@@ -336,8 +336,8 @@ def call(
 
 
 def sentence(error: BaseException) -> str:
-    """Return an error's message without the DETAIL in which Postgres quotes row values."""
-    return server_errors.message(error)
+    """Return any error's message, without the DETAIL in which Postgres quotes row values."""
+    return error_texts.message(error)
 
 
 class Listener:

@@ -27,6 +27,7 @@ class TransientError(AilydianError):
     """
 
     counted: ClassVar[bool] = True
+    retry_after_s: float | None = None  # also where a subclass does not call ours
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)

@@ -12,6 +12,7 @@ import psycopg
 import redis
 
 from shared.errors import ServerUnavailable, TransactionInterrupted
+from shared.observability import error_texts
 
 POSTGRES: Final = "postgres"
 REDIS: Final = "redis"
@@ -164,7 +165,7 @@ def unavailable(error: psycopg.Error, *, lost: bool = False) -> ServerUnavailabl
         error: As psycopg raised it.
         lost: Whether the connection is gone with it.
     """
-    said = message(error)
+    said = error_texts.message(error)
     if not lost and error.sqlstate in _INTERRUPTED:
         why = _INTERRUPTED[error.sqlstate]
         return TransactionInterrupted(_sentence(why, said), trouble="interrupted")
@@ -187,13 +188,6 @@ def trouble_of(error: Exception) -> Trouble | None:
         trouble = of_redis(error)
         return Trouble(REDIS, trouble.code, _sentence(trouble.sentence, str(error)).rstrip("."))
     return None
-
-
-def message(error: BaseException) -> str:
-    """An error's message without the DETAIL in which Postgres quotes row values."""
-    if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return error.diag.message_primary
-    return str(error) or type(error).__name__
 
 
 def _sentence(what: str, said: str) -> str:

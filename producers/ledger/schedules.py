@@ -141,10 +141,12 @@ def _publish(conn: Connection, schedule: DueSchedule, runs: Sequence[datetime]) 
 def _set_aside(tenant_id: TenantId, schedule_id: str, error: Exception) -> None:
     """Isolate a failing schedule: disable it, or retry its slot later."""
     hopeless = isinstance(error, CronRefused | TimeZoneUnknown | TenantNotFound)
-    log.warning("schedule.set_aside", schedule=schedule_id, stopped=hopeless, error=str(error))
+    log.warning(
+        "schedule.set_aside", schedule=schedule_id, stopped=hopeless, error=db.sentence(error)
+    )
     with db.transaction(tenant_id) as conn:
         if hopeless:
-            queries.disable(conn, schedule_id, error=str(error))
+            queries.disable(conn, schedule_id, error=db.sentence(error))
         else:
             queries.postpone(conn, schedule_id, delay_s=POSTPONED_S, error=db.sentence(error))
 

@@ -18,6 +18,7 @@ import structlog
 
 from shared import server_errors
 from shared.errors import ServerUnavailable
+from shared.observability import error_texts
 from shared.server_errors import POSTGRES, REDIS, Trouble
 
 log = structlog.get_logger()
@@ -68,7 +69,7 @@ class Outages:
         trouble = server_errors.trouble_of(error)
         if trouble is None:
             code = INTERRUPTED if isinstance(error, ServerUnavailable) else "statement_failed"
-            trouble = Trouble(POSTGRES, code, server_errors.message(error))
+            trouble = Trouble(POSTGRES, code, error_texts.message(error))
         now = self._clock()
         with self._lock:
             key = (trouble.server, trouble.code)

@@ -24,6 +24,8 @@ DEPTH_MAX: Final = 8
 ITEMS_MAX: Final = 100
 LEAVES_MAX: Final = 1_000
 KNOWN_CHARS_MIN: Final = 8
+# What a value's own method may raise; not the interruptions of a job, which are BaseExceptions too.
+OUTRIGHT: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 _NAME_CHARS_MAX: Final = 128
 _NAMES_MAX: Final = 2_000
 _LINE_CHARS_MAX: Final = 4 * TEXT_CHARS_MAX
@@ -165,8 +167,9 @@ def _printed(value: object) -> str:
         return bytes(value[: TEXT_CHARS_MAX * 2]).decode(errors="backslashreplace")
     try:
         plain = isinstance(value, date | timedelta | Decimal | BaseException)
-        return (repr if isinstance(value, BaseException) or not plain else str)(value)
-    except Exception as error:  # whatever it is, a log line must not fail
+        shown = (repr if isinstance(value, BaseException) or not plain else str)(value)
+        return str.__str__(shown)  # a subclass of str could fail later
+    except OUTRIGHT as error:  # whatever it is, a log line must not fail
         return f"[a {type(value).__name__} that cannot be shown: {type(error).__name__}]"
 
 

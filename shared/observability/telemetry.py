@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from shared.observability import redaction, tracing
+from shared.observability import error_texts, redaction, tracing
 from shared.settings import Settings, settings
 
 # At their lower levels these write whole requests and messages, texts and all.
@@ -68,7 +68,7 @@ def configure(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*begin, _name_logger, structlog.processors.format_exc_info, *end],
+        processors=[*begin, _name_logger, _report_error, *end],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=True,
@@ -80,7 +80,7 @@ def configure(level: str) -> None:
                 *begin,
                 structlog.stdlib.add_logger_name,
                 structlog.stdlib.ExtraAdder(),
-                structlog.processors.format_exc_info,
+                _report_error,
             ],
             processors=[ProcessorFormatter.remove_processors_meta, *end],
         )
@@ -101,11 +101,26 @@ def _merge_doing(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {**doing.get(), **event}
 
 
+def _report_error(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Write the error of `exc_info` as text: whatever it is, the line is written."""
+    given = event.pop("exc_info", None)
+    if not given:
+        return event
+    error = given if isinstance(given, BaseException) else None
+    if error is None:
+        error = given[1] if isinstance(given, tuple) else sys.exc_info()[1]
+    if error is not None:
+        event["exception"] = error_texts.report(error)
+    return event
+
+
 def redacted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Redact all values, nested ones included; the last step before an event is written."""
     try:
         return redaction.redact_values(event)
-    except Exception as error:  # a value whose own methods fail: the job that logs it must not
+    except (
+        redaction.OUTRIGHT
+    ) as error:  # a value whose own methods fail: the job that logs it must not
         kept = {name: event[name] for name in ("timestamp", "level", "logger") if name in event}
         return {**kept, "event": "log.failed", "error_type": type(error).__name__}
 

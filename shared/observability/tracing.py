@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import ConfigurationBroken
+from shared.observability import error_texts
 from shared.observability.redaction import redact
 from shared.settings import Settings
 
@@ -144,7 +145,7 @@ def publishing(job: str, queue: str, *, count: int) -> Iterator[str]:
         try:
             yield _trace_of(here.trace_id, here.span_id, here.trace_flags).traceparent
         except Exception as error:
-            _Tracer.fail(span, error, str(error))
+            _Tracer.fail(span, error, error_texts.message(error))
             raise
 
 
@@ -255,7 +256,7 @@ class _Tracer:
     def fail(span: "Span", error: BaseException, sentence: str) -> None:
         from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - an extra: on use
 
-        kind, message = type(error).__name__, redact(sentence)
+        kind, message = error_texts.class_name(error), redact(sentence)
         span.set_status(Status(StatusCode.ERROR, message))
         span.set_attribute("error.type", kind)
         span.add_event("exception", {"exception.type": kind, "exception.message": message})

@@ -5,10 +5,8 @@ import resource
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import psycopg
 import structlog
@@ -26,7 +24,7 @@ from shared.errors import (
     UsageError,
 )
 from shared.ledger.outbox import Lease
-from shared.observability import outages
+from shared.observability import error_texts, outages
 from shared.observability.redaction import redact
 from shared.queries.ledger import attempts
 from shared.workflow.retries import retry_wait_s
@@ -123,48 +121,58 @@ def settle(lease: Lease, error: BaseException) -> None:
     refuses it, the lease expires, and the sweep takes the job back as from a dead worker. No
     exception leaves.
     """
-    if isinstance(error, LeaseLost):
-        log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
-        return
-    permanent = isinstance(error, PermanentError | UsageError)
-    failed = _attempt_failure(lease, error, permanent=permanent)
     for left in reversed(range(SETTLE_TRIES)):
         try:
-            _write(lease, error, failed, permanent=permanent)
+            _record(lease, error)
             return
         except ServerUnavailable as trouble:
             if left and isinstance(trouble, TransactionInterrupted):
                 continue
             outages.note(trouble)
             if unsettled.attempts is not None:
-                again = partial(_write, lease, error, failed, permanent=permanent)
-                unsettled.attempts.add(lease, again)
+                unsettled.attempts.add(lease, partial(_record, lease, error))
             return
         except psycopg.Error as refused:
             log.error("job.unsettled", **_names(lease), error=db.sentence(refused))
             return
+        except BaseException as broken:  # such as an interruption that came late
+            if not left:
+                log.error("job.unsettled", **_names(lease), error=db.sentence(broken))
+            elif left == 1:  # the error itself is the obstacle, and its class all we can have
+                names = error_texts.class_name(error), error_texts.class_name(broken)
+                error = RuntimeError("{}, an error that cannot be read: {}".format(*names))
+
+
+def _record(lease: Lease, error: BaseException) -> None:
+    if isinstance(error, LeaseLost):
+        log.warning("lease.lost", job_id=lease.job_id, job=lease.job, attempt=lease.attempt)
+        return
+    permanent = isinstance(error, PermanentError | UsageError)
+    failed = _attempt_failure(lease, error, permanent=permanent)
+    _write(lease, error, failed, permanent=permanent)
 
 
 def _write(
     lease: Lease, error: BaseException, failed: attempts.AttemptFailure, *, permanent: bool
 ) -> None:
+    told = {"error_type": failed.error_type, "error": failed.error}
     with db.transaction(None, role=Role.RELAY) as conn:
         if isinstance(error, ServerUnavailable) and _is_uncounted(lease, error):
             wait = failure.backoff_s(lease.fence - lease.attempt + 1, _rng, max_s=SERVER_S_MAX)
             attempts.retry(conn, failed, delay_s=wait, waiting_for="server", uncounted=True)
-            log.warning("job.parked", **_names(lease), error=failed.error, retry_s=round(wait, 1))
+            log.warning("job.parked", **_names(lease), **told, retry_s=round(wait, 1))
         elif isinstance(error, TransientError) and not error.counted and not _of_server(error):
-            wait = failure.park_s(error.retry_after_s, _rng)
+            wait = failure.park_s(_asked_s(error), _rng)
             attempts.retry(conn, failed, delay_s=wait, waiting_for="quota", uncounted=True)
-            log.warning("job.parked", **_names(lease), error=failed.error, retry_s=round(wait))
+            log.warning("job.parked", **_names(lease), **told, retry_s=round(wait))
         elif permanent or lease.attempt >= lease.attempts_max:
             reason = "permanent" if permanent else "exhausted"
             attempts.bury(conn, failed, reason=reason)
-            log.error("job.died", **_names(lease), reason=reason, error=failed.error)
+            log.error("job.died", **_names(lease), reason=reason, **told)
         else:
             wait = _wait_s(lease, error)
             attempts.retry(conn, failed, delay_s=wait)
-            log.warning("job.failed", **_names(lease), error=failed.error, retry_s=round(wait, 1))
+            log.warning("job.failed", **_names(lease), **told, retry_s=round(wait, 1))
 
 
 def _of_server(error: BaseException) -> bool:
@@ -185,9 +193,9 @@ def _attempt_failure(
         job_id=lease.job_id,
         fence=lease.fence,
         verdict="refused" if permanent else "timed_out" if late else "failed",
-        error_type=type(error).__name__,
+        error_type=error_texts.class_name(error),
         error=redact(db.sentence(error)),
-        traceback=redact(_traceback(error))[-TRACEBACK_CHARS_MAX:],
+        traceback=error_texts.report(error)[-TRACEBACK_CHARS_MAX:],
         fingerprint=_fingerprint(error),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT_BYTES,
     )
@@ -199,8 +207,13 @@ def _wait_s(lease: Lease, error: BaseException) -> float:
         wait = failure.jittered_s(retry_wait_s(lease.attempt, lease.backoff_s), _rng)
     else:
         wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)
+    return max(wait, failure.retry_after_delay_s(_asked_s(error), _rng))
+
+
+def _asked_s(error: BaseException) -> float | None:
+    """The wait that an error asks for; None where a class of one's own set no number."""
     asked = error.retry_after_s if isinstance(error, TransientError) else None
-    return max(wait, failure.retry_after_delay_s(asked, _rng))
+    return float(asked) if isinstance(asked, int | float) else None
 
 
 def postpone(lease: Lease, *, waiting_for: str, delay_s: float, why: str) -> None:
@@ -227,17 +240,6 @@ def _names(lease: Lease) -> dict[str, object]:
     }
 
 
-def _traceback(error: BaseException) -> str:
-    """Frames and sentences of an error and its causes, without any row's values."""
-    cause = error.__cause__
-    before = f"{_traceback(cause)}\nwhich led to\n\n" if cause is not None else ""
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    return f"{before}{frames}{type(error).__name__}: {db.sentence(error)}\n"
-
-
 def _fingerprint(error: BaseException) -> str:
-    frames = [
-        f"{Path(frame.filename).name}:{frame.name}"
-        for frame in traceback.extract_tb(error.__traceback__)
-    ]
-    return failure.fingerprint(type(error).__name__, frames, redact(db.sentence(error)))
+    name, text = error_texts.class_name(error), redact(db.sentence(error))
+    return failure.fingerprint(name, error_texts.places(error), text)

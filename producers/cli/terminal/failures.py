@@ -1,7 +1,6 @@
 """Maps exceptions to error messages and exit codes."""
 
 import json
-import traceback
 
 import click
 import psycopg
@@ -9,6 +8,7 @@ import redis
 
 from shared import server_errors
 from shared.errors import AilydianError, PermanentError, ServerUnavailable, UsageError
+from shared.observability import error_texts
 from shared.settings import settings
 
 FAILED, MISUSED = 1, 2
@@ -104,7 +104,7 @@ def reported(error: Exception, *, as_json: bool) -> ReportedError:
     """
     if isinstance(error, AilydianError):
         exit_code = MISUSED if isinstance(error, UsageError) else FAILED
-        return ReportedError(str(error), error.code, exit_code, as_json=as_json)
+        return ReportedError(error_texts.message(error), error.code, exit_code, as_json=as_json)
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction):
         sentence = (
             f"The database schema is missing or outdated ({_line(error)}): run `ailydian migrate`."
@@ -124,13 +124,13 @@ def reported(error: Exception, *, as_json: bool) -> ReportedError:
         sentence = f"{error.filename or 'The system'}: {error.strerror or error}."
         return ReportedError(sentence, "system", FAILED, as_json=as_json)
     if settings().log_level == "debug":
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(error_texts.report(error), err=True, nl=False)
     sentence = (
-        f"Internal error, {type(error).__name__}: {_line(error)}; "
+        f"Internal error, {error_texts.class_name(error)}: {_line(error)}; "
         "set AILYDIAN_LOG_LEVEL=debug for the traceback."
     )
     return ReportedError(sentence, "bug", FAILED, as_json=as_json)
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    return error_texts.message(error).strip().partition("\n")[0].rstrip(".")

@@ -23,6 +23,7 @@ from shared.errors import (
     UsageError,
     WorkflowNotFound,
 )
+from shared.observability import error_texts
 from shared.workflow.decisions import Do, Expand, Skip, decide
 from shared.workflow.durations import seconds
 from shared.workflow.expressions.evaluation import render
@@ -251,7 +252,7 @@ class Play:
         elif isinstance(error, PermanentError | UsageError) or attempt >= script.attempts_max(
             at[0]
         ):
-            self._settle(flow, at, "failed", None, str(error) or type(error).__name__)
+            self._settle(flow, at, "failed", None, error_texts.message(error))
             return
         else:
             first_s = seconds(retry.get("backoff", BACKOFF_DEFAULT_S))

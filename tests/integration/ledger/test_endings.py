@@ -1,5 +1,8 @@
 """How failed attempts end: the error's class decides, and nothing else."""
 
+import mmap
+from datetime import timedelta
+from decimal import Decimal
 from typing import ClassVar
 
 import pytest
@@ -18,7 +21,12 @@ from shared.errors import (
 )
 from shared.queries.ledger import attempts
 from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.hostile_errors import HOSTILE
+from workers.process import attempts as attempts_of_worker
 from workers.process import settlement
+from workers.process.consumer import Unit
+from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
+from workers.process.settlement import JobCompleter
 
 
 def settle(job_id, error):
@@ -124,3 +132,44 @@ def test_the_time_limit_is_a_verdict_of_its_own(pool):
     assert rows('SELECT "verdict", "errorType" FROM "JobAttempt"') == [
         ("timed_out", "TimeLimitExceeded")
     ]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_an_actor_raises_its_error_is_in_the_letter_at_the_first_attempt(pool, name):
+    make, wanted = HOSTILE[name]
+    job_id = publish_probe(make_tenant())
+    [lease] = claim(job_id)
+    held = HeldLeases(Slots(mmap.mmap(-1, SLOTS_BYTES)))
+    held.take([lease])
+
+    def fail(*_) -> None:
+        raise make()
+
+    attempts_of_worker.run(fail, Probe, Unit([lease]), held, JobCompleter(held))
+
+    [(verdict, error_type, error, traceback)] = rows(
+        'SELECT "verdict", "errorType", "error", "traceback" FROM "JobAttempt"'
+    )
+    assert (verdict, job(job_id)["state"]) == ("failed", "PENDING")
+    assert error_type in traceback
+    assert error
+    for part in wanted:
+        assert part in traceback
+    assert not held.all()
+
+
+@pytest.mark.parametrize("asked", ["soon", None, Decimal(3), float("inf"), timedelta(seconds=3)])
+def test_a_transient_error_of_ones_own_is_retried_whatever_wait_it_asks_for(pool, asked):
+    class Slow(ProviderUnavailable):
+        """A subclass that does not call ours."""
+
+        def __init__(self) -> None:
+            if asked is not None:
+                self.retry_after_s = asked
+
+    job_id = publish_probe(make_tenant())
+
+    wait = settle(job_id, Slow())
+
+    assert wait is not None
+    assert rows('SELECT "errorType" FROM "JobAttempt"') == [("Slow",)]

@@ -41,6 +41,16 @@ try:
 except ValueError:
     log.exception("it.failed")
     logging.getLogger("a.library").exception("failed as well")
+class Unprintable(Exception):
+    def __str__(self):
+        raise SystemExit("canary-13")
+    __repr__ = __str__
+try:
+    error = Unprintable()
+    raise error from error
+except Unprintable:
+    log.exception("it.hid", value=error, values=[error])
+    logging.getLogger("a.library").exception("hid as well")
 thread = threading.Thread(target=lambda: int("canary-10"), name="worker-7")
 thread.start()
 thread.join()
@@ -133,6 +143,12 @@ def test_tracebacks_keep_their_frames(events):
     for name in ("it.failed", "failed as well"):
         assert 'File "<string>", line' in events[name]["exception"]
         assert "ValueError: token=[redacted]" in events[name]["exception"]
+
+
+def test_an_error_whose_own_methods_fail_is_told_by_its_class(events):
+    for name in ("it.hid", "hid as well"):
+        assert "Unprintable, whose message cannot be shown" in events[name]["exception"]
+    assert "cannot be shown" in events["it.hid"]["value"]
 
 
 def test_what_nobody_caught_is_an_event(events):
