@@ -110,6 +110,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; convert an exception to one sentence and an exit code."""
+        rest = list(ctx.args)
         try:
             from shared import plugins  # noqa: PLC0415 - `--help` needs none
 
@@ -120,7 +121,9 @@ class LazyGroup(click.Group):
         except Exception as error:
             from producers.cli.terminal import failures  # noqa: PLC0415 - only when it is needed
 
-            raise failures.reported(error, as_json=bool(ctx.meta.get(AS_JSON))) from error
+            # An error before the command is parsed finds its options unread.
+            as_json = bool(ctx.meta.get(AS_JSON)) or "--json" in rest
+            raise failures.reported(error, as_json=as_json) from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,7 +11,7 @@ from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX
 from producers.queries.ledger import events, publishers, queue_figures
 from producers.queries.ledger.queue_figures import ProcessRow
 from producers.queries.operations import metric_figures, server_facts
-from shared import db, server_errors
+from shared import db, plugins, server_errors
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Connection, Role
 from shared.errors import AilydianError
@@ -78,7 +78,7 @@ def _schema(conn: Connection) -> HealthCheck:
     wanted = {
         (one.actor_name, one.queue_name, one.schema_version)
         for one in CONTRACTS.values()
-        if one.__module__ == "shared.contracts"
+        if one.__module__ == "shared.contracts" or one in plugins.contracts()
     }
     missing = sorted(job for job, *_ in wanted - metric_figures.select_kinds(conn))
     if missing:

@@ -25,7 +25,8 @@ import structlog
 from shared import connections, db, plugins
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Role
-from shared.errors import ServerUnavailable
+from shared.errors import ConfigurationBroken, ServerUnavailable
+from shared.ledger import plugin_kinds
 from shared.ledger import wakeups as wire
 from shared.ledger.wakeups import Wire
 from shared.models import providers, spending
@@ -75,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         try:
             code = _work(settings(), servers.redis_url, options, bell)
+        except ConfigurationBroken as error:
+            # One sentence, no traceback: whoever set it up wrong reads it.
+            log.critical("worker.misconfigured", error=str(error))
+            code = signals.MISCONFIGURED
         finally:
             db.close_pool()
     sys.exit(code)
@@ -86,6 +91,7 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     if not _await_postgres(options.pulse_fd, bell):
         return 0
     _import_actors(queues)
+    plugin_kinds.tell()
     held = HeldLeases(Slots(_slots_memory(options.slots_fd)))
     runtime = Runtime(
         worker_id=options.worker_id,

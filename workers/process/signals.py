@@ -18,6 +18,7 @@ BROKEN: Final = b"B"  # a thread of mine is dead: I am ending
 # Exit codes of a child that ended in order, but not well.
 THREAD_DEAD: Final = 70
 UNSETTLED: Final = 75  # jobs could not be returned to the ledger
+MISCONFIGURED: Final = 78  # a setting or a plugin; it has said which
 
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 

@@ -12,6 +12,7 @@ import argparse
 import os
 import selectors
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -80,14 +81,21 @@ class Supervisor:
         self._start_at = 0.0
         self._wanted = 0
         self._stopping = False
+        self._served = False
+        self._misconfigured = False
 
-    def run(self, processes: int, bell: Bell, control_fd: int | None = None) -> None:
+    def run(self, processes: int, bell: Bell, control_fd: int | None = None) -> bool:
         """Keep the children until SIGTERM or SIGINT; then let them end.
+
+        Ends at once where the first child finds a setting or a plugin wrong: no other would start.
 
         Args:
             processes: How many.
             bell: Receives signals.
             control_fd: A pipe whose lines change the number; its end stops everything.
+
+        Returns:
+            Whether the children could start.
         """
         self._wanted = processes
         self._selector.register(bell.fd, selectors.EVENT_READ)
@@ -109,6 +117,7 @@ class Supervisor:
             self._look(stalled=stalled)
             self._release_orphaned()
             self._balance()
+        return not self._misconfigured
 
     def _obey(self, received: set[signal.Signals]) -> None:
         if received & signals.STOPS:
@@ -164,7 +173,7 @@ class Supervisor:
             return
         child.heartbeat_at = time.monotonic()
         if signals.READY in said:
-            child.ready = True
+            child.ready = self._served = True
             self._pause_s = RESTART_S_MIN
         if signals.WORN in said:
             child.worn = True
@@ -197,6 +206,8 @@ class Supervisor:
                 self._selector.unregister(watched)
         ended = child.reap()
         lived = time.monotonic() - child.started_at
+        if ended.code == signals.MISCONFIGURED and not self._served:
+            self._misconfigured = self._stopping = True  # so will every other one be
         if not child.ready and child.ending_at is None:
             # It cannot even start: do not burn a core on trying.
             self._start_at = time.monotonic() + self._pause_s
@@ -269,9 +280,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             supervisor = Supervisor(
                 options.queue or QUEUES, options.threads, grace_s=settings().grace_s
             )
-            supervisor.run(options.processes, bell, options.control_fd)
+            sound = supervisor.run(options.processes, bell, options.control_fd)
         finally:
             db.close_pool()
+    sys.exit(0 if sound else 1)
 
 
 if __name__ == "__main__":

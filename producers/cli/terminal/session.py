@@ -16,7 +16,7 @@ from shared import connections, db
 from shared.db import Role
 from shared.errors import ServerUnavailable, TenantNotFound, UserNotFound
 from shared.ids import TenantId, UserId
-from shared.ledger import outbox
+from shared.ledger import outbox, plugin_kinds
 from shared.models import spending
 from shared.observability import telemetry
 from shared.queries.accounts import accounts
@@ -61,6 +61,8 @@ def opened(
             size=connections_max,
             prepared_statements=config.prepared_statements,
         )
+        if role_of_its_own:
+            plugin_kinds.tell()
         # A role sets its publisher itself.
         named = nullcontext() if role_of_its_own else outbox.published_by(actor())
         try:

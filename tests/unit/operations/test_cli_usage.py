@@ -14,6 +14,7 @@ from producers.cli.terminal import failures, values
 from shared.contracts import CONTRACTS
 from shared.errors import ConfigurationBroken, PayloadRefused
 from tests.support.factories import environment
+from tests.support.source_code import ROOT
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -115,6 +116,49 @@ def test_a_plugin_that_is_missing_is_named():
 
     assert ran.exit_code != 0
     assert "AILYDIAN_PLUGINS names 'no_such_module'" in ran.output
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("@register\nclass X: ...", "(bad.py, line 1): NameError: name 'register' is not defined."),
+        ("def f(:\n", "(bad.py, line 1): SyntaxError: "),
+        ("import no_such_library\n", "which imports 'no_such_library' (bad.py, line 1)"),
+        ("from shared.outbox import Lease\n", "which imports 'shared.outbox' (bad.py, line 1)"),
+        ("from shared.contracts import Lease\n", "(bad.py, line 1): ImportError: cannot import"),
+        ("import sys\n\nsys.exit(3)\n", "(bad.py, line 3): SystemExit: 3."),
+        ("raise RuntimeError\n", "(bad.py, line 1): RuntimeError: RuntimeError."),
+        (
+            "from shared.contracts import Contract\n\n\nclass Probe(Contract, queue='audit'): ...",
+            "probe: shared.contracts and bad both define a job of this name",
+        ),
+        (
+            "from shared.contracts import Contract\n\n\nclass Odd(Contract, queue='odd'): ...",
+            "odd: unknown queue odd",
+        ),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_bad_plugin_is_one_sentence_in_every_process(tmp_path, text, sentence, as_json):
+    (tmp_path / "bad.py").write_text(text)
+    more = ["--json"] if as_json else []
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "producers.cli", "jobs", "list", *more],
+        capture_output=True,
+        text=True,
+        env={"AILYDIAN_PLUGINS": "bad", "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    [line] = ran.stderr.splitlines()
+    assert line.startswith("Error: AILYDIAN_PLUGINS names 'bad', which ")
+    assert sentence in line
+    if as_json:
+        assert json.loads(ran.stdout)["error"]["code"] == "configuration"
+    else:
+        assert ran.stdout == ""
 
 
 def test_unknown_commands_and_options_end_2():

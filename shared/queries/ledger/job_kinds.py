@@ -1,0 +1,29 @@
+"""The kinds of jobs that the database knows."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from shared.db import Connection
+
+INSERT_MISSING: Final = """
+    INSERT INTO "JobKind" ("job", "queue", "schemaVersion", "attemptsMax")
+    SELECT * FROM unnest(%(jobs)s::text[], %(queues)s::text[], %(versions)s::int[],
+                         %(attempts)s::int[])
+    ON CONFLICT ("job") DO NOTHING
+"""
+
+
+def insert_missing(conn: Connection, kinds: Sequence[tuple[str, str, int, int]]) -> int:
+    """Register contracts, as (job, queue, schema version, attempts); known ones stay as they are.
+
+    Returns:
+        How many were new.
+    """
+    jobs, queues, versions, attempts = zip(*kinds, strict=True)
+    values = {
+        "jobs": list(jobs),
+        "queues": list(queues),
+        "versions": list(versions),
+        "attempts": list(attempts),
+    }
+    return conn.execute(INSERT_MISSING, values).rowcount
