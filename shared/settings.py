@@ -43,6 +43,9 @@ class Settings(BaseModel):
     openai_moderation_model: str = Field(
         "omni-moderation-latest", description="none: the server with the key does not moderate"
     )
+    embed_inputs_max: Annotated[int, Field(ge=1, le=2_048)] = Field(
+        2_048, description="texts that one request to an embedding server carries"
+    )
     allow_spend: bool = False
 
     # Answer cache

@@ -121,6 +121,8 @@ class StubOpenAI:
     def __init__(self, *, port=0, delay_ms=0, headers=None):
         self.port, self.delay_s, self.headers = port, delay_ms / 1000, headers or {}
         self.faults, self.seen, self.transports = deque(), Seen(), set()
+        # A server's own rules: called with each request, returns a status to refuse it with.
+        self.rule = lambda request: None
         self._stopped = threading.Event()
 
     def __enter__(self):
@@ -186,6 +188,8 @@ class StubOpenAI:
         if fault and (fault.body is not None or fault.status != 200):
             body = fault.body if fault.body is not None else _error("stub_fault")
             return connection.answer(body, fault.status, fault.headers)
+        if status := self.rule(request):
+            return connection.answer(_error("stub_rule"), status, self.headers)
         if refusal := _refusal(inputs):
             return connection.answer(_error(refusal), 400, self.headers)
         headers = {**self.headers, **(fault.headers if fault else {})}

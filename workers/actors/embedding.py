@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TypeVar
 
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
 from shared import db
 from shared.contracts import (
     EmbedChunks,
@@ -17,11 +21,12 @@ from shared.contracts import (
 )
 from shared.db import Connection
 from shared.documents import quantization
-from shared.errors import StepFailed, VectorsMissing
+from shared.errors import ProviderRefused, StepFailed, VectorsMissing
 from shared.ids import ChunkId, TenantId
 from shared.ledger.outbox import Lease, effect, effects, publish, publish_many
 from shared.models import providers
 from shared.models.embedding_model import live_model
+from shared.models.providers.batching import TextRefused
 from shared.queries.documents import retrieval
 from shared.queries.documents.retrieval import SearchQuestion
 from shared.queries.ledger import outbox
@@ -30,6 +35,9 @@ from workers.domain.documents import embedding
 from workers.process.broker import actor
 from workers.queries.documents import embeddings
 
+log = structlog.get_logger()
+
+NAMED_MAX = 10  # texts that one error or log line names
 MISSING_MAX = 10_000
 FOLLOW_MAX = 1_000
 # The check of a new model: so many chunks ask for their neighbours, as search would.
@@ -47,7 +55,13 @@ def embed_chunks(jobs: Sequence[tuple[EmbedChunks, Lease]]) -> None:
         with db.transaction(_tenant(leases)) as conn:
             texts = embeddings.select_unembedded(conn, ids, model)
         # Think: no connection is held while the provider answers.
-        vectors = _vectors(model, texts)
+        vectors, refused = _vectors(model, texts)
+        if refused is not None:
+            # Of the jobs of a batch, each by itself, only that of a rejected text fails.
+            with db.transaction(_tenant(leases)) as conn:
+                if vectors is not None:
+                    embeddings.store(conn, vectors, live=model == live_model(conn))
+            raise refused
         # Write: the receipts and the rows commit together or not at all.
         with effects(leases) as conn:
             if vectors is not None:
@@ -62,7 +76,12 @@ def embed_messages(jobs: Sequence[tuple[EmbedMessages, Lease]]) -> None:
         ids = [message_id for job, _ in several for message_id in job.message_ids]
         with db.transaction(_tenant(leases)) as conn:
             texts = embeddings.select_messages(conn, ids)
-        vectors = _vectors(model, texts)
+        vectors, refused = _vectors(model, texts)
+        if refused is not None:
+            with db.transaction(_tenant(leases)) as conn:
+                if vectors is not None:
+                    embeddings.store_messages(conn, vectors)
+            raise refused
         with effects(leases) as conn:
             if vectors is not None:
                 embeddings.store_messages(conn, vectors)
@@ -183,18 +202,43 @@ def _tenant(leases: Sequence[Lease]) -> TenantId:
     return leases[0].tenant_id  # a batch is of one tenant
 
 
-def _vectors(model: str, texts: Sequence[embeddings.TextToEmbed]) -> embeddings.Vectors | None:
+def _vectors(
+    model: str, texts: Sequence[embeddings.TextToEmbed]
+) -> tuple[embeddings.Vectors | None, ProviderRefused | None]:
+    """The vectors of texts, and what names those that the provider rejects."""
     if not texts:
-        return None
+        return None, None
     counts = [text.token_count for text in texts]
-    answer = providers.embedder_for(model).embed(
-        [text.content for text in texts],
-        None if None in counts else [count for count in counts if count is not None],
-    )
+    try:
+        answer = providers.embedder_for(model).embed(
+            [text.content for text in texts],
+            None if None in counts else [count for count in counts if count is not None],
+        )
+    except TextRefused as error:
+        refused = [texts[position].name for position in sorted(error.refused)]
+        kept = [at for at in range(len(texts)) if at not in error.refused]
+        log.warning("texts.rejected", model=model, texts=refused[:NAMED_MAX], embedded=len(kept))
+        rows = None if error.rows is None else error.rows[kept]
+        accepted = _checked(model, [texts[at] for at in kept], rows)
+        return accepted, _named(refused, len(texts), next(iter(error.refused.values()), str(error)))
+    return _checked(model, texts, answer), None
+
+
+def _checked(
+    model: str, texts: Sequence[embeddings.TextToEmbed], answer: NDArray[np.float32] | None
+) -> embeddings.Vectors | None:
+    if answer is None or not texts:
+        return None
     rows = embedding.checked(answer, count=len(texts))
     return embeddings.Vectors(
-        model=model,
-        ids=[text.id for text in texts],
-        rows=rows,
-        bits=quantization.bits(rows),
+        model=model, ids=[text.id for text in texts], rows=rows, bits=quantization.bits(rows)
+    )
+
+
+def _named(refused: Sequence[str], count: int, why: str) -> ProviderRefused:
+    which = "; ".join(refused[:NAMED_MAX])
+    more = f" and {len(refused) - NAMED_MAX} more" if len(refused) > NAMED_MAX else ""
+    rest = "; the others have their vectors" if len(refused) < count else ""
+    return ProviderRefused(
+        f"The provider rejected {len(refused)} of {count} texts: {which}{more}{rest}. {why}"
     )

@@ -100,15 +100,15 @@ def refusal(status: int, code: object, headers: Mapping[str, str]) -> AilydianEr
         headers: The answer's headers.
 
     Returns:
-        `TextRefused` if a text is rejected, `QuotaExhausted` if the account has a problem,
-        `ProviderRefused` if the configuration is wrong, a TransientError with `retry_after_s` if
-        a retry may help.
+        `TextRefused` if a text, or their number, is rejected, `QuotaExhausted` if the account has
+        a problem, `ProviderRefused` if the configuration is wrong, a TransientError with
+        `retry_after_s` if a retry may help.
     """
     # Only a plain word is shown: a server may echo the key or the text it did not like.
     word = f", {code}" if isinstance(code, str) and re.fullmatch(r"[a-z_]{1,40}", code) else ""
     said = f"The provider responded with {status}{word}"
     if status in _TEXT_AT_FAULT:
-        return TextRefused(f"{said}: it rejected a text of this request.")
+        return TextRefused(f"{said}: it rejected what was sent.")
     advice = "top up the account" if code in _NO_CREDIT else _ADVICE.get(status)
     if advice is not None:
         return QuotaExhausted(f"{said}: {advice}.", retry_after_s=retry_after_s(headers))

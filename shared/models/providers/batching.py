@@ -4,9 +4,9 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,77 @@ from shared.errors import ProviderRefused, ProviderUnavailable
 INPUTS_MAX: Final = 2_048
 TOKENS_MAX: Final = 300_000
 WINDOW_S: Final = 0.05
+PROBES: Final = 8
+_NAMED_MAX: Final = 10
 _RECENT_S: Final = 0.25  # a thread that left this recently is expected back with more texts
 
 Rows = NDArray[np.float32]
 Send = Callable[[list[str], int], Rows]
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 class TextRefused(ProviderRefused):
-    """The provider rejects something in this request; the rest may pass without it."""
+    """The provider rejects a request; parts of it may pass without the rest.
+
+    Attributes:
+        refused: Why each rejected text of the call was, by its position.
+        rows: The rows of the call's other texts, zeros for the rejected; None where all were.
+    """
+
+    def __init__(
+        self, message: str, *, refused: Mapping[int, str] | None = None, rows: Rows | None = None
+    ) -> None:
+        super().__init__(message)
+        self.refused = dict(refused or {})
+        self.rows = rows
+
+
+def halved(
+    items: Sequence[Item], send: Callable[[Sequence[Item]], Sequence[Answer]], refused: TextRefused
+) -> list[Answer | TextRefused]:
+    """Send what was refused together in halves, until the items at fault are left alone.
+
+    So one bad text costs nobody else, and a server that takes fewer items a request gets fewer.
+    Where a single item is refused before anything was accepted, a few others are tried alone; if
+    none of them passes either, the server takes nothing, and the rest is not sent.
+
+    Args:
+        items: What one request carried.
+        send: Sends some of them in one request; raises `TextRefused`, or what ends all.
+        refused: The refusal of them all.
+
+    Returns:
+        The answer to each item, in order, or why it was refused.
+    """
+    answers: list[Answer | TextRefused] = [refused] * len(items)
+    middle = len(items) // 2
+    pending = [(middle, len(items)), (0, middle)] if middle else []
+    accepted = False
+    while pending:
+        start, stop = pending.pop()
+        try:
+            answers[start:stop] = send(items[start:stop])
+            accepted = True
+        except TextRefused as error:
+            answers[start:stop] = [error] * (stop - start)
+            middle = (start + stop) // 2
+            if middle > start:
+                pending += [(middle, stop), (start, middle)]
+            elif not accepted:
+                spread = items[:: -(-len(items) // PROBES)]
+                accepted = any(_passes(item, send) for item in spread)
+                if not accepted:
+                    break
+    return answers
+
+
+def _passes(item: Item, send: Callable[[Sequence[Item]], Sequence[Answer]]) -> bool:
+    try:
+        send([item])
+    except TextRefused:
+        return False
+    return True
 
 
 @dataclass(eq=False, slots=True)
@@ -31,10 +94,12 @@ class _Call:
     """One caller's texts and what came back for them so far."""
 
     texts: Sequence[str]
+    tokens: Sequence[int]
     missing: int
     thread: int = field(default_factory=threading.get_ident)
     rows: Rows | None = None
     error: BaseException | None = None
+    refused: dict[int, TextRefused] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
@@ -54,6 +119,14 @@ class _Part:
     def texts(self) -> Sequence[str]:
         return self.call.texts[self.start : self.stop]
 
+    @property
+    def weighed(self) -> list[tuple[str, int]]:
+        """The texts with their estimated tokens."""
+        return list(zip(self.texts, self.call.tokens[self.start : self.stop], strict=True))
+
+
+Outcome = Rows | BaseException | list[Rows | TextRefused]
+
 
 class Batcher:
     """Packs the texts of concurrent calls into requests; callers' own threads send them.
@@ -63,16 +136,25 @@ class Batcher:
     and a busy pool sends one request for all of its threads.
     """
 
-    def __init__(self, send: Send, *, in_flight_max: int = 4, window_s: float = WINDOW_S) -> None:
+    def __init__(
+        self,
+        send: Send,
+        *,
+        inputs_max: int = INPUTS_MAX,
+        in_flight_max: int = 4,
+        window_s: float = WINDOW_S,
+    ) -> None:
         """Wrap a way to send.
 
         Args:
             send: Given texts and their estimated tokens, returns one row per text or raises;
                 called from several threads at once.
+            inputs_max: How many texts a request may carry.
             in_flight_max: How many requests may be under way at a time.
             window_s: How long a text waits for company at most.
         """
         self._send = send
+        self._inputs_max = inputs_max
         self._in_flight_max = in_flight_max
         self._window_s = window_s
         self._changed = threading.Condition()
@@ -89,15 +171,16 @@ class Batcher:
             tokens: The estimated tokens of each, none above `TOKENS_MAX`.
 
         Raises:
-            ProviderRefused: A text of this call is rejected; other callers are not affected.
+            TextRefused: Texts of this call are rejected: which, and the rows of the others, are in
+                it. Other callers are not affected.
             TransientError: A request that carried texts of this call has failed.
         """
-        call = _Call(texts, missing=len(texts))
+        call = _Call(texts, tokens, missing=len(texts))
         with self._changed:
             self._left_at.pop(call.thread, None)
             if not self._queue:
                 self._flush_at = time.monotonic() + self._window_s
-            self._queue.extend(_parts(call, tokens))
+            self._queue.extend(_parts(call, self._inputs_max))
             try:
                 self._work_until_over(call)
             finally:
@@ -107,6 +190,9 @@ class Batcher:
                 self._left_at[call.thread] = time.monotonic()
         if call.error is not None:
             raise copy.copy(call.error)  # each thread its own: tracebacks grow at raise
+        if call.refused:
+            why = {position: str(error) for position, error in sorted(call.refused.items())}
+            raise rejected(len(texts), why, call.rows)
         assert call.rows is not None
         return call.rows
 
@@ -127,7 +213,7 @@ class Batcher:
             if now - left_at >= _RECENT_S:
                 del self._left_at[thread]
         queued = sum(part.stop - part.start for part in self._queue)
-        is_full = queued >= INPUTS_MAX or sum(p.tokens for p in self._queue) >= TOKENS_MAX
+        is_full = queued >= self._inputs_max or sum(p.tokens for p in self._queue) >= TOKENS_MAX
         return is_full or not self._left_at or now >= self._flush_at
 
     def _take_pack(self) -> list[_Part]:
@@ -136,7 +222,7 @@ class Batcher:
         while self._queue:
             part = self._queue[0]
             inputs, tokens = inputs + part.stop - part.start, tokens + part.tokens
-            if pack and (inputs > INPUTS_MAX or tokens > TOKENS_MAX):
+            if pack and (inputs > self._inputs_max or tokens > TOKENS_MAX):
                 break
             pack.append(self._queue.popleft())
         return pack
@@ -145,7 +231,7 @@ class Batcher:
         """Send one request without the lock, and give every caller in it what is theirs."""
         self._in_flight += 1
         self._changed.release()
-        outcome: list[tuple[_Part, Rows | BaseException]] = []
+        outcome: list[tuple[_Part, Outcome]] = []
         try:
             outcome = self._answers(pack)
         finally:
@@ -160,41 +246,81 @@ class Batcher:
                 self._left_at[part.call.thread] = time.monotonic()
             self._changed.notify_all()
 
-    def _answers(self, pack: list[_Part]) -> list[tuple[_Part, Rows | BaseException]]:
+    def _answers(self, pack: list[_Part]) -> list[tuple[_Part, Outcome]]:
         texts = [text for part in pack for text in part.texts]
         try:
             rows = self._send(texts, sum(part.tokens for part in pack))
         except TextRefused as error:
-            if len({part.call for part in pack}) == 1:
-                return [(part, error) for part in pack]
-            # One text is rejected: sent separately, only its own caller gets the error.
-            return [answer for part in pack for answer in self._answers([part])]
+            return self._without_refused(pack, error)
         except Exception as error:  # handed to every caller whose texts were in it
             return [(part, error) for part in pack]
         ends = np.cumsum([part.stop - part.start for part in pack])[:-1]
         return list(zip(pack, np.split(rows, ends), strict=True))
 
+    def _without_refused(
+        self, pack: list[_Part], refused: TextRefused
+    ) -> list[tuple[_Part, Outcome]]:
+        weighed = [pair for part in pack for pair in part.weighed]
 
-def _parts(call: _Call, tokens: Sequence[int]) -> list[_Part]:
+        def send(pairs: Sequence[tuple[str, int]]) -> list[Rows]:
+            return list(self._send([text for text, _ in pairs], sum(it for _, it in pairs)))
+
+        try:
+            answers = halved(weighed, send, refused)
+        except Exception as error:
+            return [(part, error) for part in pack]
+        outcome: list[tuple[_Part, Outcome]] = []
+        for part in pack:
+            size = part.stop - part.start
+            outcome.append((part, answers[:size]))
+            answers = answers[size:]
+        return outcome
+
+
+def _parts(call: _Call, inputs_max: int) -> list[_Part]:
     """Cut a call where one request would grow too large; mostly it stays whole."""
     parts, start, held = [], 0, 0
-    for position, weight in enumerate(tokens):
-        if position > start and (position - start == INPUTS_MAX or held + weight > TOKENS_MAX):
+    for position, weight in enumerate(call.tokens):
+        if position > start and (position - start == inputs_max or held + weight > TOKENS_MAX):
             parts.append(_Part(call, start, position, held))
             start, held = position, 0
         held += weight
     return [*parts, _Part(call, start, len(call.texts), held)]
 
 
-def _deliver(part: _Part, answer: Rows | BaseException) -> None:
+def _deliver(part: _Part, answer: Outcome) -> None:
     call = part.call
     if isinstance(answer, BaseException):
         call.error = call.error or answer
         return
-    if len(answer) == len(call.texts):
+    if isinstance(answer, list):
+        for position, row in enumerate(answer, start=part.start):
+            if isinstance(row, TextRefused):
+                call.refused[position] = row
+            else:
+                _put(call, position, row[None])
+    elif len(answer) == len(call.texts):
         call.rows = answer
     else:
-        if call.rows is None:
-            call.rows = np.empty((len(call.texts), answer.shape[1]), dtype=np.float32)
-        call.rows[part.start : part.stop] = answer
+        _put(call, part.start, answer)
     call.missing -= len(answer)
+
+
+def _put(call: _Call, start: int, rows: Rows) -> None:
+    if call.rows is None:
+        call.rows = np.zeros((len(call.texts), rows.shape[1]), dtype=np.float32)
+    call.rows[start : start + len(rows)] = rows
+
+
+def rejected(count: int, refused: Mapping[int, str], rows: Rows | None) -> TextRefused:
+    """The one error of a call of `count` texts, some of which were rejected."""
+    first = next(iter(refused.values()))
+    if count == 1:
+        return TextRefused(first, refused=refused)
+    numbers = ", ".join(str(position + 1) for position in list(refused)[:_NAMED_MAX])
+    more = " and others" if len(refused) > _NAMED_MAX else ""
+    return TextRefused(
+        f"{len(refused)} of {count} texts were rejected, number {numbers}{more}. {first}",
+        refused=refused,
+        rows=rows,
+    )

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from shared.errors import ProviderContractBroken
 from shared.models.providers.api import Api
+from shared.models.providers.batching import TextRefused, halved
 from shared.models.providers.shaping import cleaned
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import Settings
@@ -43,7 +44,8 @@ class OpenAIModerator:
             One dictionary per text, in order: OpenAI's categories, each in [0, 1].
 
         Raises:
-            ProviderRefused: A text is rejected, or the URL is wrong.
+            ProviderRefused: The URL is wrong.
+            TextRefused: Texts are rejected; which is in it.
             QuotaExhausted: The account has a problem.
             ProviderRateLimited: Our rate budget or the provider's is spent for now.
             ProviderUnavailable: No response, or a server error.
@@ -51,21 +53,36 @@ class OpenAIModerator:
         """
         windows = [(number, part) for number, text in enumerate(texts) for part in _windows(text)]
         found: list[dict[str, float]] = [{} for _ in texts]
+        refused: dict[int, str] = {}
         for batch in _batches(windows):
-            answers = self._send([part for _, part in batch])
-            for (number, _), answer in zip(batch, answers, strict=True):
+            for (number, _), answer in zip(batch, self._answers(batch), strict=True):
+                if isinstance(answer, TextRefused):
+                    refused[number] = str(answer)
+                    continue
                 worst = found[number]
                 for category, score in answer.items():
                     worst[category] = max(worst.get(category, 0.0), score)
+        if refused:
+            number, why = next(iter(refused.items()))
+            raise TextRefused(f"Text {number + 1} of {len(texts)}: {why}", refused=refused)
         return found
 
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
 
-    def _send(self, parts: list[str]) -> list[dict[str, float]]:
+    def _answers(
+        self, batch: Sequence[tuple[int, str]]
+    ) -> Sequence[dict[str, float] | TextRefused]:
+        parts = [part for _, part in batch]
+        try:
+            return self._send(parts)
+        except TextRefused as error:  # of some of them, or more than the server takes at once
+            return halved(parts, self._send, error)
+
+    def _send(self, parts: Sequence[str]) -> list[dict[str, float]]:
         tokens = sum(-(-len(part.encode()) // 4) for part in parts)
-        answer = self._api.post("/moderations", {"model": self.model, "input": parts}, tokens)
+        answer = self._api.post("/moderations", {"model": self.model, "input": list(parts)}, tokens)
         return category_scores(answer.content, count=len(parts))
 
 

@@ -12,6 +12,7 @@ from shared.errors import (
     QuotaExhausted,
 )
 from shared.models import providers
+from shared.models.providers.batching import TextRefused
 from shared.models.providers.openai_moderation import INPUTS_MAX, WINDOW_CHARS, OpenAIModerator
 from shared.models.rate_limits import ProviderBucket
 from shared.settings import read
@@ -78,6 +79,17 @@ def test_an_error_says_who_must_act_and_repeats_no_text(stub, moderator, fault, 
 
     assert KEY not in str(raised.value)
     assert "canary" not in str(raised.value)
+
+
+def test_a_refused_text_is_named_and_a_server_that_takes_fewer_gets_fewer(stub, moderator):
+    stub.rule = lambda request: 413 if len(request["input"]) > 4 else None
+    texts = [f"text {number}" for number in range(20)]
+
+    assert len(moderator.scores([*texts[:12], VIOLENT_TEXT])) == 13
+    with pytest.raises(TextRefused, match=r"Text 8 of 20: .*400") as refused:
+        moderator.scores([*texts[:7], REFUSED_TEXT, *texts[8:]])
+
+    assert list(refused.value.refused) == [7]
 
 
 def test_a_refused_text_is_the_texts_own_fault(moderator):

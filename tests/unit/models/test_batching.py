@@ -5,9 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.errors import ProviderUnavailable
-from shared.models.providers.batching import INPUTS_MAX, TOKENS_MAX, Batcher, TextRefused
+from shared.models.providers.batching import (
+    INPUTS_MAX,
+    PROBES,
+    TOKENS_MAX,
+    Batcher,
+    TextRefused,
+    halved,
+)
 from tests.support.patience import patience
 
 
@@ -19,6 +28,7 @@ class Sender:
         self.entered, self.gate = threading.Semaphore(0), threading.Event()
         self.in_flight = self.in_flight_max = 0
         self.lock = threading.Lock()
+        self.inputs_max = INPUTS_MAX
         self.gate.set()
 
     def __call__(self, texts, tokens):
@@ -31,7 +41,7 @@ class Sender:
         assert self.gate.wait(patience(10))
         with self.lock:
             self.in_flight -= 1
-        if "bad" in texts:
+        if "bad" in texts or len(texts) > self.inputs_max:
             raise TextRefused("bad")
         if "down" in texts:
             raise ProviderUnavailable("down")
@@ -177,3 +187,70 @@ def test_threads_waiting_for_one_that_is_interrupted_are_told():
         failures = {type(call.exception(patience(10))) for call in calls}
 
     assert failures in ({type(None), Interrupted, ProviderUnavailable}, {Interrupted, type(None)})
+
+
+# ---- halving of what is refused
+
+
+def requests_of(items, is_bad, *, inputs_max=INPUTS_MAX):
+    """Halve a refused request. Returns which items were refused, and how many requests it took."""
+    sent = 0
+
+    def send(part):
+        nonlocal sent
+        sent += 1
+        if len(part) > inputs_max or any(map(is_bad, part)):
+            raise TextRefused(f"{len(part)}")
+        return part
+
+    answers = halved(items, send, TextRefused("all"))
+    refused = [at for at, answer in enumerate(answers) if isinstance(answer, TextRefused)]
+    assert [answers[at] for at in range(len(items)) if at not in refused] == [
+        item for at, item in enumerate(items) if at not in refused
+    ]
+    return refused, sent
+
+
+@pytest.mark.parametrize("bad", [0, 1, 500, 1_023])
+def test_one_bad_text_of_a_thousand_is_found_in_twenty_requests(bad):
+    refused, sent = requests_of(list(range(1_024)), lambda item: item == bad)
+
+    assert refused == [bad]
+    assert sent <= 20 + 8
+
+
+@given(st.integers(2, 200), st.sets(st.integers(0, 199)), st.integers(1, 64))
+def test_whatever_is_bad_and_however_few_a_server_takes_the_others_pass(count, bad, inputs_max):
+    items = list(range(count))
+    spread = items[:: -(-count // PROBES)]
+
+    refused, sent = requests_of(items, bad.__contains__, inputs_max=inputs_max)
+
+    if not set(spread) <= bad:  # a server that takes none of these is taken to refuse all
+        assert set(refused) == set(items) & bad
+    assert sent <= 2 * count + PROBES
+
+
+def test_a_server_that_refuses_everything_is_not_asked_for_each_text():
+    refused, sent = requests_of(list(range(2_048)), lambda item: True)
+
+    assert len(refused) == 2_048
+    assert sent <= 11 + 8
+
+
+def test_the_rows_of_the_other_texts_come_with_the_refusal(sender):
+    with pytest.raises(
+        TextRefused, match=r"2 of 5 texts were rejected, number 2, 4\. bad"
+    ) as raised:
+        embed(Batcher(sender), "1", "bad", "3", "bad", "5")
+
+    assert list(raised.value.refused) == [1, 3]
+    assert raised.value.rows[[0, 2, 4], 0].tolist() == [1, 3, 5]
+
+
+def test_a_server_that_takes_fewer_texts_gets_fewer(sender):
+    sender.inputs_max = 32
+
+    assert embed(Batcher(sender), *map(str, range(99))) == list(range(99))
+    assert embed(Batcher(sender, inputs_max=32), *map(str, range(99))) == list(range(99))
+    assert [len(texts) for texts in sender.sent[-4:]] == [32, 32, 32, 3]

@@ -58,15 +58,18 @@ def reuse(conn: Connection, chunk_ids: Sequence[ChunkId], model: str) -> set[Chu
 
 @dataclass(frozen=True, slots=True)
 class TextToEmbed:
-    """A text without a vector."""
+    """A text without a vector; `name` tells a person which it is."""
 
     id: str
     content: str
     token_count: int | None
+    name: str
 
 
 SELECT_UNEMBEDDED: Final = """
-    SELECT c."id", c."content", c."tokenCount" FROM "DocumentChunk" c
+    SELECT c."id", c."content", c."tokenCount",
+           format('chunk %%s of document %%s', c."chunkIndex", c."documentId") AS "name"
+    FROM "DocumentChunk" c
     WHERE c."id" = ANY(%(ids)s::text[])
       AND (SELECT v."chunkId" FROM "ChunkVector" v WHERE v."tenantId" = c."tenantId"
            AND v."model" = %(model)s AND v."chunkId" = c."id" LIMIT 1) IS NULL
@@ -145,8 +148,8 @@ def store(conn: Connection, vectors: Vectors, *, live: bool) -> int:
 
 
 SELECT_MESSAGES: Final = """
-    SELECT "id", "content",
-           NULL::int AS "tokenCount" FROM "Message" WHERE "id" = ANY(%(ids)s::text[])
+    SELECT "id", "content", NULL::int AS "tokenCount", 'message ' || "id" AS "name"
+    FROM "Message" WHERE "id" = ANY(%(ids)s::text[])
 """
 
 
