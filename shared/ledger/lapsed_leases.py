@@ -1,8 +1,8 @@
 """Recovery of jobs whose worker is gone: counted as a crash, or returned to the outbox."""
 
 import hashlib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from shared.db import Connection
 from shared.ids import JobId
@@ -15,11 +15,18 @@ AFTER_HANG_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: by a signal (`SIGSEGV`) or exit code, and its peak memory."""
+    """How a process ended: by a signal (`SIGSEGV`) or exit code, and its peak memory.
+
+    `stacks` holds what its threads did at that moment, as the attempt of each running job keeps it.
+    """
 
     signal: str | None = None
     code: int | None = None
     peak_bytes: int | None = None
+    stacks: Mapping[JobId, str] = field(default_factory=dict)
+
+
+NOT_SEEN = Exit()
 
 
 def take_back(
@@ -29,7 +36,7 @@ def take_back(
     crashed: Collection[JobId],
     error_type: str,
     error: str,
-    ended: Exit = Exit(),
+    ended: Exit = NOT_SEEN,
 ) -> tuple[int, int]:
     """Recover running jobs from a worker that is gone.
 
@@ -60,7 +67,7 @@ def take_back(
             verdict=verdict,
             error_type=error_type,
             error=error,
-            traceback=None,
+            traceback=ended.stacks.get(job.job_id),
             fingerprint=shape,
             signal=ended.signal,
             exit_code=ended.code,

@@ -1,5 +1,6 @@
 """Jobs that misbehave: a plugin that the acceptance tests give to their workers."""
 
+import ctypes
 import os
 import re
 import signal
@@ -27,6 +28,14 @@ def pill(job: Pill, lease: Lease) -> None:
     match job.how:
         case "crash":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "leave":
+            os._exit(139)
+        case "segfault":
+            ctypes.string_at(0)
+        case "abort":
+            os.abort()
+        case "sleep":  # one call, which no exception interrupts
+            time.sleep(3_600)
         case "hang":  # holds the interpreter's lock: no exception gets in
             re.match(r"(a+)+$", "a" * 64 + "b")
         case "loop":

@@ -104,9 +104,10 @@ def _done(function: Callable[..., None], pair: Pair, held: HeldLeases) -> bool:
         _begin([lease], attempt)
         try:
             function(job, lease)
-        except Overdue:
+        except Overdue as overdue:
             now = held.now(lease)
             late = TimeLimitExceeded(f"stopped after {_limit_s(type(job), now):g} seconds")
+            late.__cause__ = overdue  # its frames are where the job was
             _fail(now, late, attempt)
             return False
         except BaseException as error:  # a SystemExit ends a job, not a worker's thread

@@ -17,6 +17,7 @@ from typing import IO
 from shared.ids import JobId
 from shared.ledger.lapsed_leases import Exit
 from shared.settings import child_command, child_environment
+from workers.process import thread_stacks
 from workers.process.leases import SLOTS_BYTES, Slots
 
 _PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024  # in what the system counts its peak
@@ -31,7 +32,8 @@ class ChildProcess:
         ready: It takes jobs.
         worn: It asked to be replaced, or an operator did.
         ending_at: When it was told to stop, or reported that it stops; monotonic seconds.
-        overdue: Jobs for whose ignored time limit it was killed.
+        overdue: Jobs for whose ignored time limit it is killed.
+        doomed_at: When it was asked for its stacks, to be killed; monotonic seconds.
         outstayed: It was killed after its grace period: its jobs go back uncounted.
     """
 
@@ -40,12 +42,14 @@ class ChildProcess:
     slots: Slots
     pulse: IO[bytes]
     exit_fd: int
+    stacks_fd: int
     started_at: float
     heartbeat_at: float
     ready: bool = False
     worn: bool = False
     ending_at: float | None = None
     overdue: tuple[JobId, ...] = ()
+    doomed_at: float | None = None
     outstayed: bool = False
 
     def retire(self) -> None:
@@ -53,6 +57,11 @@ class ChildProcess:
         if self.ending_at is None:
             self.ending_at = time.monotonic()
             self.kill(signal.SIGTERM)
+
+    def doom(self) -> None:
+        """Ask for the stacks of its threads, which the jobs' attempts keep; the kill comes next."""
+        self.doomed_at = time.monotonic()
+        self.kill(thread_stacks.ASK)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal, unless it has just ended.
@@ -68,7 +77,10 @@ class ChildProcess:
         code = self.process.returncode = os.waitstatus_to_exitcode(status)
         self.pulse.close()
         os.close(self.exit_fd)
+        written = thread_stacks.read(self.stacks_fd)
+        os.close(self.stacks_fd)
         return Exit(
+            stacks=thread_stacks.by_job(written, self.slots.read()),
             signal=_name(-code) if code < 0 else None,
             code=code if code >= 0 else None,
             peak_bytes=usage.ru_maxrss * _PEAK_UNIT_BYTES,
@@ -87,6 +99,7 @@ def start(queues: Sequence[str], threads: int) -> ChildProcess:
     worker_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
+    stacks = os.memfd_create("stacks")
     with tempfile.TemporaryFile() as file:
         file.truncate(SLOTS_BYTES)
         slots = Slots(mmap.mmap(file.fileno(), SLOTS_BYTES))
@@ -95,8 +108,9 @@ def start(queues: Sequence[str], threads: int) -> ChildProcess:
                 *("workers.process.main", "--worker-id", worker_id),
                 *("--queues", ",".join(queues), "--threads", str(threads)),
                 *("--slots-fd", str(file.fileno()), "--pulse-fd", str(theirs)),
+                *("--stacks-fd", str(stacks)),
             ),
-            pass_fds=(file.fileno(), theirs),
+            pass_fds=(file.fileno(), theirs, stacks),
             # Threads are ours to count: BLAS starting more of them only burns the cores.
             env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
         )
@@ -108,6 +122,7 @@ def start(queues: Sequence[str], threads: int) -> ChildProcess:
         slots=slots,
         pulse=os.fdopen(ours, "rb", buffering=0),
         exit_fd=os.pidfd_open(process.pid),
+        stacks_fd=stacks,
         started_at=now,
         heartbeat_at=now,
     )

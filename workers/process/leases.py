@@ -22,7 +22,7 @@ SLOTS = 256
 ALONE_WAIT_S = (0.0, 2.0, 5.0)
 # How long others wait for a job that runs alone.
 BESIDE_WAIT_S = 5.0
-_SLOT = struct.Struct("<d64s")
+_SLOT = struct.Struct("<dQ64s")
 SLOTS_BYTES = SLOTS * _SLOT.size
 
 
@@ -40,6 +40,7 @@ class RunningJob:
 
     job_id: JobId
     deadline: float
+    thread: int
 
 
 class Slots:
@@ -48,20 +49,21 @@ class Slots:
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
 
-    def write(self, slot: int, job_id: JobId, deadline: float) -> None:
+    def write(self, slot: int, job: RunningJob) -> None:
         """Note that this slot's thread has started a job."""
-        _SLOT.pack_into(self._memory, slot * _SLOT.size, deadline, job_id.encode()[:64])
+        values = job.deadline, job.thread, job.job_id.encode()[:64]
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, *values)
 
     def clear(self, slot: int) -> None:
         """Note that this slot's thread is idle."""
-        _SLOT.pack_into(self._memory, slot * _SLOT.size, 0.0, b"")
+        _SLOT.pack_into(self._memory, slot * _SLOT.size, 0.0, 0, b"")
 
     def read(self) -> list[RunningJob]:
         """The jobs running now."""
         rows = (_SLOT.unpack_from(self._memory, slot * _SLOT.size) for slot in range(SLOTS))
         return [
-            RunningJob(JobId(job_id.rstrip(b"\0").decode(errors="replace")), deadline)
-            for deadline, job_id in rows
+            RunningJob(JobId(job_id.rstrip(b"\0").decode(errors="replace")), deadline, thread)
+            for deadline, thread, job_id in rows
             if deadline
         ]
 
@@ -122,19 +124,19 @@ class HeldLeases:
         crashes = max((lease.crashes for lease in leases), default=0)
         alone_s = ALONE_WAIT_S[min(crashes, len(ALONE_WAIT_S) - 1)]
         self._enter(alone_s)
-        deadline = time.monotonic() + limit_s
+        deadline, me = time.monotonic() + limit_s, threading.get_ident()
         taken: list[int] = []
         with self._lock:
             for lease in leases[: len(self._free)]:
                 taken.append(self._free.pop())
-                self._slots.write(taken[-1], lease.job_id, deadline)
-                self._threads[lease.job_id] = threading.get_ident(), taken[-1]
-            self._deadlines[threading.get_ident()] = deadline
+                self._slots.write(taken[-1], RunningJob(lease.job_id, deadline, me))
+                self._threads[lease.job_id] = me, taken[-1]
+            self._deadlines[me] = deadline
         try:
             yield
         finally:
             with self._lock:
-                self._deadlines.pop(threading.get_ident(), None)
+                self._deadlines.pop(me, None)
                 for lease in leases:
                     self._threads.pop(lease.job_id, None)
                 for slot in taken:
@@ -155,7 +157,7 @@ class HeldLeases:
             thread, slot = self._threads.get(lease.job_id, (None, None))
             if thread is not None and slot is not None:
                 self._deadlines[thread] = deadline
-                self._slots.write(slot, lease.job_id, deadline)
+                self._slots.write(slot, RunningJob(lease.job_id, deadline, thread))
 
     def interrupt_cancelled(self, job_ids: Sequence[JobId]) -> None:
         """Raise `JobCancelled` in each thread that does one of these jobs by itself."""

@@ -36,7 +36,7 @@ from shared.queries.ledger.workers import Process
 from shared.servers import embedded
 from shared.settings import Settings, settings
 from workers.cache import semantic_cache
-from workers.process import signals, unsettled
+from workers.process import signals, thread_stacks, unsettled
 from workers.process.broker import Runtime, broker
 from workers.process.heartbeat import Heartbeat
 from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
@@ -60,11 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=settings().threads)
     parser.add_argument("--worker-id", default=f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
     parser.add_argument("--slots-fd", type=int, help="shared memory of the supervisor")
+    parser.add_argument("--stacks-fd", type=int, help="memory of the supervisor, for stacks")
     parser.add_argument("--pulse-fd", type=int, help="pipe on which to tell it that we live")
     options = parser.parse_args(arguments)
     if options.pulse_fd is not None:
         # A worker whose supervisor was killed must not live on unsupervised.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if options.stacks_fd is not None:
+        thread_stacks.write_to(options.stacks_fd)
     bell = Bell(*signals.STOPS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is said to the supervisor
     telemetry.configure(settings().log_level)

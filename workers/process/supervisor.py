@@ -40,6 +40,7 @@ log = structlog.get_logger()
 LOOK_S = 0.5
 OVERTIME_S = 5.0
 SILENT_S = 30.0
+STACKS_S = 0.2  # for a process to write where its threads are, before it is killed
 AFTER_GRACE_S = 5.0
 STALLED_S = 5.0
 SECOND_LOOK_S = 2.0
@@ -186,18 +187,22 @@ class Supervisor:
             if stalled:  # we were stopped ourselves, and most likely they were too
                 child.heartbeat_at = now
                 continue
+            if child.doomed_at is not None:
+                if now - child.doomed_at > STACKS_S:
+                    child.kill()
+                continue
             late = [doing for doing in child.slots.read() if doing.deadline + OVERTIME_S < now]
-            if late and not child.overdue:
+            if late:
                 child.overdue = tuple(doing.job_id for doing in late)
                 log.error("worker.overtime", worker=child.worker_id, jobs=child.overdue)
-                child.kill()
+                child.doom()
             elif child.ending_at is not None:  # what it returns may have to wait for Postgres
                 if now - child.ending_at > self._grace_s + AFTER_GRACE_S:
                     child.outstayed = True
                     child.kill()
             elif now - child.heartbeat_at > SILENT_S:
                 log.error("worker.silent", worker=child.worker_id, silent_s=SILENT_S)
-                child.kill()
+                child.doom()
 
     def _bury(self, child: ChildProcess) -> None:
         del self._children[child.worker_id]
