@@ -5,11 +5,13 @@ ongoing fault does not become the baseline. A cause is a text key, kind first:
 `dead:embed_chunks:ab12`. One cause has one open incident.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from producers.queries.operations.incidents import (
+    CrashLoop,
     Drift,
     FailingProvider,
     FlaggedShare,
@@ -23,14 +25,8 @@ from shared.server_errors import Trouble
 # The kinds that the sweep opens and resolves, and those that others open and it resolves; it
 # ignores other incidents.
 KINDS: Final = (
-    "dead",
-    "quarantine",
-    "lag",
-    "provider",
-    "calibration",
-    "moderation",
-    "budget",
-    "server",
+    *("crashes", "dead", "quarantine", "lag", "provider"),
+    *("calibration", "moderation", "budget", "server"),
 )
 TOLD_KINDS: Final = ("door",)
 
@@ -38,6 +34,13 @@ TOLD_KINDS: Final = ("door",)
 SPIKE_MIN: Final = 10
 SPIKE_TIMES: Final = 3.0
 SPIKE_HIGH: Final = 100
+# Deaths of a kind: this share of what its queue ended, within these bounds. Five are many where a
+# queue does little, and ten are enough anywhere.
+DEAD_MIN: Final = 5
+DEAD_SHARE: Final = 0.05
+# Processes that ended in ten minutes while they ran a kind of job.
+CRASHES_MIN: Final = 5
+CRASHES_HIGH: Final = 20
 _WINDOWS_BEFORE: Final = 6
 # Seconds that the oldest ready job may wait, for an incident and for high severity.
 LAG_S: Final = 60.0
@@ -61,11 +64,15 @@ class Signs:
     """Input of the detectors, read at one moment.
 
     Attributes:
+        crashes: Processes that ended, by the kind of job that they ran.
+        ended: Jobs that a queue ended in ten minutes.
         lags: Seconds that the oldest ready job of a queue has waited; paused ones left out.
         open: Tenant ('' for the system) and cause of open incidents.
     """
 
     dead: Sequence[Spike] = ()
+    crashes: Sequence[CrashLoop] = ()
+    ended: Mapping[str, int] = field(default_factory=dict)
     quarantined: Sequence[Spike] = ()
     lags: Mapping[str, float] = field(default_factory=dict)
     providers: Sequence[FailingProvider] = ()
@@ -79,6 +86,7 @@ class Signs:
 def findings(signs: Signs) -> list[NewIncident]:
     """Return the findings, one per cause."""
     return [
+        *_crashing(signs),
         *_dead(signs),
         *_quarantined(signs),
         *_late(signs),
@@ -90,15 +98,20 @@ def findings(signs: Signs) -> list[NewIncident]:
     ]
 
 
-def is_spike(spike: Spike, *, is_open: bool) -> bool:
+def is_spike(spike: Spike, *, is_open: bool, least: int = SPIKE_MIN) -> bool:
     """Whether a count is a spike.
 
     The baseline is the mean of the six 10-minute windows before. An open incident stays open while
     at least half of the opening count arrives.
+
+    Args:
+        spike: The counts.
+        is_open: Whether its incident is open.
+        least: The opening count.
     """
     if is_open:
-        return spike.now >= SPIKE_MIN * STILL
-    return spike.now >= SPIKE_MIN and spike.now > SPIKE_TIMES * spike.before / _WINDOWS_BEFORE
+        return spike.now >= least * STILL
+    return spike.now >= least and spike.now > SPIKE_TIMES * spike.before / _WINDOWS_BEFORE
 
 
 def is_surge(share: FlaggedShare, *, is_open: bool) -> bool:
@@ -116,10 +129,37 @@ def is_surge(share: FlaggedShare, *, is_open: bool) -> bool:
     return now > FLAGGED_TIMES * factor * share.flagged_before / share.judged_before
 
 
+def _crashing(signs: Signs) -> Iterator[NewIncident]:
+    for loop in signs.crashes:
+        cause = f"crashes:{loop.job}"
+        least = CRASHES_MIN * (STILL if ("", cause) in signs.open else 1.0)
+        if loop.deaths >= least and loop == _worst(signs, loop.queue):
+            yield NewIncident(
+                None,
+                cause,
+                f"Crash loop: {loop.job}",
+                f"{loop.deaths} worker processes died in ten minutes while they ran {loop.job} "
+                f"({loop.jobs} jobs); the last: {loop.error} Other jobs of the queue "
+                f"{loop.queue} wait meanwhile. Stop it with `ailydian pause --job {loop.job}`; "
+                f"`ailydian jobs list --job {loop.job}` and `ailydian dead list --job {loop.job}` "
+                "lead to the stacks of the attempts.",
+                "HIGH" if loop.deaths >= CRASHES_HIGH else "MEDIUM",
+                float(loop.deaths),
+            )
+
+
+def _worst(signs: Signs, queue: str) -> CrashLoop | None:
+    """The kind of a queue that ended most processes: others ran beside it when they died."""
+    of_queue = [loop for loop in signs.crashes if loop.queue == queue]
+    return max(of_queue, key=lambda loop: loop.deaths, default=None)
+
+
 def _dead(signs: Signs) -> Iterator[NewIncident]:
     for spike in signs.dead:
         cause = f"dead:{spike.key}"
-        if is_spike(spike, is_open=("", cause) in signs.open):
+        share = math.ceil(DEAD_SHARE * signs.ended.get(spike.queue, 0))
+        least = min(max(DEAD_MIN, share), SPIKE_MIN)
+        if is_spike(spike, is_open=("", cause) in signs.open, least=least):
             fingerprint = spike.key.partition(":")[2]
             yield NewIncident(
                 None,
@@ -152,12 +192,18 @@ def _late(signs: Signs) -> Iterator[NewIncident]:
     for queue, seconds in sorted(signs.lags.items()):
         cause = f"lag:{queue}"
         if seconds > LAG_S * (STILL if ("", cause) in signs.open else 1.0):
+            loop = _worst(signs, queue)
+            why = (
+                "Check `ailydian status`: are there workers, and are their threads alive?"
+                if loop is None
+                else f"{loop.deaths} of its worker processes died in ten minutes while they ran "
+                f"{loop.job}; the last: {loop.error}"
+            )
             yield NewIncident(
                 None,
                 cause,
                 f"Queue {queue} is lagging",
-                f"Its oldest ready job has waited {seconds:.0f} s. Check `ailydian status`: are "
-                "there workers, and are their threads alive?",
+                f"Its oldest ready job has waited {seconds:.0f} s. {why}",
                 "HIGH" if seconds > LAG_HIGH_S else "MEDIUM",
                 seconds,
             )

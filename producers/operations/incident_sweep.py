@@ -20,6 +20,7 @@ log = structlog.get_logger()
 # Twenty rounds: an intermittent cause stays one incident.
 QUIET_S = 300.0
 OPEN_MAX = 10_000
+CRASHES_MAX = EVENTS_MAX = 5_000
 
 
 def sweep() -> int:
@@ -54,6 +55,8 @@ def sweep() -> int:
 def _signs(conn: Connection) -> Signs:
     return Signs(
         dead=queries.select_dead_spikes(conn),
+        crashes=queries.select_crash_loops(conn, limit=CRASHES_MAX),
+        ended=queries.select_ended(conn, limit=EVENTS_MAX),
         quarantined=queries.select_quarantine_spikes(conn),
         lags=_lags(conn),
         providers=queries.select_failing_providers(conn),

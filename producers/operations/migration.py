@@ -64,7 +64,9 @@ def migrate(database_url: str) -> Migrated:
         AdministratorNeeded: The user may not create what is missing.
     """
     with _connect(database_url) as guard, _connect(database_url) as conn:
-        migrations.lock(guard)
+        while not migrations.try_lock(guard):
+            guard.rollback()
+            time.sleep(LOCK_S)
         conn.autocommit = True
         done = _applied(conn)
         if _is_newer(done):

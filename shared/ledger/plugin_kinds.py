@@ -14,8 +14,8 @@ log = structlog.get_logger()
 def tell() -> None:
     """Register the plugins' jobs that the database does not know, for publishers in SQL.
 
-    What has changed in a known one, such as its queue, `ailydian migrate` tells it. A database that
-    cannot be written now is no reason not to start.
+    What has changed in a known one, such as its queue, `ailydian migrate` tells it. The process
+    starts although the database cannot be written now.
     """
     kinds = [
         (one.actor_name, one.queue_name, one.schema_version, one.attempts_max)

@@ -22,6 +22,7 @@ from producers.cli.terminal import session
 from producers.cli.terminal.failures import JobNotFound
 from producers.cli.terminal.output import (
     as_document,
+    error_line,
     json_option,
     print_fields,
     print_json,
@@ -59,7 +60,8 @@ def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  
         True: ("fingerprint", "count", "job", "tenants", "firstDiedAt", "lastDiedAt", "error"),
         False: ("id", "job", "queue", "tenant", "attempts", "reason", "diedAt", "error"),
     }[grouped]
-    print_table(columns, [[document[name] for name in columns] for document in documents])
+    shown = [document | {"error": error_line(document)} for document in documents]
+    print_table(columns, [[document[name] for name in columns] for document in shown])
 
 
 @dead.command("show")
@@ -193,8 +195,11 @@ def undo_replay(
 def _report(matched: int, verb: str, done: int, as_json: bool, *, dry_run: bool) -> None:
     if as_json:
         print_json({"matched": matched, verb: done} | ({"dryRun": True} if dry_run else {}))
-    else:
+    elif done or dry_run:
         click.echo(f"{matched} matched, {done} {verb}.")
+    else:
+        why = "they changed meanwhile" if matched else "no such job is there"
+        click.echo(f"{matched} matched, {done} {verb}: nothing was changed, {why}.")
 
 
 def _attempt_text(attempt: dict[str, Any]) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import as_document, json_option, print_json, print_table, say
+from producers.cli.terminal.output import (
+    as_document,
+    error_line,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
 from producers.cli.terminal.values import without_password
 from producers.queries.ledger import dead_letters, events, job_limits, pauses, queue_figures
 from producers.queries.ledger.queue_figures import ProcessRow, QueueFigures
@@ -240,8 +247,8 @@ def _print_exceptions(page: dict[str, Any]) -> None:
     """Print tables that are shown only if they have rows."""
     if page["deadGroups"]:
         click.echo()
-        names = ("fingerprint", "count", "job", "lastDiedAt", "error")
-        rows = [[one[name] for name in names] for one in page["deadGroups"]]
+        names = ("fingerprint", "count", "job", "lastDiedAt")
+        rows = [[*(one[it] for it in names), error_line(one)] for one in page["deadGroups"]]
         print_table(("dead group", "count", "job", "last", "error"), rows)
     if page["openIncidents"]:
         click.echo()

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import psycopg
 
+from producers.cli.ledger import payload_filters
 from producers.cli.terminal import session
 from producers.cli.terminal.failures import JobNotFound
 from producers.cli.terminal.output import Command, json_option
@@ -39,6 +40,14 @@ OF_JOBS = (
     ),
     click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant."),
     click.option("--job", type=JOB, help="Only this kind of job."),
+    click.option(
+        "--where",
+        metavar="FIELD=VALUE",
+        multiple=True,
+        callback=lambda _, __, wanted: payload_filters.condition(wanted),
+        help="Only jobs whose payload holds this, such as order_id=17 or order.currency=TRY; "
+        "repeat it for several.",
+    ),
 )
 LIMIT = click.option(
     "--limit",

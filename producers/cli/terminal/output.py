@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -102,3 +102,9 @@ def _plain(value: object) -> object:
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)
+
+
+def error_line(document: Mapping[str, Any]) -> str | None:
+    """An error as lists show it, with its class: `KeyError: 'CHF'`."""
+    error, kind = document["error"], document["errorType"]
+    return error if error is None or kind in (None, error) else f"{kind}: {error}"

@@ -14,7 +14,11 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilters:
-    """Filters of dead letters; None means any. `error` is a POSIX regular expression."""
+    """Filters of dead letters; None means any.
+
+    `error` is a POSIX regular expression, `where` a predicate on payloads in SQL's JSON path
+    language.
+    """
 
     queue: str | None = None
     job: str | None = None
@@ -23,6 +27,7 @@ class DeadLetterFilters:
     until: datetime | None = None
     error: str | None = None
     fingerprint: str | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,16 @@ class DeadRow:
     fingerprint: str
     died_at: datetime
     letter_id: str
+    error_type: str | None
 
 
 # The pages go by the primary key, and `after` is compared by itself: in a plan made once, an OR
 # around it would read every page before this one again.
 SELECT_DEAD: Final = """
     SELECT d."jobId" AS "id", d."job", d."queue", t."slug" AS "tenant", d."attempts", d."reason",
-           d."error", d."fingerprint", d."diedAt", d."id" AS "letterId"
+           d."error", d."fingerprint", d."diedAt", d."id" AS "letterId",
+           (SELECT a."errorType" FROM "JobAttempt" a WHERE a."jobId" = d."jobId"
+            ORDER BY a."fence" DESC LIMIT 1) AS "errorType"
     FROM "DeadLetter" d LEFT JOIN "Tenant" t ON t."id" = d."tenantId"
     WHERE d."id" > %(after)s
       AND (%(queue)s::text IS NULL OR d."queue" = %(queue)s)
@@ -55,6 +63,9 @@ SELECT_DEAD: Final = """
       AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
       AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
       AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
+      AND (%(where)s::text IS NULL OR EXISTS (
+          SELECT FROM "Job" p WHERE p."id" = d."jobId"
+            AND jsonb_path_match(p."payload", %(where)s::jsonpath, silent => true)))
       -- An invalid expression is refused where no letter is compared with it, too.
       AND '' ~ coalesce(%(error)s::text, '') IS NOT NULL
     ORDER BY d."id" LIMIT %(limit)s
@@ -62,7 +73,9 @@ SELECT_DEAD: Final = """
 
 SELECT_DEAD_BY_IDS: Final = """
     SELECT d."jobId" AS "id", d."job", d."queue", t."slug" AS "tenant", d."attempts", d."reason",
-           d."error", d."fingerprint", d."diedAt", d."id" AS "letterId"
+           d."error", d."fingerprint", d."diedAt", d."id" AS "letterId",
+           (SELECT a."errorType" FROM "JobAttempt" a WHERE a."jobId" = d."jobId"
+            ORDER BY a."fence" DESC LIMIT 1) AS "errorType"
     FROM (
         SELECT i."id" FROM unnest(%(ids)s::text[]) AS i("id")
         UNION
@@ -80,6 +93,9 @@ SELECT_DEAD_BY_IDS: Final = """
       AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
       AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
       AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
+      AND (%(where)s::text IS NULL OR EXISTS (
+          SELECT FROM "Job" p WHERE p."id" = d."jobId"
+            AND jsonb_path_match(p."payload", %(where)s::jsonpath, silent => true)))
     ORDER BY d."id" LIMIT %(limit)s
 """
 
@@ -119,12 +135,15 @@ class GroupRow:
     first_died_at: datetime
     last_died_at: datetime
     error: str
+    error_type: str | None
 
 
 SELECT_GROUPS: Final = """
     SELECT g."fingerprint", g."job", g."queue", g."count", g."tenants", g."first" AS "firstDiedAt",
            g."last" AS "lastDiedAt",
-           (SELECT d."error" FROM "DeadLetter" d WHERE d."id" = g."latest")
+           (SELECT d."error" FROM "DeadLetter" d WHERE d."id" = g."latest"),
+           (SELECT a."errorType" FROM "DeadLetter" d JOIN "JobAttempt" a ON a."jobId" = d."jobId"
+            WHERE d."id" = g."latest" ORDER BY a."fence" DESC LIMIT 1) AS "errorType"
     FROM (
         SELECT d."fingerprint", d."job", d."queue", count(*) AS "count",
                count(DISTINCT d."tenantId") AS "tenants", min(d."diedAt") AS "first",
@@ -137,6 +156,9 @@ SELECT_GROUPS: Final = """
           AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
           AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
           AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
+          AND (%(where)s::text IS NULL OR EXISTS (
+              SELECT FROM "Job" p WHERE p."id" = d."jobId"
+                AND jsonb_path_match(p."payload", %(where)s::jsonpath, silent => true)))
         GROUP BY d."fingerprint", d."job", d."queue"
         ORDER BY count(*) DESC, max(d."id") DESC LIMIT %(limit)s
     ) AS g
@@ -159,6 +181,9 @@ COUNT_DEAD: Final = """
       AND (%(until)s::timestamptz IS NULL OR d."diedAt" <= %(until)s)
       AND (%(fingerprint)s::text IS NULL OR d."fingerprint" = %(fingerprint)s)
       AND (%(error)s::text IS NULL OR d."error" ~ %(error)s)
+      AND (%(where)s::text IS NULL OR EXISTS (
+          SELECT FROM "Job" p WHERE p."id" = d."jobId"
+            AND jsonb_path_match(p."payload", %(where)s::jsonpath, silent => true)))
 """
 
 
@@ -253,4 +278,5 @@ def _values(wanted: DeadLetterFilters) -> dict[str, object]:
         "until": wanted.until,
         "fingerprint": wanted.fingerprint,
         "error": wanted.error,
+        "where": wanted.where,
     }

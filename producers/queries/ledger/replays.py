@@ -49,8 +49,9 @@ class Unreplayed:
     tenant_id: TenantId
 
 
-# The letter is written again from the last attempt that the replay left behind. The raised fence
-# makes a wake-up that is on its way, or a row that the relay moves at this moment, mean nothing.
+# The letter is written again from the last attempt that the replay left behind, as of its time.
+# The raised fence makes a wake-up that is on its way, or a row that the relay moves at this moment,
+# mean nothing.
 UNDO: Final = """
     WITH mine AS (
         SELECT j."id" FROM "Job" j
@@ -67,11 +68,12 @@ UNDO: Final = """
         DELETE FROM "JobFlight" f USING ended e WHERE f."jobId" = e."id"
     ), buried AS (
         INSERT INTO "DeadLetter" ("tenantId", "jobId", "job", "queue", "attempts", "reason",
-                                  "error", "fingerprint")
+                                  "error", "fingerprint", "diedAt")
         SELECT e."tenantId", e."id", e."job", e."queue", coalesce(a."attempt", 0),
                CASE a."verdict" WHEN 'refused' THEN 'permanent' WHEN 'crashed' THEN 'poison'
                                 ELSE 'exhausted' END,
-               coalesce(a."error", e."error", ''), coalesce(a."fingerprint", '')
+               coalesce(a."error", e."error", ''), coalesce(a."fingerprint", ''),
+               coalesce(a."endedAt", e."finishedAt")
         FROM ended e LEFT JOIN LATERAL (
             SELECT * FROM "JobAttempt" l WHERE l."jobId" = e."id" ORDER BY l."fence" DESC LIMIT 1
         ) AS a ON true

@@ -17,6 +17,7 @@ class Spike:
     label: str
     now: int
     before: int
+    queue: str
 
 
 # By time of death: letters discarded or replayed since do not count. Tenant by tenant, because
@@ -24,9 +25,10 @@ class Spike:
 SELECT_DEAD_SPIKES: Final = """
     SELECT d."job" || ':' || d."fingerprint" AS "key", d."job" AS "label",
            count(*) FILTER (WHERE d."diedAt" >= now() - interval '10 minutes') AS "now",
-           count(*) FILTER (WHERE d."diedAt" < now() - interval '10 minutes') AS "before"
+           count(*) FILTER (WHERE d."diedAt" < now() - interval '10 minutes') AS "before",
+           max(d."queue") AS "queue"
     FROM (SELECT "id" FROM "Tenant") t CROSS JOIN LATERAL (
-        SELECT x."job", x."fingerprint", x."diedAt" FROM "DeadLetter" x
+        SELECT x."job", x."queue", x."fingerprint", x."diedAt" FROM "DeadLetter" x
         WHERE x."tenantId" = t."id" AND x."diedAt" >= now() - interval '70 minutes' OFFSET 0
     ) d
     GROUP BY 1, 2 HAVING count(*) FILTER (WHERE d."diedAt" >= now() - interval '10 minutes') > 0
@@ -36,7 +38,8 @@ SELECT_DEAD_SPIKES: Final = """
 SELECT_QUARANTINE_SPIKES: Final = """
     SELECT q."queue" AS "key", q."queue" AS "label",
            count(*) FILTER (WHERE q."receivedAt" >= now() - interval '10 minutes') AS "now",
-           count(*) FILTER (WHERE q."receivedAt" < now() - interval '10 minutes') AS "before"
+           count(*) FILTER (WHERE q."receivedAt" < now() - interval '10 minutes') AS "before",
+           q."queue"
     FROM "Quarantine" q WHERE q."receivedAt" >= now() - interval '70 minutes'
     GROUP BY 1 HAVING count(*) FILTER (WHERE q."receivedAt" >= now() - interval '10 minutes') > 0
     ORDER BY 1
@@ -51,6 +54,52 @@ def select_dead_spikes(conn: Connection) -> list[Spike]:
 def select_quarantine_spikes(conn: Connection) -> list[Spike]:
     """Count quarantined messages by queue."""
     return [Spike(*row) for row in conn.execute(SELECT_QUARANTINE_SPIKES)]
+
+
+@dataclass(frozen=True, slots=True)
+class CrashLoop:
+    """Processes that ended in ten minutes while they ran a kind of job; `error` is the latest."""
+
+    job: str
+    queue: str
+    deaths: int
+    jobs: int
+    error: str
+
+
+SELECT_CRASH_LOOPS: Final = """
+    SELECT j."job", j."queue", count(DISTINCT a."worker") AS "deaths",
+           count(DISTINCT a."jobId") AS "jobs",
+           (array_agg(a."error" ORDER BY a."endedAt" DESC))[1] AS "error"
+    FROM (
+        SELECT x."jobId", x."worker", x."error", x."endedAt" FROM "JobAttempt" x
+        WHERE (x."verdict" = 'crashed' OR x."signal" IS NOT NULL)
+          AND x."endedAt" >= now() - interval '10 minutes'
+        ORDER BY x."endedAt" DESC LIMIT %(limit)s
+    ) a JOIN "Job" j ON j."id" = a."jobId"
+    GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+def select_crash_loops(conn: Connection, *, limit: int) -> list[CrashLoop]:
+    """Count the processes that jobs of each kind ended, by the latest `limit` attempts."""
+    return [CrashLoop(*row) for row in conn.execute(SELECT_CRASH_LOOPS, {"limit": limit})]
+
+
+# By position, newest first: a look at the last few thousand costs the same on every plant.
+SELECT_ENDED: Final = """
+    SELECT e."queue", count(*) AS "ended" FROM (
+        SELECT x."queue", x."what", x."at" FROM "JobEvent" x
+        ORDER BY x."xid" DESC, x."position" DESC LIMIT %(limit)s
+    ) e
+    WHERE e."what" IN ('COMPLETED', 'DEAD') AND e."at" >= now() - interval '10 minutes'
+    GROUP BY 1
+"""
+
+
+def select_ended(conn: Connection, *, limit: int) -> dict[str, int]:
+    """Return how many jobs of each queue ended in ten minutes, among the last `limit` events."""
+    return {queue: ended for queue, ended in conn.execute(SELECT_ENDED, {"limit": limit})}
 
 
 # In flight and not begun: woken up in Redis, and no worker has taken it.

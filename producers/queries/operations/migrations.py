@@ -10,9 +10,11 @@ from psycopg import sql
 
 from shared.db import Connection
 
-# The lock is the transaction's: it ends with it, behind a pooler too.
-LOCK: Final = """
-    SELECT pg_advisory_xact_lock(hashtext('ailydian'), hashtext('migrate'))
+# The lock is the transaction's: it ends with it, behind a pooler too. Asked for again and again: a
+# statement that waits for it has a snapshot, and for that the holder's CREATE INDEX CONCURRENTLY
+# would wait, each for the other.
+TRY_LOCK: Final = """
+    SELECT pg_try_advisory_xact_lock(hashtext('ailydian'), hashtext('migrate'))
 """
 
 # Its holder does nothing else while it waits for the migration's own transactions.
@@ -85,10 +87,11 @@ def as_owner(conn: Connection) -> Iterator[None]:
     conn.execute(RESET_ROLE)
 
 
-def lock(conn: Connection) -> None:
-    """Wait until no other migration runs; the lock is freed with the transaction."""
+def try_lock(conn: Connection) -> bool:
+    """Whether no other migration runs; the lock is freed with the transaction."""
     conn.execute(KEEP)
-    conn.execute(LOCK)
+    row = conn.execute(TRY_LOCK).fetchone()
+    return row is not None and bool(row[0])
 
 
 def select_applied(conn: Connection) -> dict[str, str]:

@@ -165,9 +165,10 @@ BURY: Final = """
         DELETE FROM "JobFlight" f USING ended WHERE f."jobId" = ended."id"
     ), noted AS (
         INSERT INTO "JobAttempt" ("tenantId", "jobId", "fence", "attempt", "worker", "startedAt",
-                                  "verdict", "errorType", "error", "traceback", "fingerprint",
-                                  "signal", "exitCode", "peakBytes", "stepId")
-        SELECT "tenantId", "id", "fence", "attempt", "worker", "startedAt", %(verdict)s,
+                                  "endedAt", "verdict", "errorType", "error", "traceback",
+                                  "fingerprint", "signal", "exitCode", "peakBytes", "stepId")
+        SELECT "tenantId", "id", "fence", "attempt", "worker", "startedAt", "finishedAt",
+               %(verdict)s,
                %(error_type)s, %(error)s, %(traceback)s, %(fingerprint)s, %(signal)s,
                %(exit_code)s, %(peak_bytes)s, "stepId" FROM ended
     ), told AS (
@@ -177,8 +178,9 @@ BURY: Final = """
                extract(epoch FROM "finishedAt" - "startedAt") FROM ended
     )
     INSERT INTO "DeadLetter" ("tenantId", "jobId", "job", "queue", "attempts", "reason", "error",
-                              "fingerprint")
-    SELECT "tenantId", "id", "job", "queue", "attempt", %(reason)s, %(error)s, %(fingerprint)s
+                              "fingerprint", "diedAt")
+    SELECT "tenantId", "id", "job", "queue", "attempt", %(reason)s, %(error)s, %(fingerprint)s,
+           "finishedAt"
     FROM ended
     ON CONFLICT ("tenantId", "jobId") DO UPDATE
     SET "attempts" = excluded."attempts", "reason" = excluded."reason", "error" = excluded."error",

@@ -249,6 +249,14 @@ CREATE TABLE IF NOT EXISTS "JobAttempt" (
 );
 COMMENT ON TABLE "JobAttempt" IS 'Every attempt that did not end well: when, where and why.';
 
+DO $$
+BEGIN
+    IF to_regclass('public."JobAttempt_crashed_idx"') IS NULL THEN
+        CREATE INDEX "JobAttempt_crashed_idx" ON "JobAttempt" ("endedAt")
+            WHERE "verdict" = 'crashed' OR "signal" IS NOT NULL;
+    END IF;
+END $$;
+
 CREATE TABLE IF NOT EXISTS "DeadLetter" (
     "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "tenantId"    TEXT NOT NULL,

@@ -9,7 +9,9 @@ from producers.operations import incident_sweep
 from producers.queries.operations import incidents
 from shared import db
 from shared.db import Role
-from tests.support.factories import claim, make_tenant, publish_probe, rows
+from shared.queries.ledger import attempts
+from tests.support.factories import claim, make_tenant, publish_jobs, publish_probe, rows
+from tests.support.misbehaving_jobs import Nap
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -42,12 +44,67 @@ def letters(count, fingerprint="ab12", died="1 minute"):
 
 
 def test_the_sweep_opens_what_dies_by_its_fingerprint_and_leaves_what_is_rare():
-    letters(10)
-    letters(9, "cd34")
+    letters(5)
+    letters(4, "cd34")
 
     assert incident_sweep.sweep() == 1
     assert incident_sweep.sweep() == 0
     assert seen() == [("dead:probe:ab12", "MEDIUM", "OPEN")]
+
+
+def test_a_busy_queue_may_lose_a_few_more_and_ten_are_enough_anywhere():
+    tenant = make_tenant()
+    change(
+        """INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+           SELECT %s, 'j' || n, 'probe', 'maintenance', 'COMPLETED' FROM generate_series(1, 4000) n
+        """,
+        tenant,
+    )
+    letters(9)
+    assert incident_sweep.sweep() == 0
+
+    letters(1)
+    assert incident_sweep.sweep() == 1
+
+
+def crash(job_id, worker, error="The worker process died: exit code 139."):
+    """A worker process dies of a job."""
+    [lease] = claim(job_id, worker=worker)
+    failed = attempts.AttemptFailure(
+        lease.job_id, lease.fence, "crashed", "WorkerCrashed", error, None, exit_code=139
+    )
+    with db.transaction(None, role=Role.RELAY) as conn:
+        attempts.retry(conn, failed, delay_s=0.0)
+
+
+def test_a_crash_loop_is_named_by_the_incident_that_opens_first_and_told_by_the_late_queue():
+    tenant = make_tenant()
+    pills = [publish_probe(tenant) for _ in range(5)]
+    beside = publish_jobs(tenant, [Nap()])[0]
+    for number, pill in enumerate(pills[:4]):
+        crash(pill, f"worker-{number}")
+    crash(beside, "worker-3")
+    assert incident_sweep.sweep() == 0
+
+    crash(pills[4], "worker-4")
+    change("""UPDATE "Job" SET "dueAt" = now() - interval '61 s'""")
+    change("""UPDATE "JobOutbox" SET "dueAt" = now() - interval '61 s'""")
+    incident_sweep.sweep()
+
+    assert seen() == [
+        ("crashes:probe", "MEDIUM", "OPEN"),
+        ("lag:maintenance", "MEDIUM", "OPEN"),
+    ]
+    [(loop,), (late,)] = rows('SELECT "description" FROM "Incident" ORDER BY "id"')
+    assert "5 worker processes died in ten minutes while they ran probe (5 jobs)" in loop
+    assert "exit code 139" in loop
+    assert "5 of its worker processes died in ten minutes while they ran probe" in late
+    assert "are there workers" not in late
+
+    change("""UPDATE "JobAttempt" SET "endedAt" = now() - interval '11 minutes'""")
+    quiet()
+    incident_sweep.sweep()
+    assert seen()[0] == ("crashes:probe", "MEDIUM", "RESOLVED")
 
 
 def test_what_dies_as_often_as_in_the_hour_before_is_no_spike():
@@ -225,12 +282,18 @@ def test_a_plan_never_reads_the_ledger_whole():
         incidents.SELECT_DEAD_SPIKES,
         incidents.SELECT_QUARANTINE_SPIKES,
         incidents.SELECT_UNTAKEN,
+        incidents.SELECT_CRASH_LOOPS,
+        incidents.SELECT_ENDED,
     ]
     with db.transaction(None, role=Role.RELAY) as conn:
         plans = [
-            "\n".join(line for (line,) in conn.execute(f"EXPLAIN {one}")) for one in statements
+            "\n".join(line for (line,) in conn.execute(f"EXPLAIN {one}", {"limit": 5_000}))
+            for one in statements
         ]
 
     assert 'Seq Scan on "DeadLetter"' not in plans[0]  # which index, test_reads asks of full tables
     assert "Quarantine_receivedAt_idx" in plans[1]
     assert "Job_pkey" in plans[2]
+    assert "JobAttempt_crashed_idx" in plans[3]
+    assert "Job_pkey" in plans[3]
+    assert "JobEvent_pkey" in plans[4]

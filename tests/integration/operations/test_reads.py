@@ -108,6 +108,7 @@ def values(size):
         "key": "key 7",
         "queue": "maintenance",
         "version_id": "none",
+        "where": '$."n" == 7',
     }
     nothing = "error error_type exit_code fingerprint peak_bytes reason signal traceback since"
     nothing += " until state batch_id parent_id producer traceparent"

@@ -8,6 +8,7 @@ import pytest
 from producers.operations import incident_rules
 from producers.operations.incident_rules import Signs, findings
 from producers.queries.operations.incidents import (
+    CrashLoop,
     Drift,
     FailingProvider,
     FlaggedShare,
@@ -24,7 +25,11 @@ def causes(**signs):
 
 
 def dead(now, before):
-    return [Spike("embed_chunks:ab12", "embed_chunks", now, before)]
+    return [Spike("embed_chunks:ab12", "embed_chunks", now, before, "embedding")]
+
+
+def crashes(deaths, job="ocr", queue="ingest"):
+    return CrashLoop(job, queue, deaths, 3, "The worker process died: signal SIGSEGV.")
 
 
 def share(flagged, judged, flagged_before=10, judged_before=1_000):
@@ -46,23 +51,60 @@ def test_nothing_wrong_finds_nothing():
     ],
 )
 def test_dead_letters_spike_by_number_and_against_the_hour_before(now, before, severity):
-    found = causes(dead=dead(now, before))
+    found = causes(dead=dead(now, before), ended={"embedding": 1_000})
 
     assert found == ([(None, "dead:embed_chunks:ab12", severity)] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("ended", "least"), [(0, 5), (100, 5), (101, 6), (160, 8), (200, 10), (10**6, 10)]
+)
+def test_how_many_deaths_are_many_depends_on_what_the_queue_does(ended, least):
+    assert causes(dead=dead(least - 1, 0), ended={"embedding": ended}) == []
+    assert len(causes(dead=dead(least, 0), ended={"embedding": ended, "ingest": 10**6})) == 1
+
+
+@pytest.mark.parametrize(
+    ("deaths", "severity"), [(4, None), (5, "MEDIUM"), (19, "MEDIUM"), (20, "HIGH")]
+)
+def test_processes_that_die_of_a_kind_of_job_are_a_crash_loop(deaths, severity):
+    found = causes(crashes=[crashes(deaths)])
+
+    assert found == ([(None, "crashes:ocr", severity)] if severity else [])
+
+
+def test_a_crash_loop_is_named_by_the_kind_that_ended_most_processes_of_its_queue():
+    found = causes(crashes=[crashes(6, "beside"), crashes(7), crashes(5, "send", "audit")])
+
+    assert [cause for _, cause, _ in found] == ["crashes:ocr", "crashes:send"]
+
+
+def test_a_late_queue_whose_processes_die_says_so_and_any_other_asks_for_workers():
+    found = findings(Signs(lags={"ingest": 61.0, "audit": 61.0}, crashes=[crashes(2)]))
+
+    told = {one.cause: one.description for one in found}
+    assert "2 of its worker processes died in ten minutes while they ran ocr" in told["lag:ingest"]
+    assert "are there workers" in told["lag:audit"]
 
 
 def test_an_open_spike_that_goes_on_does_not_become_what_is_usual():
     steady = dead(10, 60)
     still = {("", "dead:embed_chunks:ab12")}
+    busy = {"embedding": 1_000}
 
     assert causes(dead=steady) == []
     assert len(causes(dead=steady, open=still)) == 1
-    assert len(causes(dead=dead(5, 60), open=still)) == 1
-    assert causes(dead=dead(4, 60), open=still) == []
+    assert len(causes(dead=dead(5, 60), open=still, ended=busy)) == 1
+    assert causes(dead=dead(4, 60), open=still, ended=busy) == []
 
 
 def test_a_quarantine_that_grows_is_named_by_its_queue():
-    found = causes(quarantined=[Spike("audit", "audit", 12, 0), Spike("ingest", "ingest", 3, 0)])
+    found = causes(
+        quarantined=[
+            Spike("audit", "audit", 12, 0, "audit"),
+            Spike("ingest", "ingest", 3, 0, "ingest"),
+        ]
+    )
 
     assert found == [(None, "quarantine:audit", "MEDIUM")]
 
@@ -137,8 +179,9 @@ def test_a_spent_budget_says_how_much_and_until_when():
 
 def test_every_finding_is_of_a_kind_that_the_sweep_settles():
     signs = Signs(
+        crashes=[crashes(5)],
         dead=dead(10, 0),
-        quarantined=[Spike("audit", "audit", 12, 0)],
+        quarantined=[Spike("audit", "audit", 12, 0, "audit")],
         lags={"ingest": 61.0},
         providers=[FailingProvider("openai", 7, NOW)],
         drifts=[Drift("acme", 3, 0.0, 0.5, 50)],
