@@ -152,5 +152,5 @@ def _begin(leases: Sequence[Lease], attempt: tracing.Attempt) -> None:
 
 
 def _fail(lease: Lease, error: BaseException, attempt: tracing.Attempt) -> None:
+    settlement.settle(lease, error)  # first: a trace that cannot be written loses no outcome
     attempt.failed(error, db.sentence(error))
-    settlement.settle(lease, error)
