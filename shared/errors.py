@@ -23,10 +23,12 @@ class TransientError(AilydianError):
     Attributes:
         counted: Whether such an attempt counts against `attempts_max`. If the job is not at
             fault, as with an exhausted budget, it is parked instead.
+        waiting_for: What a parked job waits for, for operators.
         retry_after_s: Retry delay requested by the other side, in seconds, or None.
     """
 
     counted: ClassVar[bool] = True
+    waiting_for: ClassVar[str] = "quota"
     retry_after_s: float | None = None  # also where a subclass does not call ours
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -181,6 +183,14 @@ class DocumentNotFound(PermanentError):
     """The document was deleted or belongs to another tenant."""
 
     code = "document_not_found"
+
+
+class SandboxUnavailable(TransientError):
+    """Documents are not parsed on this machine now: their sandbox cannot start, or is too weak."""
+
+    code = "sandbox_unavailable"
+    counted: ClassVar[bool] = False
+    waiting_for: ClassVar[str] = "sandbox"
 
 
 class VectorsMissing(TransientError):

@@ -65,6 +65,9 @@ class Settings(BaseModel):
 
     # Work
     plugins: str = Field("", description="your modules with contracts and actors, comma-separated")
+    sandbox: Literal["require", "prefer"] | None = Field(
+        None, description="unset: require with real servers, prefer with embedded ones"
+    )
     chunk_tokens: Annotated[int, Field(ge=32, le=8191)] = 512
     threads: Annotated[int, Field(ge=1, le=256)] = 8
     processes: Annotated[int, Field(ge=1, le=256)] = 2
@@ -85,6 +88,13 @@ class Settings(BaseModel):
     tracing: bool = False
     otel_traces_exporter: str | None = Field(None, alias="OTEL_TRACES_EXPORTER")
     otel_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+
+    @property
+    def sandbox_required(self) -> bool:
+        """Whether a document is parsed only where the parsers' sandbox leaves nothing open."""
+        if self.sandbox is None:
+            return self.database_url is not None or self.redis_url is not None
+        return self.sandbox == "require"
 
     @property
     def uses_openai(self) -> bool:

@@ -1,7 +1,8 @@
 """Parsers in a killable child: a document can crash its child, never the worker.
 
 Plain text kinds are read in the worker. Every other kind goes through a pipe to a process with
-no environment, no network, no files and hard limits; a limit hit kills it and names itself.
+no environment, no network, no files and hard limits; a limit hit kills it and names itself. Where
+that is required and the machine does not allow it, such a document is not parsed.
 """
 
 import json
@@ -20,8 +21,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from shared.errors import DocumentRefused, TransientError
-from workers import parsers
+from shared.errors import DocumentRefused, SandboxUnavailable
+from shared.settings import settings
+from workers import parsers, sandbox_level
 from workers.parsers.model import Parsed, ParserLimits
 from workers.parsers.pipe_frames import (
     PREFIX,
@@ -36,7 +38,7 @@ from workers.parsers.pipe_frames import (
 _ROOT: Final = str(Path(__file__).resolve().parents[1])
 _START: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from workers.parsers.child import main; main(sys.argv[2])"
+    "from workers.parsers.child import main; main(*sys.argv[2:])"
 )
 _PIECE_BYTES: Final = 256 * 1024
 # Start-up is ours, not the document's: on a loaded machine imports may take seconds.
@@ -53,17 +55,26 @@ class Sandbox:
     with their parent, however it ends: their stdin closes.
     """
 
-    def __init__(self, limits: ParserLimits | None = None, *, children: int = 1) -> None:
+    def __init__(
+        self,
+        limits: ParserLimits | None = None,
+        *,
+        children: int = 1,
+        required: bool | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             limits: Resource limits of one document.
             children: How many documents may be read at once, >= 1; each child is a process of
-                20 to 60 MB.
+                50 to 60 MB.
+            required: Whether to parse only in a sandbox that leaves nothing open; by default as
+                the settings say.
         """
         self._limits = limits or ParserLimits()
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         self._children = children
+        self._required = settings().sandbox_required if required is None else required
         for _ in range(children):
             self._idle.put(None)
 
@@ -81,12 +92,15 @@ class Sandbox:
         Raises:
             DocumentRefused: As `workers.parsers.parse`, and `time_limit`, `memory_limit` or
                 `crashed` when the child had to go; the next document meets a fresh one.
+            SandboxUnavailable: No child can start, or the sandbox is required and too weak.
         """
         limits = self._limits
         if len(data) > limits.input_bytes_max:
             raise DocumentRefused("too_large", f"It has more than {limits.input_bytes_max} bytes.")
         if not parsers.sniff(data, name).needs_child:
             return parsers.parse(data, name=name, lossy=lossy, limits=limits)
+        if self._required:
+            sandbox_level.require()
         try:
             answer = self._ask(data, name, lossy=lossy)
         except _ChildDied as death:
@@ -130,7 +144,7 @@ class Sandbox:
             if child is not None and (fresh or not child.is_alive()):
                 child.kill()
                 child = None
-            child = child or _Child(self._limits)
+            child = child or _Child(self._limits, required=self._required)
             child.await_start()
             yield child
             whole = True
@@ -139,12 +153,6 @@ class Sandbox:
                 child.kill()
                 child = None
             self._idle.put(child)
-
-
-class SandboxUnavailable(TransientError):
-    """A child cannot start: no memory or no processes left on this machine."""
-
-    code = "sandbox_unavailable"
 
 
 class _ChildDied(Exception):
@@ -164,7 +172,7 @@ class _ChildDied(Exception):
 class _Child:
     """One process and its two pipes."""
 
-    def __init__(self, limits: ParserLimits) -> None:
+    def __init__(self, limits: ParserLimits, *, required: bool) -> None:
         self._limits = limits
         self._served = 0
         self._started = False
@@ -172,9 +180,10 @@ class _Child:
         # The folder is gone once the child stands in it: nothing can be written there, and
         # nothing is left behind when one dies.
         folder = tempfile.mkdtemp(prefix="ailydian-")
+        options = [_ROOT, _fields(limits), "require" if required else "prefer"]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                [sys.executable, "-I", "-B", "-X", "utf8", "-c", _START, _ROOT, _fields(limits)],
+                [sys.executable, "-I", "-B", "-X", "utf8", "-c", _START, *options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

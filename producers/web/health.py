@@ -8,6 +8,7 @@ import redis
 
 from producers.ledger import ingress_streams
 from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX
+from producers.operations import parser_sandbox
 from producers.queries.ledger import events, publishers, queue_figures
 from producers.queries.ledger.queue_figures import ProcessRow
 from producers.queries.operations import metric_figures, server_facts
@@ -44,15 +45,15 @@ def look(client: redis.Redis, namespace: str) -> list[HealthCheck]:
         namespace: Of our keys in Redis.
 
     Returns:
-        The checks postgres, schema, redis, door, relay, scheduler, workers, threads and heartbeats;
-        without Postgres only postgres and redis, for the others are read from it.
+        The checks postgres, schema, redis, door, relay, scheduler, workers, threads, heartbeats and
+        sandbox; without Postgres only postgres and redis, for the others are read from it.
     """
     answers = _redis(client, namespace)
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
             checks = [_postgres(conn, client, namespace), _schema(conn), answers]
             checks += _door(conn, client, namespace)
-            for check in (_relay, _scheduler, _workers, _processes):
+            for check in (_relay, _scheduler, _workers, _processes, _sandbox):
                 checks += check(conn)
             return checks
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
@@ -153,6 +154,13 @@ def _processes(conn: Connection) -> list[HealthCheck]:
         _all("threads", lame, lambda it: f"{it.threads_alive} of {it.threads_expected} alive"),
         _all("heartbeats", stale, lambda it: f"no heartbeat for {it.silent_s:.0f} s"),
     ]
+
+
+def _sandbox(conn: Connection) -> list[HealthCheck]:
+    found = parser_sandbox.of_workers(conn)
+    if found is None:
+        return [HealthCheck("sandbox", ok=True, detail="no worker parses documents")]
+    return [HealthCheck("sandbox", ok=found.ok, detail=found.detail)]
 
 
 def _all(name: str, bad: Sequence[ProcessRow], tell: Callable[[ProcessRow], str]) -> HealthCheck:

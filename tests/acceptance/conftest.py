@@ -44,6 +44,7 @@ class Plant:
         processes: int = 2,
         threads: int = 4,
         queues: Sequence[str] = ("maintenance", "audit"),
+        through: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         environment = {
@@ -57,6 +58,7 @@ class Plant:
             "PYTHONPATH": str(ROOT),
         } | {f"AILYDIAN_{name.upper()}": str(value) for name, value in settings.items()}
         command = [
+            *through,
             sys.executable,
             "-m",
             "workers.process.supervisor",
@@ -73,6 +75,10 @@ class Plant:
             )
         )
         self.until(lambda: len(rows(ALIVE)) >= processes)
+
+    def supervisors(self) -> list[int]:
+        """Process ids of the supervisors that live now."""
+        return [one.pid for one in self._supervisors if one.poll() is None]
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes that live now."""

@@ -3,74 +3,49 @@
 Limits are set here and not between fork and exec, because the parent has threads.
 """
 
-import ctypes
 import json
 import os
 import resource
 import signal
+import sys
 from dataclasses import fields
 from math import ceil
-from pathlib import Path
 from typing import IO
 
 from shared.errors import DocumentRefused
 from workers import parsers
+from workers.parsers.confinement import confine
 from workers.parsers.model import ParserLimits
 from workers.parsers.pipe_frames import PREFIX, READY, answer_head, pack, sizes
+from workers.parsers.preload import preload
 
-_PR_SET_NO_NEW_PRIVS = 38
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWNET = 0x40000000
-_CAPABILITY_VERSION_3 = 0x20080522
-_READ_FILES = 1 << 2
-_OPEN_FILES_MAX = 64
 _WALL_GRACE_S = 5
 # How full the address space is when a parser's complaint is really about memory.
 _MEMORY_SHARE = 0.9
 
 
-def main(limits_json: str) -> None:
+def main(limits_json: str, wanted: str) -> None:
     """Serve documents until stdin ends or a limit is hit.
 
     Args:
         limits_json: The fields of `Limits` as a JSON object.
+        wanted: With `require` it ends instead of serving without the filter of system calls.
     """
     values = json.loads(limits_json)
     limits = ParserLimits(**{field.name: values[field.name] for field in fields(ParserLimits)})
     source, sink = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     # Output of libraries is discarded: stdout carries only frames.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    _fence(limits)
+    status = os.open("/proc/self/status", os.O_RDONLY)
+    preload()
+    if not confine(limits).seccomp and wanted == "require":
+        sys.exit("no filter of system calls")
     _write(sink, READY)
-    while _serve(source, sink, limits):
+    while _serve(source, sink, limits, status):
         pass
 
 
-def _fence(limits: ParserLimits) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    # An empty network namespace, with rights of our own or of a new user namespace. Where the
-    # host allows neither, the other fences still stand.
-    if libc.unshare(_CLONE_NEWNET) != 0:
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-    for kind, wanted in (
-        (resource.RLIMIT_AS, limits.memory_bytes_max),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES_MAX),
-        # Binds every user but root: no second process, no thread.
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(kind, (value, value))
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # Root gives up its capabilities, the one to raise limits among them; what stays is reading
-    # files, for the libraries still to be loaded may belong to someone else.
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    libc.capset(header, (ctypes.c_uint32 * 6)(_READ_FILES, _READ_FILES, 0, 0, 0, 0))
-
-
-def _serve(source: IO[bytes], sink: IO[bytes], limits: ParserLimits) -> bool:
+def _serve(source: IO[bytes], sink: IO[bytes], limits: ParserLimits, status: int) -> bool:
     """Answer one document. Returns whether this process may read the next one."""
     signal.alarm(0)
     prefix = _read(source, PREFIX.size)
@@ -85,7 +60,7 @@ def _serve(source: IO[bytes], sink: IO[bytes], limits: ParserLimits) -> bool:
     try:
         parsed = parsers.parse(data, name=asked["name"], lossy=asked["lossy"], limits=limits)
     except DocumentRefused as refused:
-        return _refuse(sink, refused, limits)
+        return _refuse(sink, refused, limits, _peak_bytes(status))
     body = parsed.text.encode()
     _write(sink, pack(answer_head(parsed, len(body))))
     _write(sink, body)
@@ -100,18 +75,20 @@ def _wind_up(limits: ParserLimits) -> None:
     signal.alarm(ceil(limits.wall_s_max) + _WALL_GRACE_S)
 
 
-def _refuse(sink: IO[bytes], refused: DocumentRefused, limits: ParserLimits) -> bool:
+def _refuse(
+    sink: IO[bytes], refused: DocumentRefused, limits: ParserLimits, peak_bytes: int
+) -> bool:
     reason, sentence = refused.reason, str(refused).partition(": ")[2]
     # Without memory libxml2 reports a broken file, so the peak decides which of both it was.
-    starved = _peak_bytes() >= _MEMORY_SHARE * limits.memory_bytes_max
+    starved = peak_bytes >= _MEMORY_SHARE * limits.memory_bytes_max
     if starved and reason.startswith("corrupt"):
         reason, sentence = "memory_limit", "It needs more memory than allowed."
     _write(sink, pack({"reason": reason, "sentence": sentence, "size": 0}))
     return not starved and not reason.endswith("_limit")
 
 
-def _peak_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def _peak_bytes(status: int) -> int:
+    for line in os.pread(status, 4096, 0).decode().splitlines():
         if line.startswith("VmPeak:"):
             return int(line.split()[1]) * 1024
     return 0

@@ -21,6 +21,7 @@ from shared.queries.ledger import outbox, workers
 from shared.queries.ledger.workers import Process
 from shared.server_errors import REDIS
 from shared.settings import Settings
+from workers import sandbox_level
 from workers.process import signals
 from workers.process.broker import Runtime
 
@@ -141,6 +142,7 @@ class Heartbeat:
             "done": held.done,
             "redisOk": self._redis_answers(),
             "stopping": self.stopping,
+            "sandbox": sandbox_level.figures(),
         }
 
     def _redis_answers(self) -> bool:

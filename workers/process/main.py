@@ -23,7 +23,7 @@ import psycopg
 import structlog
 
 from shared import connections, db, plugins
-from shared.contracts import CONTRACTS, QUEUES
+from shared.contracts import CONTRACTS, QUEUES, IngestDocument
 from shared.db import Role
 from shared.errors import ConfigurationBroken, ServerUnavailable
 from shared.ledger import plugin_kinds
@@ -35,6 +35,7 @@ from shared.queries.ledger import attempts, workers
 from shared.queries.ledger.workers import Process
 from shared.servers import embedded
 from shared.settings import Settings, settings
+from workers import sandbox_level
 from workers.cache import semantic_cache
 from workers.process import signals, thread_stacks, unsettled
 from workers.process.broker import Runtime, broker
@@ -43,6 +44,7 @@ from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
 from workers.process.settlement import JobCompleter
 from workers.process.signals import Bell
 from workers.queries.operations import roles
+from workers.sandbox_probe import forbid_dumps
 
 log = structlog.get_logger()
 
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         thread_stacks.write_to(options.stacks_fd)
     bell = Bell(*signals.STOPS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is said to the supervisor
+    forbid_dumps()
     telemetry.configure(settings().log_level)
     with embedded.use(settings()) as servers:
         db.open_pool(
@@ -95,6 +98,8 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
         return 0
     _import_actors(queues)
     plugin_kinds.tell()
+    if IngestDocument.queue_name in queues:
+        sandbox_level.begin()
     held = HeldLeases(Slots(_slots_memory(options.slots_fd)))
     runtime = Runtime(
         worker_id=options.worker_id,

@@ -162,8 +162,8 @@ def _write(
             attempts.retry(conn, failed, delay_s=wait, waiting_for="server", uncounted=True)
             log.warning("job.parked", **_names(lease), **told, retry_s=round(wait, 1))
         elif isinstance(error, TransientError) and not error.counted and not _of_server(error):
-            wait = failure.park_s(_asked_s(error), _rng)
-            attempts.retry(conn, failed, delay_s=wait, waiting_for="quota", uncounted=True)
+            wait, why = failure.park_s(_asked_s(error), _rng), error.waiting_for
+            attempts.retry(conn, failed, delay_s=wait, waiting_for=why, uncounted=True)
             log.warning("job.parked", **_names(lease), **told, retry_s=round(wait))
         elif permanent or lease.attempt >= lease.attempts_max:
             reason = "permanent" if permanent else "exhausted"

@@ -34,6 +34,7 @@ from shared.settings import settings
 from workers.process import child_process, signals
 from workers.process.child_process import ChildProcess
 from workers.process.signals import Bell
+from workers.sandbox_probe import forbid_dumps
 
 log = structlog.get_logger()
 
@@ -274,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # On a terminal SIGHUP means that it was closed: then nobody is left to stop us later.
     restarts = () if os.isatty(0) else (signal.SIGHUP,)
     bell = Bell(*signals.STOPS, *restarts)
+    forbid_dumps()
     telemetry.configure(settings().log_level)
     with embedded.use(settings()) as servers:
         db.open_pool(

@@ -6,7 +6,10 @@ from pydantic import SecretStr
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import MASK, without_password
-from producers.operations import migration, verification
+from producers.operations import migration, parser_sandbox, verification
+from producers.operations.verification import VerificationCheck
+from shared import db
+from shared.db import Role
 from shared.settings import Settings, settings
 
 
@@ -29,13 +32,18 @@ def migrate(as_json: bool) -> None:
 @click.pass_context
 @json_option
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Check the database schema. Exits 1 if a check fails.
+    """Check the database schema and the parsers' sandbox. Exits 1 if a check fails.
 
     Checks extension, roles, tables, columns, enums, indexes, foreign keys and policies; inserts,
-    reads, updates and deletes a row of every table and rolls back.
+    reads, updates and deletes a row of every table and rolls back. The sandbox is the workers' as
+    they have measured it, or is measured here where none runs.
     """
     with session.opened() as servers:
         checks = verification.verify(servers.database_url)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            found = parser_sandbox.of_workers(conn)
+    found = found or parser_sandbox.of_this_machine()
+    checks.append(VerificationCheck("sandbox", found.ok, found.detail))
     ok = all(check.ok for check in checks)
     if as_json:
         rows = [{"name": one.name, "ok": one.ok, "detail": one.detail} for one in checks]

@@ -161,6 +161,36 @@ def test_a_dead_thread_is_named_with_its_process(address, all_well):
     assert detail == "here pid 1: 3 of 4 alive"
 
 
+def test_a_sandbox_that_is_too_weak_is_named_with_its_process(address, all_well):
+    weak = {"possible": ["read a file", "trace the worker"], "layers": "no seccomp"}
+
+    tell("worker", queues=QUEUES, threads=4, sandbox=weak | {"required": False})
+    assert failed(address) == []
+    tell("worker", queues=QUEUES, threads=4, sandbox=weak | {"required": True})
+
+    _, page = ask(f"{address}/ready")
+    assert page["failed"] == ["sandbox"]
+    [detail] = [one["detail"] for one in page["checks"] if one["name"] == "sandbox"]
+    assert detail == (
+        "here pid 1: documents are refused: code in one could read a file, trace the worker "
+        "(no seccomp)"
+    )
+
+
+def test_verify_tells_of_the_workers_sandbox_and_measures_it_where_none_runs(run, pool):
+    def line():
+        code, output = run("verify", "--json")
+        [one] = [one for one in json.loads(output)["checks"] if one["name"] == "sandbox"]
+        assert code == (0 if one["ok"] else 1)
+        return one["ok"], one["detail"]
+
+    here = line()
+    tell("worker", sandbox={"possible": ["mount"], "layers": "x", "required": True})
+
+    assert (here[0], here[1][:31]) == (True, "nothing is left open: seccomp, ")
+    assert line() == (False, "here pid 1: documents are refused: code in one could mount (x)")
+
+
 def test_a_queue_that_nobody_serves_is_named(address, all_well):
     with db.transaction(None, role=Role.RELAY) as conn:
         conn.execute("""UPDATE "WorkerProcess" SET "queues" = ARRAY['ingest']""")

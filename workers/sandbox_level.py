@@ -1,0 +1,89 @@
+"""The level of the parsers' sandbox on this machine, measured once in a process."""
+
+import threading
+from dataclasses import dataclass
+
+import structlog
+
+from shared.errors import SandboxUnavailable
+from shared.settings import settings
+from workers import sandbox_probe
+from workers.sandbox_probe import SandboxLevel
+
+log = structlog.get_logger()
+
+_measuring = threading.Lock()
+
+
+@dataclass(slots=True)
+class _Known:
+    level: SandboxLevel | None = None
+
+
+_known = _Known()
+
+
+def level() -> SandboxLevel:
+    """What confines the parsers here; the first call takes a moment and logs it.
+
+    Raises:
+        SandboxUnavailable: It cannot be measured now.
+    """
+    with _measuring:
+        if _known.level is None:
+            _known.level = sandbox_probe.measure()
+            _tell(_known.level)
+        return _known.level
+
+
+def require() -> None:
+    """Refuse to go on where code in a parser's process could do anything.
+
+    Raises:
+        SandboxUnavailable: It could, or it cannot be measured now.
+    """
+    found = level()
+    if found.possible:
+        raise SandboxUnavailable(
+            f"The parsers' sandbox is too weak on this machine: code in a document could "
+            f"{', '.join(found.possible)} ({found.layers}). Allow seccomp filters there, or set "
+            "AILYDIAN_SANDBOX=prefer to parse documents all the same."
+        )
+
+
+def begin() -> None:
+    """Measure in a thread of its own, so that the first document does not wait for it."""
+    threading.Thread(target=_begin, name="sandbox", daemon=True).start()
+
+
+def figures() -> dict[str, object] | None:
+    """What is known, for the row of this process; None before it is measured."""
+    found = _known.level
+    if found is None:
+        return None
+    return {
+        "possible": list(found.possible),
+        "layers": found.layers,
+        "required": settings().sandbox_required,
+    }
+
+
+def _begin() -> None:
+    try:
+        level()
+    except SandboxUnavailable as error:
+        log.warning("sandbox.unmeasured", error=str(error))
+
+
+def _tell(found: SandboxLevel) -> None:
+    if not found.possible:
+        log.info("sandbox.closed", layers=found.layers)
+        return
+    required = settings().sandbox_required
+    tell = log.error if required else log.warning
+    tell(
+        "sandbox.too_weak",
+        possible=list(found.possible),
+        layers=found.layers,
+        parsed="no documents" if required else "all the same",
+    )
