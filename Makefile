@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-matrix unit nightly check fix schema mutants shell psql bench soak lock clean
+.PHONY: help setup demo test test-matrix unit nightly check fix schema mutants shell psql bench soak lock secrets clean
 
 help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
@@ -37,6 +37,7 @@ help:
 	@echo 'make nightly  properties and state machines with a hundred times as many examples'
 	@echo 'make soak     faults in random order while jobs flow; MINUTES=30 SEED=7'
 	@echo 'make lock     requirements.lock anew, from pyproject.toml'
+	@echo 'make secrets  passwords and keys of docker-compose.yml, in secrets/ and .env'
 	@echo 'make clean    remove what make made; data in .ailydian stays'
 
 setup: $(STAMP)
@@ -103,14 +104,20 @@ bench: $(STAMP)
 soak: $(STAMP)
 	@$(BIN)/python -m tests.acceptance.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-# No addresses, no comments: where packages come from is pip's configuration, not the lock's.
+# No addresses, no comments: where packages come from is pip's configuration, not the lock's. The
+# second one is what an image carries: no servers, no tests, and what builds the package.
+COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+    --no-annotate --no-emit-index-url --no-emit-find-links --system-certs --quiet
 lock:
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
 	$(PYTHON) -m venv "$$tools" && \
 	"$$tools/bin/python" -m pip --disable-pip-version-check install --quiet uv && \
-	"$$tools/bin/uv" pip compile pyproject.toml --extra dev --extra embedded --universal --python-version 3.11 \
-	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	    --system-certs --quiet --output-file requirements.lock
+	"$$tools/bin/uv" $(COMPILE) --extra dev --extra embedded --output-file requirements.lock && \
+	"$$tools/bin/uv" $(COMPILE) --extra image --constraint requirements.lock \
+	    --output-file workers/requirements.lock
+
+secrets:
+	@$(PYTHON) producers/operations/compose_secrets.py
 
 clean:
 	@rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

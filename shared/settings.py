@@ -106,7 +106,8 @@ def read(environment: dict[str, str]) -> Settings:
     """Build the settings from an environment.
 
     Args:
-        environment: Names and values as in `os.environ`; empty values count as unset.
+        environment: Names and values as in `os.environ`; empty values count as unset. Of a secret,
+            `<NAME>_FILE` names a file that holds it: an environment can be read by others.
 
     Raises:
         ConfigurationBroken: A value does not parse; the message names the variable.
@@ -116,6 +117,10 @@ def read(environment: dict[str, str]) -> Settings:
         variable = field.alias or f"AILYDIAN_{name.upper()}"
         if environment.get(variable):
             values[name] = environment[variable]
+        elif field.annotation == Secret and environment.get(f"{variable}_FILE"):
+            file = Path(environment[f"{variable}_FILE"])
+            if held := _held_by_file(f"{variable}_FILE", file):
+                values[name] = held
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -125,6 +130,13 @@ def read(environment: dict[str, str]) -> Settings:
         if known is not None:
             name = known.alias or f"AILYDIAN_{name.upper()}"
         raise ConfigurationBroken(f"Invalid setting {name}: {first['msg']}.") from None
+
+
+def _held_by_file(variable: str, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationBroken(f"{variable}={path} cannot be read: {error}.") from None
 
 
 @cache

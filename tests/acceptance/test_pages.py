@@ -20,7 +20,6 @@ PARSED_ONLY = {
     ("README.md", "pip wheel"): "tests/acceptance/operations/test_wheel.py does it",
     ("README.md", "await redis.xadd"): "needs Node and ioredis; redis-cli runs the same words",
     ("producers/cli/README.md", "apiVersion: keda.sh"): "needs Kubernetes with KEDA",
-    ("producers/cli/README.md", "POSTGRES_PASSWORD="): "needs Docker",
     ("shared/schema/README.md", "make schema"): "its second line would run this suite",
     ("tests/README.md", "make unit"): "this suite would run itself",
     ("tests/README.md", ".venv/bin/python -m tests.support.pages"): "it would write this page",

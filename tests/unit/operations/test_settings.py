@@ -33,6 +33,22 @@ def test_every_field_has_a_variable_of_its_own(variable: str, field: str):
     assert changed == {field}
 
 
+def test_a_secret_may_lie_in_a_file(tmp_path: Path):
+    held = tmp_path / "key"
+    held.write_text("k" * 32 + "\n")
+
+    found = read({"AILYDIAN_SIGNING_KEY_FILE": str(held), "DATABASE_URL_FILE": str(held)})
+    beside = read({"DATABASE_URL": "postgresql://there", "DATABASE_URL_FILE": "/nowhere"})
+
+    assert found.signing_key.get_secret_value() == "k" * 32
+    assert found.database_url.get_secret_value() == "k" * 32
+    assert beside.database_url.get_secret_value() == "postgresql://there"
+    assert read({"AILYDIAN_HOME_FILE": str(held)}) == read({})
+    assert read({"OPENAI_API_KEY_FILE": "/dev/null"}) == read({})
+    with pytest.raises(ConfigurationBroken, match=r"^REDIS_URL_FILE=/nowhere cannot be read: "):
+        read({"REDIS_URL_FILE": "/nowhere"})
+
+
 def test_the_names_that_others_fixed_carry_no_prefix():
     found = read(
         {
@@ -125,6 +141,7 @@ def _other_value(field: str) -> str:
         "allow_spend": "true",
         "prepared_statements": "false",
         "log_level": "debug",
+        "sandbox": "require",
         "tracing": "true",
         "archive_done": "true",
         "egress_http": "true",
