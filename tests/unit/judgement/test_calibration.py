@@ -8,9 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.benchmarks.calibration import synthetic, true_error
+from workers.domain.judgement import calibration
 from workers.domain.judgement.calibration import calibrated, calibration_error, fitted
 
 shares = st.floats(0, 1)
+
+
+def rounded(share):
+    """Of two estimates that differ by less than 1e-15 the library makes one."""
+    return round(share, 9)
 
 
 def test_the_error_is_the_gap_between_promise_and_fact():
@@ -31,6 +37,24 @@ def test_more_pairs_make_a_better_calibration_and_any_beats_none():
     assert errors[0] > 0.1
     assert errors[0] > errors[1] > errors[2] > errors[3]
     assert errors[3] < 0.02
+
+
+@pytest.mark.thorough
+@given(
+    st.lists(
+        st.tuples(shares.map(rounded), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])), min_size=1
+    )
+)
+def test_the_rising_curve_is_that_of_scikit_learn(pairs):
+    from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415 - only tests ask it
+
+    estimates, actual = np.array(pairs).T
+    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(estimates, actual)
+
+    x, y = calibration._isotonic(estimates, actual)
+
+    everywhere = np.concatenate([np.linspace(-0.1, 1.1, 50), estimates])
+    assert np.allclose(np.interp(everywhere, x, y), model.predict(everywhere), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,17 @@ def test_every_probability_is_the_librarys_own():
     assert np.allclose(probabilities(texts), predict_prob(texts), rtol=0, atol=1e-12)
 
 
+@pytest.mark.thorough
+def test_the_file_holds_the_numbers_of_the_library_and_its_licence():
+    from tests.support import toxicity_model  # noqa: PLC0415
+
+    with np.load(toxicity_model.PLACE, allow_pickle=False) as held:
+        assert {name: held[name].tolist() for name in held} == {
+            name: array.tolist() for name, array in toxicity_model.arrays().items()
+        }
+    assert toxicity_model.PLACE.with_suffix(".txt").read_text().endswith(toxicity_model.licence())
+
+
 @given(st.lists(st.text(), max_size=3))
 def test_any_text_has_a_probability(texts):
     found = probabilities(texts)

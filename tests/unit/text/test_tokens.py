@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.errors import ConfigurationBroken
 from shared.text import tokens
 from tests.support.patience import patience
 
@@ -45,6 +46,15 @@ def test_the_vocabulary_is_openais():
     }
 
     assert {text: REFERENCE.encode_ordinary(text) for text in known} == known
+
+
+def test_another_vocabulary_is_refused(monkeypatch):
+    words = tokens.vocabulary()
+    words[b"hello"], words[b"world"] = words[b"world"], words[b"hello"]
+    monkeypatch.setattr(tokens, "vocabulary", lambda: words)
+
+    with pytest.raises(ConfigurationBroken, match=r"vocabulary is not OpenAI's"):
+        tokens.tiktoken_encoding()
 
 
 @given(st.lists(st.one_of(st.text(max_size=30), PIECES), max_size=20).map("".join))
