@@ -24,7 +24,7 @@ from typing import Final
 from shared.errors import DocumentRefused, SandboxUnavailable
 from shared.settings import settings
 from workers import parsers, sandbox_level
-from workers.parsers.model import Parsed, ParserLimits
+from workers.parsers.model import KindName, Parsed, ParserLimits
 from workers.parsers.pipe_frames import (
     PREFIX,
     READY,
@@ -74,6 +74,8 @@ class Sandbox:
         self._limits = limits or ParserLimits()
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         self._children = children
+        # A child cannot load anything later, so it is made for the kinds that have come so far.
+        self._kinds: frozenset[KindName] = frozenset()
         self._required = settings().sandbox_required if required is None else required
         for _ in range(children):
             self._idle.put(None)
@@ -97,16 +99,19 @@ class Sandbox:
         limits = self._limits
         if len(data) > limits.input_bytes_max:
             raise DocumentRefused("too_large", f"It has more than {limits.input_bytes_max} bytes.")
-        if not parsers.sniff(data, name).needs_child:
+        hint = None if name is None else name[-200:].encode("utf-8", "replace").decode()
+        kind = parsers.sniff(data, hint)
+        if not kind.needs_child:
             return parsers.parse(data, name=name, lossy=lossy, limits=limits)
         if self._required:
             sandbox_level.require()
+        self._kinds |= {kind.name}
         try:
-            answer = self._ask(data, name, lossy=lossy)
+            answer = self._ask(data, hint, lossy=lossy)
         except _ChildDied as death:
             if not death.may_be_innocent:
                 raise DocumentRefused(death.reason, str(death)) from None
-            answer = self._ask_fresh(data, name, lossy=lossy)
+            answer = self._ask_fresh(data, hint, lossy=lossy)
         if isinstance(answer, Refusal):
             raise DocumentRefused(answer.reason, answer.sentence)
         return answer
@@ -141,10 +146,11 @@ class Sandbox:
         child = self._idle.get()
         whole = False
         try:
-            if child is not None and (fresh or not child.is_alive()):
+            kinds = self._kinds
+            if child is not None and (fresh or not child.is_alive() or child.kinds != kinds):
                 child.kill()
                 child = None
-            child = child or _Child(self._limits, required=self._required)
+            child = child or _Child(self._limits, kinds, required=self._required)
             child.await_start()
             yield child
             whole = True
@@ -172,15 +178,17 @@ class _ChildDied(Exception):
 class _Child:
     """One process and its two pipes."""
 
-    def __init__(self, limits: ParserLimits, *, required: bool) -> None:
+    def __init__(self, limits: ParserLimits, kinds: frozenset[KindName], *, required: bool) -> None:
         self._limits = limits
+        self.kinds = kinds
         self._served = 0
         self._started = False
         self.may_go_on = True
         # The folder is gone once the child stands in it: nothing can be written there, and
         # nothing is left behind when one dies.
         folder = tempfile.mkdtemp(prefix="ailydian-")
-        options = [_ROOT, _fields(limits), "require" if required else "prefer"]
+        wanted = "require" if required else "prefer"
+        options = [_ROOT, _fields(limits), wanted, *sorted(kinds)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
                 [sys.executable, "-I", "-B", "-X", "utf8", "-c", _START, *options],
@@ -238,9 +246,8 @@ class _Child:
         used = self._served > 0
         self._served += 1
         deadline = time.monotonic() + self._limits.wall_s_max
-        hint = None if name is None else name[-200:].encode("utf-8", "replace").decode()
         try:
-            self._send(pack({"name": hint, "lossy": lossy, "size": len(data)}), deadline)
+            self._send(pack({"name": name, "lossy": lossy, "size": len(data)}), deadline)
             self._send(data, deadline)
             answer = self._answer(deadline)
         except TimeoutError:

@@ -27,6 +27,10 @@ def no_namespaces() -> None:
     _install([_refusal(_UNSHARE[platform.machine()])])
 
 
+def no_landlock() -> None:
+    _install([_refusal(_LANDLOCK_CREATE_RULESET)])
+
+
 def no_sandbox() -> None:
     machine = platform.machine()
     calls = (_UNSHARE[machine], _SECCOMP[machine], _LANDLOCK_CREATE_RULESET)

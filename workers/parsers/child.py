@@ -14,7 +14,7 @@ from typing import IO
 
 from shared.errors import DocumentRefused
 from workers import parsers
-from workers.parsers.confinement import confine
+from workers.parsers.confinement import Layers, confine
 from workers.parsers.model import ParserLimits
 from workers.parsers.pipe_frames import PREFIX, READY, answer_head, pack, sizes
 from workers.parsers.preload import preload
@@ -24,12 +24,13 @@ _WALL_GRACE_S = 5
 _MEMORY_SHARE = 0.9
 
 
-def main(limits_json: str, wanted: str) -> None:
+def main(limits_json: str, wanted: str, *kinds: str) -> None:
     """Serve documents until stdin ends or a limit is hit.
 
     Args:
         limits_json: The fields of `Limits` as a JSON object.
         wanted: With `require` it ends instead of serving without the filter of system calls.
+        kinds: The kinds of documents that it will be asked for.
     """
     values = json.loads(limits_json)
     limits = ParserLimits(**{field.name: values[field.name] for field in fields(ParserLimits)})
@@ -37,12 +38,16 @@ def main(limits_json: str, wanted: str) -> None:
     # Output of libraries is discarded: stdout carries only frames.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     status = os.open("/proc/self/status", os.O_RDONLY)
-    preload()
-    if not confine(limits).seccomp and wanted == "require":
+    preload(kinds)
+    if not _fence(limits).seccomp and wanted == "require":
         sys.exit("no filter of system calls")
     _write(sink, READY)
     while _serve(source, sink, limits, status):
         pass
+
+
+def _fence(limits: ParserLimits) -> Layers:
+    return confine(limits)
 
 
 def _serve(source: IO[bytes], sink: IO[bytes], limits: ParserLimits, status: int) -> bool:
