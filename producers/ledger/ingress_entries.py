@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from shared.contracts import Contract, contract_named
+from shared.contracts import CONTRACTS, Contract, contract_named
 from shared.errors import PayloadRefused, PayloadTooLarge
 from shared.json_values import read_json
 from shared.ledger.outbox import PAYLOAD_BYTES_MAX, payload_of
@@ -74,9 +74,15 @@ def reply_key(fields: Fields) -> bytes | None:
     return key if 0 < len(key) <= REPLY_KEY_BYTES_MAX else None
 
 
-def quarantined(reason: str, fields: Fields) -> BadMessage:
-    """Return an entry as the quarantine keeps it: its fields as one JSON object."""
-    texts = {_text(name): _text(value) for name, value in fields.items()}
+def queue_of(fields: Fields) -> str:
+    """Return the queue whose operators look at an entry: its job's, if it names one."""
+    contract = CONTRACTS.get(_text(fields.get(b"job", b"")))
+    return "maintenance" if contract is None else contract.queue_name
+
+
+def quarantined(reason: str, stream: str, fields: Fields) -> BadMessage:
+    """Return an entry as the quarantine keeps it: its stream and fields as one JSON object."""
+    texts = {"stream": stream} | {_text(name): _text(value) for name, value in fields.items()}
     message = json.dumps(texts, ensure_ascii=False).encode()
     digest = hashlib.sha256(message).hexdigest()
     return BadMessage(reason, message[:_KEPT_BYTES], len(message), digest)

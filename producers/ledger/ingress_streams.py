@@ -73,20 +73,29 @@ def mend_type(client: redis.Redis, stream: Stream) -> None:
         mend(client, stream.key)
 
 
-def claim_abandoned(client: redis.Redis, stream: Stream, reader: str) -> Claimed:
+def abandoned(client: redis.Redis, streams: Sequence[Stream]) -> list[tuple[Stream, Any]]:
+    """Return the streams with entries that other readers have left, and which those are."""
+    with client.pipeline(transaction=False) as pipe:
+        for stream in streams:
+            pipe.xpending_range(stream.key, GROUP, "-", "+", BATCH_MAX, idle=ABANDONED_MS)
+        # redis-py types its answers for every protocol and client at once: name what comes.
+        said: Any = pipe.execute(raise_on_error=False)
+    for one in said:
+        if isinstance(one, Exception):
+            raise one
+    return [(stream, left) for stream, left in zip(streams, said, strict=True) if left]
+
+
+def claim_abandoned(client: redis.Redis, stream: Stream, reader: str, left: Any) -> Claimed:  # noqa: ANN401 - as above
     """Take over what other readers have left.
 
     What was given back (`give_back`) is taken together. What a reader had in hand when it ended is
     taken one by one, the oldest first: if one of them ends this reader too, that one alone counts
     another delivery.
     """
-    # redis-py types its answers for every protocol and client at once: name what comes.
-    pending: Any = client.xpending_range(stream.key, GROUP, "-", "+", BATCH_MAX, idle=ABANDONED_MS)
-    if not pending:
-        return Claimed([], worn=False)
-    free = [one["message_id"] for one in pending if one["times_delivered"] == 0]
-    ids = free or [pending[0]["message_id"]]
-    worn = not free and pending[0]["times_delivered"] >= DELIVERIES_MAX
+    free = [one["message_id"] for one in left if one["times_delivered"] == 0]
+    ids = free or [left[0]["message_id"]]
+    worn = not free and left[0]["times_delivered"] >= DELIVERIES_MAX
     taken: Any = client.xclaim(stream.key, GROUP, reader, ABANDONED_MS, ids)
     return Claimed([(entry, fields) for entry, fields in taken if entry is not None], worn)
 

@@ -34,6 +34,7 @@ from producers.ledger.ingress_entries import (
     FIELD_BYTES_MAX,
     IngressRequest,
     quarantined,
+    queue_of,
     read_request,
     reply_key,
 )
@@ -94,14 +95,14 @@ class RedisIngress:
 
     def turn(self, *, block_s: float) -> int:
         """Serve pending entries, waiting up to `block_s` for them. Returns how many."""
-        for stream in self._streams:
-            left = ingress_streams.claim_abandoned(self._client, stream, self._name)
-            if left.worn:
-                self._quarantine(stream, left.entries)
-            elif left.entries:
-                self._serve(stream, left.entries)
-            if left.entries:
-                return len(left.entries)
+        for stream, left in ingress_streams.abandoned(self._client, self._streams):
+            claimed = ingress_streams.claim_abandoned(self._client, stream, self._name, left)
+            if claimed.worn:
+                self._quarantine(stream, claimed.entries)
+            else:
+                self._serve(stream, claimed.entries)
+            if claimed.entries:
+                return len(claimed.entries)
         found = ingress_streams.read_new(self._client, self._streams, self._name, block_s=block_s)
         for stream, entries in found:
             self._serve(stream, entries)
@@ -143,6 +144,8 @@ class RedisIngress:
 
     def _serve(self, stream: Stream, entries: Sequence[Entry]) -> None:
         """Answer entries; if the server fails, they are given back as if never delivered."""
+        if not entries:  # another reader was faster
+            return
         try:
             replies = _replies(stream.publisher, entries)
         except (ServerUnavailable, psycopg.Error):
@@ -192,10 +195,11 @@ class RedisIngress:
 
     def _quarantine(self, stream: Stream, entries: Sequence[Entry]) -> None:
         """Keep entries that were delivered too often, and say so in a reply."""
-        bad = [quarantined("delivered_too_often", fields) for _, fields in entries]
         log.error("door.quarantined", stream=stream.key, entries=[one for one, _ in entries])
         with db.transaction(None, role=Role.RELAY) as conn:
-            quarantines.insert_quarantined(conn, stream.key, bad, source="door")
+            for _, fields in entries:
+                bad = quarantined("delivered_too_often", stream.key, fields)
+                quarantines.insert_quarantined(conn, queue_of(fields), [bad], source="door")
         reply = {
             "accepted": False,
             "error": "quarantined",

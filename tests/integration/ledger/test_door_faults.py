@@ -153,9 +153,10 @@ def test_what_raises_something_unexpected_comes_again_and_then_goes_to_the_quara
     ingress.turn(block_s=0.001)
 
     assert reply(client, "bad")["error"] == "quarantined"
-    [(source, reason, message)] = rows('SELECT "source", "reason", "message" FROM "Quarantine"')
-    assert (source, reason) == ("door", "delivered_too_often")
+    [(*kind, message)] = rows('SELECT "queue", "source", "reason", "message" FROM "Quarantine"')
+    assert kind == ["maintenance", "door", "delivered_too_often"]
     assert json.loads(message)["job"] == "fragile_note"
+    assert json.loads(message)["stream"] == STREAM
     assert deliveries(client) == []
     assert client.xlen(STREAM) == 0
 
@@ -333,5 +334,23 @@ def test_a_running_door_accepts_again_within_seconds(redis_url, client):
                 break
             except redis.ResponseError:
                 assert time.monotonic() - began < patience(10)
+
+        assert json.loads(client.blpop(f"{REPLY}k1", patience(20))[1])["accepted"]
+
+
+@pytest.mark.parametrize("overwrite", [("SET", STREAM, "x"), ("LPUSH", STREAM, "x")])
+def test_a_stream_that_was_overwritten_with_another_type_is_made_again(
+    redis_url, client, overwrite
+):
+    make_tenant("a")
+    with running(redis_url):
+        send(client, "warm")
+        assert client.blpop(f"{REPLY}warm", patience(20))
+        client.delete(STREAM)
+        client.execute_command(*overwrite)
+        began = time.monotonic()
+        while client.type(STREAM) != b"stream":
+            assert time.monotonic() - began < patience(10)
+        send(client, "k1")
 
         assert json.loads(client.blpop(f"{REPLY}k1", patience(20))[1])["accepted"]
