@@ -57,6 +57,7 @@ class Outages:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], Outage] = {}
         self._open = 0
+        self.errors = 0  # of Postgres, so far
         self._client: redis.Redis | None = None
         self._namespace = ""
 
@@ -72,6 +73,7 @@ class Outages:
             trouble = Trouble(POSTGRES, code, error_texts.message(error))
         now = self._clock()
         with self._lock:
+            self.errors += trouble.server == POSTGRES
             key = (trouble.server, trouble.code)
             one = self._known.get(key)
             if one is None or one.over:
@@ -180,3 +182,8 @@ note = _ours.note
 worked = _ours.worked
 lasting = _ours.lasting
 probe_redis = _ours.probe_redis
+
+
+def errors() -> int:
+    """How many errors of Postgres this process has noted so far."""
+    return _ours.errors

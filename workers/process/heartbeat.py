@@ -24,6 +24,7 @@ from shared.settings import Settings
 from workers import sandbox_level
 from workers.process import signals
 from workers.process.broker import Runtime
+from workers.process.strays import Strays
 
 log = structlog.get_logger()
 
@@ -57,6 +58,8 @@ class Heartbeat:
         self._renewed_at = time.monotonic()
         self._seen_at = 0.0
         self._worn = False
+        self._strays = Strays(runtime.held, process.id)
+        self._errors = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_ledger, name="heartbeat", daemon=True)
         self.told = False
@@ -98,10 +101,18 @@ class Heartbeat:
                 self._tell_ledger(self._figures())
                 self.told = True
                 spending.flush()
+            self._look_for_strays()
         except (ServerUnavailable, psycopg.Error) as error:
             outages.note(error)
         except (OSError, psutil.Error) as error:  # out of files: no figure is worth a process
             log.warning("figures.missing", error=str(error))
+
+    def _look_for_strays(self) -> None:
+        errors = outages.errors()
+        if errors != self._errors:  # of any thread: its claim may have been the one
+            self._strays.expect()
+            self._errors = errors
+        self._strays.give_back()
 
     def send(self, what: bytes) -> None:
         """Send one byte to the supervisor, if there is one."""

@@ -197,6 +197,21 @@ def renew(conn: Connection, held: Sequence[tuple[JobId, int]], *, lease_s: float
     return conn.execute(RENEW, {"ids": ids, "fences": fences, "lease_s": lease_s}).rowcount
 
 
+SELECT_CLAIMED: Final = """
+    SELECT j."id" AS "jobId", j."fence" FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
+    WHERE j."worker" = %(worker)s AND j."state" = 'RUNNING'
+    ORDER BY j."id" LIMIT %(limit)s
+"""
+
+
+def select_claimed(
+    conn: Connection, worker: str, *, limit: int = 10_000
+) -> list[tuple[JobId, int]]:
+    """The running jobs of a worker process, as (job id, fence)."""
+    rows = conn.execute(SELECT_CLAIMED, {"worker": worker, "limit": limit})
+    return [(job_id, fence) for job_id, fence in rows]
+
+
 SELECT_CANCELLED: Final = """
     SELECT j."id" FROM "Job" j WHERE j."id" = ANY(%(ids)s::text[]) AND j."state" = 'CANCELLED'
 """
