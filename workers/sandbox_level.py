@@ -56,16 +56,14 @@ def begin() -> None:
     threading.Thread(target=_begin, name="sandbox", daemon=True).start()
 
 
-def figures() -> dict[str, object] | None:
-    """What is known, for the row of this process; None before it is measured."""
+def figures() -> dict[str, object]:
+    """The level, for the row of this process; nothing where it was not measured."""
     found = _known.level
     if found is None:
-        return None
-    return {
-        "possible": list(found.possible),
-        "layers": found.layers,
-        "required": settings().sandbox_required,
-    }
+        return {}
+    required = settings().sandbox_required
+    level = {"possible": list(found.possible), "layers": found.layers, "required": required}
+    return {"sandbox": level}
 
 
 def _begin() -> None:

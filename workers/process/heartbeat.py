@@ -153,7 +153,7 @@ class Heartbeat:
             "done": held.done,
             "redisOk": self._redis_answers(),
             "stopping": self.stopping,
-            "sandbox": sandbox_level.figures(),
+            **sandbox_level.figures(),
         }
 
     def _redis_answers(self) -> bool:
