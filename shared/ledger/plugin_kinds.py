@@ -18,7 +18,7 @@ def tell() -> None:
     starts although the database cannot be written now.
     """
     kinds = [
-        (one.actor_name, one.queue_name, one.schema_version, one.attempts_max)
+        (one.actor_name, one.queue_name, one.schema_version, one.attempts_max, one.audience)
         for one in plugins.contracts()
     ]
     if not kinds:

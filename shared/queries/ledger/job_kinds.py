@@ -6,24 +6,27 @@ from typing import Final
 from shared.db import Connection
 
 INSERT_MISSING: Final = """
-    INSERT INTO "JobKind" ("job", "queue", "schemaVersion", "attemptsMax")
+    INSERT INTO "JobKind" ("job", "queue", "schemaVersion", "attemptsMax", "audience")
     SELECT * FROM unnest(%(jobs)s::text[], %(queues)s::text[], %(versions)s::int[],
-                         %(attempts)s::int[])
+                         %(attempts)s::int[], %(audiences)s::text[])
     ON CONFLICT ("job") DO NOTHING
 """
 
 
-def insert_missing(conn: Connection, kinds: Sequence[tuple[str, str, int, int]]) -> int:
-    """Register contracts, as (job, queue, schema version, attempts); known ones stay as they are.
+def insert_missing(conn: Connection, kinds: Sequence[tuple[str, str, int, int, str]]) -> int:
+    """Register contracts, as (job, queue, schema version, attempts, audience).
+
+    Known ones stay as they are.
 
     Returns:
         How many were new.
     """
-    jobs, queues, versions, attempts = zip(*kinds, strict=True)
+    jobs, queues, versions, attempts, audiences = zip(*kinds, strict=True)
     values = {
         "jobs": list(jobs),
         "queues": list(queues),
         "versions": list(versions),
         "attempts": list(attempts),
+        "audiences": list(audiences),
     }
     return conn.execute(INSERT_MISSING, values).rowcount

@@ -122,14 +122,19 @@ def test_migrate_makes_it_known_to_publishers_in_sql(process):
 
 
 def test_a_process_that_starts_tells_the_database_of_what_it_lacks_and_changes_nothing(pool):
-    kinds = [("polish_shoe", "audit", 1, 3), ("probe", "ingest", 7, 99)]
+    kinds = [("polish_shoe", "audit", 1, 3, "operators"), ("probe", "ingest", 7, 99, "anyone")]
 
     with db.transaction(None, role=Role.RELAY) as conn:
         new = job_kinds.insert_missing(conn, kinds)
 
     assert new == 1
-    told = rows("""SELECT "job", "queue" FROM "JobKind" WHERE "job" IN ('polish_shoe', 'probe')""")
-    assert sorted(told) == [("polish_shoe", "audit"), ("probe", CONTRACTS["probe"].queue_name)]
+    told = rows("""SELECT "job", "queue", "audience" FROM "JobKind"
+                   WHERE "job" IN ('polish_shoe', 'probe')""")
+    probe = CONTRACTS["probe"]
+    assert sorted(told) == [
+        ("polish_shoe", "audit", "operators"),
+        ("probe", probe.queue_name, probe.audience),
+    ]
 
 
 def test_a_database_that_cannot_be_told_is_no_reason_not_to_start(pool, monkeypatch):
