@@ -79,7 +79,7 @@ FACTS = """
     WHERE i.identity LIKE '%public.%' AND NOT EXISTS (
         SELECT FROM pg_depend e WHERE e.objid = d.objoid AND e.deptype = 'e')
     UNION ALL
-    SELECT 'default rights ' || d.defaclrole::regrole || ' ' || d.defaclobjtype, concat_ws(' | ',
+    SELECT 'default rights ' || d.defaclrole::regrole || ' ' || d.defaclobjtype::text, concat_ws(' | ',
            d.defaclnamespace, (SELECT string_agg(x::text, ' ' ORDER BY x::text)
                                FROM unnest(d.defaclacl) x))
     FROM pg_default_acl d    UNION ALL

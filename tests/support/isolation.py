@@ -27,7 +27,7 @@ RELAY = {
     "JobLimit", "JobLimitUse", "EventCursor", "JobStat", "ModelUse", "Tenant", "WorkflowWait",
     "PlatformChange", "AuditLog", "IncidentNotice",
 }  # fmt: skip
-PLATFORM = {*platform_tables.TABLES, "Job", "JobKind", "QueueState"}
+PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState"}
 
 
 @dataclass(frozen=True)

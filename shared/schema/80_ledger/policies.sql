@@ -36,7 +36,7 @@ BEGIN
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
-    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobKind', 'QueueState', 'TenantDepth'] LOOP
+    FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobKind', 'QueueState', 'TenantDepth'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_platform', 'true');
     END LOOP;
     CALL ailydian_build_grant('Job', 'ailydian_platform', 'SELECT, INSERT ("id", "tenantId", "job", '

@@ -126,14 +126,14 @@ def test_a_table_of_your_own_with_the_tenants_policy_is_no_fault(database_url):
 
 def test_roles_that_have_become_more_are_named(database_url):
     with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute("CREATE ROLE platform_of_a_test LOGIN")
-        conn.execute("GRANT ailydian_platform, ailydian_owner TO platform_of_a_test")
+        conn.execute("CREATE ROLE two_roles_of_a_test LOGIN")
+        conn.execute("GRANT ailydian_platform, ailydian_owner TO two_roles_of_a_test")
         conn.execute("GRANT ailydian_relay TO ailydian_audit_reader")
         try:
             detail = _wrong(database_url)["memberships"]
         finally:
             conn.execute("REVOKE ailydian_relay FROM ailydian_audit_reader")
-            conn.execute("DROP ROLE platform_of_a_test")
+            conn.execute("DROP ROLE two_roles_of_a_test")
 
     assert "ailydian_audit_reader may act as ailydian_relay" in detail
-    assert "platform_of_a_test, a user of ailydian_platform, may act as ailydian_owner" in detail
+    assert "two_roles_of_a_test, a user of ailydian_platform, may act as ailydian_owner" in detail
