@@ -173,3 +173,20 @@ def test_a_transient_error_of_ones_own_is_retried_whatever_wait_it_asks_for(pool
 
     assert wait is not None
     assert rows('SELECT "errorType" FROM "JobAttempt"') == [("Slow",)]
+
+
+def test_an_error_that_hides_its_own_class_still_ends_its_attempt(pool):
+    class Hidden(Exception):
+        """No `isinstance` can be asked of it."""
+
+        @property
+        def __class__(self):
+            raise RuntimeError("no class")
+
+    job_id = publish_probe(make_tenant())
+
+    assert settle(job_id, Hidden("here")) is not None
+
+    assert rows('SELECT "errorType", "error" FROM "JobAttempt"') == [
+        ("RuntimeError", "Hidden, an error that cannot be read: RuntimeError")
+    ]

@@ -27,6 +27,10 @@ APP = {
 }
 # Planned for its values by the statement before it.
 CUSTOM = {"jobs.UNQUEUE"}
+WHERE = {"where": '$."n" == 7'}
+OF_LETTERS = dict.fromkeys(
+    ("dead_letters.SELECT_DEAD", "dead_letters.SELECT_GROUPS", "dead_letters.COUNT_DEAD"), WHERE
+)
 # What reads a whole table on purpose: which, and why nobody minds.
 WHOLE = {
     "dispatches.MEASURE_DEPTH": (
@@ -106,7 +110,6 @@ def values(size):
         "key": "key 7",
         "queue": "maintenance",
         "version_id": "none",
-        "where": '$."n" == 7',
     }
     nothing = "error error_type exit_code fingerprint peak_bytes reason signal traceback since"
     nothing += " until state batch_id parent_id producer traceparent"
@@ -123,7 +126,8 @@ def special(size):
         "attempts.RETRY": {"error": "it failed"},
         "attempts.BURY": {"error": "it failed", "reason": "permanent", "fingerprint": ""},
         "batches.FINISH": {"tenants": ["t1"], "batches": ["none"], "jobs": [dead[0]]},
-        "dead_letters.SELECT_DEAD_BY_IDS": {"ids": dead, "after": ""} | everything,
+        **OF_LETTERS,
+        "dead_letters.SELECT_DEAD_BY_IDS": {"ids": dead, "after": ""} | everything | WHERE,
         "dead_letters.REPLAY": {"ids": dead},
         "dead_letters.DISCARD": {"ids": dead},
         "events.SELECT_EVENTS": {"job_id": None},
