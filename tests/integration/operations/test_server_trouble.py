@@ -242,6 +242,19 @@ def test_a_redis_that_refuses_to_write_is_told_as_what_it_is(outages, client):
     assert "memory of Redis is full" in checks["redis"].detail or "100%" in checks["redis"].detail
 
 
+def test_a_redis_that_cannot_be_written_is_an_incident(outages, client, monkeypatch):
+    monkeypatch.setattr("shared.observability.outages.LASTING_S", 0.0)
+    client.config_set("maxmemory", 1)
+    try:
+        incident_sweep.sweep()
+    finally:
+        client.config_set("maxmemory", 0)
+
+    assert rows('SELECT "cause", "severity"::text FROM "Incident"') == [
+        ("server:redis:out_of_memory", "HIGH")
+    ]
+
+
 def test_a_trouble_that_lasts_is_an_incident(outages, pool, monkeypatch):
     monkeypatch.setattr("shared.observability.outages.LASTING_S", 0.0)
     noted.note(ServerUnavailable("The disk of Postgres is full: x.", trouble="disk_full"))
