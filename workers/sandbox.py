@@ -150,7 +150,7 @@ class Sandbox:
             if child is not None and (fresh or not child.is_alive() or child.kinds != kinds):
                 child.kill()
                 child = None
-            child = child or _Child(self._limits, kinds, required=self._required)
+            child = child or self._started(kinds)
             child.await_start()
             yield child
             whole = True
@@ -159,6 +159,13 @@ class Sandbox:
                 child.kill()
                 child = None
             self._idle.put(child)
+
+    def _started(self, kinds: frozenset[KindName]) -> "_Child":
+        try:
+            return _Child(self._limits, kinds, required=self._required)
+        except OSError as error:  # out of processes, memory, files or room for a folder
+            why = error.strerror or type(error).__name__
+            raise SandboxUnavailable(f"No parser process can start here: {why}.") from error
 
 
 class _ChildDied(Exception):

@@ -18,6 +18,7 @@ _measuring = threading.Lock()
 @dataclass(slots=True)
 class _Known:
     level: SandboxLevel | None = None
+    failed: bool = False
 
 
 _known = _Known()
@@ -31,7 +32,11 @@ def level() -> SandboxLevel:
     """
     with _measuring:
         if _known.level is None:
-            _known.level = sandbox_probe.measure()
+            try:
+                _known.level = sandbox_probe.measure()
+            except SandboxUnavailable:
+                _known.failed = True  # until it is known better
+                raise
             _tell(_known.level)
         return _known.level
 
@@ -59,6 +64,8 @@ def begin() -> None:
 def figures() -> dict[str, object]:
     """The level, for the row of this process; nothing where it was not measured."""
     found = _known.level
+    if found is None and _known.failed:
+        found = SandboxLevel(("do anything",), "it could not be measured")
     if found is None:
         return {}
     required = settings().sandbox_required

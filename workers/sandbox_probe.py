@@ -69,9 +69,9 @@ def measure() -> SandboxLevel:
     Raises:
         SandboxUnavailable: The process for it could not start or did not answer.
     """
-    with _laid_out() as bait:
-        command = [sys.executable, "-I", "-B", "-X", "utf8", "-c", _START, _ROOT]
-        try:
+    command = [sys.executable, "-I", "-B", "-X", "utf8", "-c", _START, _ROOT]
+    try:
+        with _laid_out() as bait:
             answer = subprocess.run(  # noqa: S603 - our own interpreter and code
                 [*command, json.dumps(asdict(bait))],
                 stdin=subprocess.DEVNULL,
@@ -80,9 +80,10 @@ def measure() -> SandboxLevel:
                 timeout=_WAIT_S,
                 check=True,
             )
-            return _read(json.loads(answer.stdout))
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise SandboxUnavailable("The parsers' sandbox could not be measured.") from error
+        return _read(json.loads(answer.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        why = type(error).__name__
+        raise SandboxUnavailable(f"The parsers' sandbox could not be measured: {why}.") from error
 
 
 def forbid_dumps() -> None:

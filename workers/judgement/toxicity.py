@@ -69,7 +69,7 @@ def _probability(text: str) -> float:
 
 @cache
 def _model() -> _Model:
-    # 10 MB, loaded only where texts are moderated.
+    # 5 MB, loaded only where texts are moderated.
     with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as held:
         words = held["words"].tobytes().decode().split("\n")
         rows = {word: row for row, word in enumerate(words)}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -148,6 +149,21 @@ def test_a_sandbox_that_cannot_be_measured_blames_no_document(monkeypatch):
     with closing(Sandbox(required=True)) as sandbox, pytest.raises(SandboxUnavailable) as told:
         sandbox.parse(HTML)
     assert not told.value.counted
+    assert str(told.value) == "The parsers' sandbox could not be measured: CalledProcessError."
+    level = {"possible": ["do anything"], "layers": "it could not be measured", "required": False}
+    assert sandbox_level.figures() == {"sandbox": level}
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_disk_without_room_for_a_folder_blames_no_document(monkeypatch, tmp_path, required):
+    monkeypatch.setattr(sandbox_level, "_known", sandbox_level._Known())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+
+    with closing(Sandbox(required=required)) as sandbox:
+        with pytest.raises(SandboxUnavailable, match=r"^(No parser process can|The parsers' s)"):
+            sandbox.parse(HTML)
+        monkeypatch.undo()
+        assert sandbox.parse(HTML).text == "iyi belge"
 
 
 @pytest.mark.parametrize(
