@@ -47,7 +47,6 @@ def verify(conn_url: str) -> list[VerificationCheck]:
         with pool.transaction(None, role=Role.OWNER) as conn:
             finders = _FINDERS | server_checks.FINDERS
             checks = [_checked(conn, name, find) for name, find in finders.items()]
-            checks += security(conn)
             return [*checks, *_probe_tables(conn), _count_without_tenant(conn)]
     except AilydianError as error:
         return [VerificationCheck("connection", False, str(error))]
@@ -56,16 +55,6 @@ def verify(conn_url: str) -> list[VerificationCheck]:
 
 
 Faults = Iterator[str]
-
-
-def security(conn: Connection) -> list[VerificationCheck]:
-    """Compare who may do what with what the schema makes."""
-    try:
-        with conn.transaction(force_rollback=True):
-            found = security_checks.look(conn)
-    except psycopg.Error as error:
-        found = {name: [_first_line(error)] for name in security_checks.NAMES}
-    return [_result(name, faults) for name, faults in found.items()]
 
 
 def _checked(
@@ -77,10 +66,6 @@ def _checked(
             faults = list(find(conn))
     except psycopg.Error as error:
         faults = [_first_line(error)]
-    return _result(name, faults)
-
-
-def _result(name: str, faults: list[str]) -> VerificationCheck:
     if len(faults) > FAULTS_MAX:
         faults[FAULTS_MAX:] = [f"and {len(faults) - FAULTS_MAX} more"]
     return VerificationCheck(name, not faults, "; ".join(faults) or "ok")
@@ -187,6 +172,11 @@ def _foreign_keys(conn: Connection) -> Faults:
                 yield f"{name} acts as {fact.on_delete} and {fact.on_update}"
 
 
+def _security(name: str) -> Callable[[Connection], Faults]:
+    """A check of who may do what."""
+    return lambda conn: iter(security_checks.look(conn)[name])
+
+
 _FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
     "extension": _extension,
     "roles": _roles,
@@ -195,6 +185,7 @@ _FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
     "enums": _enums,
     "indexes": _indexes,
     "foreign_keys": _foreign_keys,
+    **{name: _security(name) for name in security_checks.NAMES},
 }
 
 

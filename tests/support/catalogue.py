@@ -79,10 +79,11 @@ FACTS = """
     WHERE i.identity LIKE '%public.%' AND NOT EXISTS (
         SELECT FROM pg_depend e WHERE e.objid = d.objoid AND e.deptype = 'e')
     UNION ALL
-    SELECT 'default rights ' || d.defaclrole::regrole || ' ' || d.defaclobjtype::text, concat_ws(' | ',
-           d.defaclnamespace, (SELECT string_agg(x::text, ' ' ORDER BY x::text)
+    SELECT concat_ws(' ', 'default rights', d.defaclrole::regrole, d.defaclobjtype),
+           concat_ws(' | ', d.defaclnamespace, (SELECT string_agg(x::text, ' ' ORDER BY x::text)
                                FROM unnest(d.defaclacl) x))
-    FROM pg_default_acl d    UNION ALL
+    FROM pg_default_acl d
+    UNION ALL
     SELECT 'statistics ' || s.stxname, pg_get_statisticsobjdef(s.oid)
     FROM pg_statistic_ext s WHERE s.stxnamespace = 'public'::regnamespace
 """

@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from producers.operations import migration, verification
+from producers.operations import migration, security_checks
 from shared import schema
 from shared.servers import embedded
 from shared.settings import Settings
@@ -260,7 +260,7 @@ def noticed(
 def verified(conn: psycopg.Connection) -> bool:
     """Whether `ailydian verify` finds fault, as the owner whom it acts as."""
     conn.execute("SET LOCAL ROLE ailydian_owner")
-    return any(not one.ok for one in verification.security(conn))
+    return any(security_checks.look(conn).values())
 
 
 def survivors(conn: psycopg.Connection, mutants: list[Mutant]) -> tuple[list[str], Counter[str]]:

@@ -48,7 +48,7 @@ QUALIFY_NAMES: Final = """
 # The owner's own rights are left out: it has them all. Versions differ in what they list there.
 SELECT_FACTS: Final = """
     WITH tables AS (
-        SELECT c.oid, c.relname AS "name", c.relkind, c.relowner, c.relacl,
+        SELECT c.oid, c.relname::text AS "name", c.relkind, c.relowner, c.relacl,
                c.relrowsecurity, c.relforcerowsecurity
         FROM pg_class c
         WHERE c.relnamespace = 'public'::regnamespace
