@@ -1,5 +1,3 @@
--- A value that no worker could take: the claim of a hundred jobs would fail by it.
-CALL ailydian_build_trigger('Job', 'bounds', 'BEFORE INSERT ON ROW WHEN (NOT (octet_length(NEW."id") <= 64 AND NEW."dueAt" BETWEEN ''1970-01-01Z'' AND ''9999-01-01Z'' AND NEW."createdAt" BETWEEN ''1970-01-01Z'' AND ''9999-01-01Z'' AND NEW."attempt" BETWEEN 0 AND 1000000 AND NEW."crashes" BETWEEN 0 AND 1000000 AND NEW."attemptsMax" BETWEEN 1 AND 1000000 AND NEW."fence" BETWEEN 0 AND 1000000000000 AND coalesce(NEW."timeLimitS" BETWEEN 0.001 AND 1e6, true) AND coalesce(NEW."backoffS" BETWEEN 0 AND 1e6, true))) EXECUTE FUNCTION public.ailydian_job_out_of_bounds()');
 CALL ailydian_build_trigger('Job', 'kind', 'BEFORE INSERT ON ROW WHEN (NEW."queue" IS NULL OR current_user = ''ailydian_platform'') EXECUTE FUNCTION public.ailydian_job_kind()');
 CALL ailydian_build_trigger('Job', 'accepted', 'AFTER INSERT ON public."Job" REFERENCING NEW TABLE AS accepted FOR EACH STATEMENT EXECUTE FUNCTION public.ailydian_job_accepted()');
 CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCTION public.ailydian_tenant_gone()');
