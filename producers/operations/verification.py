@@ -173,7 +173,7 @@ def _foreign_keys(conn: Connection) -> Faults:
 
 
 def _security(name: str) -> Callable[[Connection], Faults]:
-    """A check of who may do what."""
+    """A check of rights, by its name."""
     return lambda conn: iter(security_checks.look(conn)[name])
 
 
