@@ -19,15 +19,15 @@ from tests.support.platform_rows import act_as
 # Tables of operators: no tenant has rows in them.
 CLOSED = {
     "SchemaMigration", "Quarantine", "WorkerProcess", "JobHold", "JobLimit", "JobLimitUse",
-    "EventCursor", "JobStat", "ModelUse",
+    "EventCursor", "JobStat", "ModelUse", "Publisher",
 }  # fmt: skip
 RELAY = {
     "Job", "JobOutbox", "JobFlight", "JobAttempt", "DeadLetter", "Upload", "ProbeEntry", "JobKind",
     "QueueState", "Quarantine", "WorkerProcess", "JobEvent", "JobBatch", "Schedule", "JobHold",
     "JobLimit", "JobLimitUse", "EventCursor", "JobStat", "ModelUse", "Tenant", "WorkflowWait",
-    "PlatformChange", "AuditLog", "IncidentNotice",
+    "PlatformChange", "AuditLog", "IncidentNotice", "TenantDepth", "Publisher",
 }  # fmt: skip
-PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState"}
+PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState", "TenantDepth"}
 
 
 @dataclass(frozen=True)
