@@ -22,7 +22,7 @@ for pid in sys.argv[1:]:
 
 def told(plant, name):
     with connect(plant.redis_url, timeout_s=5.0) as client:
-        return {one.name: one for one in health.look(client)}.get(name)
+        return {one.name: one for one in health.look(client, "ailydian")}.get(name)
 
 
 def test_a_document_waits_for_a_machine_that_confines_its_parser(plant):
