@@ -16,7 +16,7 @@ from shared.contracts import Contract
 from shared.db import Connection
 from shared.errors import PayloadTooLarge, UnknownJob, UsageError
 from shared.ids import JobId, TenantId
-from shared.ledger.outbox import PAYLOAD_BYTES_MAX, Published, publish_many, refusal
+from shared.ledger.outbox import PAYLOAD_BYTES_MAX, Published, publish_many, raise_refusal
 
 PAGE = 1_000
 
@@ -172,7 +172,7 @@ def seal(conn: Connection, batch_id: str) -> bool:
     try:
         return batches.finish(conn, [_Empty(sealed.tenant_id, batch_id)]) == 1
     except psycopg.Error as error:
-        raise refusal(error) from error
+        raise_refusal(error)
 
 
 def _pages(jobs: Iterable[Contract]) -> Iterator[list[Contract]]:

@@ -16,7 +16,7 @@ from producers.queries.workflow.run_actions import RunSignal
 from shared.db import Connection
 from shared.errors import SignalRefused
 from shared.ids import RunId
-from shared.ledger.outbox import refusal
+from shared.ledger.outbox import raise_refusal
 from shared.operations.audit import note, who
 from shared.workflow import runs
 from shared.workflow.reading import read
@@ -140,6 +140,6 @@ def _act(
     try:
         answer = do()
     except psycopg.Error as error:
-        raise refusal(error) from error
+        raise_refusal(error)
     note(conn, f"workflow.{verb}", "WorkflowRun", run_id, what)
     return answer

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 from psycopg import sql
@@ -158,7 +158,7 @@ def publish_many(
         try:
             found = queries.insert_jobs(conn, rows, common)
         except psycopg.Error as error:
-            raise refusal(error) from error
+            raise_refusal(error)
     return [Published(JobId(row.id), row.duplicate, row.state) for row in found]
 
 
@@ -192,8 +192,8 @@ def _limit_key_of(job: Contract) -> str:
     return key
 
 
-def refusal(error: psycopg.Error) -> Exception:
-    """Convert an error of the ledger's triggers to one of ours, or return it unchanged."""
+def raise_refusal(error: psycopg.Error) -> NoReturn:
+    """Raise our error for one of the ledger's triggers, and any other error as it is."""
     message = (error.diag.message_primary or str(error)).partition(": ")[2] + "."
     kinds: dict[str | None, type[Exception]] = {
         "AL001": LeaseLost,
@@ -208,7 +208,9 @@ def refusal(error: psycopg.Error) -> Exception:
         "AL010": PublisherRefused,
     }
     kind = kinds.get(error.sqlstate)
-    return error if kind is None else kind(message[:1].upper() + message[1:])
+    if kind is None:
+        raise error  # not from itself: a chain of causes must end
+    raise kind(message[:1].upper() + message[1:]) from error
 
 
 @contextmanager
@@ -246,7 +248,7 @@ def effects(leases: Sequence[Lease], *, durable: bool = False) -> Iterator[Conne
         with db.transaction(tenants.pop(), first=claim, durable=durable) as conn:
             yield conn
     except psycopg.DatabaseError as error:
-        raise refusal(error) from error
+        raise_refusal(error)
     for lease in leases:
         lease.receipted = True
 

@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 from shared.db import Connection
 from shared.errors import PayloadRefused, RunRefused, WorkflowNotFound
 from shared.ids import RunId
-from shared.ledger.outbox import producer, refusal
+from shared.ledger.outbox import producer, raise_refusal
 from shared.observability import tracing
 from shared.queries.workflow import workflows
 from shared.queries.workflow.workflows import NewNode, NewRun, NewVersion, VersionRow
@@ -145,7 +145,7 @@ def start(
         try:
             run_id, state, duplicate = workflows.start_run(conn, new)
         except psycopg.Error as error:
-            raise refusal(error) from error
+            raise_refusal(error)
     return StartedRun(RunId(run_id), state, duplicate)
 
 

@@ -25,7 +25,7 @@ from shared.errors import (
     StepCancelled,
 )
 from shared.ids import JobId, TenantId
-from shared.ledger.outbox import payload_of, refusal
+from shared.ledger.outbox import payload_of, raise_refusal
 from shared.queries.workflow import workflow_steps
 from shared.queries.workflow.workflow_steps import Finished, StepJob, StepWait
 from shared.workflow import runs
@@ -139,7 +139,7 @@ def _held(step: Step) -> Iterator[Connection]:
                 raise LeaseLost(f"Step {step.name} was stopped.")
             yield conn
     except psycopg.DatabaseError as error:
-        raise refusal(error) from error
+        raise_refusal(error)
 
 
 def _completed(step: Step, output: object, *, durable: bool = False) -> Finished:
@@ -179,5 +179,5 @@ def _repeated(call: Callable[[], Answer]) -> Answer:
             log.warning("step.call_repeated", error=db.sentence(error))
             time.sleep(_AGAIN_S)
         except psycopg.DatabaseError as error:
-            raise refusal(error) from error
+            raise_refusal(error)
     raise AssertionError("the last try returns or raises")

@@ -1,7 +1,7 @@
 """Actions on runs, in their tenant's role; see shared/schema/90_workflow for each.
 
 Errors: AL007 (no such run), AL008 (not allowed in this state), AL009 (too many signals);
-`shared.ledger.outbox.refusal` converts them.
+`shared.ledger.outbox.raise_refusal` converts them.
 """
 
 from dataclasses import dataclass
