@@ -3,11 +3,12 @@
 import psycopg
 import pytest
 import redis
-import structlog
 from psycopg.errors import DeadlockDetected, DiskFull
 
+from shared.observability import outages as noted
 from shared.observability.outages import AGAIN_S, LASTING_S, OVER_S, RECENT_S, Outages
 from shared.server_errors import POSTGRES, REDIS, unavailable
+from tests.support.logs import captured
 
 FULL = unavailable(DiskFull("could not extend file"))
 AWAY = unavailable(psycopg.OperationalError("Connection refused"))
@@ -31,7 +32,7 @@ def outages(clock):
 
 
 def test_hundreds_of_errors_are_few_lines(outages, clock):
-    with structlog.testing.capture_logs() as lines:
+    with captured(noted) as lines:
         for _ in range(400):
             outages.note(AWAY)
             clock.now += 0.5
@@ -45,7 +46,7 @@ def test_hundreds_of_errors_are_few_lines(outages, clock):
 
 
 def test_a_full_disk_is_not_over_because_reading_works(outages, clock):
-    with structlog.testing.capture_logs() as lines:
+    with captured(noted) as lines:
         for _ in range(10):
             outages.note(FULL)
             outages.worked(POSTGRES)
@@ -56,7 +57,7 @@ def test_a_full_disk_is_not_over_because_reading_works(outages, clock):
 
 
 def test_each_server_and_trouble_has_lines_of_its_own(outages, clock):
-    with structlog.testing.capture_logs() as lines:
+    with captured(noted) as lines:
         for error in (FULL, redis.TimeoutError("slow"), FULL, unavailable(DeadlockDetected("x"))):
             outages.note(error, queue="audit")
 
