@@ -31,6 +31,8 @@ def chore(job: Chore, lease: Lease) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
     if job.how == "exit":
         os._exit(3)
+    if job.how == "exit_well":
+        os._exit(0)
     time.sleep(job.takes_s)
     if job.how == "grow":
         _touch(120)

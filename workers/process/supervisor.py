@@ -218,12 +218,16 @@ class Supervisor:
             # It cannot even start: do not burn a core on trying.
             self._start_at = time.monotonic() + self._pause_s
             self._pause_s = min(self._pause_s * 2, RESTART_S_MAX)
-        if ended.code == 0:
-            return  # it has given everything back itself
         doing = frozenset(child.overdue or (job.job_id for job in child.slots.read()))
+        if ended.code == 0 and not doing:
+            return  # it has given everything back itself
         if child.outstayed or ended.code in (signals.THREAD_DEAD, signals.UNSETTLED):
             doing = frozenset()  # what it did not end goes back uncounted
-        if child.ending_at is None or child.ready:
+        if ended.code == 0 and child.ending_at is not None:
+            # Told to stop, with jobs that outlasted its grace: it has given those back itself. One
+            # that ended the process with code 0 is still held, and counts its crash.
+            log.info("worker.left_running", worker=child.worker_id, jobs=sorted(doing))
+        elif child.ending_at is None or child.ready:
             names = {"signal": ended.signal, "code": ended.code, "peak_bytes": ended.peak_bytes}
             log.error("worker.died", worker=child.worker_id, **names, lived_s=round(lived, 1))
         kind = "TimeLimitExceeded" if child.overdue else "WorkerCrashed"

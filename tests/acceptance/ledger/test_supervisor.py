@@ -80,7 +80,8 @@ def test_only_the_dead_child_is_replaced_and_within_two_seconds(plant, tenant):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    ("how", "signal_name", "code"), [("crash", "SIGSEGV", None), ("exit", None, 3)]
+    ("how", "signal_name", "code"),
+    [("crash", "SIGSEGV", None), ("exit", None, 3), ("exit_well", None, 0)],
 )
 def test_a_crash_is_noted_with_its_signal_or_code_and_peak_memory(
     plant, tenant, how, signal_name, code
@@ -98,6 +99,19 @@ def test_a_crash_is_noted_with_its_signal_or_code_and_peak_memory(
     assert rows('SELECT "reason", "error" FROM "DeadLetter"') == [
         ("poison", f"The worker process died: {how_it_ended}.")
     ]
+
+
+@pytest.mark.timeout(60)
+def test_a_job_that_ends_its_process_as_if_all_were_well_costs_itself_alone(plant, tenant):
+    start(plant, processes=1, threads=1)
+
+    [leaving] = publish_jobs(tenant, [Chore(how="exit_well", n=9)])
+    ids = publish_chores(tenant, 3)
+    plant.until(lambda: states() == {"DEAD": 1, "COMPLETED": len(ids)})
+
+    assert job(leaving)["crashes"] == 3
+    assert rows('SELECT DISTINCT "jobId" FROM "JobAttempt"') == [(leaving,)]
+    assert [job(one)["attempt"] for one in ids] == [1] * len(ids)
 
 
 @pytest.mark.timeout(60)
