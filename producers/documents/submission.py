@@ -45,7 +45,7 @@ def submit_document(
 
     Raises:
         QueueFull: Back-pressure; nothing was accepted.
-        PayloadRefused: The source or the title is empty or longer than 2,000 characters.
+        PayloadRefused: The source or the title is empty, too long (2,000 characters) or no Unicode.
     """
     content = content.encode() if isinstance(content, str) else content
     digest = hashlib.sha256(content).hexdigest()
@@ -54,13 +54,16 @@ def submit_document(
     coming = documents.select_newest_upload(conn, name)
     if coming is None and current is not None and current.upload_sha256 == digest:
         return Submitted("UNCHANGED", None, current.id, current.chunks)
-    job = IngestDocument(
-        content_sha256=digest,
-        source=source,
-        title=title,
-        upload_id=documents.insert_upload(conn, name, digest, content),
-        lossy=lossy,
-        replaces_version=current.version if current else 0,
+    job = IngestDocument.from_payload(
+        {
+            "content_sha256": digest,
+            "source": source,
+            "title": title,
+            "upload_id": documents.insert_upload(conn, name, digest, content),
+            "lossy": lossy,
+            "replaces_version": current.version if current else 0,
+        },
+        IngestDocument.schema_version,
     )
     # While other bytes are being ingested, the bytes of before are a new version.
     after = coming[0] if coming is not None and coming[1] != digest else None

@@ -14,6 +14,7 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_json, print_table, say
 from producers.cli.terminal.progress import Advance, progress
 from producers.cli.terminal.values import tenant_option
+from producers.cli.terminal.visible import bytes_escaped
 from producers.cli.terminal.waiting import follow
 from producers.documents.submission import submit_document
 from producers.queries.ledger.jobs import Progress
@@ -135,15 +136,17 @@ def _submit(
     """Submit every file in its own transaction; a rejected file does not stop the others."""
     submitted = []
     for path in paths:
-        job_id = None
+        job_id, shown = None, bytes_escaped(path)
         try:
+            if shown != path:
+                raise UsageError("name_not_utf8: rename the file to be ingested.")
             outcome, job_id = _submit_one(tenant_id, path, how)
         except OSError as error:
-            outcome = IngestOutcome(None, path, "REFUSED", None, f"unreadable: {error.strerror}.")
+            outcome = IngestOutcome(None, shown, "REFUSED", None, f"unreadable: {error.strerror}.")
         except (ServerUnavailable, TenantNotFound):
             raise
         except AilydianError as error:
-            outcome = IngestOutcome(None, path, "REFUSED", None, str(error))
+            outcome = IngestOutcome(None, shown, "REFUSED", None, str(error))
         if job_id is None:
             advance()
         submitted.append((outcome, job_id))

@@ -6,12 +6,14 @@ import click
 import psycopg
 import redis
 
+from producers.cli.terminal.visible import bytes_escaped
 from shared import server_errors
 from shared.errors import AilydianError, PermanentError, ServerUnavailable, UsageError
 from shared.observability import error_texts
 from shared.settings import settings
 
 FAILED, MISUSED = 1, 2
+WORD_CHARS_MAX = 80
 
 
 class JobNotFound(PermanentError):
@@ -102,6 +104,7 @@ def reported(error: Exception, *, as_json: bool) -> ReportedError:
         error: The exception that a command raised.
         as_json: Whether stdout must get a JSON document.
     """
+    error = _misuse(error) or error
     if isinstance(error, AilydianError):
         exit_code = MISUSED if isinstance(error, UsageError) else FAILED
         return ReportedError(error_texts.message(error), error.code, exit_code, as_json=as_json)
@@ -130,6 +133,19 @@ def reported(error: Exception, *, as_json: bool) -> ReportedError:
         "set AILYDIAN_LOG_LEVEL=debug for the traceback."
     )
     return ReportedError(sentence, "bug", FAILED, as_json=as_json)
+
+
+def _misuse(error: Exception) -> UsageError | None:
+    """What an argument or a file's name that is not UTF-8 did, said as that.
+
+    Nothing else that is stored, sent or read from a file has such bytes.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        return None
+    words = [word for word in error.object.split() if bytes_escaped(word) != word]
+    return (
+        UsageError(f"{bytes_escaped(words[0])[:WORD_CHARS_MAX]} is not UTF-8.") if words else None
+    )
 
 
 def _line(error: Exception) -> str:

@@ -14,11 +14,18 @@ from typing import TextIO
 
 # C0 but tab and line feed, DEL, C1, and what changes the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# A byte that is not UTF-8, as Python reads arguments and the names of files.
+_BYTES = re.compile("[\udc80-\udcff]")
 
 
 def visible(text: str) -> str:
     """The text with its control characters escaped; line feeds and tabs stay."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def bytes_escaped(text: str) -> str:
+    r"""A file's name or an argument, with each byte that is not UTF-8 escaped, such as `\xe7`."""
+    return _BYTES.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
 
 
 class _Visible(io.TextIOWrapper):

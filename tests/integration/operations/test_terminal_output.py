@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 
 import pytest
@@ -22,6 +23,8 @@ description: "\\e[31mRED"
 steps:
   one: {uses: transform, with: {value: "\\e[31mRED\\x9b31m"}}
 """
+
+LATIN = os.fsdecode(b"\xe7al\xfd\xfema")
 
 
 @pytest.fixture
@@ -105,3 +108,58 @@ def test_a_live_page_shows_colours_of_ours_alone():
 
     assert RAW.search(stream.getvalue()) is None
     assert SHOWN in stream.getvalue()
+
+
+@pytest.fixture
+def latin(tmp_path):
+    """A folder with a file whose name is Turkish in Latin-5, and one whose name is UTF-8."""
+    folder = tmp_path / "library"
+    folder.mkdir()
+    for name, text in ((b"\xe7al\xfd\xfema.txt", "battery"), ("çay.txt".encode(), "tea")):
+        (folder / os.fsdecode(name)).write_text(f"How long the {text} lasts.\n")
+    return folder
+
+
+def test_a_file_whose_name_is_not_utf_8_is_refused_alone(run, acme, latin):
+    code, output = run("ingest", str(latin), "--tenant", "acme", "--json")
+    shown = run("ingest", str(latin), "--tenant", "acme")[1]
+
+    [told] = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    by_path = {one["path"]: one for one in told["documents"]}
+    refused, taken = by_path[f"{latin}/\\xe7al\\xfd\\xfema.txt"], by_path[f"{latin}/çay.txt"]
+    assert code == 1
+    assert (refused["status"], refused["error"]) == (
+        "REFUSED",
+        "name_not_utf8: rename the file to be ingested.",
+    )
+    assert (taken["status"], taken["error"]) == ("PENDING", None)
+    assert rows('SELECT "payload"->>\'source\' FROM "Job"') == [(f"{latin}/çay.txt",)]
+    assert "name_not_utf8: rename" in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tenant", "create", LATIN),
+        ("documents", "list", "--tenant", LATIN),
+        ("jobs", "show", LATIN),
+        ("ingest", f"/nowhere/{LATIN}", "--tenant", "acme"),
+        ("ingest", __file__, "--title", LATIN, "--tenant", "acme"),
+        ("workflow", "validate", f"/nowhere/{LATIN}"),
+        ("publish", "probe", "--payload", f'{{"note": "{LATIN}"}}', "--tenant", "acme"),
+        ("publish", "probe", "--key", LATIN, "--tenant", "acme"),
+        ("schedule", "delete", LATIN, "--tenant", "acme"),
+        ("message", "record", LATIN, "--user", "ada", "--tenant", "acme"),
+        ("recall", "tea", "--user", LATIN, "--tenant", "acme"),
+        ("feedback", "set", "m", "--rating", "1", "--comment", LATIN, "--tenant", "acme"),
+        ("dead", "list", "--job", LATIN),
+        ("audit", "tail", "--action", LATIN),
+    ],
+    ids=lambda command: "-".join(word for word in command if LATIN not in word)[:40],
+)
+def test_an_argument_that_is_not_utf_8_is_one_sentence(run, acme, command):
+    code, output = run(*command)
+
+    assert code != 0
+    assert "Internal error" not in output, output
+    assert "Traceback" not in output
