@@ -16,7 +16,7 @@ Nothing else lists jobs: `ailydian migrate` tells the database of them, and
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +37,17 @@ QUEUES: tuple[str, ...] = (
     "workflow",
     "maintenance",
 )
+
+_NAME_CHARS_MAX: Final = 100
+_AUDIENCES: Final = ", ".join(get_args(Audience))
+# What the numbers of a contract may be: whole or not, from, to.
+_NUMBERS: Final[Mapping[str, tuple[bool, float, float]]] = {
+    "schema_version": (True, 1, 2**31 - 1),
+    "time_limit_s": (False, 0.001, 604_800),
+    "attempts_max": (True, 1, 1_000_000),
+    "backoff_s_max": (False, 0, 604_800),
+    "batch_max": (True, 1, 1_000),
+}
 
 
 class Contract(BaseModel):
@@ -147,8 +158,12 @@ def register(contract: Kind) -> Kind:
     """Register a contract; a class that names its `queue` needs no call.
 
     A decorator for a class that sets `actor_name` and `queue_name` itself.
+
+    Raises:
+        ValueError: A class attribute is not what it may be.
     """
     name = contract.actor_name
+    _check_attributes(contract)
     assert contract.queue_name in QUEUES, f"{name}: unknown queue {contract.queue_name}"
     known = CONTRACTS.setdefault(name, contract)
     same = (known.__module__, known.__qualname__) == (contract.__module__, contract.__qualname__)
@@ -157,6 +172,28 @@ def register(contract: Kind) -> Kind:
     )
     CONTRACTS[name] = contract
     return contract
+
+
+def _check_attributes(contract: type[Contract]) -> None:
+    for name, (whole, least, most) in _NUMBERS.items():
+        value = getattr(contract, name)
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not (number and least <= value <= most):  # NaN is in no range
+            kind = "whole number" if whole else "number"
+            raise ValueError(
+                f"{contract.__name__}.{name} is {value!r:.80}, and must be a {kind} "
+                f"from {least:,} to {most:,}"
+            )
+    text = contract.actor_name if isinstance(contract.actor_name, str) else ""
+    named = text.isprintable() and 1 <= len(text) <= _NAME_CHARS_MAX
+    for name, right, allowed in (
+        ("actor_name", named, f"1 to {_NAME_CHARS_MAX} characters"),
+        ("audience", contract.audience in get_args(Audience), f"one of {_AUDIENCES}"),
+        ("upcasts", isinstance(contract.upcasts, Mapping), "a mapping of versions to functions"),
+    ):
+        if not right:
+            value = getattr(contract, name)
+            raise ValueError(f"{contract.__name__}.{name} is {value!r:.80}, and must be {allowed}")
 
 
 def contract_named(name: str) -> type[Contract]:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from shared import contract
 from shared.contracts import CONTRACTS, Contract
 from shared.errors import ConfigurationBroken
 from shared.settings import settings
@@ -67,13 +68,19 @@ def _failed(name: str, error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where a module's import failed: the last line of it, or of what it calls."""
-    if isinstance(error, SyntaxError):
+    """Where a module's import failed: the last line of it, or of what it calls.
+
+    Of a class that is no contract that is its own line, not ours that found it out. What has a NUL
+    character is refused before Python counts its lines.
+    """
+    if isinstance(error, SyntaxError) and error.lineno is not None:
         return f" ({Path(error.filename or '?').name}, line {error.lineno})"
-    ours = (__file__, importlib.__file__)
+    ours = (__file__, importlib.__file__, contract.__file__)
     lines = [
         f" ({Path(frame.f_code.co_filename).name}, line {line})"
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_filename not in ours and not frame.f_code.co_filename.startswith("<")
+        if frame.f_code.co_filename not in ours
+        and not frame.f_code.co_filename.startswith("<")
+        and frame.f_globals.get("__name__", "").partition(".")[0] != "pydantic"
     ]
     return lines[-1] if lines else ""

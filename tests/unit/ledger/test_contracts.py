@@ -75,3 +75,46 @@ def test_two_contracts_of_one_name_are_refused():
             """Not the one that is known."""
 
     assert contract_named("probe").__module__ == "shared.contracts"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("attempts_max", 0, "a whole number from 1 to 1,000,000"),
+        ("attempts_max", 2.5, "a whole number from 1 to 1,000,000"),
+        ("attempts_max", True, "a whole number from 1 to 1,000,000"),
+        ("schema_version", 2**31, "a whole number from 1 to 2,147,483,647"),
+        ("time_limit_s", float("nan"), "a number from 0.001 to 604,800"),
+        ("time_limit_s", 0, "a number from 0.001 to 604,800"),
+        ("time_limit_s", "60", "a number from 0.001 to 604,800"),
+        ("backoff_s_max", float("inf"), "a number from 0 to 604,800"),
+        ("backoff_s_max", -1, "a number from 0 to 604,800"),
+        ("batch_max", -3, "a whole number from 1 to 1,000"),
+        ("actor_name", "", "1 to 100 characters"),
+        ("actor_name", None, "1 to 100 characters"),
+        ("upcasts", [], "a mapping of versions to functions"),
+        ("audience", "everyone", "one of anyone, operators, system"),
+    ],
+)
+def test_a_contract_whose_limits_make_no_sense_is_not_registered(registry, name, value, allowed):
+    with pytest.raises(ValueError, match=f"^Odd.{name} is ") as refused:
+        type(
+            "Odd",
+            (Contract,),
+            {"__module__": __name__, "__annotations__": {name: ClassVar[object]}, name: value},
+            queue="audit",
+        )
+
+    assert str(refused.value) == f"Odd.{name} is {value!r}, and must be {allowed}"
+    assert "odd" not in registry
+
+
+def test_limits_at_the_end_of_their_range_are_taken():
+    class Quick(Contract, queue="audit"):
+        """Over at once."""
+
+        time_limit_s: ClassVar[float] = 0.5  # type: ignore[misc]
+        attempts_max: ClassVar[int] = 1
+        backoff_s_max: ClassVar[float] = 0
+
+    assert contract_named("quick") is Quick

@@ -135,8 +135,15 @@ def test_a_plugin_that_is_missing_is_named():
         ),
         (
             "from shared.contracts import Contract\n\n\nclass Odd(Contract, queue='odd'): ...",
-            "odd: unknown queue odd",
+            "(bad.py, line 4): AssertionError: odd: unknown queue odd",
         ),
+        (
+            "from shared.contracts import Contract\n\n\nclass Odd(Contract, queue='audit'):\n"
+            "    attempts_max = 0\n",
+            "(bad.py, line 4): ValueError: Odd.attempts_max is 0, and must be a whole number "
+            "from 1 to 1,000,000.",
+        ),
+        ("x = 1\n\0\n", "cannot be imported: SyntaxError: source code string cannot contain null"),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
