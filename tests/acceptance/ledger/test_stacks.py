@@ -34,8 +34,8 @@ def test_a_job_that_ends_its_process_tells_where_it_was(plant):
     plant.start_workers(processes=1, queues=("audit",))
 
     for how, text, head in [
-        ("leave", "os._exit(139)", ""),
-        ("leave_well", "os._exit(0)", ""),
+        ("leave", "os._exit(", ""),
+        ("leave_well", "os._exit(", ""),
         ("segfault", "ctypes.string_at(0)", "Fatal Python error: Segmentation fault\n"),
         ("abort", "os.abort()", "Fatal Python error: Aborted\n"),
     ]:
