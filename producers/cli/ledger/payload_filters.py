@@ -12,7 +12,10 @@ FIELD_CHARS_MAX: Final = 200
 VALUE_CHARS_MAX: Final = 1_000
 DEPTH_MAX: Final = 8
 
-_NUMBER: Final = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
+# As JSON has them, up to the largest whole number and the smallest float that a payload may hold.
+_NUMBER: Final = re.compile(
+    r"-?(?:0|[1-9]\d{0,399})(?:\.\d{1,400})?(?:[eE][+-]?\d{1,3})?", re.ASCII
+)
 _WORDS: Final = ("true", "false", "null")
 _NOT_STORED: Final = re.compile("[\0\ud800-\udfff]")
 

@@ -101,6 +101,28 @@ def test_lists_and_nested_fields_are_looked_into(acme, letters, run):
 
 
 @pytest.mark.parametrize(
+    ("stored", "conditions"),
+    [
+        ("5e-324", ["n=5e-324", "n=5E-324", "n=0.5e-323"]),
+        ("-1.5e300", ["n=-1.5e300", "n=-1.5E+300"]),
+        ("1" + "0" * 300, ["n=1e300", "n=1" + "0" * 300]),
+        ('"017"', ["n=017", 'n="017"']),
+        ('"1e9999"', ["n=1e9999"]),
+    ],
+)
+def test_numbers_of_any_size_are_found(letters, run, stored, conditions):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute(
+            """UPDATE "Job" SET "payload" = jsonb_build_object('n', %s::jsonb) WHERE "id" = %s""",
+            [stored, letters["seven"]],
+        )
+
+    for condition in conditions:
+        [one] = document(run("dead", "list", "--where", condition, "--json"))
+        assert one["id"] == letters["seven"]
+
+
+@pytest.mark.parametrize(
     "options",
     [
         ["n"],
