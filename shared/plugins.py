@@ -70,7 +70,7 @@ def _failed(name: str, error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     """Where a module's import failed: the last line of it, or of what it calls.
 
-    Of a class that is no contract that is its own line, not ours that found it out. What has a NUL
+    For an invalid contract that is the line of its class, not ours that checks it. What has a NUL
     character is refused before Python counts its lines.
     """
     if isinstance(error, SyntaxError) and error.lineno is not None:
