@@ -15,7 +15,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
 
-from shared import server_errors
+from shared import server_errors, timestamps
 from shared.errors import ConfigurationBroken, ServerUnavailable
 from shared.ids import TenantId
 from shared.json_values import stored_json
@@ -110,6 +110,7 @@ class Pool:
     def _configure(self, conn: Connection) -> None:
         conn.prepare_threshold = self._prepare_threshold
         set_json_loads(stored_json, conn)
+        timestamps.clamp(conn)
         try:
             register_vector(conn)
         except psycopg.ProgrammingError as error:

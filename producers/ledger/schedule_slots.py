@@ -27,6 +27,9 @@ CATCH_UP_MAX = 100
 MISSED_S = 60
 JITTER_S_MAX = 86_400
 _GAPS_LOOKED_AT = 60
+_RANGE_BEGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# The servers' clocks may differ.
+_AHEAD: Final = timedelta(days=1)
 
 
 class CronRefused(UsageError):
@@ -145,9 +148,11 @@ def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> Slo
         now: Not before that slot is due.
 
     Raises:
-        CronRefused: No slot follows.
+        CronRefused: No slot follows, or the row's own slot is out of range.
         TimeZoneUnknown: The zone is missing from the time zone database.
     """
+    if not in_range(slot, now):
+        raise CronRefused(f"The slot {slot.isoformat()} is out of range: put the schedule again.")
     runs: tuple[datetime, ...] = (slot,)
     note = None
     if timing.missed == "skip":
@@ -160,6 +165,11 @@ def plan(schedule_id: str, timing: Timing, slot: datetime, now: datetime) -> Slo
             note = f"More than {CATCH_UP_MAX} slots were missed: the first {CATCH_UP_MAX} were run."
     following = _first_not_due(schedule_id, timing, runs[-1] if runs else slot, now)
     return SlotPlan(runs, following, due_at(schedule_id, timing, following), note)
+
+
+def in_range(slot: datetime, now: datetime) -> bool:
+    """Return whether a slot could have been run by now; a row changed by hand may hold any."""
+    return _RANGE_BEGIN <= slot <= now + _AHEAD
 
 
 def zone_named(name: str) -> ZoneInfo:

@@ -56,7 +56,9 @@ def put(conn: Connection, wanted: NewSchedule) -> ScheduleRow:
     else:
         # Not before what ran last: a slot that was run is not run again under another cron.
         now = queries.select_now(conn)
-        begin = schedule_slots.first(found.id, _timing(wanted), max(now, found.ran_slot_at or now))
+        ran = found.ran_slot_at
+        after = max(now, ran) if ran and schedule_slots.in_range(ran, now) else now
+        begin = schedule_slots.first(found.id, _timing(wanted), after)
         slot_at, next_at = begin.slot_at, begin.next_at
     queries.update(conn, found.id, wanted, slot_at=slot_at, next_at=next_at)
     put_row = queries.lock(conn, wanted.name)
