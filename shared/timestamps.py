@@ -1,7 +1,7 @@
 """Timestamps of Postgres that Python cannot hold, such as `infinity`: read as the nearest it can.
 
-Whoever may write a row may date it so. psycopg raises for such a value, and one row would fail each
-command that reads its table.
+Anyone who can write a row can date it so. psycopg raises for such a value, and one row would
+fail each command that reads its table.
 """
 
 from datetime import UTC, datetime

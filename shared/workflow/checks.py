@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +28,10 @@ from shared.workflow.limits import BACKOFF_MAX_S, ITEMS_MAX, STEP_TIMEOUT_MAX_S,
 from shared.workflow.ordering import circle, ordered, shown, unneeded
 
 Path = tuple[str, ...]
+SHOWN_CHARS_MAX: Final = 400
+# For "did you mean": a comparison of two long names takes 0.1 ms.
+COMPARED_MAX: Final = 300
+COMPARED_CHARS_MAX: Final = 100
 _WAITING: Final = frozenset({"sleep", "signal", "approval", "workflow"})
 _ITEM_NAMES: Final = frozenset({"item", "index"})
 # Blocked whatever an operator allows: see shared/egress/targets.py for the whole rule.
@@ -35,11 +40,24 @@ _NEVER_FETCHED: Final = re.compile(r"(?i)(?!https?://)|https?://(?:169\.254\.|\[
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One error, at a path such as ("steps", "fetch", "needs")."""
+    """One error, at a path such as ("steps", "fetch", "needs").
+
+    Attributes:
+        path: Where it is.
+        rule: Its name.
+        message: What is wrong, without the full stop.
+        unknown: A name that does not exist, and those that do: only what is shown is compared.
+    """
 
     path: Path
     rule: str
     message: str
+    unknown: tuple[str, Iterable[str]] | None = None
+
+    def sentence(self, *, compared: bool = True) -> str:
+        """The message, shortened; `compared` adds the known name that is nearest."""
+        near = nearest(*self.unknown) if self.unknown is not None and compared else ""
+        return f"{shortened(self.message)}{near}."
 
 
 @dataclass(slots=True)
@@ -50,8 +68,14 @@ class _Check:
     needs: dict[str, list[str]] = field(default_factory=dict)
     reads: list[tuple[Path, str, str]] = field(default_factory=list)
 
-    def say(self, path: Path, rule: str, message: str) -> None:
-        self.faults.append(Fault(path, rule, message))
+    def say(
+        self,
+        path: Path,
+        rule: str,
+        message: str,
+        unknown: tuple[str, Iterable[str]] | None = None,
+    ) -> None:
+        self.faults.append(Fault(path, rule, message, unknown))
 
 
 def faults_of(definition: Definition) -> list[Fault]:
@@ -80,8 +104,18 @@ def faults_of(definition: Definition) -> list[Fault]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` where a known name is near, else nothing."""
-    near = difflib.get_close_matches(name, list(known)[:2_000], n=1)
+    if len(name) > COMPARED_CHARS_MAX:
+        return ""
+    alike = nsmallest(COMPARED_MAX, known, key=lambda one: abs(len(one) - len(name)))
+    near = difflib.get_close_matches(name, alike, n=1)
     return f'; did you mean "{near[0]}"' if near else ""
+
+
+def shortened(text: str) -> str:
+    """A text of at most `SHOWN_CHARS_MAX` characters: its begin and its end."""
+    if len(text) <= SHOWN_CHARS_MAX:
+        return text
+    return f"{text[: SHOWN_CHARS_MAX - 104]} ... {text[-99:]}"
 
 
 def _inputs(check: _Check) -> None:
@@ -100,8 +134,7 @@ def _needs(check: _Check, name: str, step: StepSpec) -> list[str]:
         if times > 1:
             check.say(path, "duplicate", f"{needed!r} is listed {times} times")
         if needed not in steps:
-            near = nearest(needed, steps)
-            check.say(path, "unknown_step", f"there is no step {needed!r}{near}")
+            check.say(path, "unknown_step", f"there is no step {needed!r}", (needed, steps))
     return known
 
 
@@ -160,12 +193,13 @@ def _duration(check: _Check, path: Path, text: str | float, limits: tuple[float,
 def _kind(check: _Check, path: Path, uses: str, given: Mapping[str, Any]) -> None:
     kind = check.known.get(uses)
     if kind is None:
-        near = nearest(uses, check.known)
-        check.say((*path, "uses"), "unknown_kind", f"no step kind is named {uses!r}{near}")
+        missing = f"no step kind is named {uses!r}"
+        check.say((*path, "uses"), "unknown_kind", missing, (uses, check.known))
         return
     try:
         for fault in _with_faults(kind.fields, given):
-            check.say((*path, "with", *fault.path), fault.rule, f"{uses}: {fault.message}")
+            where = (*path, "with", *fault.path)
+            check.say(where, fault.rule, f"{uses}: {fault.message}", fault.unknown)
     except ExpressionRefused:
         return  # told with the expressions
     _given(check, path, uses, given)
@@ -193,11 +227,8 @@ def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[
                 yield Fault((), "missing_field", f"{where[-1]!r} is missing")
             elif detail["type"] == "extra_forbidden":
                 known = [one.alias or key for key, one in fields.model_fields.items()]
-                yield Fault(
-                    where,
-                    "unknown_field",
-                    f"there is no field {where[-1]!r}{nearest(where[-1], known)}",
-                )
+                wrong = f"there is no field {where[-1]!r}"
+                yield Fault(where, "unknown_field", wrong, (where[-1], known))
             elif not _is_open(given, where, detail["type"]):
                 yield Fault(where, "wrong_type", detail["msg"][:1].lower() + detail["msg"][1:])
 
@@ -265,8 +296,8 @@ def _names(
         check.say(path, "no_item", "`item` and `index` exist only in a step with for_each")
     for step in sorted(found.steps):
         if step not in check.definition.steps:
-            near = nearest(step, check.definition.steps)
-            check.say(path, "unknown_step", f"there is no step {step!r}{near}")
+            known = check.definition.steps
+            check.say(path, "unknown_step", f"there is no step {step!r}", (step, known))
             continue
         if of is not None and not (itself and step == of):
             check.reads.append((path, of, step))
@@ -278,8 +309,8 @@ def _names(
         and schema.get("additionalProperties") is not True
     ):
         for name in sorted(found.inputs - schema["properties"].keys()):
-            near = nearest(name, schema["properties"])
-            check.say(path, "unknown_input", f"`inputs` has no {name!r}{near}")
+            known = schema["properties"]
+            check.say(path, "unknown_input", f"`inputs` has no {name!r}", (name, known))
 
 
 def _output(check: _Check, path: Path, found: Expression, step: str) -> None:
@@ -289,10 +320,8 @@ def _output(check: _Check, path: Path, found: Expression, step: str) -> None:
         return
     known = {one.alias or key for key, one in kind.output.model_fields.items()}
     for name in sorted(found.outputs.get(step, frozenset()) - known):
-        near = nearest(name, known)
-        check.say(
-            path, "unknown_output", f"the output of {step!r} ({kind.name}) has no {name!r}{near}"
-        )
+        missing = f"the output of {step!r} ({kind.name}) has no {name!r}"
+        check.say(path, "unknown_output", missing, (name, known))
 
 
 def _reads(check: _Check, order: Sequence[str]) -> None:

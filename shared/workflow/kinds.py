@@ -225,7 +225,9 @@ def kind_named(name: str) -> StepKind:
     """
     known = kinds()
     if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, known, n=3)) or ", ".join(sorted(known))
+        near = ", ".join(difflib.get_close_matches(name[:100], known, n=3)) or ", ".join(
+            sorted(known)
+        )
         raise UnknownKind(f"Unknown step kind {name!r}; known kinds: {near}.")
     return known[name]
 

@@ -11,13 +11,14 @@ from pydantic_core import ErrorDetails
 
 from shared.errors import DefinitionRefused
 from shared.workflow import checks
-from shared.workflow.checks import Fault, Path, nearest
+from shared.workflow.checks import Fault, Path, shortened
 from shared.workflow.definition import Definition, StepSpec
 from shared.workflow.loading import DEPTH_MAX, Unreadable, collected_later, loaded
 
 BYTES_MAX: Final = 10_000_000
 VALUES_MAX: Final = 3_000_000
 FAULTS_MAX: Final = 20
+COMPARED_FAULTS_MAX: Final = 10
 # Errors of a definition this large name only the step: finding lines would take longer.
 PLACED_BYTES_MAX: Final = 2_000_000
 _UNKEPT: Final = re.compile(r"[\x00\ud800-\udfff]")
@@ -37,9 +38,7 @@ def read(text: str, *, source: str = "workflow") -> Definition:
     with collected_later():
         definition, faults = _checked(_parsed(text, source))
     if definition is None or faults:
-        places = _places(text) if len(text) <= PLACED_BYTES_MAX else None
-        placed = sorted(faults, key=lambda fault: _place(places, fault.path))
-        lines = [_line(fault, source, places) for fault in placed[:FAULTS_MAX]]
+        lines = _lines(faults, source, _Places(text) if len(text) <= PLACED_BYTES_MAX else None)
         more = len(faults) - FAULTS_MAX
         raise DefinitionRefused("\n".join([*lines, *([f"and {more} more"] if more > 0 else [])]))
     return definition
@@ -55,8 +54,7 @@ def of_json(value: object, *, source: str = "workflow") -> Definition:
         _refuse_unwieldy(value, source)
         definition, faults = _checked(value)
     if definition is None or faults:
-        lines = [_line(fault, source, None) for fault in faults[:FAULTS_MAX]]
-        raise DefinitionRefused("\n".join(lines))
+        raise DefinitionRefused("\n".join(_lines(faults, source, None)))
     return definition
 
 
@@ -149,7 +147,7 @@ def _fault(detail: ErrorDetails) -> Fault:
     if detail["type"] == "extra_forbidden":
         model = StepSpec if len(path) == 3 and path[0] == "steps" else Definition  # noqa: PLR2004
         known = [field.alias or key for key, field in model.model_fields.items()]
-        return Fault(path, "unknown_field", f"there is no field {name!r}{nearest(name, known)}")
+        return Fault(path, "unknown_field", f"there is no field {name!r}", (name, known))
     if detail["loc"] and detail["loc"][-1] == "[key]":
         return Fault(
             path, "bad_name", f"invalid step name {name!r}: letters, digits and _, at most 64"
@@ -157,38 +155,56 @@ def _fault(detail: ErrorDetails) -> Fault:
     return Fault(path, detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
 
 
-def _places(text: str) -> yaml.Node | None:
-    try:
-        return yaml.compose(text, Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, RecursionError):
-        return None
+class _Places:
+    """Where paths begin in a text; the names of a map are looked up, not gone over."""
+
+    def __init__(self, text: str) -> None:
+        self._names: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
+        try:
+            self._root = yaml.compose(text, Loader=yaml.CSafeLoader)
+        except (yaml.YAMLError, RecursionError):
+            self._root = None
+
+    def mark(self, path: Path) -> yaml.Mark | None:
+        """Where a path begins, or the last part of it that exists."""
+        node = self._root
+        mark = None if node is None else node.start_mark
+        for part in path:
+            if isinstance(node, yaml.MappingNode):
+                found = self._named(node).get(part)
+                if found is None:
+                    break
+                mark, node = found[0].start_mark, found[1]
+            elif (
+                isinstance(node, yaml.SequenceNode)
+                and part.isdigit()
+                and int(part) < len(node.value)
+            ):
+                node = node.value[int(part)]
+                mark = node.start_mark
+            else:
+                break
+        return mark
+
+    def _named(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        if id(node) not in self._names:
+            pairs = ((key.value, (key, value)) for key, value in reversed(node.value))
+            self._names[id(node)] = {name: pair for name, pair in pairs if isinstance(name, str)}
+        return self._names[id(node)]
 
 
-def _line(fault: Fault, source: str, places: yaml.Node | None) -> str:
-    where = ".".join(fault.path)
-    mark = _mark(places, fault.path)
+def _lines(faults: Sequence[Fault], source: str, places: _Places | None) -> list[str]:
+    """The first errors, one a line; the nearest known name is looked for in some of them."""
+    marked = [(None if places is None else places.mark(one.path), one) for one in faults]
+    marked.sort(key=lambda pair: (pair[0].line, pair[0].column) if pair[0] else (0, 0))
+    return [
+        _line(fault, source, mark, compared=number < COMPARED_FAULTS_MAX)
+        for number, (mark, fault) in enumerate(marked[:FAULTS_MAX])
+    ]
+
+
+def _line(fault: Fault, source: str, mark: yaml.Mark | None, *, compared: bool) -> str:
+    where = shortened(".".join(fault.path))
     at = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
     named = f"{where}: " if where else ""
-    return f"{source}{at}: {fault.rule}: {named}{fault.message}."
-
-
-def _place(places: yaml.Node | None, path: Path) -> tuple[int, int]:
-    mark = _mark(places, path)
-    return (0, 0) if mark is None else (mark.line, mark.column)
-
-
-def _mark(node: yaml.Node | None, path: Sequence[str] | Path) -> yaml.Mark | None:
-    """Where a path begins, or the last part of it that exists."""
-    mark = None if node is None else node.start_mark
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next((pair for pair in node.value if pair[0].value == part), None)
-            if found is None:
-                break
-            mark, node = found[0].start_mark, found[1]
-        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
-            node = node.value[int(part)]
-            mark = node.start_mark
-        else:
-            break
-    return mark
+    return f"{source}{at}: {fault.rule}: {named}{fault.sentence(compared=compared)}"

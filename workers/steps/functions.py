@@ -62,6 +62,6 @@ def python(given: PythonWith, step: Step) -> object:
 
 
 def _missing(name: str) -> str:
-    near = difflib.get_close_matches(name, _functions, n=3)
+    near = difflib.get_close_matches(name[:100], _functions, n=3)
     hint = f"the nearest: {', '.join(near)}" if near else "is its module in AILYDIAN_PLUGINS?"
     return f"No function is registered as {name!r}; {hint}."

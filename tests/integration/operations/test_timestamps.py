@@ -73,7 +73,8 @@ COLUMNS = """
     SELECT c.table_name, c.column_name FROM information_schema.columns c
     JOIN information_schema.tables t USING (table_schema, table_name)
     WHERE c.table_schema = 'public' AND c.data_type LIKE 'timestamp%'
-      AND t.table_type = 'BASE TABLE' AND c.table_name <> 'SchemaVersion' AND c.is_generated = 'NEVER'
+      AND t.table_type = 'BASE TABLE' AND c.table_name <> 'SchemaVersion'
+      AND c.is_generated = 'NEVER'
 """
 LISTS = (
     ("status",),

@@ -195,3 +195,44 @@ def test_yaml_means_what_editors_say():
     )
 
     assert read(text).steps["on"].with_["value"] == ["no", "1:30", "2026-01-01", 10, 31]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        written({"a": DONE}, **{f"stepz{n}": 1 for n in range(60_000)}),
+        written({f"{'s' * 50}{n}": DONE | {"needs": f"{'s' * 50}x{n}"} for n in range(3_000)}),
+        written({"a": DONE | {"needs": ["t" * 50 + f"{n}" for n in range(10_000)]}}),
+        written({f"s{n}": {"uses": "transfrom" * 100} for n in range(900)}),
+    ],
+    ids=["fields", "needs", "a long list", "kinds"],
+)
+def test_a_definition_with_a_fault_a_line_is_refused_within_seconds(text):
+    began = time.process_time()
+
+    said = refusal(text)
+
+    assert time.process_time() - began < cpu_patience(3)  # each compared with all takes a minute
+    assert len(said) < 20_000
+    assert said.splitlines()[-1].endswith("more")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        written({"a": DONE}, timeout="1d" * 100_000),
+        written({"a": DONE | {"needs": "n" * 200_000}}),
+        written({"n" * 200_000: DONE}),
+        written({"a": {"uses": "k" * 200_000}}),
+    ],
+)
+def test_what_a_fault_quotes_is_shortened(text):
+    assert len(refusal(text)) < 1_000
+
+
+def test_the_nearest_name_is_named_among_many():
+    steps = {f"step_{n}": DONE for n in range(5_000)} | {"collect_results": DONE}
+
+    said = refusal(written(steps | {"last": DONE | {"needs": "colect_results"}}))
+
+    assert 'did you mean "collect_results"' in said
