@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from shared.contracts import CONTRACTS, Contract, contract_named
-from shared.errors import PayloadRefused, PayloadTooLarge
+from shared.errors import PayloadRefused, PayloadTooLarge, UnknownJob
 from shared.json_values import read_json
 from shared.ledger.outbox import PAYLOAD_BYTES_MAX, payload_of
 from shared.queries.ledger.quarantines import BadMessage
@@ -15,9 +16,12 @@ FIELD_BYTES_MAX: Final = 256
 REPLY_KEY_BYTES_MAX: Final = 4_096  # the sender of a key that is too long should get a reply
 # What needs no reading to be refused: an escaped letter takes six bytes in place of one.
 PAYLOAD_TEXT_BYTES_MAX: Final = 6 * PAYLOAD_BYTES_MAX
+# What is served before its replies go out; each trace is published by itself, which takes longer.
+SLICE_BYTES_MAX: Final = 1_000_000
+TRACE_BYTES: Final = 20_000
 _KEPT_BYTES: Final = 64 * 1024
-_REQUIRED: Final = frozenset({"job", "tenant", "key", "payload"})
-_OPTIONAL: Final = frozenset({"traceparent"})
+_REQUIRED: Final = frozenset({b"job", b"tenant", b"key", b"payload"})
+_OPTIONAL: Final = frozenset({b"traceparent"})
 
 Fields = dict[bytes, bytes]
 
@@ -41,24 +45,14 @@ def read_request(entry: bytes, fields: Fields) -> IngressRequest:
         PayloadRefused: Other fields, other bytes than UTF-8, or a payload that does not fit.
         UnknownJob: No contract has this name.
     """
+    _bounded(fields)
     try:
         texts = {name.decode(): value.decode() for name, value in fields.items()}
     except UnicodeDecodeError:
         raise PayloadRefused("A field is not UTF-8.") from None
     if any("\0" in text for text in texts.values()):
         raise PayloadRefused("A field has a NUL character, which Postgres cannot store.")
-    if texts.keys() - _OPTIONAL != _REQUIRED:
-        raise PayloadRefused(
-            "An entry must have the fields job, tenant, key and payload, and may have traceparent."
-        )
-    if not 0 < len(fields[b"key"]) <= FIELD_BYTES_MAX:
-        raise PayloadRefused(f"The key must be 1-{FIELD_BYTES_MAX} bytes.")
     contract = contract_named(texts["job"])
-    if len(fields[b"payload"]) > PAYLOAD_TEXT_BYTES_MAX:
-        raise PayloadTooLarge(
-            f"The payload must be at most {PAYLOAD_BYTES_MAX:,} bytes; keep the bytes in a table "
-            "and send their id."
-        )
     payload = read_json(texts["payload"])
     if not isinstance(payload, dict):
         raise PayloadRefused("The payload is not a JSON object.")
@@ -66,6 +60,43 @@ def read_request(entry: bytes, fields: Fields) -> IngressRequest:
     if len(fields[b"payload"]) > PAYLOAD_BYTES_MAX:
         payload_of(job)  # what is too large says so before who may publish it is asked
     return IngressRequest(entry, texts["tenant"], texts["key"], job, texts.get("traceparent"))
+
+
+def slices(entries: Sequence[tuple[bytes, Fields]]) -> Iterator[list[tuple[bytes, Fields]]]:
+    """Part entries, so that nobody waits for the reply until all of a large batch is served."""
+    part: list[tuple[bytes, Fields]] = []
+    size, before = 0, None
+    for entry, fields in entries:
+        trace = fields.get(b"traceparent")
+        more = sum(len(name) + len(value) for name, value in fields.items())
+        more += TRACE_BYTES if trace != before else 0
+        if part and size + more > SLICE_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append((entry, fields))
+        size, before = size + more, trace
+    if part:
+        yield part
+
+
+def _bounded(fields: Fields) -> None:
+    """Refuse what is too large before any of it is decoded, or sent to Postgres."""
+    if fields.keys() - _OPTIONAL != _REQUIRED:
+        raise PayloadRefused(
+            "An entry must have the fields job, tenant, key and payload, and may have traceparent."
+        )
+    if len(fields[b"job"]) > FIELD_BYTES_MAX:
+        raise UnknownJob(f"The name of a job is at most {FIELD_BYTES_MAX} bytes.")
+    for name in (b"key", b"tenant", b"traceparent"):
+        if len(fields.get(name, b"")) > FIELD_BYTES_MAX:
+            raise PayloadRefused(f"The {name.decode()} must be at most {FIELD_BYTES_MAX} bytes.")
+    if not fields[b"key"]:
+        raise PayloadRefused(f"The key must be 1-{FIELD_BYTES_MAX} bytes.")
+    if len(fields[b"payload"]) > PAYLOAD_TEXT_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"The payload must be at most {PAYLOAD_BYTES_MAX:,} bytes; keep the bytes in a table "
+            "and send their id."
+        )
 
 
 def reply_key(fields: Fields) -> bytes | None:

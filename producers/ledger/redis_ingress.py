@@ -37,6 +37,7 @@ from producers.ledger.ingress_entries import (
     queue_of,
     read_request,
     reply_key,
+    slices,
 )
 from producers.ledger.ingress_streams import BATCH_MAX, DELIVERIES_MAX, GROUP, Entry, Stream
 from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX, Rights, rights_of
@@ -143,16 +144,20 @@ class RedisIngress:
             log.error("door.repaired", stream=stream.key, moved=moved)
 
     def _serve(self, stream: Stream, entries: Sequence[Entry]) -> None:
-        """Answer entries; if the server fails, they are given back as if never delivered."""
-        if not entries:  # another reader was faster
-            return
-        try:
-            replies = _replies(stream.publisher, entries)
-        except (ServerUnavailable, psycopg.Error):
-            ids = [entry for entry, _ in entries]
-            ingress_streams.give_back(self._client, stream, self._name, ids)
-            raise
-        self._send(stream, [(entry, fields, replies[entry]) for entry, fields in entries])
+        """Answer entries, slice by slice.
+
+        If the server fails, those that are left are given back as if never delivered.
+        """
+        done = 0
+        for part in slices(entries):  # none where another reader was faster
+            try:
+                replies = _replies(stream.publisher, part)
+            except (ServerUnavailable, psycopg.Error):
+                ids = [entry for entry, _ in entries[done:]]
+                ingress_streams.give_back(self._client, stream, self._name, ids)
+                raise
+            self._send(stream, [(entry, fields, replies[entry]) for entry, fields in part])
+            done += len(part)
 
     def _send(
         self, stream: Stream, answers: Sequence[tuple[bytes, dict[bytes, bytes], Reply]]

@@ -185,6 +185,9 @@ def test_a_request_is_not_answered_before_its_job_is_committed(ingress, client, 
         (request("k\0"), "payload_refused"),
         (request(b"k\xff"), "payload_refused"),
         (request("k" * (FIELD_BYTES_MAX + 1)), "payload_refused"),
+        (request("k", tenant="t" * 20_000_000), "payload_refused"),
+        (request("k", traceparent="t" * 20_000_000), "payload_refused"),
+        (request("k", job=b"\xff" * 1_000_000), "unknown_job"),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_refused_with_a_code_and_leaves_the_stream(ingress, client, fields, code):
