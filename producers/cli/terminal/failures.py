@@ -86,6 +86,7 @@ class ReportedError(click.ClickException):
     """An error as the command line shows it."""
 
     def __init__(self, sentence: str, code: str, exit_code: int, *, as_json: bool) -> None:
+        sentence = bytes_escaped(sentence)
         super().__init__(sentence)
         self.exit_code = exit_code  # type: ignore[misc]  # each instance has its own
         self._document = {"error": {"code": code, "message": sentence}} if as_json else None

@@ -110,7 +110,9 @@ def test_a_job_that_ends_its_process_as_if_all_were_well_costs_itself_alone(plan
     plant.until(lambda: states() == {"DEAD": 1, "COMPLETED": len(ids)})
 
     assert job(leaving)["crashes"] == 3
-    assert rows('SELECT DISTINCT "jobId" FROM "JobAttempt"') == [(leaving,)]
+    assert rows('SELECT DISTINCT "jobId", "errorType", "exitCode" FROM "JobAttempt"') == [
+        (leaving, "WorkerCrashed", 0)
+    ]
     assert [job(one)["attempt"] for one in ids] == [1] * len(ids)
 
 

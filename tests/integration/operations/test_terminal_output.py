@@ -163,3 +163,4 @@ def test_an_argument_that_is_not_utf_8_is_one_sentence(run, acme, command):
     assert code != 0
     assert "Internal error" not in output, output
     assert "Traceback" not in output
+    assert not re.search("[\ud800-\udfff]", output)
