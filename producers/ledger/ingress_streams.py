@@ -68,9 +68,11 @@ def open_group(client: redis.Redis, stream: Stream) -> None:
 
 
 def mend_type(client: redis.Redis, stream: Stream) -> None:
-    """Delete a stream's key that was overwritten with another type; one that is a stream stays."""
+    """Delete a stream's keys that were overwritten with another type; what is a stream stays."""
     if client.type(stream.key) != b"stream":
         mend(client, stream.key)
+    if client.type(stream.moved) not in {b"stream", b"none"}:
+        mend(client, stream.moved)
 
 
 def abandoned(client: redis.Redis, streams: Sequence[Stream]) -> list[tuple[Stream, Any]]:

@@ -118,8 +118,17 @@ class RedisIngress:
             return
         self._check_at = time.monotonic() + CHECK_EVERY_S
         self._open()
+        failed: redis.ResponseError | None = None
         for stream in self._streams:
-            self._look_at(stream)
+            try:
+                self._look_at(stream)
+            except redis.ResponseError as error:  # costs the other streams nothing
+                if is_wrong_type(error):
+                    ingress_streams.mend_type(self._client, stream)
+                else:
+                    failed = error
+        if failed is not None:
+            raise failed
         while self._untold:
             with db.transaction(None, role=Role.RELAY) as conn:
                 incidents.raise_incident(conn, self._untold[0])

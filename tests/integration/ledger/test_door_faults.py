@@ -309,6 +309,27 @@ def test_a_repair_that_was_interrupted_is_completed(ingress, client):
     assert client.keys("ailydian:moved:*") == []
 
 
+@pytest.mark.parametrize("used_up", [True, False])
+def test_a_repair_key_of_another_type_costs_no_other_stream(run, ingress, client, used_up):
+    make_tenant("a")
+    assert run("publishers", "put", "shop", "--tenant", "a", "--job", "probe")[0] == 0
+    client.set("ailydian:moved:publish", "mine")
+    if used_up:
+        send(client, "first", id=LAST_ID)
+    client.xadd(f"{STREAM}:shop", {"key": "x"}, id=LAST_ID)
+
+    ingress.check()
+
+    assert client.xinfo_stream(f"{STREAM}:shop")["last-generated-id"] != LAST_ID.encode()
+    ingress._check_at = 0.0
+    ingress.check()
+    send(client, "k1")
+    while ingress.turn(block_s=0.001):
+        continue
+    assert reply(client, "k1")["accepted"]
+    assert client.keys("ailydian:moved:*") == []
+
+
 def test_an_entry_of_thousands_of_fields_does_not_stop_a_repair(ingress, client):
     make_tenant("a")
     client.xadd(STREAM, {"key": "wide"} | {f"f{n}": "x" for n in range(20_000)})
