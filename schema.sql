@@ -2419,8 +2419,9 @@ BEGIN
         RAISE EXCEPTION 'queue_full: the tenant fills its share of the queue %', v_refused
             USING ERRCODE = 'AL004';
     END IF;
-    -- A time or a counter that the claim could not take is refused here, in the query that reads the rows
-    -- anyway: a condition of a trigger is parsed for every INSERT, which cost 45 us.
+    -- What the claim, a wake-up or a supervisor could not take is refused here, in the query that reads the
+    -- rows anyway: a condition of a trigger is parsed for every INSERT, which cost 45 us. A kind that the
+    -- ledger knows needs one look-up; only others' names are looked at.
     INSERT INTO "JobOutbox" ("queue", "tenantId", "job", "limitKey", "priority", "dueAt", "jobId",
                              "attempt", "cost")
     SELECT a."queue", a."tenantId", a."job", a."limitKey", a."priority",
@@ -2428,7 +2429,12 @@ BEGIN
                  AND least(a."dueAt", a."createdAt") >= '1970-01-01Z'
                  AND greatest(a."fence", a."attempt", a."crashes") <= 1000000
                  AND least(a."fence", a."attempt", a."crashes") >= 0
-                THEN a."dueAt" ELSE public.ailydian_refuse_job() END, a."id",
+                THEN CASE WHEN octet_length(a."id") BETWEEN 1 AND 64
+                           AND EXISTS (SELECT FROM "JobKind" k
+                                       WHERE k."job" = a."job" AND k."queue" = a."queue")
+                     THEN a."dueAt"
+                     ELSE public.ailydian_refuse_job(a."id", a."job", a."queue", a."dueAt") END
+                ELSE public.ailydian_refuse_job(a."id", a."job", a."queue", NULL) END, a."id",
            a."attempt", a."cost" FROM accepted a
     WHERE a."state" = 'PENDING' ORDER BY a."id";
     IF FOUND THEN
@@ -2462,11 +2468,28 @@ END $$;
 
 -- 80_ledger/functions/refuse_job.sql
 
--- Refuse a job that no worker could take: the claim of a hundred would fail by it. Called in an expression.
-CREATE OR REPLACE FUNCTION ailydian_refuse_job() RETURNS timestamptz LANGUAGE plpgsql AS $$
+-- Refuse a job that no worker could take, and say why: the claim of a hundred would fail by it, or its
+-- crashes would not be counted. `p_due_at` NULL: it is a time or a counter. Called in an expression.
+-- Returns `p_due_at` where nothing is wrong: a kind of job, or all kinds, that the ledger was not told of.
+CREATE OR REPLACE FUNCTION ailydian_refuse_job(
+    p_job_id TEXT, p_job TEXT, p_queue TEXT, p_due_at TIMESTAMPTZ
+) RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'payload_refused: "dueAt" and "createdAt" must be times of 1970 to 9998, and counters at least 0 and at most 1,000,000'
-        USING ERRCODE = 'AL002';
+    IF p_due_at IS NULL THEN
+        RAISE EXCEPTION 'payload_refused: "dueAt" and "createdAt" must be times of 1970 to 9998, and counters at least 0 and at most 1,000,000'
+            USING ERRCODE = 'AL002';
+    ELSIF octet_length(p_job_id) NOT BETWEEN 1 AND 64 THEN
+        RAISE EXCEPTION 'payload_refused: "id" must be 1 to 64 bytes (got %)', octet_length(p_job_id)
+            USING ERRCODE = 'AL002';
+    ELSIF length(p_job) NOT BETWEEN 1 AND 200 OR p_job ~ '[[:cntrl:]]' THEN
+        RAISE EXCEPTION 'payload_refused: "job" must be 1 to 200 characters without control characters'
+            USING ERRCODE = 'AL002';
+    ELSIF EXISTS (SELECT FROM public."JobKind")
+          AND NOT EXISTS (SELECT FROM public."JobKind" k WHERE k."queue" = p_queue) THEN
+        RAISE EXCEPTION 'payload_refused: no queue is named %; leave "queue" out, and it is that of the job',
+            to_json(left(p_queue, 100)) USING ERRCODE = 'AL002';
+    END IF;
+    RETURN p_due_at;
 END $$;
 
 
@@ -3256,6 +3279,7 @@ BEGIN
     ELSIF v_held = 'stopped' THEN
         RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
+    -- From the id, without a look-up: they only say what the walker knows, and find no row.
     RETURN public.ailydian_walk_on(p_job_id,
         public.ailydian_settle_step(p_step_id, p_verdict, p_output, p_input, p_error, p_fingerprint),
         split_part(p_step_id, '/', 1), split_part(p_step_id, '/', 2)::int, p_lease_s);
@@ -3863,10 +3887,12 @@ CREATE OR REPLACE FUNCTION ailydian_queue_step(
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    v_run_id TEXT := split_part(p_step_id, '/', 1);
+    v_run_id TEXT;
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
 BEGIN
     IF public.ailydian_own_step(p_job_id, p_fence, p_step_id) = 'held' THEN
+        SELECT s."runId" INTO STRICT v_run_id FROM public."WorkflowStep" s
+        WHERE s."id" = p_step_id AND s."tenantId" = v_tenant_id;
         IF public.ailydian_enter_slot(v_tenant_id, p_slot_key, p_step_id, v_run_id) THEN
             RETURN true;
         END IF;
@@ -4415,6 +4441,11 @@ DECLARE
     v_version RECORD;
     v_state TEXT := 'running';
 BEGIN
+    -- A step's id begins with its run's, up to the "/": one within it would lead to another run's rows.
+    IF strpos(v_run_id, '/') > 0 OR octet_length(v_run_id) NOT BETWEEN 1 AND 64 THEN
+        RAISE EXCEPTION 'run_refused: the id of a run must be 1 to 64 bytes and hold no "/"'
+            USING ERRCODE = 'AL006';
+    END IF;
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
     WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN
@@ -4657,7 +4688,7 @@ CREATE OR REPLACE FUNCTION ailydian_suspend_step(
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    v_run_id TEXT := split_part(p_step_id, '/', 1);
+    v_run_id TEXT;
     v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);
     v_earlier RECORD;
 BEGIN
@@ -4674,7 +4705,9 @@ BEGIN
     END IF;
     -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
     -- run locks it as well: the run that was started for the step ends with it.
-    PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_run_id FOR UPDATE;
+    SELECT r."id" INTO STRICT v_run_id
+    FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+    WHERE s."id" = p_step_id AND s."tenantId" = current_setting('app.tenant_id') FOR UPDATE OF r;
     IF p_awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_run_id)
                            NOT IN ('running', 'paused', 'compensating') THEN
         PERFORM public.ailydian_end_child_run(p_wait_name, p_step_id, 'its run had ended');

@@ -54,6 +54,23 @@ def _start(
     return _START.format(id=identity, version=version, slot=slot, then=then, parent=parent)
 
 
+_OWN_JOB_AT_FOREIGN_STEP = """
+    UPDATE "Job" SET "stepId" = 'b-live/0' WHERE "id" = 'ja';
+    UPDATE "WorkflowStep" SET "jobId" = 'ja' WHERE "id" = 'b-live/0';
+"""
+
+# As a version that took any id has left it.
+_NAMED_AFTER_FOREIGN_RUN = """
+    INSERT INTO "WorkflowRun" ("id", "workflowId", "status", "state", "tenantId", "versionId")
+    VALUES ('b-live/9', 'wa', 'RUNNING', 'running', 'a', 'va');
+    INSERT INTO "WorkflowStep" ("id", "runId", "stepName", "status", "tenantId", "position",
+                                "itemIndex", "state", "jobId")
+    VALUES ('b-live/9/0', 'b-live/9', 'one', 'RUNNING', 'a', 0, -1, 'running', 'ja');
+    UPDATE "Job" SET "stepId" = 'b-live/9/0' WHERE "id" = 'ja';
+    INSERT INTO "WorkflowSignal" ("tenantId", "runId", "name", "payload")
+    VALUES ('b', 'b-live', 'go', '"secret-of-b"');
+"""
+
 ATTACKS = [
     Attack("a run of another tenant's version", _start(version="'vb'"), "AL005"),
     Attack("a run below another tenant's step", _start(parent="'b-live/0'"), "AL007"),
@@ -94,8 +111,44 @@ ATTACKS = [
         "an own job that stands at another tenant's step",
         "SELECT public.ailydian_begin_step('ja', 1)",
         "P0002",
-        before="""UPDATE "Job" SET "stepId" = 'b-live/0' WHERE "id" = 'ja';
-                  UPDATE "WorkflowStep" SET "jobId" = 'ja' WHERE "id" = 'b-live/0';""",
+        before=_OWN_JOB_AT_FOREIGN_STEP,
+    ),
+    *(
+        Attack(
+            f"{function} of an own job that stands at another tenant's step",
+            f"SELECT public.ailydian_{function}('ja', 1, 'b-live/0', {rest})",
+            "P0002",
+            before=_OWN_JOB_AT_FOREIGN_STEP,
+        )
+        for function, rest in [
+            ("suspend_step", "'signal', 'go', 1, NULL, NULL, 0"),
+            ("queue_step", "'key'"),
+        ]
+    ),
+    *(
+        Attack(
+            f"a run whose id is {identity} begins with another tenant's", _start(identity), "AL006"
+        )
+        for identity in (
+            "'b-live/'",
+            "'b-live/9'",
+            "'b-live/0/9'",
+            "'/b-live'",
+            "''",
+            "repeat('a', 65)",
+        )
+    ),
+    *(
+        Attack(
+            f"{function} of a run that was named after another tenant's",
+            f"SELECT public.ailydian_{function}('ja', 1, 'b-live/9/0', {rest})",
+            before=_NAMED_AFTER_FOREIGN_RUN,
+            then=f"""EXISTS (SELECT FROM "{table}" WHERE "runId" = 'b-live/9')""",
+        )
+        for function, rest, table in [
+            ("suspend_step", "'signal', 'go', 1, NULL, NULL, 0", "WorkflowWait"),
+            ("queue_step", "'key'", "WorkflowSlot"),
+        ]
     ),
     Attack(
         "an own job that has moved on to another tenant's step",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import mmap
 import random
 from contextlib import suppress
 
@@ -15,15 +16,17 @@ from shared.db import Role
 from shared.errors import PayloadRefused
 from shared.json_values import DEPTH_MAX
 from shared.ledger.outbox import payload_of
+from shared.ledger.wakeups import Wire
 from tests.support import hostile_json
 from tests.support.commands import document, refused
 from tests.support.factories import claim, job, make_tenant, publish_jobs, rows
 from tests.support.thoroughness import examples
 from tests.support.workers import work_off
+from workers.process.leases import SLOTS_BYTES, RunningJob, Slots
 
 DEEP = '{"note": ' + "[" * 1_000 + "]" * 1_000 + "}"
-INSERT = """INSERT INTO "Job" ("tenantId", "job", "payload"{names})
-            VALUES (%(tenant)s, 'probe', %(payload)s{values}) RETURNING "id" """
+INSERT = """INSERT INTO "Job" ("tenantId", "payload"{names})
+            VALUES (%(tenant)s, %(payload)s{values}) RETURNING "id" """
 
 
 def levels(count):
@@ -47,6 +50,7 @@ def free_form(name, value):
 
 def insert(tenant, payload, *, role=Role.APP, **columns):
     """Publish a probe by SQL, as a service does. Returns its id."""
+    columns = {"job": "probe"} | columns
     names = "".join(f', "{name}"' for name in columns)
     values = "".join(f", %({name})s" for name in columns)
     statement = INSERT.format(names=names, values=values).encode()
@@ -161,10 +165,63 @@ def test_the_table_takes_what_is_within_the_limits(pool, payload):
 def test_the_table_refuses_a_job_whose_claim_would_fail(pool, column):
     tenant = make_tenant("a")
 
-    with pytest.raises(psycopg.Error, match="payload_refused") as refusal:
+    with pytest.raises(psycopg.Error, match=r"payload_refused: .dueAt") as refusal:
         insert(tenant, "{}", role=Role.RELAY, **column)  # who may write every column
 
     assert refusal.value.sqlstate == "AL002"
+
+
+@pytest.mark.parametrize(
+    ("column", "sentence"),
+    [
+        ({"id": ""}, r'"id" must be 1 to 64 bytes \(got 0\)'),
+        ({"id": "x" * 65}, r'"id" must be 1 to 64 bytes \(got 65\)'),
+        ({"id": "ğ" * 33}, r'"id" must be 1 to 64 bytes \(got 66\)'),
+        ({"id": "x" * 1_200}, r'"id" must be 1 to 64 bytes \(got 1200\)'),
+        ({"job": "", "queue": "audit"}, '"job" must be 1 to 200 characters'),
+        ({"job": "x" * 201, "queue": "audit"}, '"job" must be 1 to 200 characters'),
+        ({"job": "pro\nbe", "queue": "audit"}, "without control characters"),
+        ({"job": "probe\x1b[2J", "queue": "audit"}, "without control characters"),
+        ({"queue": "nowhere"}, 'no queue is named "nowhere"; leave "queue" out'),
+        ({"queue": "a" * 10_000}, 'no queue is named "a{100}"; leave "queue" out'),
+        ({"queue": "\x1b[2J"}, r'no queue is named "\\u001b\[2J"'),
+    ],
+)
+def test_a_publisher_in_sql_is_told_which_name_no_worker_could_take(pool, column, sentence):
+    tenant = make_tenant("a")
+
+    with pytest.raises(psycopg.Error, match=f"payload_refused: .*{sentence}") as refusal:
+        insert(tenant, "{}", **column)
+
+    assert refusal.value.sqlstate == "AL002"
+    assert rows('SELECT 1 FROM "Job"') == []
+
+
+def test_a_kind_that_the_database_was_not_told_of_is_taken_for_a_queue_that_it_knows(pool):
+    job_id = insert(make_tenant("a"), "{}", job="x" * 200, queue="audit")
+
+    assert job(job_id)["queue"] == "audit"
+
+
+def test_a_database_that_knows_no_kinds_of_jobs_takes_every_queue(pool):
+    tenant = make_tenant("a")
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute('DELETE FROM "JobKind"')
+
+    assert job(insert(tenant, "{}", queue="maintenance"))["queue"] == "maintenance"
+
+
+@pytest.mark.parametrize("job_id", ["x" * 64, "\x01" * 64, "ğ" * 32, "\U0001f642" * 16])
+def test_a_job_of_the_longest_id_that_crashes_its_worker_is_known_by_it(pool, job_id):
+    assert insert(make_tenant("a"), "{}", id=job_id) == job_id
+
+    slots = Slots(mmap.mmap(-1, SLOTS_BYTES))
+    slots.write(3, RunningJob(job_id, 1.0, 7))
+    wakeups = Wire("ailydian", b"key")
+    message = wakeups.wakeup("maintenance", job_id, 0)
+
+    assert [one.job_id for one in slots.read()] == [job_id]
+    assert wakeups.read("maintenance", message) == (job_id, 0)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +230,6 @@ def test_the_table_refuses_a_job_whose_claim_would_fail(pool, column):
         {"timeLimitS": "NaN"},
         {"timeLimitS": "-Infinity"},
         {"backoffS": "NaN"},
-        {"id": "x" * 2_000},
         {"traceparent": "x" * 100_000},
     ],
 )

@@ -13,6 +13,7 @@ BEGIN
     ELSIF v_held = 'stopped' THEN
         RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
+    -- From the id, without a look-up: they only say what the walker knows, and find no row.
     RETURN public.ailydian_walk_on(p_job_id,
         public.ailydian_settle_step(p_step_id, p_verdict, p_output, p_input, p_error, p_fingerprint),
         split_part(p_step_id, '/', 1), split_part(p_step_id, '/', 2)::int, p_lease_s);

@@ -5,10 +5,12 @@ CREATE OR REPLACE FUNCTION ailydian_queue_step(
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    v_run_id TEXT := split_part(p_step_id, '/', 1);
+    v_run_id TEXT;
     v_tenant_id CONSTANT TEXT := current_setting('app.tenant_id');
 BEGIN
     IF public.ailydian_own_step(p_job_id, p_fence, p_step_id) = 'held' THEN
+        SELECT s."runId" INTO STRICT v_run_id FROM public."WorkflowStep" s
+        WHERE s."id" = p_step_id AND s."tenantId" = v_tenant_id;
         IF public.ailydian_enter_slot(v_tenant_id, p_slot_key, p_step_id, v_run_id) THEN
             RETURN true;
         END IF;

@@ -14,6 +14,11 @@ DECLARE
     v_version RECORD;
     v_state TEXT := 'running';
 BEGIN
+    -- A step's id begins with its run's, up to the "/": one within it would lead to another run's rows.
+    IF strpos(v_run_id, '/') > 0 OR octet_length(v_run_id) NOT BETWEEN 1 AND 64 THEN
+        RAISE EXCEPTION 'run_refused: the id of a run must be 1 to 64 bytes and hold no "/"'
+            USING ERRCODE = 'AL006';
+    END IF;
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
     WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN

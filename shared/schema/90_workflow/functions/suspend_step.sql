@@ -7,7 +7,7 @@ CREATE OR REPLACE FUNCTION ailydian_suspend_step(
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    v_run_id TEXT := split_part(p_step_id, '/', 1);
+    v_run_id TEXT;
     v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);
     v_earlier RECORD;
 BEGIN
@@ -24,7 +24,9 @@ BEGIN
     END IF;
     -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
     -- run locks it as well: the run that was started for the step ends with it.
-    PERFORM FROM public."WorkflowRun" r WHERE r."id" = v_run_id FOR UPDATE;
+    SELECT r."id" INTO STRICT v_run_id
+    FROM public."WorkflowStep" s JOIN public."WorkflowRun" r ON r."id" = s."runId"
+    WHERE s."id" = p_step_id AND s."tenantId" = current_setting('app.tenant_id') FOR UPDATE OF r;
     IF p_awaited = 'run' AND (SELECT r."state" FROM public."WorkflowRun" r WHERE r."id" = v_run_id)
                            NOT IN ('running', 'paused', 'compensating') THEN
         PERFORM public.ailydian_end_child_run(p_wait_name, p_step_id, 'its run had ended');
