@@ -18,10 +18,9 @@ import redis
 
 from producers.operations import migration
 from shared import db
-from shared.models.providers import uses
 from shared.servers import embedded_postgres, embedded_valkey
 from shared.servers.embedded import Servers
-from tests.support import postgres_builds, processes, temporary, thoroughness
+from tests.support import postgres_builds, process_state, processes, temporary, thoroughness
 from tests.support.patience import patience
 from tests.support.signals import let_children_hear
 
@@ -122,8 +121,8 @@ def redis_url(servers: Servers, _number: int) -> str:
 
 @pytest.fixture
 def pool(database_url: str) -> Iterator[db.Pool]:
-    """This process's pool, on the test's database, and no model use of an earlier test."""
-    uses.take()
+    """This process's pool, on the test's database, and nothing that an earlier test left."""
+    process_state.forget()
     yield db.open_pool(database_url)
     db.close_pool()
 

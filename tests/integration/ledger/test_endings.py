@@ -5,6 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import ClassVar
 
+import psycopg
 import pytest
 
 from shared import contracts, db
@@ -19,6 +20,7 @@ from shared.errors import (
     QuotaExhausted,
     TimeLimitExceeded,
 )
+from shared.ledger.outbox import effect
 from shared.queries.ledger import attempts
 from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
 from tests.support.hostile_errors import HOSTILE
@@ -190,3 +192,12 @@ def test_an_error_that_hides_its_own_class_still_ends_its_attempt(pool):
     assert rows('SELECT "errorType", "error" FROM "JobAttempt"') == [
         ("RuntimeError", "Hidden, an error that cannot be read: RuntimeError")
     ]
+
+
+def test_an_error_of_postgres_inside_an_effect_is_not_its_own_cause(pool):
+    [lease] = claim(publish_probe(make_tenant()))
+
+    with pytest.raises(psycopg.errors.DivisionByZero) as raised, effect(lease) as conn:
+        conn.execute("SELECT 1 / 0")
+
+    assert raised.value.__cause__ is None

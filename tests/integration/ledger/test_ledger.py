@@ -393,12 +393,3 @@ def test_factories_leave_each_job_in_exactly_one_place():
 
     assert places == [(0, 1), (0, 1), (1, 0)]
     assert factories.rows('SELECT 1 FROM "JobFlight"')
-
-
-def test_an_error_of_postgres_inside_an_effect_is_not_its_own_cause():
-    [lease] = claim(publish_probe(make_tenant()))
-
-    with pytest.raises(psycopg.errors.DivisionByZero) as raised, effect(lease) as conn:
-        conn.execute("SELECT 1 / 0")
-
-    assert raised.value.__cause__ is None
