@@ -35,6 +35,7 @@ class ChildProcess:
         overdue: Jobs for whose ignored time limit it is killed.
         doomed_at: When it was asked for its stacks, to be killed; monotonic seconds.
         outstayed: It was killed after its grace period: its jobs go back uncounted.
+        stacks_bytes: How much of its stacks had been written at the last look.
     """
 
     worker_id: str
@@ -51,6 +52,7 @@ class ChildProcess:
     overdue: tuple[JobId, ...] = ()
     doomed_at: float | None = None
     outstayed: bool = False
+    stacks_bytes: int = 0
 
     def retire(self) -> None:
         """Tell it to stop, once: repeated signals do not speed up a shutdown."""
@@ -62,6 +64,11 @@ class ChildProcess:
         """Ask for the stacks of its threads, which the jobs' attempts keep; the kill comes next."""
         self.doomed_at = time.monotonic()
         self.kill(thread_stacks.ASK)
+
+    def has_written_stacks(self) -> bool:
+        """Whether it has written its stacks, and nothing more since the last look."""
+        before, self.stacks_bytes = self.stacks_bytes, os.fstat(self.stacks_fd).st_size
+        return 0 < before == self.stacks_bytes
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal, unless it has just ended.

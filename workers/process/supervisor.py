@@ -41,7 +41,8 @@ log = structlog.get_logger()
 LOOK_S = 0.5
 OVERTIME_S = 5.0
 SILENT_S = 30.0
-STACKS_S = 0.2  # for a process to write where its threads are, before it is killed
+# For a process to write where its threads are, before it is killed; longer where it is still at it.
+STACKS_S, STACKS_S_MAX = 0.2, 2.0
 AFTER_GRACE_S = 5.0
 STALLED_S = 5.0
 SECOND_LOOK_S = 2.0
@@ -189,7 +190,8 @@ class Supervisor:
                 child.heartbeat_at = now
                 continue
             if child.doomed_at is not None:
-                if now - child.doomed_at > STACKS_S:
+                asked_s = now - child.doomed_at
+                if asked_s > (STACKS_S if child.has_written_stacks() else STACKS_S_MAX):
                     child.kill()
                 continue
             late = [doing for doing in child.slots.read() if doing.deadline + OVERTIME_S < now]
