@@ -153,9 +153,11 @@ def _run(
     if finished.returncode != 0:
         log = folder / "log"
         where = f"; see {log}" if log.exists() else ""
+        # What went wrong first: initdb goes on to report what it could not clean up.
+        causes = (line for line in said if "FATAL:" in line or "error:" in line)
+        cause = next(causes, said[-1] if said else repr(finished.returncode))
         raise ServerUnavailable(
-            f"The embedded Postgres cannot be started: {program.name} reports "
-            f"{said[-1] if said else finished.returncode!r}{where}."
+            f"The embedded Postgres cannot be started: {program.name} reports {cause}{where}."
         )
 
 
