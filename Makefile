@@ -26,7 +26,7 @@ help:
 	@echo 'make demo     documents ingested, embedded and searched, on servers of its own'
 	@echo 'make test     all tests, on all processors; ARGS="-k name" for some, WORKERS=0 for one process'
 	@echo 'make test-matrix  tests of queries and commands on the oldest Postgres that is promised'
-	@echo 'make unit     the tests that need no servers, in about a minute'
+	@echo 'make unit     the tests that need no servers, in half a minute'
 	@echo 'make check    format, lint, types, functions of the schema'
 	@echo 'make schema   schema.sql and rights.txt, from the chapters in shared/schema'
 	@echo 'make mutants  each policy, grant and tenant of the schema broken once: who notices'

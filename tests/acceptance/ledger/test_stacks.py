@@ -31,7 +31,7 @@ def line_of(text):
 @pytest.mark.timeout(240)
 def test_a_job_that_ends_its_process_tells_where_it_was(plant):
     plant.start_relay()
-    plant.start_workers(processes=1, queues=("audit",))
+    plant.start_workers(processes=1, queues=("audit",), lease_s=30)
 
     for how, text, head in [
         ("leave", "os._exit(", ""),
@@ -54,7 +54,7 @@ def test_a_job_that_ends_its_process_tells_where_it_was(plant):
 @pytest.mark.timeout(240)
 def test_a_job_killed_for_its_time_limit_tells_where_it_hung(plant):
     plant.start_relay()
-    plant.start_workers(processes=1, queues=("audit",))
+    plant.start_workers(processes=1, queues=("audit",), lease_s=30)
 
     for how, text in [("hang", "re.match("), ("sleep", "time.sleep(3_600)")]:
         verdict, error_type, traceback = first_attempt(plant, how)
@@ -67,7 +67,7 @@ def test_a_job_killed_for_its_time_limit_tells_where_it_hung(plant):
 @pytest.mark.timeout(240)
 def test_a_job_interrupted_at_its_time_limit_tells_where_it_was(plant):
     plant.start_relay()
-    plant.start_workers(processes=1, queues=("audit",))
+    plant.start_workers(processes=1, queues=("audit",), lease_s=30)
 
     verdict, error_type, traceback = first_attempt(plant, "loop")
 
@@ -79,6 +79,6 @@ def test_a_job_interrupted_at_its_time_limit_tells_where_it_was(plant):
 @pytest.mark.timeout(240)
 def test_a_process_that_is_killed_from_outside_has_none(plant):
     plant.start_relay()
-    plant.start_workers(processes=1, queues=("audit",))
+    plant.start_workers(processes=1, queues=("audit",), lease_s=30)
 
     assert first_attempt(plant, "crash") == ("crashed", "WorkerCrashed", None)
