@@ -21,6 +21,8 @@ _TIMESTAMPTZ: Final = OIDS[0]
 class _Clamping(Loader):
     """psycopg's own loader, compiled where it is, and what to read where that raises."""
 
+    format = Format.TEXT
+
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)
         library = psycopg.adapters.get_loader(oid, self.format)
@@ -36,25 +38,17 @@ class _Clamping(Loader):
         return found
 
     def _is_before(self, raw: bytes) -> bool:
-        raise NotImplementedError
-
-
-class _ClampingText(_Clamping):
-    format = Format.TEXT
-
-    def _is_before(self, raw: bytes) -> bool:
+        if self.format is Format.BINARY:
+            return int.from_bytes(raw, signed=True) < 0
         return raw.startswith(b"-") or raw.endswith(b"BC")
 
 
 class _ClampingBinary(_Clamping):
     format = Format.BINARY
 
-    def _is_before(self, raw: bytes) -> bool:
-        return int.from_bytes(raw, signed=True) < 0
-
 
 def clamp(context: AdaptContext) -> None:
     """Let a connection read timestamps out of range as the first or last moment of Python."""
     for oid in OIDS:
-        context.adapters.register_loader(oid, _ClampingText)
+        context.adapters.register_loader(oid, _Clamping)
         context.adapters.register_loader(oid, _ClampingBinary)

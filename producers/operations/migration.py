@@ -24,6 +24,7 @@ from shared import schema
 from shared.contracts import CONTRACTS
 from shared.db import Connection
 from shared.errors import MigrationBusy, MigrationRefused, ServerUnavailable
+from shared.ledger import plugin_kinds
 from shared.schema import statements, versions
 from shared.schema.versions import SCHEMA, Part, SchemaStep
 
@@ -247,10 +248,7 @@ def _tools(conn: Connection) -> Iterator[None]:
 
 def _note_contracts(conn: Connection, done: dict[str, str]) -> None:
     """Register the contracts in the ledger, and the built-in models in the catalogue."""
-    kinds = [
-        (kind.actor_name, kind.queue_name, kind.schema_version, kind.attempts_max, kind.audience)
-        for kind in CONTRACTS.values()
-    ]
+    kinds = [plugin_kinds.row_of(contract) for contract in CONTRACTS.values()]
     with conn.transaction():
         migrations.put_job_kinds(conn, kinds)
         # Once per list: models that operators removed from the catalogue stay removed.

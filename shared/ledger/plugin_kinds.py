@@ -4,11 +4,24 @@ import psycopg
 import structlog
 
 from shared import db, plugins
+from shared.contract import Contract
 from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.queries.ledger import job_kinds
+from shared.queries.ledger.job_kinds import JobKindRow
 
 log = structlog.get_logger()
+
+
+def row_of(contract: type[Contract]) -> JobKindRow:
+    """Return what the database is told of a contract."""
+    return JobKindRow(
+        contract.actor_name,
+        contract.queue_name,
+        contract.schema_version,
+        contract.attempts_max,
+        contract.audience,
+    )
 
 
 def tell() -> None:
@@ -17,10 +30,7 @@ def tell() -> None:
     What has changed in a known one, such as its queue, `ailydian migrate` tells it. The process
     starts although the database cannot be written now.
     """
-    kinds = [
-        (one.actor_name, one.queue_name, one.schema_version, one.attempts_max, one.audience)
-        for one in plugins.contracts()
-    ]
+    kinds = [row_of(one) for one in plugins.contracts()]
     if not kinds:
         return
     try:

@@ -151,7 +151,7 @@ def drop_function(conn: Connection, signature: str) -> None:
 
 
 def put_job_kinds(conn: Connection, kinds: Sequence[tuple[str, str, int, int, str]]) -> None:
-    """Register contracts in the ledger, as (job, queue, schema version, attempts, audience)."""
+    """Register contracts in the ledger, as `plugin_kinds.row_of` gives them; update known ones."""
     with as_owner(conn), conn.cursor() as cursor:
         cursor.executemany(PUT_JOB_KIND, kinds)
 

@@ -1,7 +1,7 @@
 """The kinds of jobs that the database knows."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from shared.db import Connection
 
@@ -13,10 +13,18 @@ INSERT_MISSING: Final = """
 """
 
 
-def insert_missing(conn: Connection, kinds: Sequence[tuple[str, str, int, int, str]]) -> int:
-    """Register contracts, as (job, queue, schema version, attempts, audience).
+class JobKindRow(NamedTuple):
+    """What the database knows of a contract."""
 
-    Known ones stay as they are.
+    job: str
+    queue: str
+    schema_version: int
+    attempts_max: int
+    audience: str
+
+
+def insert_missing(conn: Connection, kinds: Sequence[JobKindRow]) -> int:
+    """Register kinds; known ones stay as they are.
 
     Returns:
         How many were new.

@@ -122,7 +122,10 @@ def test_migrate_makes_it_known_to_publishers_in_sql(process):
 
 
 def test_a_process_that_starts_tells_the_database_of_what_it_lacks_and_changes_nothing(pool):
-    kinds = [("polish_shoe", "audit", 1, 3, "operators"), ("probe", "ingest", 7, 99, "anyone")]
+    kinds = [
+        job_kinds.JobKindRow("polish_shoe", "audit", 1, 3, "operators"),
+        job_kinds.JobKindRow("probe", "ingest", 7, 99, "anyone"),
+    ]
 
     with db.transaction(None, role=Role.RELAY) as conn:
         new = job_kinds.insert_missing(conn, kinds)
