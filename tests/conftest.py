@@ -38,6 +38,18 @@ thoroughness.register()
 temporary.use_memory()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Before pytest chooses the folder of `tmp_path` itself."""
+    temporary.own_folder(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With nothing left to look at."""
+    temporary.forget_own_folder(session, exitstatus)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a run choose its Postgres."""
     versions = [*postgres_builds.BUILDS]
