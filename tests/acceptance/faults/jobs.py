@@ -101,9 +101,11 @@ def _end_another_thread() -> None:
         if isinstance(thread, _WorkerThread) and thread.ident != own
     )
     assert other.ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(other.ident), ctypes.py_object(SystemExit)
-    )
+    while other.is_alive():  # where it meets a job, it ends that attempt and not the thread
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(other.ident), ctypes.py_object(SystemExit)
+        )
+        other.join(0.05)
 
 
 killpoints.install_in_worker()
