@@ -22,6 +22,12 @@ class Pill(Contract, queue="audit"):
     n: int = 0
 
 
+class LongPill(Pill, queue="audit"):
+    """One with time enough to hold its process for longer than a lease."""
+
+    time_limit_s: ClassVar[int] = 600
+
+
 @actor(Pill)
 def pill(job: Pill, lease: Lease) -> None:
     """Crash, hang, loop or refuse."""
@@ -46,6 +52,12 @@ def pill(job: Pill, lease: Lease) -> None:
         case _:
             with effect(lease) as conn:
                 probes.insert_entry(conn, lease.job_id, job.n)
+
+
+@actor(LongPill)
+def long_pill(job: LongPill, lease: Lease) -> None:
+    """Do what the other one does."""
+    pill(job, lease)
 
 
 class Keyed(Contract, queue="maintenance"):

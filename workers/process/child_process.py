@@ -34,6 +34,7 @@ class ChildProcess:
         ending_at: When it was told to stop, or reported that it stops; monotonic seconds.
         overdue: Jobs for whose ignored time limit it is killed.
         doomed_at: When it was asked for its stacks, to be killed; monotonic seconds.
+        silent_s: For how long it had given no sign of life, where it is killed for that.
         outstayed: It was killed after its grace period: its jobs go back uncounted.
         stacks_bytes: How much of its stacks had been written at the last look.
     """
@@ -51,6 +52,7 @@ class ChildProcess:
     ending_at: float | None = None
     overdue: tuple[JobId, ...] = ()
     doomed_at: float | None = None
+    silent_s: float | None = None
     outstayed: bool = False
     stacks_bytes: int = 0
 

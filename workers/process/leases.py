@@ -4,6 +4,7 @@ The slots are shared memory that the supervisor reads when a process has died or
 the jobs that were really running, so that only those count a crash.
 """
 
+import hashlib
 import mmap
 import struct
 import threading
@@ -22,7 +23,8 @@ SLOTS = 256
 ALONE_WAIT_S = (0.0, 2.0, 5.0)
 # How long others wait for a job that runs alone.
 BESIDE_WAIT_S = 5.0
-_SLOT = struct.Struct("<dQ64s")
+_NAME_BYTES = 64
+_SLOT = struct.Struct(f"<dQ{_NAME_BYTES}s")
 SLOTS_BYTES = SLOTS * _SLOT.size
 
 
@@ -36,11 +38,22 @@ class JobCancelled(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """One thread's job, as the supervisor sees it; `deadline` is on the monotonic clock."""
+    """One thread's job, as the supervisor sees it; `deadline` is on the monotonic clock.
+
+    What it reads is the job's `slot_name`: its id, unless that is a long one.
+    """
 
     job_id: JobId
     deadline: float
     thread: int
+
+
+def slot_name(job_id: JobId) -> JobId:
+    """What a slot calls a job: by its id, or by a hash of one that is too long for a slot."""
+    named = job_id.encode()
+    if len(named) <= _NAME_BYTES:
+        return job_id
+    return JobId(hashlib.sha256(named).hexdigest())
 
 
 class Slots:
@@ -51,7 +64,7 @@ class Slots:
 
     def write(self, slot: int, job: RunningJob) -> None:
         """Note that this slot's thread has started a job."""
-        values = job.deadline, job.thread, job.job_id.encode()[:64]
+        values = job.deadline, job.thread, slot_name(job.job_id).encode()
         _SLOT.pack_into(self._memory, slot * _SLOT.size, *values)
 
     def clear(self, slot: int) -> None:

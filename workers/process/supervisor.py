@@ -2,8 +2,9 @@
 
 A dead child costs only its running jobs: the supervisor reads from shared memory which those were,
 counts a crash against them alone, returns its other jobs to their place in the queue, and starts a
-new child. A child that hangs, or whose job ignores its time limit, is killed. One that has grown
-too large, or is told to restart, stops when its replacement takes jobs.
+new child. A child that hangs, or whose job ignores its time limit, is killed: before its leases
+lapse, so that the attempt keeps where its threads were. One that has grown too large, or is told to
+restart, stops when its replacement takes jobs.
 
 SIGTERM and SIGINT stop, after a grace period. SIGHUP restarts the children one by one.
 """
@@ -28,11 +29,12 @@ from shared.ids import JobId
 from shared.ledger import lapsed_leases
 from shared.ledger.lapsed_leases import Exit
 from shared.observability import outages, telemetry
-from shared.queries.ledger import dispatches, workers
+from shared.queries.ledger import attempts, dispatches, workers
 from shared.servers import embedded
 from shared.settings import settings
 from workers.process import child_process, signals
 from workers.process.child_process import ChildProcess
+from workers.process.leases import slot_name
 from workers.process.signals import Bell
 from workers.sandbox_probe import forbid_dumps
 
@@ -41,6 +43,8 @@ log = structlog.get_logger()
 LOOK_S = 0.5
 OVERTIME_S = 5.0
 SILENT_S = 30.0
+# Of a lease, for a process that runs jobs: at the last sign of life two thirds of it were left.
+SILENT_SHARE = 0.6
 # For a process to write where its threads are, before it is killed; longer where it is still at it.
 STACKS_S, STACKS_S_MAX = 0.2, 2.0
 AFTER_GRACE_S = 5.0
@@ -58,6 +62,7 @@ class Orphan:
     doing: frozenset[JobId]
     kind: str
     ended: Exit
+    silent_s: float | None = None
     at: float = 0.0
     again: bool = False
 
@@ -66,6 +71,11 @@ class Orphan:
         """The cause, for a person."""
         if self.kind == "TimeLimitExceeded":
             return "The job ignored its time limit, so its process was stopped."
+        if self.silent_s is not None:
+            return (
+                f"The worker process gave no sign of life for {self.silent_s:.1f} s, so it was "
+                "stopped: one call may have held the interpreter's lock."
+            )
         signal_or_code = self.ended.signal and f"signal {self.ended.signal}"
         return f"The worker process died: {signal_or_code or f'exit code {self.ended.code}'}."
 
@@ -73,10 +83,13 @@ class Orphan:
 class Supervisor:
     """Keeps a number of children on the same queues."""
 
-    def __init__(self, queues: Sequence[str], threads: int, *, grace_s: float) -> None:
+    def __init__(
+        self, queues: Sequence[str], threads: int, *, grace_s: float, lease_s: float
+    ) -> None:
         self._queues = queues
         self._threads = threads
         self._grace_s = grace_s
+        self._silent_s = min(SILENT_S, SILENT_SHARE * lease_s)
         self._selector = selectors.DefaultSelector()
         self._children: dict[str, ChildProcess] = {}
         self._orphans: list[Orphan] = []
@@ -194,17 +207,20 @@ class Supervisor:
                 if asked_s > (STACKS_S if child.has_written_stacks() else STACKS_S_MAX):
                     child.kill()
                 continue
-            late = [doing for doing in child.slots.read() if doing.deadline + OVERTIME_S < now]
-            if late:
-                child.overdue = tuple(doing.job_id for doing in late)
+            running = child.slots.read()
+            silent_s = now - child.heartbeat_at
+            if late := [doing.job_id for doing in running if doing.deadline + OVERTIME_S < now]:
+                child.overdue = tuple(late)
                 log.error("worker.overtime", worker=child.worker_id, jobs=child.overdue)
                 child.doom()
             elif child.ending_at is not None:  # what it returns may have to wait for Postgres
                 if now - child.ending_at > self._grace_s + AFTER_GRACE_S:
                     child.outstayed = True
                     child.kill()
-            elif now - child.heartbeat_at > SILENT_S:
-                log.error("worker.silent", worker=child.worker_id, silent_s=SILENT_S)
+            elif silent_s > (self._silent_s if running else SILENT_S):
+                log.error("worker.silent", worker=child.worker_id, silent_s=round(silent_s, 1))
+                child.overdue = tuple(doing.job_id for doing in running if doing.deadline < now)
+                child.silent_s = silent_s
                 child.doom()
 
     def _bury(self, child: ChildProcess) -> None:
@@ -233,7 +249,7 @@ class Supervisor:
             names = {"signal": ended.signal, "code": ended.code, "peak_bytes": ended.peak_bytes}
             log.error("worker.died", worker=child.worker_id, **names, lived_s=round(lived, 1))
         kind = "TimeLimitExceeded" if child.overdue else "WorkerCrashed"
-        self._orphans.append(Orphan(child.worker_id, doing, kind, ended))
+        self._orphans.append(Orphan(child.worker_id, doing, kind, ended, child.silent_s))
 
     def _release_orphaned(self) -> None:
         """Return the jobs of dead children; those that fail now, at the next tick."""
@@ -256,14 +272,17 @@ class Supervisor:
     def _release(self, orphan: Orphan) -> None:
         with db.transaction(None, role=Role.RELAY, first=dispatches.WAIT_BRIEFLY) as conn:
             held = dispatches.select_held(conn, orphan.worker_id)
+            ids = {slot_name(one.job_id): one.job_id for one in held}
+            named = {ids.get(name, name): text for name, text in orphan.ended.stacks.items()}
             lapsed_leases.take_back(
                 conn,
                 held,
-                crashed=orphan.doing,
+                crashed={ids.get(name, name) for name in orphan.doing},
                 error_type=orphan.kind,
                 error=orphan.error,
-                ended=orphan.ended,
+                ended=replace(orphan.ended, stacks=named),
             )
+            attempts.add_stacks(conn, orphan.worker_id, named)
             workers.delete_process(conn, orphan.worker_id)
         if held:
             crashed = len(orphan.doing)
@@ -291,7 +310,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         try:
             supervisor = Supervisor(
-                options.queue or QUEUES, options.threads, grace_s=settings().grace_s
+                options.queue or QUEUES,
+                options.threads,
+                grace_s=settings().grace_s,
+                lease_s=settings().lease_s,
             )
             sound = supervisor.run(options.processes, bell, options.control_fd)
         finally:

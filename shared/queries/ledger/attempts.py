@@ -5,7 +5,7 @@ Each settlement is one event.
 Lock order in every statement: "Job" rows by id, then "JobFlight", then "JobOutbox".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -195,6 +195,23 @@ def bury(conn: Connection, failed: AttemptFailure, *, reason: str) -> bool:
         False if the lease was lost: then nothing was written.
     """
     return conn.execute(BURY, _values(failed) | {"reason": reason}).rowcount == 1
+
+
+# The relay may have taken a lapsed job back before its process was stopped and told where it was.
+ADD_STACKS: Final = """
+    UPDATE "JobAttempt" a SET "traceback" = s."stacks"
+    FROM unnest(%(ids)s::text[], %(stacks)s::text[]) AS s("id", "stacks")
+    WHERE a."jobId" = s."id" AND a."worker" = %(worker)s AND a."traceback" IS NULL
+      AND a."verdict" = 'crashed'
+      AND a."fence" = (SELECT max(b."fence") FROM "JobAttempt" b WHERE b."jobId" = a."jobId")
+"""
+
+
+def add_stacks(conn: Connection, worker: str, stacks: Mapping[JobId, str]) -> None:
+    """Note where a worker's jobs were, with those crashed attempts that were stored without it."""
+    if stacks:
+        values = {"ids": list(stacks), "stacks": list(stacks.values()), "worker": worker}
+        conn.execute(ADD_STACKS, values)
 
 
 def _values(failed: AttemptFailure) -> dict[str, object]:
