@@ -19,7 +19,7 @@ import psycopg
 import redis
 import structlog
 
-from producers.ledger import dispatch, event_counters
+from producers.ledger import dispatch, event_counters, unsendable
 from producers.ledger.dispatch import LimitUsage, Rules
 from producers.queries.ledger import job_limits, pauses
 from shared import db
@@ -27,7 +27,7 @@ from shared.contracts import QUEUES
 from shared.db import Connection, Role
 from shared.errors import ServerUnavailable, TransactionInterrupted
 from shared.ledger import lapsed_leases
-from shared.ledger.wakeups import AWAY, Wire, is_wrong_type, mend
+from shared.ledger.wakeups import AWAY, WAKEUP_BYTES_MAX, Wire, is_wrong_type, mend
 from shared.observability import outages
 from shared.queries.ledger import dispatches, workers
 from shared.queries.ledger.dispatches import BEFORE_ALL, Lane, Taken, Wakeup
@@ -248,11 +248,20 @@ class Relay:
         ordered = sorted(wakeups, key=lambda wakeup: wakeup.queue)  # stable: keeps order within
         if not ordered:
             return
+        too_long: list[Wakeup] = []
         with self._client.pipeline(transaction=False) as pipe:
             for queue, group in groupby(ordered, key=lambda wakeup: wakeup.queue):
-                messages = [self._wire.wakeup(queue, one.job_id, one.attempt) for one in group]
-                pipe.rpush(self._wire.queue_key(queue), *messages)
+                messages = []
+                for one in group:
+                    message = self._wire.wakeup(queue, one.job_id, one.attempt)
+                    if len(message) <= WAKEUP_BYTES_MAX:
+                        messages.append(message)
+                    else:
+                        too_long.append(one)
+                if messages:
+                    pipe.rpush(self._wire.queue_key(queue), *messages)
             pipe.execute()
+        unsendable.bury(too_long)
 
     def sweep(self) -> None:
         """Recover expired leases, resend lost wake-ups, count waiting jobs."""

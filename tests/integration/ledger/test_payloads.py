@@ -224,6 +224,42 @@ def test_a_job_of_the_longest_id_that_crashes_its_worker_is_known_by_it(pool, jo
     assert wakeups.read("maintenance", message) == (job_id, 0)
 
 
+def stored_earlier(job_id, named):
+    """Give a job an id as an older version of the table took it. Returns the id."""
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute('UPDATE "Job" SET "id" = %s WHERE "id" = %s', [named, job_id])
+        conn.execute('UPDATE "JobOutbox" SET "jobId" = %s WHERE "jobId" = %s', [named, job_id])
+    return named
+
+
+@pytest.mark.parametrize("named", ["x" * 65, "ğ" * 400, "it's \x1b mine " * 20])
+def test_an_older_job_of_a_long_id_is_done_as_any_other(pool, redis_url, named):
+    job_id = stored_earlier(insert(make_tenant("a"), "{}"), named)
+
+    work_off(redis_url)
+
+    assert job(job_id)["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("named", ["x" * 1_000, "ğ" * 1_000, "\x1b" * 200])
+def test_an_older_job_whose_id_no_wake_up_can_hold_is_buried_by_itself(pool, redis_url, named):
+    job_id = stored_earlier(insert(make_tenant("a"), "{}"), named)
+    neighbours = publish_jobs(make_tenant("b"), [Probe(n=n) for n in range(5)])
+
+    work_off(redis_url)
+
+    assert {job(one)["state"] for one in neighbours} == {"COMPLETED"}
+    assert job(job_id)["state"] == "DEAD"
+    assert rows('SELECT "reason", "error" FROM "DeadLetter"') == [
+        (
+            "permanent",
+            f'The job\'s "id" has {len(named.encode())} bytes, too long for a wake-up: '
+            "it must be 1 to 64.",
+        )
+    ]
+    assert rows('SELECT 1 FROM "Quarantine"') == []
+
+
 @pytest.mark.parametrize(
     "column",
     [
