@@ -8,6 +8,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from producers.queries.ledger import batches, events
 from producers.queries.ledger.events import CountedEvents
+from shared.contracts import CONTRACTS
 from shared.db import Connection
 
 EVENTS_MAX = 5_000
@@ -32,7 +33,7 @@ def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> CountedEvents:
     try:
         with conn.transaction():
             events.wait_briefly(conn, WAIT_S)
-            folded, ended = events.fold(conn, limit=limit)
+            folded, ended = events.fold(conn, list(CONTRACTS), limit=limit)
             if ended:
                 batches.finish(conn, ended)
             # COMMIT itself waits in the line of those who notify; that must not be cut short.

@@ -45,6 +45,8 @@ KEPT_S = 1.0
 PATIENCE_S = 3.0
 # Of a queue above this, a scrape does not count the rows itself.
 COUNTED_MAX = 5_000
+# What the fold counts every kind as that no process has registered.
+UNKNOWN_KIND = "unknown"
 RUN_STATES = ("queued", "running", "paused", "compensating")
 REASONS = ("permanent", "exhausted", "poison")
 SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
@@ -89,7 +91,7 @@ def read_ledger() -> Ledger:
             metric_figures.count_dead(conn, queues),
             metric_figures.count_quarantined(conn, queues),
             metric_figures.select_depths_max(conn),
-            metric_figures.select_job_stats(conn),
+            metric_figures.select_job_stats(conn, [*CONTRACTS, UNKNOWN_KIND]),
             model_uses.select_totals(conn),
             metric_figures.select_tables(conn),
             metric_figures.count_open(conn),

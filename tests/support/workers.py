@@ -15,6 +15,7 @@ from workers.process.settlement import JobCompleter
 
 def work_off(redis_url: str, queue: str = "maintenance") -> None:
     """Send what is due, take at most a hundred jobs of a queue in one claim, and run them."""
+    importlib.import_module(f"workers.actors.{queue}")  # as a process of this queue does
     relay = make_relay(redis_url)
     relay.step()  # finds an empty Redis, which it takes for a wiped one
     relay.step()

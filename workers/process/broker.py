@@ -14,7 +14,7 @@ from shared.ledger.wakeups import Wire
 from shared.servers import embedded
 from shared.settings import settings
 from workers.process import attempts
-from workers.process.consumer import LedgerConsumer, Unit
+from workers.process.consumer import LedgerConsumer, Unit, served
 from workers.process.leases import HeldLeases
 from workers.process.settlement import JobCompleter
 
@@ -123,6 +123,7 @@ def actor(contract: type[Contract]) -> Callable[[Work], Work]:
         dramatiq.actor(
             broker=broker, actor_name=contract.actor_name, queue_name=contract.queue_name
         )(do)
+        served.add(contract.actor_name)
         return function
 
     return register

@@ -21,12 +21,12 @@ from dramatiq.broker import Consumer, MessageProxy
 from shared import db
 from shared.contracts import CONTRACTS
 from shared.db import Role
-from shared.errors import ServerUnavailable
+from shared.errors import PermanentError, ServerUnavailable, UnknownJob
 from shared.ids import JobId
 from shared.ledger.outbox import Lease
 from shared.ledger.wakeups import AWAY, BLOCK_S, BadWakeup, Wire, is_wrong_type, mend
 from shared.observability import outages
-from shared.queries.ledger import outbox, quarantines
+from shared.queries.ledger import job_kinds, outbox, quarantines
 from shared.server_errors import REDIS
 from workers.process import settlement
 from workers.process.leases import HeldLeases
@@ -34,12 +34,16 @@ from workers.process.leases import HeldLeases
 log = structlog.get_logger()
 
 CLAIM_MAX = 100
+NAME_CHARS_MAX = 200
 AHEAD_S = 0.25
 WORKER_VERSION_WAIT_S = 60.0
 _AWAY_S = 1.0
 _ROOM_S = 1.0
 _BYTES_KEPT = 64 * 1024
 _SMOOTHING = 0.2
+
+# The kinds of jobs that this process has an actor for.
+served: set[str] = set()
 
 
 @dataclass(slots=True)
@@ -199,6 +203,8 @@ class LedgerConsumer(Consumer):
             rows = outbox.claim(conn, list(wakeups), worker=self._worker_id, lease_s=self._lease_s)
             leases = [Lease(*row) for row in rows]
             unknown: list[JobId] = []
+            strangers = [lease.job for lease in leases if lease.job not in CONTRACTS]
+            unregistered = job_kinds.select_unregistered(conn, strangers) if strangers else set()
             if len(leases) < len(wakeups):
                 claimed = {lease.job_id for lease in leases}
                 stale = [job_id for job_id, _ in wakeups if job_id not in claimed]
@@ -208,18 +214,24 @@ class LedgerConsumer(Consumer):
         )
         order = {job_id: position for position, (job_id, _) in enumerate(wakeups)}
         leases.sort(key=lambda lease: order[lease.job_id])
-        return [lease for lease in leases if self._understood(lease)]
+        return [lease for lease in leases if self._understood(lease, unregistered)]
 
-    def _understood(self, lease: Lease) -> bool:
+    def _understood(self, lease: Lease, unregistered: set[str]) -> bool:
+        """Whether this process can do a job; otherwise it is buried, or waits for one that can."""
         contract = CONTRACTS.get(lease.job)
-        if contract is not None and lease.schema_version <= contract.schema_version:
+        if contract is None and lease.job in unregistered:
+            settlement.settle(lease, _unknown(lease.job))
+        elif contract is None or lease.schema_version > contract.schema_version:
+            settlement.postpone(
+                lease,
+                waiting_for="worker_version",
+                delay_s=WORKER_VERSION_WAIT_S,
+                why=f"this worker does not support version {lease.schema_version} of {lease.job}",
+            )
+        elif lease.job not in served:
+            settlement.settle(lease, _without_actor(lease.job, self._queue, contract.queue_name))
+        else:
             return True
-        settlement.postpone(
-            lease,
-            waiting_for="worker_version",
-            delay_s=WORKER_VERSION_WAIT_S,
-            why=f"this worker does not support version {lease.schema_version} of {lease.job}",
-        )
         return False
 
     def _quarantine(self, bad: Sequence[quarantines.BadMessage]) -> None:
@@ -253,6 +265,25 @@ class LedgerConsumer(Consumer):
                 message_timestamp=0,
             )
         )
+
+
+def _unknown(job: str) -> UnknownJob:
+    return UnknownJob(
+        f"No process has registered a job named {job[:NAME_CHARS_MAX]!r}: correct the name, or add "
+        f"the module of its contract to AILYDIAN_PLUGINS, run `ailydian migrate` and replay it."
+    )
+
+
+def _without_actor(job: str, queue: str, its_queue: str) -> PermanentError:
+    if queue != its_queue:
+        return PermanentError(
+            f"{job} is a job of the queue {its_queue}; a worker of {queue} has no actor for it: "
+            f'publish it without "queue".'
+        )
+    return PermanentError(
+        f"No actor of this process does {job}: its module must be in AILYDIAN_PLUGINS, with "
+        f"@actor on a function."
+    )
 
 
 def _bad(reason: str, message: bytes) -> quarantines.BadMessage:

@@ -48,6 +48,7 @@ WAIT_BRIEFLY: Final = """
     SELECT set_config('lock_timeout', %(milliseconds)s::text, true)
 """
 
+# A kind that no process has registered is counted as 'unknown': such names come from outside.
 # One statement: it locks the cursor's row, counts from there and moves it. So no event counts
 # twice, and none is left out.
 FOLD: Final = """
@@ -62,12 +63,15 @@ FOLD: Final = """
               AND e."xid" < pg_snapshot_xmin(pg_current_snapshot())
             ORDER BY e."xid", e."position" LIMIT %(limit)s
         ) e
+    ), kind AS MATERIALIZED (
+        SELECT k."job" FROM "JobKind" k UNION SELECT unnest(%(known)s::text[])
     ), alike AS MATERIALIZED (
-        SELECT e."job", e."what", max(e."queue") AS "queue", count(*) AS "n",
+        SELECT coalesce(k."job", 'unknown') AS "job", e."what",
+               max(e."queue") AS "queue", count(*) AS "n",
                width_bucket(e."tookS"::float8, %(bounds)s::float8[]) AS "took",
                width_bucket(e."waitedS"::float8, %(bounds)s::float8[]) AS "waited",
                sum(e."tookS") AS "tookS", sum(e."waitedS") AS "waitedS", max(e."at") AS "at"
-        FROM news e GROUP BY e."job", e."what", 5, 6
+        FROM news e LEFT JOIN kind k ON k."job" = e."job" GROUP BY 1, e."what", 5, 6
     ), kinds AS (
         SELECT a."job", max(a."queue") AS "queue", max(a."at") AS "at",
                coalesce(sum(a."n") FILTER (WHERE a."what" = 'COMPLETED'), 0) AS "completed",
@@ -181,11 +185,14 @@ def wait_briefly(conn: Connection, seconds: float) -> None:
     conn.execute(WAIT_BRIEFLY, {"milliseconds": f"{seconds * 1000:.0f}"})
 
 
-def fold(conn: Connection, *, limit: int) -> tuple[CountedEvents, list[EndedBatch]]:
+def fold(
+    conn: Connection, known: list[str], *, limit: int
+) -> tuple[CountedEvents, list[EndedBatch]]:
     """Count the next events exactly once.
 
     Args:
         conn: A connection in the relay's role.
+        known: Kinds of jobs that this process knows, besides those that the database was told of.
         limit: Maximum events.
 
     Returns:
@@ -194,7 +201,7 @@ def fold(conn: Connection, *, limit: int) -> tuple[CountedEvents, list[EndedBatc
     Raises:
         LockNotAvailable: Of psycopg: a batch was locked for longer than `wait_briefly` allows.
     """
-    values = {"limit": limit, "bounds": list(BOUNDS_S), "rate_s": RATE_S}
+    values = {"known": known, "limit": limit, "bounds": list(BOUNDS_S), "rate_s": RATE_S}
     row = conn.execute(FOLD, values).fetchone()
     assert row is not None, "a select without a table yields a row"
     events, tenants, ended_tenants, ended_batches, ended_jobs = row

@@ -25,13 +25,16 @@ class JobStat:
 SELECT_JOB_STATS: Final = """
     SELECT "job", "queue", "completed", "dead", "cancelled", "retried", "tookS", "waitedS",
            "tookBuckets", "waitedBuckets"
-    FROM "JobStat" ORDER BY "job"
+    FROM "JobStat" s
+    WHERE s."job" = ANY(%(known)s::text[])
+       OR EXISTS (SELECT FROM "JobKind" k WHERE k."job" = s."job")
+    ORDER BY "job"
 """
 
 
-def select_job_stats(conn: Connection) -> list[JobStat]:
-    """Return the outcomes of all jobs by kind."""
-    return [JobStat(*row) for row in conn.execute(SELECT_JOB_STATS)]
+def select_job_stats(conn: Connection, known: list[str]) -> list[JobStat]:
+    """Return the outcomes of all jobs by kind, of `known` kinds and those in the database."""
+    return [JobStat(*row) for row in conn.execute(SELECT_JOB_STATS, {"known": known})]
 
 
 SELECT_LEASES: Final = """

@@ -38,3 +38,16 @@ def insert_missing(conn: Connection, kinds: Sequence[JobKindRow]) -> int:
         "audiences": list(audiences),
     }
     return conn.execute(INSERT_MISSING, values).rowcount
+
+
+# A database that was told of no kinds knows nothing against any.
+SELECT_UNREGISTERED: Final = """
+    SELECT m."job" FROM unnest(%(jobs)s::text[]) AS m("job")
+    WHERE EXISTS (SELECT FROM "JobKind")
+      AND NOT EXISTS (SELECT FROM "JobKind" k WHERE k."job" = m."job")
+"""
+
+
+def select_unregistered(conn: Connection, jobs: Sequence[str]) -> set[str]:
+    """Those of these kinds that no process has registered."""
+    return {job for (job,) in conn.execute(SELECT_UNREGISTERED, {"jobs": list(jobs)})}

@@ -362,7 +362,8 @@ def test_a_look_without_news_is_one_probe_of_an_index(pool):
         news = "\n".join(
             row[0]
             for row in conn.execute(
-                "EXPLAIN " + events.FOLD, {"limit": 9, "bounds": [1.0], "rate_s": 1.0}
+                "EXPLAIN " + events.FOLD,
+                {"known": ["probe"], "limit": 9, "bounds": [1.0], "rate_s": 1.0},
             )
         )
 

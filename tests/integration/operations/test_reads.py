@@ -77,6 +77,8 @@ def values(size):
         "costs": [1e9] * len(lanes),
         "tenant_rows": [50] * len(lanes),
         "ageing_s": 30.0,
+        "known": ["probe"],
+        "stacks": ["x"] * len(running),
         "bounds": [0.1, 1.0],
         "rate_s": 15.0,
         "older_s": 5.0,
