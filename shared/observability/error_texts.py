@@ -48,22 +48,30 @@ def message(error: BaseException) -> str:
     A group names its members. An error without a message is named by its class, and one whose
     message cannot be had by its class and the reason.
     """
-    return _message(error, GROUP_DEPTH_MAX)
+    return _message(error, GROUP_DEPTH_MAX, noted=False)
 
 
-def _message(error: BaseException, depth: int) -> str:
+def message_with_notes(error: BaseException) -> str:
+    """As `message`, with what `add_note` has added, also to the members of a group."""
+    return _message(error, GROUP_DEPTH_MAX, noted=True)
+
+
+def _message(error: BaseException, depth: int, *, noted: bool) -> str:
     try:
         if issubclass(type(error), psycopg.Error) and error.diag.message_primary:  # type: ignore[attr-defined]
             return str(error.diag.message_primary)  # type: ignore[attr-defined]
         text = str.__str__(str(error))  # a subclass of str could fail later
     except BaseException as failed:  # also SystemExit, and an interruption from outside
         return f"{class_name(error)}, whose message cannot be shown: {class_name(failed)}"
+    text = text or class_name(error)
+    if noted:
+        text += "".join(f" [{note}]" for note in _notes(error))
     if members := _members(error):
         shown = members[:MEMBERS_MAX] if depth else []
-        text += ": " + "; ".join(
-            f"{class_name(one)}: {_message(one, depth - 1)[:MESSAGE_CHARS_MAX]}" for one in shown
-        )
-    return text or class_name(error)
+        told = [_message(one, depth - 1, noted=noted)[:MESSAGE_CHARS_MAX] for one in shown]
+        names = map(class_name, shown)
+        text += ": " + "; ".join(f"{name}: {one}" for name, one in zip(names, told, strict=True))
+    return text
 
 
 def report(error: BaseException) -> str:
@@ -109,7 +117,7 @@ class _Report:
         self._left -= 1
         yield from _frames(_FRAMES.__get__(error))
         yield f"{class_name(error)}: {_short(message(error))}\n"
-        yield from _notes(error)
+        yield from (f"{note}\n" for note in _notes(error))
         members = _members(error)
         if members and depth >= GROUP_DEPTH_MAX:
             yield "[groups that are nested deeper are left out]\n"
@@ -166,9 +174,20 @@ def _shown(lines: Callable[[], list[str]]) -> list[str]:
 def _notes(error: BaseException) -> list[str]:
     try:
         notes: Any = error.__notes__
-        return [f"{_short(str(note))}\n" for note in list(notes)[:NOTES_MAX]]
+        if not isinstance(notes, list | tuple):  # the class sets them as it likes
+            notes = [notes]
+        shown, left_out = notes[:NOTES_MAX], len(notes) - NOTES_MAX
     except BaseException:  # most errors have none
         return []
+    told = [_note(note) for note in shown]
+    return [*told, f"{left_out:,} notes left out"] if left_out > 0 else told
+
+
+def _note(note: object) -> str:
+    try:
+        return _short(str.__str__(str(note)))
+    except BaseException as failed:
+        return f"a note that cannot be shown: {class_name(failed)}"
 
 
 def _short(text: str) -> str:

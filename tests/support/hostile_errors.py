@@ -90,6 +90,36 @@ def _with_note() -> BaseException:
     return error
 
 
+def _with_notes() -> BaseException:
+    error = ValueError("v")
+    for number in range(7):
+        error.add_note(f"note {number}")
+    error.__notes__[1] = Unprintable()  # type: ignore[call-overload]
+    return error
+
+
+def _with_noted_members() -> BaseException:
+    group = ExceptionGroup(
+        "several", [_with_note(), KeyError("k"), ExceptionGroup("in", [_with_note()])]
+    )
+    group.add_note("of the whole batch")
+    return group
+
+
+class OddNotes(Exception):
+    """Its notes are a text."""
+
+    __notes__ = "as one text"
+
+
+class FailingNotes(Exception):
+    """Its notes fail."""
+
+    @property
+    def __notes__(self) -> list[str]:
+        raise SystemExit(3)
+
+
 # How each is made, with what a report of it must name.
 HOSTILE: dict[str, tuple[Callable[[], BaseException], tuple[str, ...]]] = {
     "of itself": (_of_itself, ("ValueError: upstream said no", "returns to ValueError")),
@@ -117,5 +147,15 @@ HOSTILE: dict[str, tuple[Callable[[], BaseException], tuple[str, ...]]] = {
     "recursive": (_recursive, ("RecursionError", "frames left out")),
     "huge": (lambda: ValueError("no " * 10_000_000), ("ValueError: no no", "characters left out")),
     "odd text": (lambda: ValueError("bad \0 and \ud800"), ("bad \\0 and \\ud800",)),
+    "notes": (
+        _with_notes,
+        ("note 0", "a note that cannot be shown: RuntimeError", "note 4", "2 notes left out"),
+    ),
+    "noted members": (
+        _with_noted_members,
+        ("several", "of the whole batch", "ValueError: v", "while in row 7", "KeyError: 'k'"),
+    ),
+    "odd notes": (lambda: OddNotes("o"), ("OddNotes: o", "as one text")),
+    "failing notes": (lambda: FailingNotes("f"), ("FailingNotes: f",)),
     "note": (_with_note, ("ValueError: v", "while in row 7")),
 }

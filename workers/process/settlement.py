@@ -194,7 +194,7 @@ def _attempt_failure(
         fence=lease.fence,
         verdict="refused" if permanent else "timed_out" if late else "failed",
         error_type=error_texts.class_name(error),
-        error=redact(db.sentence(error)),
+        error=redact(error_texts.message_with_notes(error)),
         traceback=error_texts.report(error)[-TRACEBACK_CHARS_MAX:],
         fingerprint=_fingerprint(error),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT_BYTES,

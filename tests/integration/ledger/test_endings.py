@@ -201,3 +201,25 @@ def test_an_error_of_postgres_inside_an_effect_is_not_its_own_cause(pool):
         conn.execute("SELECT 1 / 0")
 
     assert raised.value.__cause__ is None
+
+
+def test_an_attempt_keeps_the_notes_of_an_error_and_of_its_members(pool):
+    member = ValueError("no rate")
+    member.add_note("while in row 7")
+    group = ExceptionGroup("two failed", [member, KeyError("CHF")])
+    group.add_note("batch of 30 November")
+    plain = publish_probe(make_tenant("a"))
+    noted = publish_probe(make_tenant("b"))
+
+    settle(plain, ExceptionGroup("two failed", [ValueError("no rate"), KeyError("CHF")]))
+    settle(noted, group)
+
+    told = """SELECT "error", "traceback", "fingerprint" FROM "JobAttempt" WHERE "jobId" = %s"""
+    [(error, traceback, fingerprint)] = rows(told, noted)
+    assert error == (
+        "two failed (2 sub-exceptions) [batch of 30 November]: "
+        "ValueError: no rate [while in row 7]; KeyError: 'CHF'"
+    )
+    for note in ("batch of 30 November\n", "while in row 7\n"):
+        assert note in traceback
+    assert [(fingerprint,)] == rows(told.replace('"error", "traceback",', ""), plain)

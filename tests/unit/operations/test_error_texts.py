@@ -77,6 +77,28 @@ def test_a_group_tells_its_members_in_one_sentence():
     assert sentence == "several (2 sub-exceptions): ValueError: a; KeyError: 'b'"
 
 
+@pytest.mark.parametrize("name", ["note", "notes", "noted members", "odd notes", "failing notes"])
+def test_what_was_noted_is_told_with_the_message(name):
+    make, wanted = HOSTILE[name]
+
+    told = error_texts.message_with_notes(make())
+
+    for part in wanted:
+        assert part.partition(": ")[2] in told
+
+
+def test_notes_are_redacted_and_bounded_as_messages_are():
+    member = ValueError("m")
+    member.add_note("password=hunter2secret " + "x" * 1_000_000)
+    group = ExceptionGroup("g", [member] * 50)
+    group.add_note("Bearer sk-ant-REDACTED")
+
+    for told in (error_texts.message_with_notes(group), error_texts.report(group)):
+        assert "hunter2secret" not in told
+        assert "abcdefghijklmnop" not in told
+        assert len(told) < 120_000
+
+
 def test_no_secret_survives_in_a_message_that_is_cut():
     secret = "sk-" + "a1B2" * 10
     edge = error_texts.MESSAGE_CHARS_MAX // 2 - 10
