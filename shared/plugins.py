@@ -9,9 +9,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from shared import contract
+from shared import contract, import_guard
 from shared.contracts import CONTRACTS, Contract
 from shared.errors import ConfigurationBroken
+from shared.import_guard import ImportTooLong, ProcessLeft, guarded
 from shared.settings import settings
 
 _loaded: dict[str, type[Contract]] = {}
@@ -23,7 +24,8 @@ def load() -> None:
     Modules are looked for on PYTHONPATH, among installed packages, then in the working directory.
 
     Raises:
-        ConfigurationBroken: A module is not found, or fails while it is imported.
+        ConfigurationBroken: A module is not found, or fails, hangs or ends the process while it
+            is imported.
     """
     names = [name.strip() for name in settings().plugins.split(",") if name.strip()]
     here = str(Path.cwd())
@@ -32,10 +34,11 @@ def load() -> None:
     for name in names:
         known = set(CONTRACTS)
         try:
-            importlib.import_module(name)
+            with guarded():
+                importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise ConfigurationBroken(_missing(name, error)) from error
-        except (Exception, SystemExit) as error:  # whatever a module does while it is imported
+        except BaseException as error:  # whatever a module does while it is imported
             raise ConfigurationBroken(_failed(name, error)) from error
         _loaded.update({job: CONTRACTS[job] for job in CONTRACTS.keys() - known})
 
@@ -60,6 +63,16 @@ def _missing(name: str, error: ModuleNotFoundError) -> str:
 def _failed(name: str, error: BaseException) -> str:
     from shared.observability import error_texts  # noqa: PLC0415 - a command waits for this module
 
+    if isinstance(error, ProcessLeft):
+        return (
+            f"AILYDIAN_PLUGINS names {name!r}, which ends the process while it is "
+            f"imported{_place(error)}: os._exit({error})."
+        )
+    if isinstance(error, ImportTooLong):
+        return (
+            f"AILYDIAN_PLUGINS names {name!r}, whose import was stopped after "
+            f"{error.args[0]:g} s{_place(error)}."
+        )
     what = f"{error_texts.class_name(error)}: {error_texts.message(error)}".partition("\n")[0]
     return (
         f"AILYDIAN_PLUGINS names {name!r}, which cannot be imported{_place(error)}: "
@@ -75,7 +88,7 @@ def _place(error: BaseException) -> str:
     """
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return f" ({Path(error.filename or '?').name}, line {error.lineno})"
-    ours = (__file__, importlib.__file__, contract.__file__)
+    ours = (__file__, importlib.__file__, contract.__file__, import_guard.__file__)
     lines = [
         f" ({Path(frame.f_code.co_filename).name}, line {line})"
         for frame, line in traceback.walk_tb(error.__traceback__)

@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import dramatiq
 import psycopg
@@ -96,7 +97,8 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     queues = [name for name in options.queues.split(",") if name]
     if not _await_postgres(options.pulse_fd, bell):
         return 0
-    _import_actors(queues)
+    with _signs_of_life(options.pulse_fd):
+        _import_actors(queues)
     plugin_kinds.tell()
     if IngestDocument.queue_name in queues:
         sandbox_level.begin()
@@ -185,6 +187,24 @@ def _keep(heartbeat: Heartbeat, config: Settings, bell: Bell) -> bool:
         if dead := heartbeat.dead_threads():
             log.error("worker.thread_dead", threads=dead)
             return False
+
+
+@contextmanager
+def _signs_of_life(pulse_fd: int | None) -> Iterator[None]:
+    """Tell the supervisor that we live while the main thread imports: a plugin may take long."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while signals.send(pulse_fd, signals.ALIVE) and not ended.wait(TICK_S):
+            pass
+
+    thread = threading.Thread(target=tell, name="import", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _import_actors(queues: Sequence[str]) -> None:

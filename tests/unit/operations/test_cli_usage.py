@@ -1,6 +1,7 @@
 """What the command line refuses before it opens any server, and what it says without one."""
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -129,6 +130,15 @@ def test_a_plugin_that_is_missing_is_named():
         ("from shared.contracts import Lease\n", "(bad.py, line 1): ImportError: cannot import"),
         ("import sys\n\nsys.exit(3)\n", "(bad.py, line 3): SystemExit: 3."),
         ("raise RuntimeError\n", "(bad.py, line 1): RuntimeError: RuntimeError."),
+        ("raise KeyboardInterrupt\n", "(bad.py, line 1): KeyboardInterrupt: KeyboardInterrupt."),
+        ("class E(BaseException): ...\n\n\nraise E('x')\n", "(bad.py, line 4): E: x."),
+        (
+            "raise BaseExceptionGroup('g', [SystemExit(0)])\n",
+            "(bad.py, line 1): BaseExceptionGroup",
+        ),
+        ("import os\n\nos._exit(0)\n", "while it is imported (bad.py, line 3): os._exit(0)."),
+        ("from os import _exit\n_exit(7)\n", "while it is imported (bad.py, line 2): os._exit(7)."),
+        ("import bad_too\nx = 1\n", "(bad_too.py, line 1): ImportError: cannot import name 'x'"),
         (
             "from shared.contracts import Contract\n\n\nclass Probe(Contract, queue='audit'): ...",
             "probe: shared.contracts and bad both define a job of this name",
@@ -149,6 +159,7 @@ def test_a_plugin_that_is_missing_is_named():
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_bad_plugin_is_one_sentence_in_every_process(tmp_path, text, sentence, as_json):
     (tmp_path / "bad.py").write_text(text)
+    (tmp_path / "bad_too.py").write_text("from bad import x\n")
     more = ["--json"] if as_json else []
 
     ran = subprocess.run(
@@ -167,6 +178,70 @@ def test_a_bad_plugin_is_one_sentence_in_every_process(tmp_path, text, sentence,
         assert json.loads(ran.stdout)["error"]["code"] == "configuration"
     else:
         assert ran.stdout == ""
+
+
+HANGS = {
+    "sleep": "import time\n\ntime.sleep(3_600)\n",
+    "loop": "while True:\n    pass\n",
+    "lock": "import threading\n\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()\n",
+    "swallow": (
+        "import time\n\nfor _ in range(2):\n    try:\n        time.sleep(3_600)\n"
+        "    except BaseException:\n        pass\ntime.sleep(3_600)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_a_plugin_that_hangs_while_it_is_imported_is_named(tmp_path, monkeypatch, how):
+    (tmp_path / f"hangs_{how}.py").write_text(HANGS[how])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("shared.import_guard.IMPORT_S_MAX", 0.2)
+    timer = signal.getitimer(signal.ITIMER_REAL)
+
+    with environment(AILYDIAN_PLUGINS=f"hangs_{how}"):
+        ran = CliRunner().invoke(main, ["config"])
+
+    assert ran.exit_code == 1
+    assert (
+        f"'hangs_{how}', whose import was stopped after 0.2 s (hangs_{how}.py, line" in ran.output
+    )
+    assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == (timer[0] > 0)
+
+
+def test_a_plugin_that_is_stuck_in_c_or_crashes_there_shows_its_line(tmp_path):
+    for name, text in [
+        ("crashes", "import ctypes\nctypes.string_at(0)\n"),
+        ("stuck", "x = 1\nsum(range(10**13))\n"),
+    ]:
+        (tmp_path / f"{name}.py").write_text(text)
+        start = "from shared import import_guard as g; g.IMPORT_S_MAX = g.HELD_S = 0.2; "
+        start = start if name == "stuck" else ""
+        ran = subprocess.run(
+            [sys.executable, "-c", f"{start}from producers.cli import main; main(['config'])"],
+            capture_output=True,
+            text=True,
+            env={"AILYDIAN_PLUGINS": name, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+            check=False,
+        )
+
+        assert ran.returncode != 0
+        assert f'{name}.py", line 2 in <module>' in ran.stderr
+
+
+def test_a_plugin_may_end_its_process_later(tmp_path):
+    (tmp_path / "leaves.py").write_text("from os import _exit\n")
+    (tmp_path / "use.py").write_text(
+        "from shared import plugins\nplugins.load()\nimport leaves\nleaves._exit(7)\n"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "use.py"],
+        cwd=tmp_path,
+        env={"AILYDIAN_PLUGINS": "leaves", "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        check=False,
+    )
+
+    assert ran.returncode == 7
 
 
 def test_unknown_commands_and_options_end_2():
