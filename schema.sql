@@ -3273,16 +3273,18 @@ SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generi
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_held CONSTANT TEXT := public.ailydian_own_step(p_job_id, p_fence, p_step_id);
+    v_left RECORD;
 BEGIN
     IF v_held = 'moved' THEN
         RETURN public.ailydian_step_at(p_job_id);
     ELSIF v_held = 'stopped' THEN
         RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
     END IF;
-    -- From the id, without a look-up: they only say what the walker knows, and find no row.
+    SELECT s."runId", s."position" INTO STRICT v_left FROM public."WorkflowStep" s
+    WHERE s."id" = p_step_id;  -- whose tenant ailydian_own_step has compared
     RETURN public.ailydian_walk_on(p_job_id,
         public.ailydian_settle_step(p_step_id, p_verdict, p_output, p_input, p_error, p_fingerprint),
-        split_part(p_step_id, '/', 1), split_part(p_step_id, '/', 2)::int, p_lease_s);
+        v_left."runId", v_left."position", p_lease_s);
 END $$;
 CALL ailydian_build_rights('ailydian_finish_step', 'ailydian_app');
 
@@ -4338,7 +4340,9 @@ BEGIN
     DELETE FROM public."WorkflowWait" w WHERE w."id" = (
         SELECT x."id" FROM public."WorkflowWait" x
         WHERE x."runId" = p_run_id AND x."what" = p_kind AND x."name" = p_name
-          AND (p_item_index IS NULL OR split_part(x."id", '/', 3) = p_item_index::text)
+          AND (p_item_index IS NULL OR EXISTS (
+              SELECT FROM public."WorkflowStep" s
+              WHERE s."id" = x."id" AND s."itemIndex" = p_item_index))
         ORDER BY x."createdAt", x."id" LIMIT 1 FOR UPDATE)
     RETURNING w."id" INTO v_wait_id;
     IF FOUND THEN

@@ -250,9 +250,8 @@ def _head(view: View) -> Iterator[Text]:
         yield Text("  paused: `ailydian workflow resume` continues it", style="yellow")
     if run.fork_of is not None:
         yield Text(f"  a fork of the run {run.fork_of}", style="bright_black")
-    if run.parent_step_id is not None:
-        parent = run.parent_step_id.partition("/")[0]
-        yield Text(f"  started by a step of the run {parent}", style="bright_black")
+    if view.parent is not None:
+        yield Text(f"  started by a step of the run {view.parent}", style="bright_black")
 
 
 def _cells(view: View, placed: Placed) -> list[Text]:

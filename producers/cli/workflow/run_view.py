@@ -41,6 +41,7 @@ class View:
         counts: Steps, and items of each mapped step, by state.
         attempts: The attempts that failed, by step.
         children: The runs that were started, by step.
+        parent: The run whose step started this one, if one did and is there still.
     """
 
     run: RunRow
@@ -49,6 +50,7 @@ class View:
     counts: Sequence[Count]
     attempts: dict[StepId, list[FailedAttempt]]
     children: dict[StepId, list[ChildRun]]
+    parent: RunId | None = None
 
     @property
     def is_live(self) -> bool:
@@ -112,7 +114,9 @@ def read(tenant_id: TenantId, run_id: str, slug: str, *, limit: int) -> View:
         for one in queries.select_children(conn, parents):
             children[one.parent_step_id].append(ChildRun(one.id, one.workflow, one.state))
         counts = queries.count_states(conn, run.id)
-    return View(run, steps, further, counts, dict(attempts), dict(children))
+        parent_step = run.parent_step_id
+        parent = None if parent_step is None else queries.select_run_of_step(conn, parent_step)
+    return View(run, steps, further, counts, dict(attempts), dict(children), parent)
 
 
 def with_items(tenant_id: TenantId, view: View, *, limit: int) -> View:

@@ -64,6 +64,17 @@ def select_run(conn: Connection, run_id: RunId) -> RunRow | None:
     return None if row is None else RunRow(*row)
 
 
+SELECT_RUN_OF_STEP: Final = """
+    SELECT s."runId" FROM "WorkflowStep" s WHERE s."id" = %(step_id)s
+"""
+
+
+def select_run_of_step(conn: Connection, step_id: StepId) -> RunId | None:
+    """The run that a step is of; None where it is there no more."""
+    row = conn.execute(SELECT_RUN_OF_STEP, {"step_id": step_id}).fetchone()
+    return None if row is None else row[0]
+
+
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """One step, one item of a mapped step, or (`item_index` None) the mapped step itself.

@@ -17,7 +17,9 @@ BEGIN
     DELETE FROM public."WorkflowWait" w WHERE w."id" = (
         SELECT x."id" FROM public."WorkflowWait" x
         WHERE x."runId" = p_run_id AND x."what" = p_kind AND x."name" = p_name
-          AND (p_item_index IS NULL OR split_part(x."id", '/', 3) = p_item_index::text)
+          AND (p_item_index IS NULL OR EXISTS (
+              SELECT FROM public."WorkflowStep" s
+              WHERE s."id" = x."id" AND s."itemIndex" = p_item_index))
         ORDER BY x."createdAt", x."id" LIMIT 1 FOR UPDATE)
     RETURNING w."id" INTO v_wait_id;
     IF FOUND THEN
