@@ -96,6 +96,16 @@ class LazyGroup(click.Group):
         assert isinstance(found, click.Command), f"{cmd_name} is a command"
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is refused with those of a similar name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            name = error.command_name
+            raise click.NoSuchCommand(name, possibilities=_alike(name), ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the command list from the table, without importing any command."""
         with formatter.section("Commands"):
@@ -124,6 +134,11 @@ class LazyGroup(click.Group):
             # An error before the command is parsed finds its options unread.
             as_json = bool(ctx.meta.get(AS_JSON)) or "--json" in rest
             raise failures.reported(error, as_json=as_json) from error
+
+
+def _alike(name: str) -> list[str]:
+    """The commands that a name of about their length may mean."""
+    return [one for one in COMMANDS if len(name) <= 2 * len(one)]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -19,7 +19,7 @@ from producers.queries.ledger.pauses import PauseRow
 from shared import db
 from shared.db import Connection, Role
 from shared.observability import tracing
-from shared.queries.ledger import attempts
+from shared.queries.ledger import attempts, clock
 from shared.queries.ledger.attempts import AttemptRow
 from shared.queries.ledger.dispatches import Lane
 
@@ -184,7 +184,7 @@ def _waits(conn: Connection, row: JobRow, origin: Origin) -> str | None:
     held = _hold(pauses.list_pauses(conn), row)
     if held is not None:
         return held
-    if row.due_at > datetime.now(UTC):
+    if row.due_at > clock.select_now(conn):  # its own clock: the host's may differ
         return f"for {_at(row.due_at)} UTC ({row.waiting_for})"
     limited = _limit(conn, row, origin) if row.state == "PENDING" else None
     return limited or _turn(conn, row)

@@ -1,6 +1,8 @@
 """`jobs why`, `jobs cancel`, `batches` and `events`, as an operator uses them."""
 
 import json
+import re
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -103,6 +105,20 @@ def test_why_tells_a_life_from_its_producer_to_its_last_effect(run):
         places.append(at)
     assert "signal SIGKILL, exit code -9, peak 300 MB" in told
     assert f"\n  led to probe {grandchild} completed" in told
+
+
+def test_why_goes_by_the_clock_of_the_database(run, monkeypatch):
+    class HostsClock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=2)
+
+    monkeypatch.setattr("producers.cli.ledger.jobs_why.datetime", HostsClock)
+    [job_id] = publish_jobs("acme", [Probe(n=1)], delay_s=3_600)
+
+    waits = document(run("jobs", "why", job_id, "--json"))["waits"]
+
+    assert re.fullmatch(r"for \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(delay\)", waits)
 
 
 def test_why_names_the_hold_and_the_limit_that_a_job_waits_for(run):

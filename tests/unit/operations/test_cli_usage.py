@@ -1,9 +1,11 @@
 """What the command line refuses before it opens any server, and what it says without one."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -15,6 +17,7 @@ from producers.cli.terminal import failures, values
 from shared.contracts import CONTRACTS
 from shared.errors import ConfigurationBroken, PayloadRefused
 from tests.support.factories import environment
+from tests.support.patience import patience
 from tests.support.source_code import ROOT
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -249,6 +252,30 @@ def test_unknown_commands_and_options_end_2():
     assert CliRunner().invoke(main, ["jobs", "list", "--nonsense"]).exit_code == 2
     assert CliRunner().invoke(main, ["pause", "no_such_queue"]).exit_code == 2
     assert CliRunner().invoke(main, ["search", "--tenant", "t"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["tenants"], "tenant"),
+        (["job", "list"], "jobs"),
+        (["statsu"], "status"),
+        (["jobs", "lst"], "list"),
+        (["workflow", "validated"], "validate"),
+    ],
+)
+def test_an_unknown_command_is_refused_with_the_one_that_may_be_meant(words, meant):
+    ran = CliRunner().invoke(main, words)
+
+    assert ran.exit_code == 2
+    assert re.search(rf"Did you mean.*'{meant}'", ran.output)
+
+
+def test_a_very_long_unknown_command_is_refused_at_once():
+    began = time.monotonic()
+
+    assert CliRunner().invoke(main, ["tenant" * 20_000]).exit_code == 2
+    assert time.monotonic() - began < patience(2)
 
 
 @pytest.mark.parametrize(
