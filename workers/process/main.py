@@ -38,13 +38,12 @@ from shared.servers import embedded
 from shared.settings import Settings, settings
 from workers import sandbox_level
 from workers.cache import semantic_cache
-from workers.process import signals, thread_stacks, unsettled
+from workers.process import signals, start_checks, thread_stacks, unsettled
 from workers.process.broker import Runtime, broker
 from workers.process.heartbeat import Heartbeat
 from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
 from workers.process.settlement import JobCompleter
 from workers.process.signals import Bell
-from workers.queries.operations import roles
 from workers.sandbox_probe import forbid_dumps
 
 log = structlog.get_logger()
@@ -139,13 +138,12 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
 
 
 def _await_postgres(pulse_fd: int | None, bell: Bell) -> bool:
-    """Wait until Postgres answers and guards the rows. Returns False when told to stop before."""
+    """Wait until Postgres answers, and check it. Returns False when told to stop before."""
     checked: list[Exception | None] = []
 
     def check() -> None:
         try:
-            with db.transaction(None, role=Role.APP) as conn:
-                roles.refuse_if_policies_are_bypassed(conn)
+            start_checks.check()
         except ServerUnavailable as error:
             outages.note(error)
             return
