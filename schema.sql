@@ -376,6 +376,17 @@ BEGIN
 END $$;
 
 
+-- 00_ground/functions/visible.sql
+
+-- A stranger's text as an error may quote it, to a terminal and to the log of Postgres: cut, and without
+-- control characters, line breaks and marks that turn the direction of text.
+CREATE OR REPLACE FUNCTION ailydian_visible(p_text TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE AS $$
+    SELECT regexp_replace(left(p_text, 200),
+        '[\u0001-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]', '?', 'g')
+$$;
+CALL ailydian_build_rights('ailydian_visible', 'ailydian_app, ailydian_relay, ailydian_platform');
+
+
 -- 00_ground/policies.sql
 
 CALL ailydian_build_security('SchemaMigration', '', 'false', p_platform => false);
@@ -2403,7 +2414,8 @@ BEGIN
     SELECT a."tenantId" INTO v_refused FROM (SELECT DISTINCT "tenantId" FROM accepted) a
     WHERE NOT EXISTS (SELECT 1 FROM "Tenant" t WHERE t."id" = a."tenantId") LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'tenant_not_found: no tenant with the id %', v_refused USING ERRCODE = 'AL003';
+        RAISE EXCEPTION 'tenant_not_found: no tenant with the id %', public.ailydian_visible(v_refused)
+            USING ERRCODE = 'AL003';
     END IF;
     SELECT q."queue" INTO v_refused FROM "QueueState" q
     WHERE q."depth" >= q."depthMax"
@@ -2454,7 +2466,8 @@ DECLARE
 BEGIN
     SELECT * INTO v_kind FROM "JobKind" k WHERE k."job" = NEW."job";
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'unknown_job: no contract is named %', NEW."job" USING ERRCODE = 'AL002';
+        RAISE EXCEPTION 'unknown_job: no contract is named %', public.ailydian_visible(NEW."job")
+            USING ERRCODE = 'AL002';
     END IF;
     IF v_kind."audience" <> 'anyone' THEN
         RAISE EXCEPTION 'publisher_refused: % is not for publishers: audience %', NEW."job",
@@ -2487,7 +2500,7 @@ BEGIN
     ELSIF EXISTS (SELECT FROM public."JobKind")
           AND NOT EXISTS (SELECT FROM public."JobKind" k WHERE k."queue" = p_queue) THEN
         RAISE EXCEPTION 'payload_refused: no queue is named %; leave "queue" out, and it is that of the job',
-            to_json(left(p_queue, 100)) USING ERRCODE = 'AL002';
+            public.ailydian_visible(to_json(left(p_queue, 100))::text) USING ERRCODE = 'AL002';
     END IF;
     RETURN p_due_at;
 END $$;
@@ -3353,7 +3366,7 @@ BEGIN
     SELECT n."position" INTO v_begin_at FROM public."WorkflowNode" n
     WHERE n."versionId" = v_run."versionId" AND n."name" = p_step_name AND n."compensates" IS NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
+        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, public.ailydian_visible(p_step_name)
             USING ERRCODE = 'AL008';
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
@@ -3528,7 +3541,8 @@ BEGIN
     WHERE r."id" = p_run_id AND r."tenantId" = current_setting('app.tenant_id')
       AND r."state" IS NOT NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_not_found: no run with the id %', p_run_id USING ERRCODE = 'AL007';
+        RAISE EXCEPTION 'run_not_found: no run with the id %', public.ailydian_visible(p_run_id)
+            USING ERRCODE = 'AL007';
     ELSIF v_state <> ALL(p_states) THEN
         RAISE EXCEPTION 'run_refused: the run % is %', p_run_id, v_state USING ERRCODE = 'AL008';
     END IF;
@@ -3859,7 +3873,7 @@ DECLARE
     v_earlier RECORD;
 BEGIN
     IF p_on_conflict = 'reject' THEN
-        RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', p_slot_key
+        RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', public.ailydian_visible(p_slot_key)
             USING ERRCODE = 'AL006';
     END IF;
     UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'
@@ -4349,8 +4363,8 @@ BEGIN
         PERFORM public.ailydian_enqueue_steps(
             public.ailydian_answer_step(v_wait_id, p_kind, p_payload, NULL), v_wait_id);
     ELSIF p_kind = 'approval' THEN
-        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval', p_name,
-            p_run_id USING ERRCODE = 'AL008';
+        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval',
+            public.ailydian_visible(p_name), p_run_id USING ERRCODE = 'AL008';
     ELSIF 1000 <= (SELECT count(*) FROM public."WorkflowSignal" g
                    WHERE g."runId" = p_run_id AND g."takenBy" IS NULL) THEN
         RAISE EXCEPTION 'signal_refused: the run % already has 1,000 pending signals', p_run_id
@@ -4382,7 +4396,7 @@ BEGIN
     SELECT s."id", s."state", s."jobId", s."position", s."itemIndex", s."openNeeds" INTO v_step
     FROM public."WorkflowStep" s WHERE s."runId" = p_run_id AND s."stepName" = p_step_name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
+        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, public.ailydian_visible(p_step_name)
             USING ERRCODE = 'AL008';
     ELSIF v_step."openNeeds" > 0 THEN  -- otherwise the run might end while what it needs still runs
         RAISE EXCEPTION 'run_refused: the steps that % needs are not finished; skip those first', p_step_name
@@ -4453,13 +4467,13 @@ BEGIN
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
     WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'version_not_found: no workflow version with the id %', p_version_id
+        RAISE EXCEPTION 'version_not_found: no workflow version with the id %', public.ailydian_visible(p_version_id)
             USING ERRCODE = 'AL005';
     END IF;
     IF p_parent_step_id IS NOT NULL AND NOT EXISTS (
         SELECT FROM public."WorkflowStep" s
         WHERE s."id" = p_parent_step_id AND s."tenantId" = v_tenant_id) THEN
-        RAISE EXCEPTION 'run_not_found: no step with the id %', p_parent_step_id
+        RAISE EXCEPTION 'run_not_found: no step with the id %', public.ailydian_visible(p_parent_step_id)
             USING ERRCODE = 'AL007';
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",
@@ -4704,8 +4718,8 @@ BEGIN
     IF p_awaited = 'run' AND NOT EXISTS (
         SELECT FROM public."WorkflowRun" r WHERE r."id" = p_wait_name
           AND r."parentStepId" = p_step_id AND r."tenantId" = current_setting('app.tenant_id')) THEN
-        RAISE EXCEPTION 'run_not_found: the step % has started no run %', p_step_id, p_wait_name
-            USING ERRCODE = 'AL007';
+        RAISE EXCEPTION 'run_not_found: the step % has started no run %', p_step_id,
+            public.ailydian_visible(p_wait_name) USING ERRCODE = 'AL007';
     END IF;
     -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
     -- run locks it as well: the run that was started for the step ends with it.

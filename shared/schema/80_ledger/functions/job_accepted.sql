@@ -9,7 +9,8 @@ BEGIN
     SELECT a."tenantId" INTO v_refused FROM (SELECT DISTINCT "tenantId" FROM accepted) a
     WHERE NOT EXISTS (SELECT 1 FROM "Tenant" t WHERE t."id" = a."tenantId") LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'tenant_not_found: no tenant with the id %', v_refused USING ERRCODE = 'AL003';
+        RAISE EXCEPTION 'tenant_not_found: no tenant with the id %', public.ailydian_visible(v_refused)
+            USING ERRCODE = 'AL003';
     END IF;
     SELECT q."queue" INTO v_refused FROM "QueueState" q
     WHERE q."depth" >= q."depthMax"

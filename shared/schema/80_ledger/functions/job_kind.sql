@@ -6,7 +6,8 @@ DECLARE
 BEGIN
     SELECT * INTO v_kind FROM "JobKind" k WHERE k."job" = NEW."job";
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'unknown_job: no contract is named %', NEW."job" USING ERRCODE = 'AL002';
+        RAISE EXCEPTION 'unknown_job: no contract is named %', public.ailydian_visible(NEW."job")
+            USING ERRCODE = 'AL002';
     END IF;
     IF v_kind."audience" <> 'anyone' THEN
         RAISE EXCEPTION 'publisher_refused: % is not for publishers: audience %', NEW."job",

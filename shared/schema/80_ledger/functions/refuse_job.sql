@@ -17,7 +17,7 @@ BEGIN
     ELSIF EXISTS (SELECT FROM public."JobKind")
           AND NOT EXISTS (SELECT FROM public."JobKind" k WHERE k."queue" = p_queue) THEN
         RAISE EXCEPTION 'payload_refused: no queue is named %; leave "queue" out, and it is that of the job',
-            to_json(left(p_queue, 100)) USING ERRCODE = 'AL002';
+            public.ailydian_visible(to_json(left(p_queue, 100))::text) USING ERRCODE = 'AL002';
     END IF;
     RETURN p_due_at;
 END $$;

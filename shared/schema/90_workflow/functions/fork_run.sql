@@ -16,7 +16,7 @@ BEGIN
     SELECT n."position" INTO v_begin_at FROM public."WorkflowNode" n
     WHERE n."versionId" = v_run."versionId" AND n."name" = p_step_name AND n."compensates" IS NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
+        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, public.ailydian_visible(p_step_name)
             USING ERRCODE = 'AL008';
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",

@@ -18,7 +18,8 @@ BEGIN
     WHERE r."id" = p_run_id AND r."tenantId" = current_setting('app.tenant_id')
       AND r."state" IS NOT NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_not_found: no run with the id %', p_run_id USING ERRCODE = 'AL007';
+        RAISE EXCEPTION 'run_not_found: no run with the id %', public.ailydian_visible(p_run_id)
+            USING ERRCODE = 'AL007';
     ELSIF v_state <> ALL(p_states) THEN
         RAISE EXCEPTION 'run_refused: the run % is %', p_run_id, v_state USING ERRCODE = 'AL008';
     END IF;

@@ -9,7 +9,7 @@ DECLARE
     v_earlier RECORD;
 BEGIN
     IF p_on_conflict = 'reject' THEN
-        RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', p_slot_key
+        RAISE EXCEPTION 'run_rejected: another run holds the concurrency key %', public.ailydian_visible(p_slot_key)
             USING ERRCODE = 'AL006';
     END IF;
     UPDATE public."WorkflowRun" r SET "state" = 'queued', "status" = 'PENDING'

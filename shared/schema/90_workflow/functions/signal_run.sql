@@ -26,8 +26,8 @@ BEGIN
         PERFORM public.ailydian_enqueue_steps(
             public.ailydian_answer_step(v_wait_id, p_kind, p_payload, NULL), v_wait_id);
     ELSIF p_kind = 'approval' THEN
-        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval', p_name,
-            p_run_id USING ERRCODE = 'AL008';
+        RAISE EXCEPTION 'run_refused: no step % of the run % waits for an approval',
+            public.ailydian_visible(p_name), p_run_id USING ERRCODE = 'AL008';
     ELSIF 1000 <= (SELECT count(*) FROM public."WorkflowSignal" g
                    WHERE g."runId" = p_run_id AND g."takenBy" IS NULL) THEN
         RAISE EXCEPTION 'signal_refused: the run % already has 1,000 pending signals', p_run_id

@@ -14,7 +14,7 @@ BEGIN
     SELECT s."id", s."state", s."jobId", s."position", s."itemIndex", s."openNeeds" INTO v_step
     FROM public."WorkflowStep" s WHERE s."runId" = p_run_id AND s."stepName" = p_step_name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, p_step_name
+        RAISE EXCEPTION 'run_refused: the run % has no step %', p_run_id, public.ailydian_visible(p_step_name)
             USING ERRCODE = 'AL008';
     ELSIF v_step."openNeeds" > 0 THEN  -- otherwise the run might end while what it needs still runs
         RAISE EXCEPTION 'run_refused: the steps that % needs are not finished; skip those first', p_step_name

@@ -22,13 +22,13 @@ BEGIN
     SELECT v."workflowId", v."ends" INTO v_version FROM public."WorkflowVersion" v
     WHERE v."id" = p_version_id AND v."tenantId" = v_tenant_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'version_not_found: no workflow version with the id %', p_version_id
+        RAISE EXCEPTION 'version_not_found: no workflow version with the id %', public.ailydian_visible(p_version_id)
             USING ERRCODE = 'AL005';
     END IF;
     IF p_parent_step_id IS NOT NULL AND NOT EXISTS (
         SELECT FROM public."WorkflowStep" s
         WHERE s."id" = p_parent_step_id AND s."tenantId" = v_tenant_id) THEN
-        RAISE EXCEPTION 'run_not_found: no step with the id %', p_parent_step_id
+        RAISE EXCEPTION 'run_not_found: no step with the id %', public.ailydian_visible(p_parent_step_id)
             USING ERRCODE = 'AL007';
     END IF;
     INSERT INTO public."WorkflowRun" ("id", "workflowId", "status", "input", "tenantId", "versionId",

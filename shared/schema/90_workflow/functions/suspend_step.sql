@@ -19,8 +19,8 @@ BEGIN
     IF p_awaited = 'run' AND NOT EXISTS (
         SELECT FROM public."WorkflowRun" r WHERE r."id" = p_wait_name
           AND r."parentStepId" = p_step_id AND r."tenantId" = current_setting('app.tenant_id')) THEN
-        RAISE EXCEPTION 'run_not_found: the step % has started no run %', p_step_id, p_wait_name
-            USING ERRCODE = 'AL007';
+        RAISE EXCEPTION 'run_not_found: the step % has started no run %', p_step_id,
+            public.ailydian_visible(p_wait_name) USING ERRCODE = 'AL007';
     END IF;
     -- A sender of a signal locks the run: the signal comes before, or finds us waiting. Stopping the
     -- run locks it as well: the run that was started for the step ends with it.
