@@ -85,7 +85,7 @@ def test_a_job_interrupted_at_its_time_limit_tells_where_it_was(plant):
 @pytest.mark.timeout(240)
 def test_a_job_that_holds_the_lock_past_its_lease_tells_where_it_was(plant):
     plant.start_relay()
-    plant.start_workers(processes=1, threads=2, queues=("audit",), lease_s=patience(6))
+    plant.start_workers(processes=1, threads=2, queues=("audit",), lease_s=patience(4))
     neighbours = publish_jobs(make_tenant(), [Pill(how="", n=n) for n in range(1, 4)])
 
     verdict, error_type, traceback = first_attempt(plant, "hang", LongPill)
@@ -123,7 +123,7 @@ def test_an_older_job_of_a_long_id_that_crashes_its_worker_is_buried_with_its_st
 @pytest.mark.timeout(240)
 def test_a_silent_process_whose_job_is_over_its_limit_tells_that(plant):
     plant.start_relay()
-    plant.start_workers(processes=1, threads=2, queues=("audit",), lease_s=patience(6))
+    plant.start_workers(processes=1, threads=2, queues=("audit",), lease_s=patience(4))
 
     verdict, error_type, traceback = first_attempt(plant, "hang")
 
