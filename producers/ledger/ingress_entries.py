@@ -16,9 +16,8 @@ FIELD_BYTES_MAX: Final = 256
 REPLY_KEY_BYTES_MAX: Final = 4_096  # the sender of a key that is too long should get a reply
 # What needs no reading to be refused: an escaped letter takes six bytes in place of one.
 PAYLOAD_TEXT_BYTES_MAX: Final = 6 * PAYLOAD_BYTES_MAX
-# What is served before its replies go out; each trace is published by itself, which takes longer.
+# What is served before its replies go out.
 SLICE_BYTES_MAX: Final = 1_000_000
-TRACE_BYTES: Final = 20_000
 _KEPT_BYTES: Final = 64 * 1024
 _REQUIRED: Final = frozenset({b"job", b"tenant", b"key", b"payload"})
 _OPTIONAL: Final = frozenset({b"traceparent"})
@@ -65,16 +64,14 @@ def read_request(entry: bytes, fields: Fields) -> IngressRequest:
 def slices(entries: Sequence[tuple[bytes, Fields]]) -> Iterator[list[tuple[bytes, Fields]]]:
     """Part entries, so that nobody waits for the reply until all of a large batch is served."""
     part: list[tuple[bytes, Fields]] = []
-    size, before = 0, None
+    size = 0
     for entry, fields in entries:
-        trace = fields.get(b"traceparent")
         more = sum(len(name) + len(value) for name, value in fields.items())
-        more += TRACE_BYTES if trace != before else 0
         if part and size + more > SLICE_BYTES_MAX:
             yield part
             part, size = [], 0
         part.append((entry, fields))
-        size, before = size + more, trace
+        size += more
     if part:
         yield part
 

@@ -110,14 +110,15 @@ def give_back(client: redis.Redis, stream: Stream, reader: str, entries: list[An
 
 
 def read_new(
-    client: redis.Redis, streams: list[Stream], reader: str, *, block_s: float
+    client: redis.Redis, streams: list[Stream], reader: str, *, count: int, block_s: float | None
 ) -> list[tuple[Stream, list[Entry]]]:
-    """Read new entries, waiting up to `block_s` for the first."""
+    """Read new entries, at most `count` of each stream, waiting up to `block_s` for the first."""
+    if not streams:
+        return []
+    block = None if block_s is None else max(int(block_s * 1000), 1)
     by_key = {stream.key.encode(): stream for stream in streams}
     wanted: dict[Any, Any] = {stream.key: ">" for stream in streams}
-    answer: Any = client.xreadgroup(
-        GROUP, reader, wanted, count=BATCH_MAX, block=max(int(block_s * 1000), 1)
-    )
+    answer: Any = client.xreadgroup(GROUP, reader, wanted, count=count, block=block)
     return [(by_key[key], batch) for key, batch in answer or []]
 
 

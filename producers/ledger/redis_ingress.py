@@ -22,7 +22,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import psycopg
@@ -39,6 +38,7 @@ from producers.ledger.ingress_entries import (
     reply_key,
     slices,
 )
+from producers.ledger.ingress_floods import QUIET_MAX, Flood, Floods
 from producers.ledger.ingress_streams import BATCH_MAX, DELIVERIES_MAX, GROUP, Entry, Stream
 from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX, Rights, rights_of
 from producers.queries.ledger import publishers
@@ -48,9 +48,9 @@ from shared import db
 from shared.db import Role
 from shared.errors import AilydianError, PublisherRefused, ServerUnavailable, TenantNotFound
 from shared.ids import TenantId
-from shared.ledger.outbox import Published, publish_many, published_by
+from shared.ledger.outbox import Published, publish_received, published_by
 from shared.ledger.wakeups import AWAY, BLOCK_S, is_wrong_type
-from shared.observability import outages, tracing
+from shared.observability import outages
 from shared.queries.accounts import accounts
 from shared.queries.ledger import quarantines
 
@@ -75,6 +75,8 @@ class RedisIngress:
         self._namespace = namespace
         self._streams = [ingress_streams.stream_of(namespace, DEFAULT)]
         self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._floods = Floods()
+        self._taken_over = ""  # the stream that was served last of those that readers have left
         self._check_at = 0.0
         self._untold: list[NewIncident] = []
 
@@ -95,19 +97,61 @@ class RedisIngress:
                 stop.wait(_AWAY_S)
 
     def turn(self, *, block_s: float) -> int:
-        """Serve pending entries, waiting up to `block_s` for them. Returns how many."""
-        for stream, left in ingress_streams.abandoned(self._client, self._streams):
-            claimed = ingress_streams.claim_abandoned(self._client, stream, self._name, left)
+        """Serve pending entries, waiting up to `block_s` for them. Returns how many.
+
+        A turn is what other readers have left of one stream, a few entries of each stream that has
+        no more than those, and a batch of one that has: no publisher waits for another's flood.
+        """
+        served = self._take_over()
+        at_once = served or self._floods
+        found = ingress_streams.read_new(
+            self._client,
+            self._floods.quiet(self._streams),
+            self._name,
+            count=QUIET_MAX,
+            block_s=None if at_once else block_s,
+        )
+        self._serve_each(found)
+        served += sum(len(entries) for _, entries in found)
+        flood = self._floods.next(self._streams)
+        return served if flood is None else served + self._serve_flood(flood)
+
+    def _serve_each(self, found: Sequence[tuple[Stream, Sequence[Entry]]]) -> None:
+        for position, (stream, entries) in enumerate(found):
+            if len(entries) == QUIET_MAX:
+                self._floods.begin(stream)
+            try:
+                self._serve(stream, entries)
+            except (ServerUnavailable, psycopg.Error):
+                for other, rest in found[position + 1 :]:
+                    ids = [entry for entry, _ in rest]
+                    ingress_streams.give_back(self._client, other, self._name, ids)
+                raise
+
+    def _take_over(self) -> int:
+        """Serve what other readers have left of one stream, of each in its turn."""
+        left = ingress_streams.abandoned(self._client, self._streams)
+        behind = [one for one in left if one[0].key > self._taken_over]
+        for stream, pending in behind or left:
+            claimed = ingress_streams.claim_abandoned(self._client, stream, self._name, pending)
+            self._taken_over = stream.key
             if claimed.worn:
                 self._quarantine(stream, claimed.entries)
             else:
                 self._serve(stream, claimed.entries)
             if claimed.entries:
                 return len(claimed.entries)
-        found = ingress_streams.read_new(self._client, self._streams, self._name, block_s=block_s)
-        for stream, entries in found:
-            self._serve(stream, entries)
-        return sum(len(entries) for _, entries in found)
+        return 0
+
+    def _serve_flood(self, flood: Flood) -> int:
+        found = ingress_streams.read_new(
+            self._client, [flood.stream], self._name, count=flood.count, block_s=None
+        )
+        entries = found[0][1] if found else []
+        began = time.monotonic()
+        self._serve(flood.stream, entries)
+        self._floods.served(flood, len(entries), time.monotonic() - began)
+        return len(entries)
 
     def check(self) -> None:
         """Every `CHECK_EVERY_S` look for new publishers and for streams that are used up.
@@ -256,12 +300,12 @@ def _accept(rights: Rights, slug: str, requests: Sequence[IngressRequest]) -> li
 def _publish(tenant_id: TenantId, requests: Sequence[IngressRequest]) -> list[Reply]:
     try:
         with db.transaction(tenant_id) as conn:
-            published: list[Published] = []
-            for header, group in groupby(requests, key=lambda request: request.traceparent):
-                traced = list(group)
-                keys = [request.key for request in traced]
-                with tracing.continued(header):
-                    published += publish_many(conn, [one.job for one in traced], keys=keys)
+            published = publish_received(
+                conn,
+                [one.job for one in requests],
+                keys=[one.key for one in requests],
+                traceparents=[one.traceparent for one in requests],
+            )
         return [_accepted(one) for one in published]
     except Exception as error:
         if _is_servers(error):

@@ -1,7 +1,7 @@
 """The outbox: `publish` for producers, `effect` for actors; each takes effect exactly once."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -130,35 +130,69 @@ def publish_many(
     Returns:
         One entry per job, in the order given; duplicates are marked.
     """
-    assert conn.info.transaction_status == TransactionStatus.INTRANS, "publish in a transaction"
     if not jobs:
         return []
-    rows = [
-        queries.NewJob(
-            job=job.actor_name,
-            queue=job.queue_name,
-            payload=payload_of(job),
-            schema_version=job.schema_version,
-            key=job.key() if keys is None else keys[position],
-            attempts_max=job.attempts_max,
-            limit_key=_limit_key_of(job),
-            cost=job.cost(),
-        )
-        for position, job in enumerate(jobs)
-    ]
-    with tracing.publishing(rows[0].job, rows[0].queue, count=len(rows)) as traceparent:
-        common = queries.Circumstances(
-            delay_s=delay_s,
-            priority=priority,
-            parent_id=current_job.get(),
-            batch_id=batch_id,
-            producer=producer.get(),
-            traceparent=traceparent,
-        )
-        try:
-            found = queries.insert_jobs(conn, rows, common)
-        except psycopg.Error as error:
-            raise_refusal(error)
+    keys = [job.key() for job in jobs] if keys is None else keys
+    common = queries.Circumstances(
+        delay_s, priority, current_job.get(), batch_id, producer=producer.get()
+    )
+    first = jobs[0]
+    with tracing.publishing(first.actor_name, first.queue_name, count=len(jobs)) as traceparent:
+        return _insert(conn, map(_row, jobs, keys, [traceparent] * len(jobs)), common)
+
+
+def publish_received(
+    conn: Connection,
+    jobs: Sequence[Contract],
+    *,
+    keys: Sequence[str],
+    traceparents: Sequence[str | None],
+) -> list[Published]:
+    """Publish jobs of many requests in one statement, each in the trace of its own request.
+
+    Args:
+        conn: As in `publish`.
+        jobs: The contract instances.
+        keys: Idempotency key of each.
+        traceparents: Header of each request, None where it has none; see `tracing.read`.
+    """
+    with ExitStack() as spans:
+        traces = [tracing.read(header) for header in traceparents]
+        groups: dict[tracing.Trace | None, list[Contract]] = {}
+        for trace, job in zip(traces, jobs, strict=True):
+            groups.setdefault(trace, []).append(job)
+        inside: dict[tracing.Trace | None, str] = {}
+        # Those without a trace first: the others' spans would count as the one that they are in.
+        for trace, group in sorted(groups.items(), key=lambda one: one[0] is not None):
+            name, queue = group[0].actor_name, group[0].queue_name
+            span = tracing.publishing(name, queue, count=len(group), received=trace)
+            inside[trace] = spans.enter_context(span)
+        common = queries.Circumstances(0.0, 0, current_job.get(), None, producer=producer.get())
+        return _insert(conn, map(_row, jobs, keys, [inside[trace] for trace in traces]), common)
+
+
+def _row(job: Contract, key: str, traceparent: str) -> queries.NewJob:
+    return queries.NewJob(
+        job=job.actor_name,
+        queue=job.queue_name,
+        payload=payload_of(job),
+        schema_version=job.schema_version,
+        key=key,
+        attempts_max=job.attempts_max,
+        limit_key=_limit_key_of(job),
+        cost=job.cost(),
+        traceparent=traceparent,
+    )
+
+
+def _insert(
+    conn: Connection, rows: Iterable[queries.NewJob], common: queries.Circumstances
+) -> list[Published]:
+    assert conn.info.transaction_status == TransactionStatus.INTRANS, "publish in a transaction"
+    try:
+        found = queries.insert_jobs(conn, list(rows), common)
+    except psycopg.Error as error:
+        raise_refusal(error)
     return [Published(JobId(row.id), row.duplicate, row.state) for row in found]
 
 

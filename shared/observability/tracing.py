@@ -121,15 +121,16 @@ def continued(traceparent: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def publishing(job: str, queue: str, *, count: int) -> Iterator[str]:
+def publishing(job: str, queue: str, *, count: int, received: Trace | None = None) -> Iterator[str]:
     """Open the span of publishing jobs. Yields the header to write into their rows.
 
     Args:
         job: Name of the (first) job.
         queue: Its queue.
         count: How many jobs are published at once.
+        received: The trace that they are published in. Default: the current one, or a new one.
     """
-    parent = current()
+    parent = received or current()
     if _Tracer.provider is None:
         yield (parent or _new()).traceparent
         return

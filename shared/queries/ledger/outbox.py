@@ -23,6 +23,7 @@ class NewJob:
     attempts_max: int
     limit_key: str
     cost: int
+    traceparent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,6 @@ class Circumstances:
     parent_id: JobId | None
     batch_id: str | None
     producer: str | None
-    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,14 @@ INSERT_JOBS: Final = """
                        "traceparent", "dueAt", "waitingFor")
     SELECT a."job", a."queue", a."payload"::jsonb, a."version", a."key", a."attemptsMax",
            a."limitKey", a."cost", %(priority)s::int, %(parent_id)s::text, %(batch_id)s::text,
-           %(producer)s::text, %(traceparent)s::text,
+           %(producer)s::text, a."traceparent",
            now() + %(delay_s)s::float8 * interval '1 second',
            CASE WHEN %(delay_s)s::float8 > 0 THEN 'delay' END
     FROM unnest(%(jobs)s::text[], %(queues)s::text[], %(payloads)s::text[], %(versions)s::int[],
                 %(keys)s::text[], %(attempts_max)s::int[], %(limit_keys)s::text[],
-                %(costs)s::int[])
-         AS a("job", "queue", "payload", "version", "key", "attemptsMax", "limitKey", "cost")
+                %(costs)s::int[], %(traceparents)s::text[])
+         AS a("job", "queue", "payload", "version", "key", "attemptsMax", "limitKey", "cost",
+              "traceparent")
     ON CONFLICT ("tenantId", "job", "key") WHERE "key" IS NOT NULL DO NOTHING
     RETURNING "job", "key", "id", "state"
 """
@@ -95,7 +96,7 @@ def insert_jobs(conn: Connection, rows: Sequence[NewJob], common: Circumstances)
             "parent_id": common.parent_id,
             "batch_id": common.batch_id,
             "producer": common.producer,
-            "traceparent": common.traceparent,
+            "traceparents": [row.traceparent for row in rows],
             "delay_s": common.delay_s,
         },
     ).fetchall()

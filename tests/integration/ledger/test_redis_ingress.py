@@ -11,6 +11,7 @@ import pytest
 import redis
 import yaml
 
+from producers.ledger.ingress_floods import QUIET_MAX
 from producers.ledger.redis_ingress import (
     BATCH_MAX,
     FIELD_BYTES_MAX,
@@ -130,9 +131,10 @@ def test_a_crowd_is_served_in_batches(ingress, client):
     for n in range(BATCH_MAX + 50):
         client.xadd(STREAM, request(f"k{n}", payload=f'{{"n": {n}}}'))
 
-    served = [ingress.turn(block_s=0.001) for _ in range(3)]
+    served = list(iter(lambda: ingress.turn(block_s=0.001), 0))
 
-    assert served == [BATCH_MAX, 50, 0]
+    assert sum(served) == BATCH_MAX + 50
+    assert max(served) <= BATCH_MAX + QUIET_MAX
     assert len(rows('SELECT 1 FROM "Job"')) == BATCH_MAX + 50
 
 

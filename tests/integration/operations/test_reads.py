@@ -103,6 +103,7 @@ def values(size):
         **dict.fromkeys(("before", "payload", "outcome"), "{}"),
         "diff": "[]",
         "outcomes": ["{}"] * len(running),
+        "traceparents": [None] * 100,
         "schema_version": 1,
         "priority": 0,
         "cost": 1,
@@ -114,7 +115,7 @@ def values(size):
         "version_id": "none",
     }
     nothing = "error error_type exit_code fingerprint peak_bytes reason signal traceback since"
-    nothing += " until state batch_id parent_id producer traceparent"
+    nothing += " until state batch_id parent_id producer"
     most = {"limit": 1_000, "lanes_max": 1_000, "counted_max": 2_000, "dead_max": 2_000}
     return dict.fromkeys(nothing.split()) | most | common
 

@@ -19,7 +19,7 @@ from producers.ledger.redis_ingress import GROUP, RedisIngress
 from shared import db
 from shared.contracts import Probe
 from shared.errors import ConfigurationBroken
-from shared.ledger.outbox import Lease, current_job, effect, publish, publish_many
+from shared.ledger.outbox import Lease, current_job, effect, publish, publish_many, publish_received
 from shared.observability import telemetry, tracing
 from shared.settings import Settings
 from tests.support.factories import claim, job, make_tenant, publish_jobs, publish_probe, rows
@@ -247,6 +247,26 @@ def test_a_failed_attempt_is_a_failed_span_without_its_secrets(pool, spans):
     assert done.attributes["error.type"] == "ValueError"
     assert [event.name for event in done.events] == ["exception"]
     assert "canary" not in done.to_json()
+
+
+def test_requests_that_are_published_together_are_a_span_for_each_of_their_traces(pool, spans):
+    other = f"00-{'a' * 32}-{'b' * 16}-01"
+    headers = [HEADER, None, other, "nonsense", HEADER]
+    with db.transaction(make_tenant()) as conn:
+        found = publish_received(
+            conn,
+            [Probe(n=number) for number in range(5)],
+            keys=[f"k{number}" for number in range(5)],
+            traceparents=headers,
+        )
+
+    done = spans.get_finished_spans()
+    parents = {span.parent and f"{span.parent.trace_id:032x}" for span in done}
+    counts = sorted(span.attributes["messaging.batch.message_count"] for span in done)
+    traces = [traceparent(one.id).trace_id for one in found]
+    assert (parents, counts) == ({TRACE, "a" * 32, None}, [1, 2, 2])
+    assert [traces[0], traces[2], traces[4]] == [TRACE, "a" * 32, TRACE]
+    assert traces[1] == traces[3] not in {TRACE, "a" * 32}
 
 
 def test_a_refused_publish_is_a_failed_span(pool, spans):
