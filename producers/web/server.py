@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import enum
 import json
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,6 +31,8 @@ JSON = "application/json; charset=utf-8"
 REQUEST_S = 5.0
 PAGE_S = 20.0
 CONNECTIONS_MAX = 64
+# So many threads make one page; of one that hangs, more requests are answered 503.
+MAKERS_MAX = 16
 
 
 class Web:
@@ -67,12 +72,20 @@ class Web:
         self._figures.close()
 
 
+class _Phase(enum.IntEnum):
+    """What a connection is at; of too many, the oldest of the lowest is closed."""
+
+    REQUEST = 0  # it is still to come
+    PAGE = 1  # it is made, or taken by its client
+    MAKING = 2
+
+
 @dataclasses.dataclass
 class _Open:
-    """A connection: until when, and whether its request is still to come."""
+    """A connection, and until when it may stay."""
 
     until: float
-    waits: bool = True
+    phase: _Phase = _Phase.REQUEST
 
 
 class _Server(ThreadingHTTPServer):
@@ -80,26 +93,47 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     pages: dict[str, Callable[[], tuple[int, str, bytes]]]
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], clock: Callable[[], float]) -> None:
         super().__init__(address, _Handler)
+        self._clock = clock
         self._lock = threading.Lock()
+        self._makers: dict[str, int] = defaultdict(int)
         self._open: dict[socket.socket, _Open] = {}  # in the order in which they came
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        """Start a thread for a connection; of too many, the oldest that still sends is closed."""
+        """Start a thread for a connection.
+
+        Of too many, the oldest is closed that still sends its request; without one, the oldest that
+        still takes its page. If all wait for us, the new one is closed.
+        """
         with self._lock:
             if len(self._open) >= CONNECTIONS_MAX:
-                oldest = next((one for one, it in self._open.items() if it.waits), request)
-                self._open.pop(oldest, None)
-                _hang_up(oldest)
-            self._open[request] = _Open(time.monotonic() + REQUEST_S)
+                slow = [one for one in self._open if self._open[one].phase is not _Phase.MAKING]
+                closed = min(slow, key=lambda one: self._open[one].phase, default=request)
+                self._open.pop(closed, None)
+                _hang_up(closed)
+            self._open[request] = _Open(self._clock() + REQUEST_S)
         super().process_request(request, client_address)
 
-    def request_came(self, request: socket.socket) -> None:
-        """Give a connection the time that a page may take."""
+    @contextmanager
+    def making(self, request: socket.socket, path: str) -> Iterator[bool]:
+        """Give a connection the time that a page may take.
+
+        Yields:
+            Whether the page may be made: not where as many threads as may make it are at it.
+        """
         with self._lock:
             if request in self._open:
-                self._open[request] = _Open(time.monotonic() + PAGE_S, waits=False)
+                self._open[request] = _Open(self._clock() + PAGE_S, _Phase.MAKING)
+            free = self._makers[path] < MAKERS_MAX
+            self._makers[path] += free
+        try:
+            yield free
+        finally:
+            with self._lock:
+                self._makers[path] -= free
+                if request in self._open:
+                    self._open[request].phase = _Phase.PAGE
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         """Close a connection."""
@@ -109,7 +143,7 @@ class _Server(ThreadingHTTPServer):
 
     def service_actions(self) -> None:
         """Close the connections whose time is over; `serve_forever` calls this all the time."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             late = [one for one, it in self._open.items() if it.until < now]
             for one in late:
@@ -133,15 +167,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        self.server.request_came(self.connection)
-        page = self.server.pages.get(self.path.partition("?")[0])
-        if page is None:
-            names = sorted(self.server.pages)
-            body = json.dumps({"error": "not_found", "pages": names}).encode()
-            self._send(HTTPStatus.NOT_FOUND, JSON, body)
-            return
+        path = self.path.partition("?")[0]
+        page = self.server.pages.get(path, self._not_found)
+        with self.server.making(self.connection, path if path in self.server.pages else "") as free:
+            made = page() if free else self._busy()
         try:
-            self._send(*page())
+            self._send(*made)
         except ConnectionError:
             log.debug("web.client_left", path=self.path)
 
@@ -149,6 +180,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Suppress the log line per request."""
+
+    def _not_found(self) -> tuple[int, str, bytes]:
+        page = {"error": "not_found", "pages": sorted(self.server.pages)}
+        return HTTPStatus.NOT_FOUND, JSON, json.dumps(page).encode()
+
+    def _busy(self) -> tuple[int, str, bytes]:
+        page = {"error": "busy", "message": f"{MAKERS_MAX} requests wait for this page already."}
+        return HTTPStatus.SERVICE_UNAVAILABLE, JSON, json.dumps(page).encode()
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -159,13 +198,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def serve(web: Web, *, host: str, port: int) -> tuple[_Server, threading.Thread]:
+def serve(
+    web: Web, *, host: str, port: int, clock: Callable[[], float] = time.monotonic
+) -> tuple[_Server, threading.Thread]:
     """Answer requests in a thread until the server's `shutdown`.
 
     Args:
         web: The pages.
         host: The address to listen on.
         port: 0 takes a free one.
+        clock: By which connections are closed, in seconds.
 
     Returns:
         The server, whose `server_address` is where it listens, and its thread.
@@ -173,7 +215,7 @@ def serve(web: Web, *, host: str, port: int) -> tuple[_Server, threading.Thread]
     Raises:
         OSError: The address is taken.
     """
-    server = _Server((host, port))
+    server = _Server((host, port), clock)
     server.pages = {"/metrics": web.metrics, "/health": web.health, "/ready": web.ready}
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="web")
     thread.start()
