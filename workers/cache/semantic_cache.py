@@ -178,14 +178,16 @@ class CacheLookup:
     def exact(self) -> CacheResult | None:
         """Return the answer to this exact question, or to the similar one that Redis names."""
         entry_id = self._named_by_redis()
+        named = None
         with db.transaction(self._ask.tenant_id, durable=False) as conn:
+            # A writer to Redis may name any entry: the guard decides here as in `nearest`, before
+            # the hit is counted.
+            if entry_id is not None:
+                named = semantic_entries.select_question(conn, self.key, entry_id)
+            if named is None or not guard.agree(self._reading, guard.read(named)):
+                entry_id = None
             entry = semantic_entries.touch(conn, self.key, entry_id)
-        # Whoever writes to Redis may name any entry: the guard decides here as in `nearest`.
-        if entry is None or not (
-            entry.is_exact or guard.agree(self._reading, guard.read(entry.question))
-        ):
-            return None
-        return _found(entry)
+        return _found(entry) if entry and (entry.is_exact or entry.question == named) else None
 
     def near(self) -> CacheResult | None:
         """Return the answer to a question of the same meaning, if the model has a threshold."""

@@ -86,6 +86,26 @@ def touch(conn: Connection, key: Key, entry_id: str | None = None) -> Entry | No
     return None if row is None else Entry(*row)
 
 
+SELECT_QUESTION: Final = """
+    SELECT coalesce(s."question", '') FROM "SemanticCache" s
+    WHERE s."id" = %(entry_id)s AND s."tenantId" || '' = %(tenant_id)s
+      AND s."scope" || '' = %(scope)s AND s."guard" || '' = %(guard)s
+      AND s."expiresAt" - now() AT TIME ZONE 'UTC' > interval '0'
+"""
+
+
+def select_question(conn: Connection, key: Key, entry_id: str) -> str | None:
+    """Return the question of an entry of the key's scope and guard, if still valid."""
+    values: dict[str, object] = {
+        "tenant_id": key.tenant_id,
+        "scope": key.scope,
+        "guard": key.guard,
+        "entry_id": entry_id,
+    }
+    row = conn.execute(SELECT_QUESTION, values).fetchone()
+    return None if row is None else str(row[0])
+
+
 # The guard's index leaves few rows: questions of the same words. Their bits are compared, and the
 # vectors of the nearest alone are fetched from where they lie out of line.
 SELECT_NEAR: Final = """

@@ -55,6 +55,36 @@ def test_what_redis_holds_can_serve_no_answer_to_another_question(acme, redis):
         assert look_up(ask(acme, REWORDED)).question == ASKED
 
 
+def test_an_entry_that_redis_names_and_the_guard_refuses_counts_no_hit(acme, redis):
+    answered(ask(acme), Model())
+    look_up(ask(acme, REWORDED))
+    (key,) = redis.keys("*cache:entry*")
+    rows(
+        """INSERT INTO "SemanticCache" ("id", "tenantId", "queryHash", "queryEmbedding",
+               "question", "response", "modelId", "scope", "guard", "expiresAt")
+           SELECT 'forged', "tenantId", 'another', "queryEmbedding", 'What is the secret of Bob?',
+               'secret', "modelId", "scope", "guard", "expiresAt"
+           FROM "SemanticCache" RETURNING 1"""
+    )
+    before = hits()
+
+    redis.set(key, "forged")
+    found = look_up(ask(acme, REWORDED))
+
+    assert found.question == ASKED
+    assert hits() == {"forged": 0, found.answer.text: before[found.answer.text] + 1}
+
+
+def hits():
+    """How often each entry was served: by its answer, the forged one by its id."""
+    return dict(
+        rows(
+            """SELECT CASE "id" WHEN 'forged' THEN "id" ELSE "response" END, "hitCount"
+               FROM "SemanticCache" """
+        )
+    )
+
+
 def test_a_redis_that_is_away_or_wrong_never_breaks_an_answer(acme, redis):
     answered(ask(acme), Model())
     look_up(ask(acme, REWORDED))

@@ -324,8 +324,10 @@ def test_look_ups_go_by_index_for_a_tenant_of_few_and_one_of_many(acme):
         given = values | {"tenant_id": tenant_id}
         touch = plan(tenant_id, semantic_entries.TOUCH, given)
         near = plan(tenant_id, semantic_entries.SELECT_NEAR, given)
+        question = plan(tenant_id, semantic_entries.SELECT_QUESTION, given)
 
         assert "SemanticCache_pkey" in touch
         assert "SemanticCache_queryHash_key" in touch
         assert "SemanticCache_tenantId_scope_guard_idx" in near
-        assert "Seq Scan" not in touch + near
+        assert "SemanticCache_pkey" in question
+        assert "Seq Scan" not in touch + near + question
