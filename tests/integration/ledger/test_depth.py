@@ -1,9 +1,10 @@
 """Back-pressure: a queue refuses what is too much, and of one tenant before it refuses all."""
 
+import psycopg
 import pytest
 
 from shared import db
-from shared.contracts import Probe
+from shared.contracts import Probe, RecordMessage
 from shared.db import Role
 from shared.errors import QueueFull
 from shared.ledger.outbox import current_job, publish
@@ -80,6 +81,36 @@ def test_follow_ups_are_let_through(relay):
         current_job.reset(token)
 
     assert follow_up.state == "PENDING"
+
+
+def test_a_tenant_that_fills_its_share_of_one_queue_publishes_to_another(relay):
+    tenant = make_tenant()
+    flood(tenant, MOST // 2)
+    measured(relay)
+
+    with db.transaction(tenant) as conn:
+        assert publish(conn, RecordMessage(content="hi", role="USER")).state == "PENDING"
+
+
+def test_accepting_a_job_is_one_statement_beside_its_own(pool, database_url):
+    tenant = make_tenant()
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        seen = []
+        conn.add_notice_handler(lambda notice: seen.append(notice.message_primary))
+        conn.execute("LOAD 'auto_explain'")
+        conn.execute(
+            """SET auto_explain.log_min_duration = 0; SET auto_explain.log_level = 'notice';
+               SET auto_explain.log_nested_statements = on; SET ROLE ailydian_app"""
+        )
+        conn.execute("SELECT set_config('app.tenant_id', %s, false)", [tenant])
+        seen.clear()
+        conn.execute(
+            """INSERT INTO "Job" ("job", "queue", "payload")
+               VALUES ('probe', 'maintenance', '{"n": 1}')"""
+        )
+
+    texts = [text.partition("Query Text:")[2].split()[:3] for text in seen]
+    assert sorted(texts) == [["INSERT", "INTO", '"Job"'], ["INSERT", "INTO", '"JobOutbox"']]
 
 
 def test_a_tenant_does_not_see_who_else_is_refused(relay):

@@ -1,11 +1,25 @@
--- Refuse a job that no worker could take, and say why: the claim of a hundred would fail by it, or its
--- crashes would not be counted. `p_due_at` NULL: it is a time or a counter. Called in an expression.
--- Returns `p_due_at` where nothing is wrong: a kind of job, or all kinds, that the ledger was not told of.
+-- Refuse a job whose tenant is missing, that has no room, or that no worker could take, and say why: the
+-- claim of a hundred would fail by it, or its crashes would not be counted. `p_counted`: a full queue refuses
+-- it; `p_waits`: it goes to the outbox. Called in a condition. Returns `p_waits` where nothing is wrong: a kind, or all kinds, that the ledger was not told of.
 CREATE OR REPLACE FUNCTION ailydian_refuse_job(
-    p_job_id TEXT, p_job TEXT, p_queue TEXT, p_due_at TIMESTAMPTZ
-) RETURNS timestamptz LANGUAGE plpgsql AS $$
+    p_job_id TEXT, p_tenant_id TEXT, p_job TEXT, p_queue TEXT, p_counted BOOLEAN, p_waits BOOLEAN,
+    p_times TIMESTAMPTZ[], p_counters BIGINT[]
+) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF p_due_at IS NULL THEN
+    IF NOT EXISTS (SELECT FROM public."Tenant" t WHERE t."id" = p_tenant_id) THEN
+        RAISE EXCEPTION 'tenant_not_found: no tenant with the id %', public.ailydian_visible(p_tenant_id) USING ERRCODE = 'AL003';
+    ELSIF p_counted AND EXISTS (SELECT FROM public."QueueState" q
+                                WHERE q."queue" = p_queue AND q."depth" >= q."depthMax") THEN
+        RAISE EXCEPTION 'queue_full: the queue % has reached its maximum depth', p_queue
+            USING ERRCODE = 'AL004';
+    ELSIF p_counted AND EXISTS (SELECT FROM public."TenantDepth" d
+                                WHERE d."tenantId" = p_tenant_id AND d."queue" = p_queue) THEN
+        RAISE EXCEPTION 'queue_full: the tenant fills its share of the queue %', p_queue
+            USING ERRCODE = 'AL004';
+    ELSIF NOT p_waits THEN
+        RETURN false;
+    ELSIF NOT ('9999-01-01Z' > ALL (p_times) AND '1970-01-01Z' <= ALL (p_times)
+               AND 1000000 >= ALL (p_counters) AND 0 <= ALL (p_counters)) THEN
         RAISE EXCEPTION 'payload_refused: "dueAt" and "createdAt" must be times of 1970 to 9998, and counters at least 0 and at most 1,000,000'
             USING ERRCODE = 'AL002';
     ELSIF octet_length(p_job_id) NOT BETWEEN 1 AND 64 THEN
@@ -19,5 +33,5 @@ BEGIN
         RAISE EXCEPTION 'payload_refused: no queue is named %; leave "queue" out, and it is that of the job',
             public.ailydian_visible(to_json(left(p_queue, 100))::text) USING ERRCODE = 'AL002';
     END IF;
-    RETURN p_due_at;
+    RETURN p_waits;
 END $$;
