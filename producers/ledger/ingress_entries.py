@@ -110,10 +110,24 @@ def queue_of(fields: Fields) -> str:
 
 def quarantined(reason: str, stream: str, fields: Fields) -> BadMessage:
     """Return an entry as the quarantine keeps it: its stream and fields as one JSON object."""
-    texts = {"stream": stream} | {_text(name): _text(value) for name, value in fields.items()}
+    # A field that is called "stream" does not say where it came from.
+    texts = {_text(name): _text(value) for name, value in fields.items()} | {"stream": stream}
     message = json.dumps(texts, ensure_ascii=False).encode()
     digest = hashlib.sha256(message).hexdigest()
     return BadMessage(reason, message[:_KEPT_BYTES], len(message), digest)
+
+
+def entry_of(message: bytes) -> tuple[str, Fields] | None:
+    """Return the stream and the fields of a quarantined entry, None where it is not a whole one."""
+    try:
+        kept = read_json(message.decode())
+    except (PayloadRefused, UnicodeDecodeError):
+        return None
+    if not isinstance(kept, dict) or not all(isinstance(one, str) for one in kept.values()):
+        return None
+    stream = kept.pop("stream", "")
+    fields = {name.encode(): text.encode() for name, text in kept.items()}
+    return (stream, fields) if fields.keys() - _OPTIONAL == _REQUIRED else None
 
 
 def _text(raw: bytes) -> str:

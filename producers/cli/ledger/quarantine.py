@@ -15,6 +15,7 @@ from producers.cli.terminal.output import (
     print_fields,
     print_json,
     print_table,
+    say,
 )
 from producers.cli.terminal.values import JSON_OBJECT
 from shared import db
@@ -64,25 +65,26 @@ def show_quarantined(message_id: str, as_json: bool) -> None:
 @click.option("--message", type=JSON_OBJECT, required=True, help='{"job": ID, "attempt": N}')
 @json_option
 def edit_quarantined(message_id: str, message: dict[str, Any], as_json: bool) -> None:
-    """Turn a message into a valid wake-up and sign it.
+    """Turn a message into a valid wake-up and sign it, or change fields of an entry of the door.
 
-    A wake-up has the job's id and its number of attempts; the job must belong to this queue.
+    A wake-up has the job's id and its number of attempts; the job must belong to this queue. An
+    entry has job, tenant, key and payload; fields that are not named stay.
     """
     with session.opened():
         quarantine_edit.edit(message_id, message)
     if as_json:
         print_json({"id": message_id, "edited": True})
     else:
-        click.echo(f"Signed. Send it with `ailydian quarantine replay {message_id}`.")
+        click.echo(f"Edited. Send it with `ailydian quarantine replay {message_id}`.")
 
 
 @quarantine.command("replay")
 @options(PACE, *CHOICE)
 def replay_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
-    """Send quarantined messages unchanged to their original queues.
+    """Send quarantined messages unchanged to their original queues and streams.
 
     Invalid messages are quarantined again; a repeated wake-up has no effect. Messages that were
-    stored truncated are not sent.
+    stored truncated are not sent, nor entries of a publisher that was removed.
     """
     with session.opened() as servers, connect(servers.redis_url) as client:
         send = quarantine_actions.sender(client, quarantine_edit.wire())
@@ -102,6 +104,11 @@ def _act(
 ) -> None:
     dry_run = given["dry_run"]
     matched, done = quarantine_actions.act(move, verb, given)
+    if done < matched and not dry_run and verb == "replay":
+        say(
+            f"{matched - done} could not be sent: they were stored truncated, lack a field or are "
+            "of a publisher that was removed. See `ailydian quarantine show ID`."
+        )
     if as_json:
         print_json({"matched": matched, done_word: done} | ({"dryRun": True} if dry_run else {}))
     else:

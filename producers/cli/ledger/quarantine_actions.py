@@ -10,6 +10,10 @@ import redis
 from producers.cli.ledger import selection
 from producers.cli.ledger.selection import regex_checked
 from producers.cli.terminal import session
+from producers.ledger.ingress_entries import Fields, entry_of
+from producers.ledger.ingress_streams import stream_of
+from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX
+from producers.queries.ledger import publishers
 from shared import db
 from shared.db import Connection, Role
 from shared.ledger.wakeups import Wire
@@ -22,7 +26,7 @@ Move = Callable[[Connection, Sequence[str]], list[TakenRow]]
 
 
 def sender(client: redis.Redis, wire: Wire) -> Move:
-    """Return a function that sends a page of messages unchanged to their queues."""
+    """Return a function that sends a page of messages unchanged to their queues and streams."""
 
     def send(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
         # Pushed before the rows are deleted: if either fails, they stay and are sent once more.
@@ -30,10 +34,26 @@ def sender(client: redis.Redis, wire: Wire) -> Move:
         with client.pipeline(transaction=False) as pipe:
             for queue, rows in groupby(taken, key=lambda row: row.queue):
                 pipe.rpush(wire.queue_key(queue), *[row.message for row in rows])
+            entries = _readable(conn, ids, wire.namespace)
+            for stream, fields, _ in entries:
+                # redis-py's types allow a field to be of any kind, and so no mapping of one kind.
+                added: dict[Any, Any] = {**fields}
+                pipe.xadd(stream, added)
             pipe.execute()
-        return taken
+        quarantines.discard(conn, [row.id for _, _, row in entries])
+        return taken + [row for _, _, row in entries]
 
     return send
+
+
+def _readable(
+    conn: Connection, ids: Sequence[str], namespace: str
+) -> list[tuple[str, Fields, TakenRow]]:
+    """Entries of the Redis door whose streams are read: what the publisher may is asked again."""
+    names = [DEFAULT, *publishers.select_names(conn, limit=PUBLISHERS_MAX)]
+    streams = {stream_of(namespace, name).key for name in names}
+    found = [(entry_of(row.message), row) for row in quarantines.select_entries(conn, ids)]
+    return [(*entry, row) for entry, row in found if entry is not None and entry[0] in streams]
 
 
 def act(move: Move, verb: str, given: dict[str, Any]) -> tuple[int, int]:

@@ -1,20 +1,23 @@
 """Editing a quarantined message: the result is a valid wake-up of an existing job."""
 
 import hashlib
+import json
 from typing import Any
 
 import psycopg
 
 from producers.cli.terminal import session
 from producers.cli.terminal.failures import JobNotFound
+from producers.ledger.ingress_entries import entry_of, quarantined, read_request
 from producers.queries.ledger import jobs
 from shared import db
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.errors import EditRefused, PayloadRefused
 from shared.ids import JobId
 from shared.ledger.wakeups import Wire
 from shared.operations import audit
 from shared.queries.ledger import clock, quarantines
+from shared.queries.ledger.quarantines import QuarantinedRow
 from shared.queries.operations.audit_logs import AuditEntry
 from shared.servers import embedded
 from shared.settings import settings
@@ -29,19 +32,21 @@ def wire() -> Wire:
 
 
 def edit(message_id: str, fields: dict[str, Any]) -> None:
-    """Replace a quarantined message by a signed wake-up; the diff is stored and audited.
+    """Replace a quarantined message; the diff is stored and audited.
+
+    A wake-up becomes a signed one, an entry of the Redis door one that the door can read.
 
     Args:
         message_id: The message's.
-        fields: `job`, an id, and `attempt`, the number of attempts made; `v` and `sig` are
-            accepted and replaced.
+        fields: Of a wake-up `job`, an id, and `attempt`, the number of attempts made; `v` and
+            `sig` are accepted and replaced. Of an entry `job`, `tenant`, `key`, `payload` (an
+            object, or its text) and `traceparent`: those that change.
 
     Raises:
         JobNotFound: No message has this id.
         PayloadRefused: Invalid fields, or no job of this queue has the id.
         EditRefused: The same message is quarantined already, or it was changed concurrently.
     """
-    job_id, attempt = _checked(fields)
     with db.transaction(None, role=Role.RELAY) as conn:
         rows = quarantines.select_quarantined(
             conn, quarantines.QuarantineFilters(), ids=[message_id], limit=1
@@ -49,24 +54,21 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
         if not rows:
             raise JobNotFound(f"No message has the id {message_id!r}: see `quarantine list`.")
         row = rows[0]
-        known = jobs.select_by_ids(conn, [job_id])
-        if not known or known[0].queue != row.queue:
-            raise PayloadRefused(f"The queue {row.queue} has no job with the id {job_id!r}.")
-        message = wire().wakeup(row.queue, job_id, attempt)
+        message, after = (_entry if row.source == "door" else _wakeup)(conn, row, fields)
         sha256 = hashlib.sha256(message).hexdigest()
         before = {
             "sha256": row.sha256,
             "bytes": row.size_bytes,
             "head": ascii(row.message[:_SHOWN]),
         }
-        changes = {"before": before, "after": {"sha256": sha256, "job": job_id, "attempt": attempt}}
+        changes = {"before": before, "after": {"sha256": sha256} | after}
         now = clock.select_now(conn)
         diff = {"at": now.isoformat(), "by": session.actor(), "changes": changes}
         try:
             done = quarantines.edit(conn, row, message, sha256, diff)
         except psycopg.errors.UniqueViolation:
             raise EditRefused(
-                f"This wake-up is in the quarantine of {row.queue} already."
+                f"This message is in the quarantine of {row.queue} already."
             ) from None
         if not done:
             raise EditRefused(
@@ -74,6 +76,35 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
             )
         act = AuditEntry(None, session.actor(), "quarantine.edit", "Quarantine", row.id, changes)
         audit.write(conn, [act])
+
+
+def _wakeup(
+    conn: Connection, row: QuarantinedRow, fields: dict[str, Any]
+) -> tuple[bytes, dict[str, Any]]:
+    job_id, attempt = _checked(fields)
+    known = jobs.select_by_ids(conn, [job_id])
+    if not known or known[0].queue != row.queue:
+        raise PayloadRefused(f"The queue {row.queue} has no job with the id {job_id!r}.")
+    return wire().wakeup(row.queue, job_id, attempt), {"job": job_id, "attempt": attempt}
+
+
+def _entry(
+    conn: Connection,  # noqa: ARG001 - as `_wakeup`
+    row: QuarantinedRow,
+    fields: dict[str, Any],
+) -> tuple[bytes, dict[str, Any]]:
+    before = entry_of(row.message)
+    if before is None:
+        raise EditRefused(
+            "The entry was kept truncated or lacks a field: publish it again by hand."
+        )
+    texts = {
+        name: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)
+        for name, one in fields.items()
+    }
+    entry = before[1] | {name.encode(): one.encode() for name, one in texts.items()}
+    read_request(b"", entry)  # what the door would refuse is refused now
+    return quarantined(row.reason, before[0], entry).head, {"fields": sorted(texts)}
 
 
 def _checked(fields: dict[str, Any]) -> tuple[JobId, int]:

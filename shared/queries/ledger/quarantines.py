@@ -217,6 +217,20 @@ TAKE_WHOLE: Final = """
 """
 
 
+# What a door's reader may still add to is locked until it is sent.
+SELECT_ENTRIES: Final = """
+    SELECT q."id", q."queue", q."bytes" AS "sizeBytes", q."message" FROM "Quarantine" q
+    WHERE q."id" = ANY(%(ids)s::text[]) AND q."bytes" = octet_length(q."message")
+      AND q."source" = 'door'
+    ORDER BY q."id" FOR UPDATE
+"""
+
+
+def select_entries(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
+    """Lock those messages that are whole entries of the Redis door, to send them again."""
+    return [TakenRow(*row) for row in conn.execute(SELECT_ENTRIES, {"ids": list(ids)})]
+
+
 def discard(conn: Connection, ids: Sequence[str]) -> list[TakenRow]:
     """Delete messages. Returns those that existed, without their bytes."""
     return [TakenRow(*row) for row in conn.execute(DISCARD, {"ids": list(ids)})]

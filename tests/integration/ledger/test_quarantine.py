@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,12 +10,15 @@ import redis
 
 from producers.cli.ledger import quarantine_actions, quarantine_edit
 from producers.cli.terminal.failures import JobNotFound
+from producers.ledger.ingress_entries import quarantined
+from producers.ledger.redis_ingress import RedisIngress
 from shared import db
 from shared.db import Role
 from shared.errors import EditRefused, PayloadRefused
 from shared.ledger.wakeups import Wire, connect
 from shared.queries.ledger import quarantines
 from shared.queries.ledger.quarantines import BadMessage, QuarantineFilters
+from tests.support.commands import document
 from tests.support.factories import environment, make_tenant, publish_probe, rows
 
 KEY = b"a key for tests, as long as it must be"
@@ -197,3 +201,64 @@ def test_a_flood_through_the_door_of_the_quarantine_is_trimmed_by_itself(pool):
     with db.transaction(None, role=Role.RELAY) as conn:
         assert quarantines.count_quarantined(conn, QuarantineFilters()) <= quarantines.KEPT_MAX + 64
         assert quarantines.count_quarantined(conn, QuarantineFilters(error="not_json")) == 64
+
+
+# ---- entries of the Redis door
+
+
+def keep_entry(*, at="ailydian:publish", **changed):
+    """Quarantine an entry of the door. Returns its id."""
+    texts = {"job": "probe", "tenant": "a", "key": "k1", "payload": '{"n": 1}'} | changed
+    fields = {name.encode(): text.encode() for name, text in texts.items()}
+    one = quarantined("delivered_too_often", at, fields)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        quarantines.insert_quarantined(conn, "maintenance", [one], source="door")
+    return rows('SELECT "id" FROM "Quarantine" ORDER BY "receivedAt" DESC')[0][0]
+
+
+def test_an_entry_of_the_door_is_shown_edited_replayed_and_accepted(run, pool, client):
+    make_tenant("a")
+    message_id = keep_entry()
+    shown = document(run("quarantine", "show", message_id, "--json"))
+    assert json.loads(base64.b64decode(shown["message"]))["payload"] == '{"n": 1}'
+
+    run("quarantine", "edit", message_id, "--message", '{"payload": {"n": 2}, "key": "k2"}')
+    done = document(run("quarantine", "replay", message_id, "--json"))
+    ingress = RedisIngress(client, "ailydian")
+    ingress.check()
+    ingress.turn(block_s=0.001)
+
+    assert done == {"matched": 1, "replayed": 1}
+    assert rows('SELECT "key", "payload"->\'n\' FROM "Job"') == [("k2", 2)]
+    assert json.loads(client.lpop("ailydian:reply:k2"))["accepted"]
+    assert rows('SELECT 1 FROM "Quarantine"') == []
+    assert rows(
+        """SELECT "action" FROM "AuditLog" WHERE "resource" = 'Quarantine' ORDER BY 1"""
+    ) == [
+        ("quarantine.edit",),
+        ("quarantine.replay",),
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields", ['{"payload": {"n": "x"}}', '{"job": "no_such"}', '{"other": "x"}', '{"key": ""}']
+)
+def test_an_edit_that_the_door_would_refuse_is_refused(run, pool, fields):
+    message_id = keep_entry()
+
+    code, said = run("quarantine", "edit", message_id, "--message", fields)
+
+    assert (code, rows('SELECT "edits" FROM "Quarantine"')) == (2, [([],)]), said
+
+
+def test_an_entry_that_cannot_be_sent_stays_and_is_told(run, pool, client):
+    keep_entry(at="ailydian:publish:gone")
+    keep_entry(stream="ailydian:publish", key="k2", at="ailydian:publish:gone")
+
+    code, said = run("quarantine", "replay", "--all")
+
+    assert code == 0
+    assert "2 matched, 0 replayed." in said
+    assert "2 could not be sent" in said
+    assert len(rows('SELECT 1 FROM "Quarantine"')) == 2
+    assert client.keys("ailydian:publish*") == []
