@@ -170,7 +170,7 @@ def test_a_slow_reader_is_cut_off_when_the_time_of_a_page_is_over_and_not_before
     with _open_page(server, b"/big") as client:
         assert client.recv(15) == b"HTTP/1.0 200 OK"
         _pass(server, clock, PAGE_S)
-        assert len(client.recv(1_000)) == 1_000
+        assert len(client.recv(1_000, socket.MSG_WAITALL)) == 1_000
         assert len(server._open) == 1
 
         _pass(server, clock, 0.001)
@@ -236,7 +236,9 @@ def test_as_many_slow_readers_as_may_connect_keep_nobody_out(server):
 
         assert all(answer.startswith(b"HTTP/1.0 200") for answer in answers)
         assert _rest(slow[0]) < BIG // 2
-        assert len(slow[-1].recv(1_000)) == 1_000  # those that came last still have theirs
+        assert (
+            len(slow[-1].recv(1_000, socket.MSG_WAITALL)) == 1_000
+        )  # those that came last still have theirs
 
 
 def test_those_that_wait_for_us_are_not_closed_for_one_that_comes_later(server, released):
