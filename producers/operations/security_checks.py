@@ -1,21 +1,51 @@
-"""Who may do what: every policy, grant, owner, trigger and function, for `ailydian verify`.
+"""Who may do what, for `ailydian verify`: rights, functions, constraints, and ways around them.
 
-What is of the schema must be exactly what shared/schema/rights.txt says. A table of your own needs
-row level security, policies that are the tenant's where it has a "tenantId", and no PUBLIC grant.
+What is of the schema must be exactly what shared/schema/rights.txt says. Of the platform's tables
+that holds for what the schema has there: further columns, constraints and indexes are its own. A
+table of your own needs row level security, policies that are the tenant's where it has a
+"tenantId", and no PUBLIC grant.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from producers.queries.operations import security_facts
+from producers.operations import schema_differences
+from producers.queries.operations import (
+    definition_facts,
+    exposed_objects,
+    exposed_rights,
+    security_facts,
+)
+from producers.queries.operations.exposed_objects import ExposedObject
+from producers.queries.operations.exposed_rights import ExposedRight
 from producers.queries.operations.security_facts import SecurityFact
 from shared import schema
 from shared.db import Connection
 
 Faults = Iterator[str]
 
-NAMES: Final = ("memberships", "policies", "grants", "owners", "triggers", "functions")
+NAMES: Final = (
+    "memberships",
+    "policies",
+    "grants",
+    "owners",
+    "triggers",
+    "functions",
+    "definitions",
+    "settings",
+    "replication",
+)
 _PLATFORM: Final = "ailydian_platform"
+
+_EXPOSED: Final[tuple[Callable[[Connection], Sequence[ExposedObject | ExposedRight]], ...]] = (
+    exposed_rights.select_system_rights,
+    exposed_rights.select_database_rights,
+    exposed_rights.select_login_rights,
+    exposed_objects.select_functions,
+    exposed_objects.select_calls,
+    exposed_objects.select_replication,
+    exposed_objects.select_settings,
+)
 
 _TENANT: Final = "current_setting('app.tenant_id'::text"
 # Policies of a table of your own; each as Postgres prints it, for what is seen or written.
@@ -33,21 +63,32 @@ _OWN_RULES: Final = frozenset(
 )
 
 
+def facts(conn: Connection) -> list[SecurityFact]:
+    """All that rights.txt has of a new database; names are qualified until the transaction ends."""
+    security_facts.qualify_names(conn)
+    definitions = definition_facts.select_definitions(conn)
+    return [
+        *(SecurityFact(one.check, one.object, one.name, one.fact) for one in definitions),
+        *security_facts.select_facts(conn),
+    ]
+
+
 def look(conn: Connection) -> dict[str, list[str]]:
-    """What is wrong, by the name of the check.
+    """What is wrong, by the name of the check; the role and the settings of `conn` are changed.
 
     Returns:
-        `memberships`: what the five roles are besides, and who has more than one user should have;
-        `policies`, `grants`, `owners`, `triggers`, `functions`: what differs from rights.txt, and
-        what of others gets around the policies.
+        `memberships`: what the five roles and their logins are besides, and who has more than one
+        user should have; `policies`, `grants`, `owners`, `triggers`, `functions`, `definitions`:
+        what differs from rights.txt, and what of others gets around the policies; `settings` and
+        `replication`: what the server is told besides.
     """
-    security_facts.qualify_names(conn)
-    found = security_facts.select_facts(conn)
+    security_facts.forget_tenant(conn)
+    found = facts(conn)
     made = schema.rights()
     known = {"", *(line[1] for line in made)}
     wrong: dict[str, list[str]] = {name: [] for name in NAMES}
     wrong["memberships"] += _memberships(conn)
-    for check, fault in _differences(found, made, known):
+    for check, fault in schema_differences.differences(found, made, known):
         wrong[check].append(fault)
     own = [one for one in found if one.object not in known]
     wrong["policies"] += _own_policies(own, security_facts.select_tenant_tables(conn))
@@ -57,8 +98,12 @@ def look(conn: Connection) -> dict[str, list[str]]:
         if one.check == "grants" and one.name.endswith(" to PUBLIC")
     ]
     wrong["functions"] += [
-        f"the {one.kind} {one.name} {one.why}" for one in security_facts.select_loose_objects(conn)
+        f"the {one.kind} {one.name} {one.why}: drop it"
+        for one in security_facts.select_loose_objects(conn)
     ]
+    for select in _EXPOSED:
+        for way in select(conn):
+            wrong[way.check].append(f"{way.what}: {way.remedy}")
     return wrong
 
 
@@ -66,32 +111,20 @@ def _memberships(conn: Connection) -> Faults:
     found = {role.name: role for role in security_facts.select_role_rights(conn)}
     for role in found.values():
         for attribute in role.attributes:
-            yield f"{role.name} {attribute}"
+            yield f"{role.name} {attribute}: ALTER ROLE {role.name} back"
         for other in role.acts_as:
-            yield f"{role.name} may act as {other}"
+            yield f"{role.name} may act as {other}: REVOKE {other} FROM {role.name}"
         for setting in role.settings:
-            yield f"{role.name} has the setting {setting}"
+            yield f"{role.name} has the setting {setting}: RESET ALL settings of that role"
     user = security_facts.select_user(conn)
     platform = set(found[_PLATFORM].members) if _PLATFORM in found else set()
     for role in found.values():
         for member in sorted(platform & set(role.members) - {user}):
             if role.name != _PLATFORM:
-                yield f"{member}, a user of {_PLATFORM}, may act as {role.name} as well"
-
-
-def _differences(
-    found: list[SecurityFact], made: list[tuple[str, ...]], known: set[str]
-) -> Iterator[tuple[str, str]]:
-    must = {(check, name): fact for check, _, name, fact in made}
-    for one in found:
-        wanted = must.pop((one.check, one.name), None)
-        ours = one.object in known or one.object.startswith("public.ailydian_")
-        if wanted is None and ours:
-            yield one.check, f"{one.name} is unexpected: {one.fact}"
-        elif wanted is not None and wanted != one.fact:
-            yield one.check, f"{one.name} is {one.fact}, not {wanted}"
-    for (check, name), fact in must.items():
-        yield check, f"{name} is missing: {fact}"
+                yield (
+                    f"{member}, a user of {_PLATFORM}, may act as {role.name} as well: "
+                    f"REVOKE {role.name} FROM {member}"
+                )
 
 
 def _own_policies(own: list[SecurityFact], with_tenant: set[str]) -> Faults:

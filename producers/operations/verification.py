@@ -10,7 +10,7 @@ import psycopg
 
 from producers.operations import platform_tables, security_checks, server_checks
 from producers.operations.platform_tables import Column, Table
-from producers.queries.operations import schema_facts
+from producers.queries.operations import exposed_objects, schema_facts
 from shared import schema
 from shared.db import Connection, Pool, Role
 from shared.errors import AilydianError
@@ -36,18 +36,22 @@ def verify(conn_url: str) -> list[VerificationCheck]:
         conn_url: A libpq URL; its user must be allowed to act as ailydian_owner.
 
     Returns:
-        Extension, roles, tables, columns, enums, indexes and foreign keys; settings of the server;
-        memberships, policies, grants, owners, triggers and functions, each compared with what the
-        schema makes;
+        Extension, roles, tables, columns, enums, indexes and foreign keys; memberships, policies,
+        grants, owners, triggers, functions and definitions, each compared with what the schema
+        makes, and what gets around them; settings of the server;
         one check for writing, reading, changing and deleting a row of each of the 35 tables;
-        and the count of rows without a tenant, which is never a fault.
+        and, never a fault, the count of rows without a tenant and who may do everything.
     """
     pool = Pool(conn_url, size=1, prepared_statements=False)
     try:
         with pool.transaction(None, role=Role.OWNER) as conn:
-            finders = _FINDERS | server_checks.FINDERS
-            checks = [_checked(conn, name, find) for name, find in finders.items()]
-            return [*checks, *_probe_tables(conn), _count_without_tenant(conn)]
+            return [
+                *schema_checks(conn),
+                *(_checked(conn, name, find) for name, find in server_checks.FINDERS.items()),
+                *_probe_tables(conn),
+                _count_without_tenant(conn),
+                _list_logins(conn),
+            ]
     except AilydianError as error:
         return [VerificationCheck("connection", False, str(error))]
     finally:
@@ -66,6 +70,10 @@ def _checked(
             faults = list(find(conn))
     except psycopg.Error as error:
         faults = [_first_line(error)]
+    return _check(name, faults)
+
+
+def _check(name: str, faults: list[str]) -> VerificationCheck:
     if len(faults) > FAULTS_MAX:
         faults[FAULTS_MAX:] = [f"and {len(faults) - FAULTS_MAX} more"]
     return VerificationCheck(name, not faults, "; ".join(faults) or "ok")
@@ -172,9 +180,18 @@ def _foreign_keys(conn: Connection) -> Faults:
                 yield f"{name} acts as {fact.on_delete} and {fact.on_update}"
 
 
-def _security(name: str) -> Callable[[Connection], Faults]:
-    """A check of rights, by its name."""
-    return lambda conn: iter(security_checks.look(conn)[name])
+def schema_checks(conn: Connection) -> list[VerificationCheck]:
+    """Check tables, rights and what gets around them, as ailydian_owner, who `conn` acts as."""
+    return [*(_checked(conn, name, find) for name, find in _FINDERS.items()), *_security(conn)]
+
+
+def _security(conn: Connection) -> list[VerificationCheck]:
+    try:
+        with conn.transaction(force_rollback=True):
+            wrong = security_checks.look(conn)
+    except psycopg.Error as error:
+        wrong = {name: [_first_line(error)] for name in security_checks.NAMES}
+    return [_check(name, faults) for name, faults in wrong.items()]
 
 
 _FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
@@ -185,7 +202,6 @@ _FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {
     "enums": _enums,
     "indexes": _indexes,
     "foreign_keys": _foreign_keys,
-    **{name: _security(name) for name in security_checks.NAMES},
 }
 
 
@@ -245,6 +261,12 @@ def _count_without_tenant(conn: Connection) -> VerificationCheck:
         return VerificationCheck("rows_without_tenant", False, _first_line(error))
     detail = ", ".join(f"{table} {count}" for table, count in counts.items())
     return VerificationCheck("rows_without_tenant", True, detail or "none")
+
+
+def _list_logins(conn: Connection) -> VerificationCheck:
+    """List superusers and who may act as the owner: only a reader knows which of them are yours."""
+    logins = exposed_objects.select_mighty_logins(conn)
+    return VerificationCheck("logins", True, f"may do everything: {', '.join(logins)}")
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -20,11 +20,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from producers.operations import migration, security_checks
+from producers.operations import migration, verification
 from shared import schema
 from shared.servers import embedded
 from shared.settings import Settings
-from tests.support import isolation, isolation_functions
+from tests.support import bypasses, isolation, isolation_functions
 
 POLICIES = """
     SELECT c.relname, p.polname, pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p
@@ -235,6 +235,12 @@ def of_parents(conn: psycopg.Connection) -> Iterator[Mutant]:
             yield Mutant("parent of any tenant", name, changed, parents_differ)
 
 
+def of_bypasses(conn: psycopg.Connection) -> Iterator[Mutant]:
+    """Each way around the schema that is not one of its own guards."""
+    for one in bypasses.EVERY:
+        yield Mutant("bypass", one.statement, bypasses.placed(conn, one.statement))
+
+
 def every(conn: psycopg.Connection) -> list[Mutant]:
     """All of them, in the same order each time."""
     return [
@@ -243,6 +249,7 @@ def every(conn: psycopg.Connection) -> list[Mutant]:
         *of_parents(conn),
         *of_grants(conn),
         *of_roles(),
+        *of_bypasses(conn),
     ]
 
 
@@ -260,7 +267,7 @@ def noticed(
 def verified(conn: psycopg.Connection) -> bool:
     """Whether `ailydian verify` finds fault, as the owner whom it acts as."""
     conn.execute("SET LOCAL ROLE ailydian_owner")
-    return any(security_checks.look(conn).values())
+    return any(not check.ok for check in verification.schema_checks(conn))
 
 
 def survivors(conn: psycopg.Connection, mutants: list[Mutant]) -> tuple[list[str], Counter[str]]:

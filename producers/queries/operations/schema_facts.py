@@ -32,7 +32,7 @@ class ColumnFact:
 
 @dataclass(frozen=True, slots=True)
 class IndexFact:
-    """A valid index and the columns it begins with; expressions are left out."""
+    """A valid index of all rows and its columns; those of expressions are left out."""
 
     table: str
     name: str
@@ -112,7 +112,8 @@ SELECT_INDEXES: Final = """
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_class t ON t.oid = i.indrelid
-    WHERE t.relnamespace = 'public'::regnamespace AND i.indisvalid
+    WHERE t.relnamespace = 'public'::regnamespace AND i.indisvalid AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL
     ORDER BY t.relname, c.relname
 """
 

@@ -45,6 +45,11 @@ QUALIFY_NAMES: Final = """
     SELECT set_config('search_path', 'pg_catalog', true)
 """
 
+# The transaction has a tenant; what is left then is what a new session has.
+FORGET_TENANT: Final = """
+    SET LOCAL app.tenant_id TO DEFAULT
+"""
+
 # The owner's own rights are left out: it has them all. Versions differ in what they list there.
 SELECT_FACTS: Final = """
     WITH tables AS (
@@ -120,13 +125,16 @@ SELECT_FACTS: Final = """
     SELECT 'triggers', t."name", t."name" || ' rule ' || r.rulename, pg_get_ruledef(r.oid)
     FROM tables t JOIN pg_rewrite r ON r.ev_class = t.oid WHERE t.relkind IN ('r', 'p')
     UNION ALL
-    -- The body of new_id depends on the server's version.
     SELECT 'functions', f."name", f."name", concat_ws(' | ',
+           CASE f.prokind WHEN 'f' THEN '' ELSE 'kind ' || f.prokind::text || ' ' END
+               || pg_get_function_arguments(f.oid),
            pg_get_function_result(f.oid), l.lanname,
            CASE WHEN f.prosecdef THEN 'as its owner' ELSE 'as its caller' END, f.provolatile::text,
-           CASE WHEN f.proleakproof THEN 'leakproof' END,
+           CASE WHEN f.proleakproof THEN 'leakproof' END, CASE WHEN f.proisstrict THEN 'strict' END,
+           'parallel ' || f.proparallel::text,
+           CASE WHEN f.prosupport <> 0 THEN 'support ' || f.prosupport::regproc END,
            nullif(array_to_string(f.proconfig, ', '), ''),
-           CASE f.proname WHEN 'ailydian_new_id' THEN '' ELSE md5(f.prosrc) END)
+           md5(concat_ws(' ', f.prosrc, f.probin, pg_get_function_sqlbody(f.oid))))
     FROM functions f JOIN pg_language l ON l.oid = f.prolang
     ORDER BY 1, 2, 3, 4
 """
@@ -160,14 +168,24 @@ SELECT_LOOSE_OBJECTS: Final = """
         UNION
         SELECT m.member FROM pg_auth_members m JOIN seers s ON s.oid = m.roleid
     ), readers AS (
-        SELECT DISTINCT v.oid FROM pg_class t
+        SELECT v.oid, 'tables of the schema' AS what FROM pg_class t
         JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
                         AND d.classid = 'pg_rewrite'::regclass
         JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
         WHERE t.relowner = 'ailydian_owner'::regrole AND t.relkind IN ('r', 'p')
           AND v.relkind IN ('v', 'm')
         UNION
-        SELECT v.oid FROM readers r
+        -- Nothing is noted to depend on tables of the server.
+        SELECT v.oid, 'tables of the server' FROM pg_rewrite w JOIN pg_class v ON v.oid = w.ev_class
+        WHERE v.oid >= 16384 AND NOT EXISTS (
+            SELECT FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = v.oid AND d.deptype = 'e'
+              AND x.extname <> 'vector') AND EXISTS (
+            SELECT FROM unnest('{pg_authid,pg_shadow,pg_statistic,pg_user_mapping,pg_largeobject,
+                                 pg_subscription}'::regclass[]) one
+            WHERE w.ev_action::text ~ format(':relid %s ', one::oid))
+        UNION
+        SELECT v.oid, r.what FROM readers r
         JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = r.oid
                         AND d.classid = 'pg_rewrite'::regclass
         JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
@@ -175,7 +193,7 @@ SELECT_LOOSE_OBJECTS: Final = """
     )
     SELECT CASE v.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END AS "kind",
            v.oid::regclass::text AS "name",
-           'reads tables of the schema as its owner ' || v.relowner::regrole AS "why"
+           format('reads %s as its owner %s', r.what, v.relowner::regrole) AS "why"
     FROM readers r JOIN pg_class v ON v.oid = r.oid
     WHERE v.relowner IN (SELECT s.oid FROM seers s)
       AND NOT coalesce('security_invoker=true' = ANY(v.reloptions)
@@ -214,6 +232,11 @@ SELECT_TENANT_TABLES: Final = """
 def qualify_names(conn: Connection) -> None:
     """Have names printed with their schema until the transaction ends."""
     conn.execute(QUALIFY_NAMES)
+
+
+def forget_tenant(conn: Connection) -> None:
+    """Have the tenant that the session began with until the transaction ends."""
+    conn.execute(FORGET_TENANT)
 
 
 def select_facts(conn: Connection) -> list[SecurityFact]:

@@ -5,9 +5,12 @@ from collections import Counter
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from producers.operations import verification
-from tests.support import mutants, rights
+from tests.support import bypasses, mutants, postgres_builds, rights
+from tests.support.bypass_objects import DEFINITIONS, OBJECTS
+from tests.support.bypasses import FUNCTIONS, RIGHTS, SETTINGS
 
 SAMPLE = 60  # of some 2,000; `make mutants` makes them all
 
@@ -23,7 +26,58 @@ def _wrong(url: str) -> dict[str, str]:
 
 
 def test_the_list_of_rights_is_what_a_new_database_has(conn):
-    assert rights.read(conn) == rights.PATH.read_text(), "run `make schema`"
+    found, listed = rights.read(conn), rights.PATH.read_text().splitlines()
+
+    assert set(found) <= set(listed), "run `make schema`"
+    assert {_name(line) for line in found} == {_name(line) for line in listed}
+    # Of an id's function there is one body with uuidv7() and one without.
+    versions = len(postgres_builds.BUILDS)
+    assert len(listed) <= len(found) + versions - 1
+
+
+def _name(line: str) -> str:
+    return line.rpartition("\t")[0]
+
+
+@pytest.mark.parametrize("rows", [SETTINGS, RIGHTS, FUNCTIONS, OBJECTS, DEFINITIONS])
+def test_each_way_around_the_schema_is_named(conn, rows):
+    missed = []
+    for one in rows:
+        with conn.transaction(force_rollback=True):
+            bypasses.run(conn, one)
+            told = bypasses.told_in(conn, one)
+            conn.execute("SET LOCAL ROLE ailydian_owner")
+            found = {check.name: check.detail for check in verification.schema_checks(conn)}
+        if told not in found[one.check]:
+            missed.append((one.statement, told, found[one.check]))
+
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("session_replication_role=replica", "session_replication_role is replica for every new"),
+        ("app.tenant_id=x", "app.tenant_id is x for every new session: ALTER SYSTEM RESET"),
+        ("row_security=off", "row_security is off for every new session: ALTER SYSTEM RESET"),
+    ],
+)
+def test_a_setting_of_the_whole_server_is_named(database_url, option, told):
+    # As a session sees it that postgresql.conf, or ALTER SYSTEM, has begun so.
+    wrong = _wrong(make_conninfo(database_url, options=f"-c {option}"))
+
+    assert told in wrong["settings"]
+
+
+def test_who_may_do_everything_is_listed_and_no_fault(database_url, admin):
+    admin.execute("CREATE ROLE second_of_a_test LOGIN; GRANT ailydian_owner TO second_of_a_test")
+    try:
+        checks = {one.name: one for one in verification.verify(database_url)}
+    finally:
+        admin.execute("DROP ROLE second_of_a_test")
+
+    assert checks["logins"].ok
+    assert "second_of_a_test" in checks["logins"].detail
 
 
 def test_functions_of_the_schema_are_nobodys_by_default(conn):
@@ -119,6 +173,32 @@ def test_a_table_of_your_own_with_the_tenants_policy_is_no_fault(database_url):
                 USING ("tenantId" = current_setting('app.tenant_id'));
             CREATE POLICY "owner" ON "Note" TO ailydian_owner USING (true);
             GRANT SELECT, INSERT ON "Note" TO ailydian_app;
+        """)
+
+    assert _wrong(database_url) == {}
+
+
+def test_what_the_platforms_own_migrations_add_is_no_fault(database_url):
+    with psycopg.connect(database_url) as conn:
+        conn.execute("SET ROLE ailydian_owner")
+        conn.execute("""
+            CREATE TYPE "Plan" AS ENUM ('BASIC', 'PLUS');
+            CREATE TABLE "Team" ("id" TEXT NOT NULL, "name" TEXT NOT NULL,
+                CONSTRAINT "Team_pkey" PRIMARY KEY ("id"));
+            ALTER TABLE "Team" ENABLE ROW LEVEL SECURITY;
+            ALTER TABLE "Team" FORCE ROW LEVEL SECURITY;
+            CREATE POLICY "platform" ON "Team" TO ailydian_platform USING (true);
+            GRANT SELECT, INSERT, UPDATE, DELETE ON "Team" TO ailydian_platform;
+            ALTER TABLE "User" ADD "teamId" TEXT, ADD "plan" "Plan" NOT NULL DEFAULT 'BASIC',
+                ADD "code" TEXT DEFAULT gen_random_uuid();
+            ALTER TABLE "User" ADD CONSTRAINT "User_teamId_fkey" FOREIGN KEY ("teamId")
+                REFERENCES "Team" ("id") ON DELETE SET NULL ON UPDATE CASCADE;
+            CREATE UNIQUE INDEX "User_code_key" ON "User" ("code");
+            CREATE INDEX "User_teamId_idx" ON "User" ("teamId");
+            CREATE INDEX "Job_by_the_way_idx" ON "Job" ("createdAt", "state");
+            ALTER TABLE "User" DROP CONSTRAINT "User_email_key";
+            CREATE UNIQUE INDEX "User_email_key" ON "User" ("email");
+            ALTER INDEX "Message_createdAt_idx" RENAME TO "Message_by_time_idx";
         """)
 
     assert _wrong(database_url) == {}
