@@ -155,6 +155,17 @@ RIGHTS = [
         "stranger_of_a_test has CREATE on the schema public",
     ),
     Bypass(
+        "ALTER DATABASE {database} IS_TEMPLATE true",
+        "owners",
+        "the database {database} is a template: roles that create databases copy it",
+    ),
+    Bypass(
+        "CREATE ROLE between; GRANT ailydian_owner TO between; CREATE ROLE prisma_of_a_test LOGIN;"
+        " GRANT ailydian_platform, between TO prisma_of_a_test",
+        "memberships",
+        "prisma_of_a_test has ailydian_platform and may act as ailydian_owner by way of others",
+    ),
+    Bypass(
         "ALTER SCHEMA public OWNER TO ailydian_app",
         "owners",
         "the schema public is owned by ailydian_app",
@@ -219,6 +230,29 @@ FUNCTIONS = [
         f"CREATE FUNCTION leak() {FUNCTION}; ALTER EXTENSION vector ADD FUNCTION leak()",
         "functions",
         "the function public.leak() passes for one of the extension vector",
+    ),
+    Bypass(
+        "ALTER FUNCTION l2_distance(vector, vector) SECURITY DEFINER",
+        "functions",
+        "the function public.l2_distance(public.vector,public.vector) passes for one of the",
+    ),
+    Bypass(
+        f"{SCHEMA} CREATE FUNCTION aside.read(text) RETURNS text LANGUAGE internal"
+        " AS 'pg_read_file_all'",
+        "functions",
+        "the function aside.read(text) is unchecked code (internal), and others may call it",
+    ),
+    Bypass(
+        "CREATE OR REPLACE FUNCTION pg_catalog.current_setting(text, boolean) RETURNS text"
+        " LANGUAGE sql STABLE AS $$ SELECT 'x' $$",
+        "functions",
+        "current_setting(text,boolean) is unexpected",
+    ),
+    Bypass(
+        "CREATE OR REPLACE FUNCTION pg_catalog.lpad(text, integer) RETURNS text"
+        " LANGUAGE sql IMMUTABLE AS $$ SELECT 'x' $$",
+        "functions",
+        "the server's function lpad(text,integer) is changed: another body",
     ),
     Bypass(
         "CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql AS $$ SELECT '' $$",

@@ -34,7 +34,7 @@ SELECT_FUNCTIONS: Final = """
         SELECT r.oid FROM pg_roles r WHERE r.oid = 10 AND r.rolname IN (
             'rdsadmin', 'cloudsqladmin', 'alloydbadmin', 'azuresu', 'supabase_admin', 'cloud_admin')
     ), functions AS (
-        SELECT p.*, p.oid::regprocedure::text AS "name", n.nspname, l.lanname,
+        SELECT p.*, p.oid::regprocedure::text AS "name", n.nspname, l.lanname, l.lanpltrusted,
                (SELECT x.extname FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
                    AS extension,
@@ -63,8 +63,17 @@ SELECT_FUNCTIONS: Final = """
                                f.extension),
            format('ALTER EXTENSION %s DROP FUNCTION %s, then drop it', f.extension, f."name")
     FROM functions f
-    WHERE f.extension = 'vector' AND f.lanname NOT IN ('c', 'internal') AND f.prokind <> 'a'
+    WHERE f.extension = 'vector' AND f.prokind <> 'a' AND (
+              f.prosecdef OR f.lanname <> 'c' OR f.probin <> '$libdir/vector')
        OR f.extension IS NOT NULL AND f.is_ours AND (f.prosecdef OR f.extension = 'plpgsql')
+    UNION ALL
+    SELECT 'functions', format('the function %s is unchecked code (%s), and others may call it',
+                               f."name", f.lanname),
+           format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC, or drop it', f."name")
+    FROM functions f
+    WHERE f.extension IS NULL AND NOT f.lanpltrusted AND f.lanname <> 'sql'
+      AND EXISTS (SELECT FROM callers c WHERE has_function_privilege(c.oid, f.oid, 'EXECUTE')
+                  AND has_schema_privilege(c.oid, f.pronamespace, 'USAGE'))
     UNION ALL
     SELECT 'functions', format('the function %s has the name of one of the server''s', f."name"),
            format('DROP FUNCTION %s', f."name")
@@ -235,15 +244,20 @@ SELECT_SETTINGS: Final = """
     ORDER BY 1, 2
 """
 
-# For who reads the report: no rule can say which of them are yours.
-SELECT_MIGHTY_LOGINS: Final = """
-    SELECT r.rolname FROM pg_roles r
-    WHERE r.rolname NOT IN ('ailydian_owner', 'ailydian_app', 'ailydian_relay',
-                            'ailydian_audit_reader', 'ailydian_platform')
-      AND NOT starts_with(r.rolname, 'pg_')
+# For readers of the report: no rule can say which of them are yours.
+SELECT_LOGINS: Final = """
+    SELECT 'may do everything: ' || string_agg(r.rolname, ', ' ORDER BY r.rolname) AS "line"
+    FROM pg_roles r
+    WHERE NOT starts_with(r.rolname, 'pg_') AND r.rolname <> 'ailydian_owner'
       AND (r.rolsuper OR r.rolbypassrls OR r.rolreplication
            OR pg_has_role(r.oid, 'ailydian_owner', 'MEMBER'))
-    ORDER BY r.rolname
+    UNION ALL
+    SELECT o.rolname || ': ' || string_agg(r.rolname, ', ' ORDER BY r.rolname)
+    FROM pg_roles o JOIN pg_roles r ON r.oid <> o.oid AND NOT r.rolsuper
+     AND pg_has_role(r.oid, o.oid, 'MEMBER')
+    WHERE o.rolname IN ('ailydian_app', 'ailydian_relay', 'ailydian_audit_reader',
+                        'ailydian_platform')
+    GROUP BY o.rolname ORDER BY 1 DESC
 """
 
 
@@ -267,6 +281,6 @@ def select_settings(conn: Connection) -> list[ExposedObject]:
     return [ExposedObject(*row) for row in conn.execute(SELECT_SETTINGS)]
 
 
-def select_mighty_logins(conn: Connection) -> list[str]:
-    """Logins that may do everything: superusers, and who may act as the owner."""
-    return [row[0] for row in conn.execute(SELECT_MIGHTY_LOGINS)]
+def select_logins(conn: Connection) -> list[str]:
+    """Logins that may do everything, and those that may act as each of our roles."""
+    return [row[0] for row in conn.execute(SELECT_LOGINS)]

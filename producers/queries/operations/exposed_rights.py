@@ -133,6 +133,11 @@ SELECT_DATABASE_RIGHTS: Final = """
            format('ALTER DATABASE %s OWNER TO ailydian_owner', b."name") AS "remedy"
     FROM base b JOIN watched w ON w.oid = b.datdba WHERE NOT w.trusted
     UNION ALL
+    SELECT 'owners', format('the database %s is a template: roles that create databases copy it',
+                            b."name"),
+           format('ALTER DATABASE %s IS_TEMPLATE false', b."name")
+    FROM base b WHERE b.datistemplate
+    UNION ALL
     SELECT 'grants', format('%s has %s on the database %s%s', w."name", a.privilege_type, b."name",
                             CASE WHEN a.is_grantable THEN ' and may grant it' END),
            format('REVOKE %s ON DATABASE %s FROM %s', a.privilege_type, b."name", w."name")
@@ -213,6 +218,18 @@ SELECT_LOGIN_RIGHTS: Final = """
         p.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
         OR NOT l.owns AND p.rolname IN ('pg_read_all_data', 'pg_write_all_data', 'pg_maintain',
                                         'pg_create_subscription'))
+    UNION ALL
+    -- Direct members are told with the roles.
+    SELECT 'memberships', format('%s has ailydian_platform and may act as %s by way of others',
+                                 l."name", o.rolname),
+           format('REVOKE what leads to %s from %s', o.rolname, l."name")
+    FROM logins l JOIN pg_roles p ON p.rolname = 'ailydian_platform'
+    JOIN pg_roles o ON o.rolname IN ('ailydian_owner', 'ailydian_app', 'ailydian_relay',
+                                     'ailydian_audit_reader')
+    WHERE NOT l.rolsuper AND l.rolname <> current_setting('session_authorization')
+      AND pg_has_role(l.oid, p.oid, 'MEMBER') AND pg_has_role(l.oid, o.oid, 'MEMBER')
+      AND (SELECT count(*) FROM pg_auth_members m
+           WHERE m.member = l.oid AND m.roleid IN (p.oid, o.oid)) < 2
     UNION ALL
     SELECT 'memberships', format('%s may grant %s to others', l."name", o.rolname),
            format('REVOKE ADMIN OPTION FOR %s FROM %s', o.rolname, l."name")

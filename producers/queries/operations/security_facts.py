@@ -136,6 +136,14 @@ SELECT_FACTS: Final = """
            nullif(array_to_string(f.proconfig, ', '), ''),
            md5(concat_ws(' ', f.prosrc, f.probin, pg_get_function_sqlbody(f.oid))))
     FROM functions f JOIN pg_language l ON l.oid = f.prolang
+    UNION ALL
+    -- A function of the server that is replaced becomes one in SQL, if it is to take effect. Which
+    -- ones are in SQL is known of the versions that are tested, and of those between them.
+    SELECT 'functions', 'the server', p.oid::regprocedure::text,
+           md5(concat_ws(' ', p.prosrc, pg_get_function_sqlbody(p.oid)))
+    FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+    WHERE p.oid < 16384 AND l.lanname = 'sql' AND p.pronamespace = 'pg_catalog'::regnamespace
+      AND current_setting('server_version_num')::int < 190000
     ORDER BY 1, 2, 3, 4
 """
 
