@@ -10,7 +10,7 @@ import psycopg
 
 from producers.operations import platform_tables, security_checks, server_checks
 from producers.operations.platform_tables import Column, Table
-from producers.queries.operations import exposed_objects, schema_facts
+from producers.queries.operations import exposed_objects, schema_facts, security_facts
 from shared import schema
 from shared.db import Connection, Pool, Role
 from shared.errors import AilydianError
@@ -182,6 +182,7 @@ def _foreign_keys(conn: Connection) -> Faults:
 
 def schema_checks(conn: Connection) -> list[VerificationCheck]:
     """Check tables, rights and what gets around them, as ailydian_owner, who `conn` acts as."""
+    security_facts.print_by_default(conn)
     return [*(_checked(conn, name, find) for name, find in _FINDERS.items()), *_security(conn)]
 
 

@@ -40,6 +40,7 @@ SETTINGS = [
             ("search_path", "aside, public", ""),
             ("role", "ailydian_owner", ""),
             ("transform_null_equals", "on", ""),
+            ("synchronous_commit", "off", ""),
         )
     ),
     Bypass(
@@ -230,6 +231,29 @@ FUNCTIONS = [
         f"CREATE FUNCTION leak() {FUNCTION}; ALTER EXTENSION vector ADD FUNCTION leak()",
         "functions",
         "the function public.leak() passes for one of the extension vector",
+    ),
+    Bypass(
+        f"CREATE SCHEMA aside; CREATE FUNCTION aside.leak() {FUNCTION};"
+        " ALTER FUNCTION aside.leak() OWNER TO ailydian_app",
+        "functions",
+        "the function aside.leak() runs as its owner ailydian_app, and others may call it",
+    ),
+    Bypass(
+        "CREATE SCHEMA aside; CREATE FUNCTION aside.hook() RETURNS trigger LANGUAGE plpgsql"
+        " SECURITY DEFINER AS 'BEGIN RETURN NEW; END'",
+        "functions",
+        "the function aside.hook() runs as its owner postgres, and others may call it",
+    ),
+    Bypass(
+        'CREATE VIEW leak AS SELECT * FROM "Document"; ALTER VIEW leak OWNER TO ailydian_app;'
+        " GRANT SELECT ON leak TO PUBLIC",
+        "functions",
+        "the view public.leak reads tables of the schema as its owner ailydian_app",
+    ),
+    Bypass(
+        "CREATE CAST (text AS int) WITH INOUT AS IMPLICIT",
+        "functions",
+        "the cast from text to integer is not of the server or an extension",
     ),
     Bypass(
         "ALTER FUNCTION l2_distance(vector, vector) SECURITY DEFINER",

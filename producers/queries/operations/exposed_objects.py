@@ -40,8 +40,11 @@ SELECT_FUNCTIONS: Final = """
                    AS extension,
                o.rolname IN ('ailydian_owner', 'ailydian_app', 'ailydian_relay',
                              'ailydian_audit_reader', 'ailydian_platform') AS is_ours,
-               o.rolsuper OR o.rolbypassrls OR pg_has_role(o.oid, 'ailydian_owner', 'MEMBER')
-                   AS sees_all
+               -- Rows of any tenant: who acts as ailydian_app names the tenant.
+               o.rolsuper OR o.rolbypassrls OR EXISTS (
+                   SELECT FROM pg_roles r WHERE r.rolname IN (
+                       'ailydian_owner', 'ailydian_app', 'ailydian_relay', 'ailydian_audit_reader',
+                       'ailydian_platform') AND pg_has_role(o.oid, r.oid, 'MEMBER')) AS sees_rows
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         JOIN pg_language l ON l.oid = p.prolang JOIN pg_roles o ON o.oid = p.proowner
         WHERE p.oid >= 16384 AND p.proowner NOT IN (SELECT v.oid FROM providers v)
@@ -51,13 +54,12 @@ SELECT_FUNCTIONS: Final = """
                   f.proowner::regrole) AS "what",
            format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC, or drop it', f."name") AS "remedy"
     FROM functions f
-    WHERE f.prosecdef AND f.nspname <> 'public' AND f.extension IS NULL AND f.sees_all
-      AND f.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+    WHERE f.prosecdef AND f.nspname <> 'public' AND f.extension IS NULL AND f.sees_rows
+      AND f.prorettype <> 'event_trigger'::regtype
       AND (f.is_ours AND EXISTS (
               SELECT FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
               WHERE a.grantee <> f.proowner)
-           OR EXISTS (SELECT FROM callers c WHERE has_function_privilege(c.oid, f.oid, 'EXECUTE')
-                      AND has_schema_privilege(c.oid, f.pronamespace, 'USAGE')))
+           OR EXISTS (SELECT FROM callers c WHERE has_function_privilege(c.oid, f.oid, 'EXECUTE')))
     UNION ALL
     SELECT 'functions', format('the function %s passes for one of the extension %s', f."name",
                                f.extension),
@@ -72,8 +74,7 @@ SELECT_FUNCTIONS: Final = """
            format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC, or drop it', f."name")
     FROM functions f
     WHERE f.extension IS NULL AND NOT f.lanpltrusted AND f.lanname <> 'sql'
-      AND EXISTS (SELECT FROM callers c WHERE has_function_privilege(c.oid, f.oid, 'EXECUTE')
-                  AND has_schema_privilege(c.oid, f.pronamespace, 'USAGE'))
+      AND EXISTS (SELECT FROM callers c WHERE has_function_privilege(c.oid, f.oid, 'EXECUTE'))
     UNION ALL
     SELECT 'functions', format('the function %s has the name of one of the server''s', f."name"),
            format('DROP FUNCTION %s', f."name")
@@ -100,7 +101,9 @@ SELECT_FUNCTIONS: Final = """
            format('DROP CAST (%s AS %s)', format_type(c.castsource, NULL),
                   format_type(c.casttarget, NULL))
     FROM pg_cast c
-    WHERE c.oid >= 16384 AND c.castmethod <> 'i'
+    WHERE c.oid >= 16384
+      AND (c.castmethod <> 'i'
+           OR c.castcontext = 'i' AND greatest(c.castsource, c.casttarget) < 16384)
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass
                       AND d.objid = c.oid AND d.deptype = 'e')
     UNION ALL
@@ -195,7 +198,9 @@ SELECT_SETTINGS: Final = """
         ('transform_null_equals', '^off$'), ('lo_compat_privileges', '^off$'),
         ('plpgsql.variable_conflict', '^error$'), ('ignore_system_indexes', '^off$'),
         ('backslash_quote', '^safe_encoding$'), ('standard_conforming_strings', '^on$'),
-        ('createrole_self_grant', '^$'), ('default_transaction_read_only', '^off$')
+        ('createrole_self_grant', '^$'), ('default_transaction_read_only', '^off$'),
+        ('synchronous_commit', '^(on|local|remote_write|remote_apply)$'),
+        ('plpgsql.check_asserts', '^on$'), ('array_nulls', '^on$')
     ), stored AS (
         SELECT s.setrole, s.setdatabase, lower(split_part(one, '=', 1)) AS "name",
                substr(one, strpos(one, '=') + 1) AS "value"

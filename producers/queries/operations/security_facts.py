@@ -40,9 +40,17 @@ class LooseObject:
     why: str
 
 
-# What is read by the names in it is printed with them qualified.
+# Found by their schemas, whatever the session's search path.
 QUALIFY_NAMES: Final = """
-    SELECT set_config('search_path', 'pg_catalog', true)
+    SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)
+"""
+
+# What is read by its text must not depend on how a session prints it.
+PRINT_BY_DEFAULT: Final = """
+    SELECT pg_catalog.set_config(s."name", s."value", true)
+    FROM (VALUES ('quote_all_identifiers', 'off'), ('intervalstyle', 'postgres'),
+                 ('datestyle', 'ISO, MDY'), ('timezone', 'UTC'), ('extra_float_digits', '1'),
+                 ('bytea_output', 'hex'), ('standard_conforming_strings', 'on')) s("name", "value")
 """
 
 # The transaction has a tenant; what is left then is what a new session has.
@@ -171,8 +179,10 @@ SELECT_ROLE_RIGHTS: Final = """
 # holds for a function that runs as its owner, in the schema where ours are.
 SELECT_LOOSE_OBJECTS: Final = """
     WITH RECURSIVE seers AS (
+        -- Who acts as ailydian_app names the tenant.
         SELECT r.oid FROM pg_roles r WHERE r.rolsuper OR r.rolbypassrls OR r.rolname IN (
-            'ailydian_owner', 'ailydian_relay', 'ailydian_audit_reader', 'ailydian_platform')
+            'ailydian_owner', 'ailydian_app', 'ailydian_relay', 'ailydian_audit_reader',
+            'ailydian_platform')
         UNION
         SELECT m.member FROM pg_auth_members m JOIN seers s ON s.oid = m.roleid
     ), readers AS (
@@ -240,6 +250,11 @@ SELECT_TENANT_TABLES: Final = """
 def qualify_names(conn: Connection) -> None:
     """Have names printed with their schema until the transaction ends."""
     conn.execute(QUALIFY_NAMES)
+
+
+def print_by_default(conn: Connection) -> None:
+    """Have names and values printed as a new server does until the transaction ends."""
+    conn.execute(PRINT_BY_DEFAULT)
 
 
 def forget_tenant(conn: Connection) -> None:

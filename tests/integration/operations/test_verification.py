@@ -69,6 +69,12 @@ def test_a_setting_of_the_whole_server_is_named(database_url, option, told):
     assert told in wrong["settings"]
 
 
+def test_how_a_session_prints_values_is_no_fault(database_url):
+    options = "-c intervalstyle=iso_8601 -c quote_all_identifiers=on -c datestyle=German,DMY"
+
+    assert _wrong(make_conninfo(database_url, options=options)) == {}
+
+
 def test_who_may_do_everything_is_listed_and_no_fault(database_url, admin):
     admin.execute("CREATE ROLE second_of_a_test LOGIN; GRANT ailydian_owner TO second_of_a_test")
     try:
