@@ -34,9 +34,10 @@ def migrate(as_json: bool) -> None:
 def verify(ctx: click.Context, as_json: bool) -> None:
     """Check the database schema and the parsers' sandbox. Exits 1 if a check fails.
 
-    Checks extension, roles, tables, columns, enums, indexes, foreign keys and policies; inserts,
-    reads, updates and deletes a row of every table and rolls back. The sandbox is the workers' as
-    they have measured it, or is measured here where none runs.
+    Checks extension, roles, tables, columns, enums, indexes, foreign keys, policies, rights,
+    functions, constraints and settings; inserts, reads, updates and deletes a row of every table
+    and rolls back. The sandbox is the workers' as they have measured it, or is measured here where
+    none runs.
     """
     with session.opened() as servers:
         checks = verification.verify(servers.database_url)
