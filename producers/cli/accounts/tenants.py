@@ -6,14 +6,9 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import TenantInUse
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
+from producers.errors import TenantInUse
+from producers.json_rows import as_document
 from shared import db
 from shared.db import Connection, Role
 from shared.ids import TenantId

@@ -6,15 +6,10 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import UserTaken
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import Between, tenant_option
+from producers.errors import UserTaken
+from producers.json_rows import as_document
 from shared import db
 from shared.db import Role
 from shared.operations import audit

@@ -6,16 +6,11 @@ import click
 
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import tenant_option
 from producers.cli.terminal.waiting import follow
 from producers.documents.submission import delete_document
+from producers.json_rows import as_document
 from producers.queries.documents import document_lists
 from shared import db
 from shared.errors import DocumentNotFound

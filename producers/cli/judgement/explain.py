@@ -6,10 +6,11 @@ import click
 
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import ExplanationFailed
-from producers.cli.terminal.output import as_document, json_option, print_json
+from producers.cli.terminal.output import json_option, print_json
 from producers.cli.terminal.values import tenant_option
 from producers.cli.terminal.waiting import ENDED, follow
+from producers.errors import ExplanationFailed
+from producers.json_rows import as_document
 from producers.judgement import explanations as asking
 from shared import db
 from shared.ids import JobId

@@ -6,14 +6,9 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import JSON_OBJECT, TEXT, tenant_option
+from producers.json_rows import as_document
 from producers.judgement import moderation as steering
 from shared import db
 from shared.errors import UsageError, VerdictNotFound

@@ -3,8 +3,9 @@
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import as_document, json_option, print_fields, print_json
+from producers.cli.terminal.output import json_option, print_fields, print_json
 from producers.cli.terminal.values import tenant_option
+from producers.json_rows import as_document
 from producers.judgement import provenance as verifying
 from producers.queries.judgement import provenance_records
 from shared import db

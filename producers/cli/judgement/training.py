@@ -6,9 +6,10 @@ from typing import IO, Literal, get_args
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import as_document, json_option, print_json, print_table, say
+from producers.cli.terminal.output import json_option, print_json, print_table, say
 from producers.cli.terminal.progress import progress
 from producers.cli.terminal.values import TEXT, Between, tenant_option
+from producers.json_rows import as_document
 from producers.judgement import training as exporting
 from producers.judgement.training import Format, Split
 from shared import db

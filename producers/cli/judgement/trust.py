@@ -5,14 +5,9 @@ import uuid
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import Between, tenant_option
+from producers.json_rows import as_document
 from shared import db
 from shared.contracts import RefreshTrust
 from shared.judgement import trust as uses

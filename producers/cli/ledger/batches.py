@@ -12,13 +12,7 @@ import click
 
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import (
     DURATION,
     JOB,
@@ -28,6 +22,7 @@ from producers.cli.terminal.values import (
     tenant_option,
 )
 from producers.cli.terminal.waiting import follow
+from producers.json_rows import as_document
 from producers.ledger import batches as publishing
 from producers.ledger.batches import BatchNotFound
 from producers.queries.ledger import batches as ledger

@@ -19,9 +19,7 @@ from producers.cli.ledger.selection import (
     regex_checked,
 )
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import JobNotFound
 from producers.cli.terminal.output import (
-    as_document,
     error_line,
     json_option,
     print_fields,
@@ -29,6 +27,8 @@ from producers.cli.terminal.output import (
     print_table,
 )
 from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, QUEUE
+from producers.errors import JobNotFound
+from producers.json_rows import as_document
 from producers.queries.ledger import dead_letter_edits, dead_letters, replays
 from producers.queries.ledger.dead_letters import DeadLetterFilters
 from shared import db

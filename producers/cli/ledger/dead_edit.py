@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import JobNotFound
+from producers.errors import JobNotFound
 from producers.queries.ledger import dead_letter_edits, dead_letters
 from producers.queries.ledger.dead_letter_edits import Edit, LetterRow
 from producers.queries.ledger.dead_letters import DeadLetterFilters, DeadRow

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from producers.cli.terminal.output import json_option, print_json, print_table
 from producers.cli.terminal.values import Typed
+from producers.json_rows import as_document
 from producers.ledger import live_events
 from producers.ledger.live_events import BEGINNING, Event, Position
 from producers.queries.ledger import events as ledger

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import as_document, print_fields
+from producers.cli.terminal.output import print_fields
+from producers.json_rows import as_document
 from producers.ledger import dispatch
 from producers.ledger.dispatch import Rules
 from producers.queries.ledger import dead_letters, job_history, job_limits, pauses

@@ -7,9 +7,10 @@ import click
 
 from producers.cli.accounts.tenants import TIER
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import LimitNotFound
-from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from producers.cli.terminal.output import json_option, print_json, print_table
 from producers.cli.terminal.values import JOB, RATE
+from producers.errors import LimitNotFound
+from producers.json_rows import as_document
 from producers.queries.ledger import job_limits as queries
 from producers.queries.ledger.job_limits import Limit
 from shared import db

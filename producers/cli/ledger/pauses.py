@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import WaitedTooLong
 from producers.cli.terminal.output import Command, json_option, print_json
 from producers.cli.terminal.values import DURATION, JOB, QUEUE
+from producers.errors import WaitedTooLong
 from producers.queries.ledger import pauses
 from producers.queries.ledger.pauses import Pause
 from shared import db

@@ -6,15 +6,10 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import PublisherNotFound
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import JOB
+from producers.errors import PublisherNotFound
+from producers.json_rows import as_document
 from producers.ledger import publishers as rights
 from producers.ledger.ingress_streams import stream_of
 from producers.queries.ledger import publishers as queries

@@ -8,9 +8,7 @@ import click
 from producers.cli.ledger import quarantine_actions, quarantine_edit
 from producers.cli.ledger.selection import CHOICE, FILTERS, LIMIT, PACE, options, regex_checked
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import JobNotFound
 from producers.cli.terminal.output import (
-    as_document,
     json_option,
     print_fields,
     print_json,
@@ -18,6 +16,8 @@ from producers.cli.terminal.output import (
     say,
 )
 from producers.cli.terminal.values import JSON_OBJECT
+from producers.errors import JobNotFound
+from producers.json_rows import as_document
 from shared import db
 from shared.db import Role
 from shared.ledger.wakeups import connect

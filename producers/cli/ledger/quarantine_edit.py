@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import JobNotFound
+from producers.errors import JobNotFound
 from producers.ledger.ingress_entries import entry_of, quarantined, read_request
 from producers.queries.ledger import jobs
 from shared import db

@@ -8,15 +8,9 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    error_line,
-    json_option,
-    print_json,
-    print_table,
-    say,
-)
+from producers.cli.terminal.output import error_line, json_option, print_json, print_table, say
 from producers.cli.terminal.values import without_password
+from producers.json_rows import as_document
 from producers.queries.ledger import dead_letters, events, job_limits, pauses, queue_figures
 from producers.queries.ledger.queue_figures import ProcessRow, QueueFigures
 from producers.queries.operations import incidents, metric_figures

@@ -5,14 +5,7 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import ScheduleNotFound
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import (
     DURATION,
     JOB,
@@ -20,6 +13,8 @@ from producers.cli.terminal.values import (
     contract_for_operators,
     tenant_option,
 )
+from producers.errors import ScheduleNotFound
+from producers.json_rows import as_document
 from producers.ledger import schedules
 from producers.queries.ledger import schedules as queries
 from producers.queries.ledger.schedules import NewSchedule, ScheduleRow

@@ -11,9 +11,9 @@ import psycopg
 
 from producers.cli.ledger import payload_filters
 from producers.cli.terminal import session
-from producers.cli.terminal.failures import JobNotFound
 from producers.cli.terminal.output import Command, json_option
 from producers.cli.terminal.values import JOB, MOMENT, QUEUE, RATE
+from producers.errors import JobNotFound
 from producers.queries.ledger import dead_letters
 from producers.queries.ledger import jobs as ledger
 from producers.queries.ledger.dead_letters import DeadLetterFilters, DeadRow

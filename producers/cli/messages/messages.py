@@ -9,16 +9,11 @@ import click
 
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.progress import progress
 from producers.cli.terminal.values import TEXT, tenant_option
 from producers.cli.terminal.waiting import follow
+from producers.json_rows import as_document
 from producers.messages.submission import record_many
 from producers.queries.messages import message_lists
 from shared import db

@@ -6,13 +6,8 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
+from producers.json_rows import as_document
 from producers.models import catalogue, shipped_catalogue
 from shared import db
 from shared.db import Role

@@ -3,7 +3,8 @@
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from producers.cli.terminal.output import json_option, print_json, print_table
+from producers.json_rows import as_document
 from shared import db
 from shared.db import Role
 from shared.queries.operations import audit_logs

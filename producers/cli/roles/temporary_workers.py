@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from producers.cli.roles import processes
-from producers.cli.terminal.failures import WorkersMissing
 from producers.cli.terminal.session import queues_served
+from producers.errors import WorkersMissing
 from producers.ledger.relay import Relay
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded

@@ -11,8 +11,8 @@ import structlog
 
 from producers.cli.roles.processes import Process, TimeoutExpired, start, stop_on_signals
 from producers.cli.terminal import session, values
-from producers.cli.terminal.failures import RoleKeepsEnding
 from producers.cli.terminal.output import announce, json_option
+from producers.errors import RoleKeepsEnding
 from producers.queries.ledger import queue_figures
 from shared import db
 from shared.contracts import QUEUES

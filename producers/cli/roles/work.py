@@ -78,7 +78,7 @@ def _restart(queues: tuple[str, ...], *, as_json: bool) -> None:
     import psutil  # noqa: PLC0415
 
     from producers.cli.terminal import session  # noqa: PLC0415
-    from producers.cli.terminal.failures import WorkersMissing  # noqa: PLC0415
+    from producers.errors import WorkersMissing  # noqa: PLC0415
     from producers.queries.ledger import queue_figures  # noqa: PLC0415
     from shared import db  # noqa: PLC0415
     from shared.db import Role  # noqa: PLC0415

@@ -1,6 +1,5 @@
 """Output of commands: one JSON document, or aligned columns."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from producers import json_rows
 from producers.cli import AS_JSON
 from producers.cli.terminal.visible import visible
 
@@ -32,12 +32,7 @@ def json_option(function: Command) -> Command:
 
 def print_json(document: object) -> None:
     """Print one JSON document on stdout; times are ISO 8601 in UTC."""
-    click.echo(json.dumps(document, ensure_ascii=False, default=_plain))
-
-
-def as_document(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
-    """Convert a row to a dictionary with camelCase names: `createdAt` for created_at."""
-    return {_camel(field.name): getattr(row, field.name) for field in dataclasses.fields(row)}
+    click.echo(json_rows.text(document))
 
 
 def announce(document: dict[str, object]) -> None:
@@ -88,20 +83,6 @@ def _text(value: object) -> str:
             return "yes" if value else "no"
         case _:
             return str(value)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
 
 
 def error_line(document: Mapping[str, Any]) -> str | None:

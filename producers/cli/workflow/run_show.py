@@ -8,16 +8,11 @@ from typing import Any
 import click
 
 from producers.cli.terminal import session
-from producers.cli.terminal.output import (
-    as_document,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-)
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import MOMENT, Typed, tenant_option
 from producers.cli.workflow import run_tree, run_view, run_watch
 from producers.cli.workflow.run_view import View
+from producers.json_rows import as_document
 from producers.queries.workflow import workflow_lists
 from producers.queries.workflow import workflow_runs as queries
 from producers.queries.workflow.workflow_lists import ListedRun

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from producers.cli.terminal.output import as_document
+from producers.json_rows import as_document
 from producers.queries.workflow import workflow_runs as queries
 from producers.queries.workflow.workflow_runs import Count, FailedAttempt, RunRow, StepRow
 from shared import db

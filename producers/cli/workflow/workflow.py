@@ -8,11 +8,12 @@ import click
 
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
-from producers.cli.terminal.output import as_document, json_option, print_json, print_table
+from producers.cli.terminal.output import json_option, print_json, print_table
 from producers.cli.terminal.values import JSON_OBJECT, tenant_option
 from producers.cli.workflow import run_actions, run_show, run_tree, run_view
 from producers.cli.workflow.run_watch import queues_of
 from producers.cli.workflow.run_watch import wait as wait_for
+from producers.json_rows import as_document
 from producers.queries.workflow import workflow_lists
 from producers.workflow import workflows
 from producers.workflow.json_schema import json_schema

@@ -15,13 +15,14 @@ from shared.ids import JobId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class JobFilters:
-    """Filters of jobs; None means any."""
+    """Filters of jobs; None means any. `before`: only what comes after this one in the list."""
 
     queue: str | None = None
     job: str | None = None
     state: str | None = None
     tenant_id: TenantId | None = None
     since: datetime | None = None
+    before: tuple[datetime, JobId] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,11 @@ SELECT_JOBS: Final = """
           AND (%(queue)s::text IS NULL OR j."queue" = %(queue)s)
           AND (%(job)s::text IS NULL OR j."job" = %(job)s)
           AND (%(since)s::timestamptz IS NULL OR j."createdAt" >= %(since)s)
+          AND (%(before)s::timestamptz IS NULL OR j."createdAt" <= %(before)s)
+          AND (%(before)s::timestamptz IS NULL
+               OR (j."createdAt", j."id") < (%(before)s, %(before_id)s::text))
           AND (%(state)s::text IS NULL OR s."seen" = %(state)s)
-        ORDER BY j."createdAt" DESC LIMIT %(limit)s
+        ORDER BY j."createdAt" DESC, j."id" DESC LIMIT %(limit)s
     ) j
     ORDER BY j."createdAt" DESC, j."id" DESC LIMIT %(limit)s
 """
@@ -80,6 +84,8 @@ def select_jobs(conn: Connection, wanted: JobFilters, *, limit: int) -> list[Job
         "state": wanted.state,
         "tenant_id": wanted.tenant_id,
         "since": wanted.since,
+        "before": wanted.before and wanted.before[0],
+        "before_id": wanted.before and wanted.before[1],
         "limit": limit,
     }
     return [JobRow(*row) for row in conn.execute(SELECT_JOBS, values)]
@@ -94,13 +100,18 @@ SELECT_BY_IDS: Final = """
            j."parentId", j."waitingFor", j."dueAt", j."createdAt", j."startedAt", j."finishedAt",
            j."worker"
     FROM "Job" j LEFT JOIN "Tenant" t ON t."id" = j."tenantId"
-    WHERE j."id" = ANY(%(ids)s::text[]) ORDER BY j."createdAt", j."id"
+    WHERE j."id" = ANY(%(ids)s::text[])
+      AND (%(tenant_id)s::text IS NULL OR j."tenantId" = %(tenant_id)s)
+    ORDER BY j."createdAt", j."id"
 """
 
 
-def select_by_ids(conn: Connection, ids: Sequence[JobId]) -> list[JobRow]:
-    """Return these jobs, oldest first; unknown ids are left out."""
-    return [JobRow(*row) for row in conn.execute(SELECT_BY_IDS, {"ids": list(ids)})]
+def select_by_ids(
+    conn: Connection, ids: Sequence[JobId], *, tenant_id: TenantId | None = None
+) -> list[JobRow]:
+    """Return these jobs, oldest first; unknown ids are left out, as are those of other tenants."""
+    values = {"ids": list(ids), "tenant_id": tenant_id}
+    return [JobRow(*row) for row in conn.execute(SELECT_BY_IDS, values)]
 
 
 @dataclass(frozen=True, slots=True)

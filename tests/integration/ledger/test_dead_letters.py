@@ -12,7 +12,7 @@ import pytest
 
 from producers.cli.ledger import dead_actions, dead_edit, selection
 from producers.cli.ledger.dead_actions import CanaryTrial
-from producers.cli.terminal.failures import JobNotFound
+from producers.errors import JobNotFound
 from producers.queries.ledger import dead_letter_edits, dead_letters, replays
 from producers.queries.ledger.dead_letters import DeadLetterFilters
 from shared import db

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from producers.cli.ledger import quarantine_actions, quarantine_edit
-from producers.cli.terminal.failures import JobNotFound
+from producers.errors import JobNotFound
 from producers.ledger.ingress_entries import quarantined
 from producers.ledger.redis_ingress import RedisIngress
 from shared import db
