@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -447,6 +447,14 @@ CREATE TABLE IF NOT EXISTS "ApiKey" (
     "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
 );
 
+-- A key of the platform's is not written by us: that it is revoked stands here.
+CREATE TABLE IF NOT EXISTS "RevokedKey" (
+    "keyId"     TEXT PRIMARY KEY REFERENCES "ApiKey" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "tenantId"  TEXT,
+    "revokedBy" TEXT NOT NULL,
+    "revokedAt" TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
 CREATE TABLE IF NOT EXISTS "UserPreference" (
     "id"             TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "userId"         TEXT NOT NULL UNIQUE
@@ -469,6 +477,7 @@ COMMENT ON TABLE "Tenant" IS 'A customer. Its tier sets quotas; its id names eve
 COMMENT ON TABLE "User" IS 'A person; the role decides what an API key of theirs may do.';
 COMMENT ON TABLE "Session" IS 'A signed-in browser. Tokens we issue are stored hashed.';
 COMMENT ON TABLE "ApiKey" IS 'A key for the HTTP door: hash only, with scopes and an expiry.';
+COMMENT ON TABLE "RevokedKey" IS 'API keys that do not work any more, and who revoked them.';
 COMMENT ON TABLE "UserPreference" IS 'What a person asks of the models: which, how warm, how long.';
 
 -- Signing in ignores case; the plain unique key stays, the platform upserts by it.
@@ -518,6 +527,7 @@ CALL ailydian_build_policy('Tenant', 'ailydian_relay', 'true');
 CALL ailydian_build_security('User');
 CALL ailydian_build_security('Session');
 CALL ailydian_build_security('ApiKey');
+CALL ailydian_build_security('RevokedKey', '', 'false', p_platform => false);
 CALL ailydian_build_security('UserPreference');
 CALL ailydian_build_grant('Tenant', 'ailydian_relay', 'SELECT ("id", "slug", "tier")');
 
@@ -1944,6 +1954,19 @@ CREATE TABLE IF NOT EXISTS "Publisher" (
 COMMENT ON TABLE "Publisher" IS
     'Who publishes by Redis at a stream of its own, for which tenants and which jobs; NULL is all.';
 
+CREATE TABLE IF NOT EXISTS "HttpAnswer" (
+    "tenantId"    TEXT NOT NULL,
+    "key"         TEXT NOT NULL,
+    "fingerprint" BYTEA NOT NULL,
+    "status"      INTEGER NOT NULL,
+    "headers"     JSONB NOT NULL,
+    "body"        BYTEA NOT NULL,
+    "createdAt"   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "key")
+);
+COMMENT ON TABLE "HttpAnswer" IS
+    'What a request with an Idempotency-Key was answered: its repetition is answered the same.';
+
 CREATE TABLE IF NOT EXISTS "QueueState" (
     "queue"           TEXT PRIMARY KEY,
     "depth"           BIGINT NOT NULL DEFAULT 0,
@@ -2554,6 +2577,7 @@ CALL ailydian_build_security('DeadLetter', 'SELECT', p_platform => false);
 CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false);
 CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('Publisher', '', 'false', p_platform => false);
+CALL ailydian_build_security('HttpAnswer', 'SELECT, INSERT', p_platform => false);
 CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('TenantDepth', 'SELECT', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
@@ -2574,7 +2598,7 @@ BEGIN
     FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
             'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'TenantDepth', 'Quarantine', 'WorkerProcess',
             'JobEvent', 'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
-            'ModelUse', 'Publisher'] LOOP
+            'ModelUse', 'Publisher', 'HttpAnswer'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
@@ -5330,7 +5354,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

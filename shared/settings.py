@@ -63,6 +63,14 @@ class Settings(BaseModel):
     # Messages
     signing_key: Secret = None
 
+    # HTTP API
+    key_pepper: Secret = Field(
+        None, description="what API keys are hashed with; several by comma, the first for new keys"
+    )
+    platform_key_hash: Literal["plain", "sha256"] | None = Field(
+        None, description="how the platform stores its own API keys; unset: they are not accepted"
+    )
+
     # Work
     plugins: str = Field("", description="your modules with contracts and actors, comma-separated")
     sandbox: Literal["require", "prefer"] | None = Field(

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "work": ("producers.cli.roles.work", "Run workers."),
     "autoscale": ("producers.cli.roles.autoscale", "Run workers and scale them with queue lag."),
-    "web": ("producers.cli.roles.web", "Serve /metrics, /health and /ready over HTTP."),
+    "web": ("producers.cli.roles.web", "Serve the HTTP API, /metrics, /health and /ready."),
     "demo": ("producers.cli.demo.demo", "Run an end-to-end demo on built-in documents."),
     "bench": ("producers.cli.operations.bench", "Run benchmarks against a baseline."),
     "migrate": (
@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "tenant": ("producers.cli.accounts.tenants", "Manage tenants."),
     "user": ("producers.cli.accounts.users", "Manage users and their preferences."),
+    "keys": ("producers.cli.accounts.keys", "Manage API keys of the HTTP API."),
     "ingest": ("producers.cli.documents.ingest", "Ingest files, folders, globs or standard input."),
     "documents": ("producers.cli.documents.documents", "List, show and delete documents."),
     "search": ("producers.cli.documents.search", "Search a tenant's documents."),

@@ -8,7 +8,7 @@ from typing import Any, Final
 from producers.errors import JobNotFound, NothingToCancel
 from producers.queries.ledger import job_history
 from producers.queries.ledger import jobs as ledger
-from producers.queries.ledger.job_history import Scope
+from producers.queries.ledger.job_history import UnfinishedFilters
 from producers.queries.ledger.jobs import CancelledJob, JobRow
 from shared import db
 from shared.db import Connection, Role
@@ -56,7 +56,7 @@ def cancel_one(job_id: str, tenant_id: TenantId | None, *, dry_run: bool = False
     return Cancelled(row.id, row.state if dry_run else "CANCELLED", was)
 
 
-def matching(scope: Scope) -> list[JobId]:
+def matching(scope: UnfinishedFilters) -> list[JobId]:
     """Return the unfinished jobs that match."""
     with db.transaction(None, role=Role.RELAY) as conn:
         return job_history.select_unended(conn, scope, limit=CANCEL_MAX)

@@ -7,9 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from producers.cli import main
-from shared import db
+from shared import connections, db
 from shared.ids import TenantId
 from tests.support.factories import environment, make_tenant, make_user
+from tests.support.http_api import Api, serving
 from tests.support.sample_documents import provided_by
 from tests.support.stub_openai import StubOpenAI
 
@@ -50,6 +51,14 @@ def run(pool: db.Pool, database_url: str, redis_url: str, tmp_path: Path) -> Run
         return ran.exit_code, ran.stdout if done else ran.output
 
     return command
+
+
+@pytest.fixture
+def api(pool: db.Pool, database_url: str, redis_url: str) -> Iterator[Api]:
+    """The HTTP API, with as many connections to Postgres as `ailydian web` has."""
+    db.open_pool(database_url, size=connections.WEB)
+    with serving(redis_url) as running:
+        yield running
 
 
 @pytest.fixture

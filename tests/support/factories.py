@@ -41,13 +41,15 @@ def make_tenant(slug: str | None = None) -> TenantId:
     return TenantId(slug)
 
 
-def make_user(tenant_id: TenantId, name: str = "ada", *, email: str | None = None) -> str:
+def make_user(
+    tenant_id: TenantId | None, name: str = "ada", *, email: str | None = None, role: str = "USER"
+) -> str:
     """A person of the tenant whose id is the name, as the platform creates one. Returns the id."""
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute(
-            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "updatedAt")
-               VALUES (%s, %s, '', %s, now())""",
-            [name, email or f"{name}@example.org", tenant_id],
+            """INSERT INTO "User" ("id", "email", "passwordHash", "tenantId", "role", "updatedAt")
+               VALUES (%s, %s, '', %s, %s::text::"UserRole", now())""",
+            [name, email or f"{name}@example.org", tenant_id, role],
         )
     return name
 

@@ -19,13 +19,13 @@ from tests.support.platform_rows import act_as
 # Tables of operators: no tenant has rows in them.
 CLOSED = {
     "SchemaMigration", "Quarantine", "WorkerProcess", "JobHold", "JobLimit", "JobLimitUse",
-    "EventCursor", "JobStat", "ModelUse", "Publisher",
+    "EventCursor", "JobStat", "ModelUse", "Publisher", "RevokedKey",
 }  # fmt: skip
 RELAY = {
     "Job", "JobOutbox", "JobFlight", "JobAttempt", "DeadLetter", "Upload", "ProbeEntry", "JobKind",
     "QueueState", "Quarantine", "WorkerProcess", "JobEvent", "JobBatch", "Schedule", "JobHold",
     "JobLimit", "JobLimitUse", "EventCursor", "JobStat", "ModelUse", "Tenant", "WorkflowWait",
-    "PlatformChange", "AuditLog", "IncidentNotice", "TenantDepth", "Publisher",
+    "PlatformChange", "AuditLog", "IncidentNotice", "TenantDepth", "Publisher", "HttpAnswer",
 }  # fmt: skip
 PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState", "TenantDepth"}
 

@@ -11,7 +11,7 @@ from producers.cli.terminal.values import JOB, MOMENT, QUEUE
 from producers.json_rows import as_document
 from producers.ledger import cancellation
 from producers.queries.ledger import jobs as ledger
-from producers.queries.ledger.job_history import Scope
+from producers.queries.ledger.job_history import UnfinishedFilters
 from shared import db
 from shared.db import Role
 
@@ -110,7 +110,7 @@ def cancel_jobs(
             _cancel_one(job_id, dry_run=dry_run, as_json=as_json)
             return
         tenant_id = None if slug is None else session.tenant_named(slug)
-        ids = cancellation.matching(Scope(tenant_id=tenant_id, **filters))
+        ids = cancellation.matching(UnfinishedFilters(tenant_id=tenant_id, **filters))
         cancelled = 0 if dry_run else cancellation.cancel(ids, words)
     if as_json:
         print_json({"matched": len(ids), "cancelled": cancelled})

@@ -4,10 +4,14 @@ import os
 
 import click
 
+from producers.accounts import api_keys
 from producers.cli.roles import processes
 from producers.cli.terminal import session
 from producers.cli.terminal.output import announce, json_option, say
-from producers.web.server import Web, serve
+from producers.web import app
+from producers.web.access import Keys
+from producers.web.pages import Pages
+from producers.web.server import serve
 from shared import connections
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
@@ -26,9 +30,10 @@ REDIS_TIMEOUT_S = 3.0
 @json_option
 @processes.parent_option
 def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
-    """Serve /metrics, /health and /ready over HTTP.
+    """Serve the HTTP API, /metrics, /health and /ready.
 
-    It has no authentication: do not expose it. Stop it with SIGTERM.
+    The API needs keys (`ailydian keys create`); the three pages need none: let no proxy pass them
+    on. Stop it with SIGTERM.
     """
     stop = processes.stop_on_signals()
     config = settings()
@@ -36,21 +41,21 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
     with session.opened(
         role_of_its_own=True, migrated=parent is None, connections_max=most
     ) as servers:
-        wire = Wire(config.redis_namespace, embedded.signing_key(config))
+        key = embedded.signing_key(config)
+        keys = Keys(api_keys.peppers(config, key), config.platform_key_hash)
         with connect(servers.redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
-            pages = Web(client, wire)
+            pages = Pages(client, Wire(config.redis_namespace, key))
             try:
-                server, thread = serve(pages, host=host, port=port)
+                serving = serve(app.build(keys, pages), host=host, port=port)
             except OSError as error:
                 pages.close()
                 raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None
-            url = f"http://{host}:{server.server_address[1]}"
+            url = f"http://{host}:{serving.port}"
             if as_json:
                 announce({"role": "web", "pid": os.getpid(), "url": url})
             else:
                 say(f"Listening on {url}")
             stop.wait()
-            server.shutdown()
-            thread.join()
-            server.server_close()
+            serving.stop()
+            keys.flush()
             pages.close()

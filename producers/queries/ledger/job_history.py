@@ -150,7 +150,7 @@ SELECT_UNENDED: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class UnfinishedFilters:
     """Filters of unfinished jobs; None means any."""
 
     queue: str | None = None
@@ -159,7 +159,7 @@ class Scope:
     batch_id: str | None = None
 
 
-def select_unended(conn: Connection, scope: Scope, *, limit: int) -> list[JobId]:
+def select_unended(conn: Connection, scope: UnfinishedFilters, *, limit: int) -> list[JobId]:
     """Return unfinished jobs, in no particular order."""
     values = {
         "queue": scope.queue,

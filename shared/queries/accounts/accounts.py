@@ -220,6 +220,20 @@ def insert_user(
     return UserRow(*row), created
 
 
+SELECT_USER: Final = """
+    SELECT u."id", u."email", u."name", u."role"::text, t."slug" AS "tenant",
+           u."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
+    FROM "User" u LEFT JOIN "Tenant" t ON t."id" = u."tenantId" WHERE u."id" = %(id)s
+"""
+
+
+def select_user(conn: Connection, user_id: UserId) -> UserRow:
+    """A person who is known to exist."""
+    row = conn.execute(SELECT_USER, {"id": user_id}).fetchone()
+    assert row is not None, "the caller has looked the person up"
+    return UserRow(*row)
+
+
 def select_users(conn: Connection, tenant_id: TenantId | None, *, limit: int) -> list[UserRow]:
     """People, newest first, of one tenant or of all."""
     values = {"email": None, "tenant_id": tenant_id, "limit": limit}

@@ -5,5 +5,6 @@ CALL ailydian_build_policy('Tenant', 'ailydian_relay', 'true');
 CALL ailydian_build_security('User');
 CALL ailydian_build_security('Session');
 CALL ailydian_build_security('ApiKey');
+CALL ailydian_build_security('RevokedKey', '', 'false', p_platform => false);
 CALL ailydian_build_security('UserPreference');
 CALL ailydian_build_grant('Tenant', 'ailydian_relay', 'SELECT ("id", "slug", "tier")');

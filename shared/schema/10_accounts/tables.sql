@@ -51,6 +51,14 @@ CREATE TABLE IF NOT EXISTS "ApiKey" (
     "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
 );
 
+-- A key of the platform's is not written by us: that it is revoked stands here.
+CREATE TABLE IF NOT EXISTS "RevokedKey" (
+    "keyId"     TEXT PRIMARY KEY REFERENCES "ApiKey" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "tenantId"  TEXT,
+    "revokedBy" TEXT NOT NULL,
+    "revokedAt" TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
 CREATE TABLE IF NOT EXISTS "UserPreference" (
     "id"             TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "userId"         TEXT NOT NULL UNIQUE
@@ -73,6 +81,7 @@ COMMENT ON TABLE "Tenant" IS 'A customer. Its tier sets quotas; its id names eve
 COMMENT ON TABLE "User" IS 'A person; the role decides what an API key of theirs may do.';
 COMMENT ON TABLE "Session" IS 'A signed-in browser. Tokens we issue are stored hashed.';
 COMMENT ON TABLE "ApiKey" IS 'A key for the HTTP door: hash only, with scopes and an expiry.';
+COMMENT ON TABLE "RevokedKey" IS 'API keys that do not work any more, and who revoked them.';
 COMMENT ON TABLE "UserPreference" IS 'What a person asks of the models: which, how warm, how long.';
 
 -- Signing in ignores case; the plain unique key stays, the platform upserts by it.

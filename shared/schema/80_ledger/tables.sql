@@ -42,6 +42,19 @@ CREATE TABLE IF NOT EXISTS "Publisher" (
 COMMENT ON TABLE "Publisher" IS
     'Who publishes by Redis at a stream of its own, for which tenants and which jobs; NULL is all.';
 
+CREATE TABLE IF NOT EXISTS "HttpAnswer" (
+    "tenantId"    TEXT NOT NULL,
+    "key"         TEXT NOT NULL,
+    "fingerprint" BYTEA NOT NULL,
+    "status"      INTEGER NOT NULL,
+    "headers"     JSONB NOT NULL,
+    "body"        BYTEA NOT NULL,
+    "createdAt"   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY ("tenantId", "key")
+);
+COMMENT ON TABLE "HttpAnswer" IS
+    'What a request with an Idempotency-Key was answered: its repetition is answered the same.';
+
 CREATE TABLE IF NOT EXISTS "QueueState" (
     "queue"           TEXT PRIMARY KEY,
     "depth"           BIGINT NOT NULL DEFAULT 0,

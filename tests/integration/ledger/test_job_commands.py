@@ -8,7 +8,7 @@ import pytest
 
 from producers.ledger import event_counters
 from producers.queries.ledger import job_history
-from producers.queries.ledger.job_history import Scope
+from producers.queries.ledger.job_history import UnfinishedFilters
 from shared import db
 from shared.contracts import Probe
 from shared.db import Role
@@ -256,7 +256,7 @@ def test_what_has_not_ended_is_found_by_batch(run):
     publish_probe("acme")
 
     with db.transaction(None, role=Role.RELAY) as conn:
-        found = job_history.select_unended(conn, Scope(batch_id=batch["id"]), limit=10)
+        found = job_history.select_unended(conn, UnfinishedFilters(batch_id=batch["id"]), limit=10)
 
     assert len(found) == 3
 

@@ -11,29 +11,21 @@ from producers.ledger import scheduler
 from producers.queries.ledger import queue_figures as figures
 from producers.queries.operations import incidents
 from producers.web import health
-from producers.web.server import Web, serve
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
 from shared.ledger import wakeups
-from shared.ledger.wakeups import Wire
 from shared.queries.ledger import workers
 from shared.queries.ledger.workers import Process
-from tests.support import factories
 from tests.support.factories import make_tenant, publish_probe, rows, wake
+from tests.support.http_api import serving
 from tests.support.patience import patience
 
 
 @pytest.fixture
 def address(pool, redis_url):
-    with wakeups.connect(redis_url) as client:
-        web = Web(client, Wire("ailydian", factories.KEY))
-        server, thread = serve(web, host="127.0.0.1", port=0)
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        web.close()
+    with serving(redis_url) as api:
+        yield f"http://127.0.0.1:{api.port}"
 
 
 def ask(url):
@@ -238,5 +230,5 @@ def test_a_page_that_does_not_exist_is_not_found(address):
     status, page = ask(f"{address}/nothing")
 
     assert status == 404
-    assert page["pages"] == ["/health", "/metrics", "/ready"]
+    assert page["code"] == "not_found"
     assert rows("SELECT 1") == [(1,)]

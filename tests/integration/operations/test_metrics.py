@@ -15,7 +15,7 @@ from producers.queries.ledger import events, pauses, queue_figures
 from producers.queries.ledger.pauses import Pause
 from producers.queries.operations import metric_figures
 from producers.web import metrics
-from producers.web.server import Web
+from producers.web.pages import Pages
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
@@ -38,7 +38,7 @@ MONITORING = ROOT / "producers" / "web" / "monitoring"
 @pytest.fixture
 def web(pool, redis_url):
     with wakeups.connect(redis_url) as client:
-        found = Web(client, Wire("ailydian", factories.KEY))
+        found = Pages(client, Wire("ailydian", factories.KEY))
         yield found
         found.close()
 

@@ -1,0 +1,117 @@
+"""The `keys` commands: API keys."""
+
+from typing import Any
+
+import click
+
+from producers.accounts import api_keys
+from producers.accounts.api_keys import MadeKey, Wish
+from producers.cli.terminal import session
+from producers.cli.terminal.output import json_option, print_fields, print_json, print_table, say
+from producers.cli.terminal.values import DURATION, tenant_option
+from producers.json_rows import as_document
+from shared.servers import embedded
+from shared.settings import settings
+
+
+@click.group()
+def keys() -> None:
+    """Manage API keys: create, list, rotate, revoke."""
+
+
+@keys.command("create")
+@click.argument("name")
+@tenant_option
+@click.option("--owner", required=True, metavar="EMAIL|ID", help="User whose role bounds the key.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    metavar="SCOPE",
+    help="A right, such as jobs:write; repeat it for more.",
+)
+@click.option("--expires", "expires_s", type=DURATION, help="Lifetime, such as 90d. Default: none.")
+@json_option
+def create_key(slug: str, name: str, owner: str, as_json: bool, **wish: Any) -> None:  # noqa: ANN401
+    """Create a key. It is printed once and stored as a hash only."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        user_id = session.user_named(tenant_id, owner)
+        config = settings()
+        pepper = api_keys.peppers(config, embedded.signing_key(config))
+        made = api_keys.create(pepper, tenant_id, user_id, Wish(name, **wish))
+    _print(made, as_json)
+
+
+@keys.command("list")
+@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="Maximum rows.",
+)
+@json_option
+def list_keys(slug: str | None, limit: int, as_json: bool) -> None:
+    """List keys, newest first."""
+    with session.opened():
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        rows = api_keys.list_keys(tenant_id, limit=limit)
+    if as_json:
+        print_json([as_document(row) for row in rows])
+        return
+    columns = ("prefix", "name", "owner", "tenant", "scopes", "state", "expires", "last used")
+    print_table(
+        columns,
+        [
+            (r.prefix, r.name, r.owner, r.tenant, r.scopes, r.state, r.expires_at, r.last_used_at)
+            for r in rows
+        ],
+    )
+
+
+@keys.command("rotate")
+@click.argument("key", metavar="PREFIX|ID")
+@tenant_option
+@click.option(
+    "--overlap",
+    "overlap_s",
+    type=DURATION,
+    default="1d",
+    show_default=True,
+    help="How long the old key goes on.",
+)
+@json_option
+def rotate_key(key: str, slug: str, overlap_s: float, as_json: bool) -> None:
+    """Create a key's successor: same owner, name, scopes and lifetime."""
+    with session.opened():
+        tenant_id = session.tenant_named(slug)
+        config = settings()
+        pepper = api_keys.peppers(config, embedded.signing_key(config))
+        made = api_keys.rotate(pepper, tenant_id, key, overlap_s=overlap_s)
+    _print(made, as_json)
+
+
+@keys.command("revoke")
+@click.argument("key", metavar="PREFIX|ID")
+@tenant_option
+@json_option
+def revoke_key(key: str, slug: str, as_json: bool) -> None:
+    """Revoke a key. Every process refuses it within a second."""
+    with session.opened():
+        row = api_keys.revoke(session.tenant_named(slug), key)
+    if as_json:
+        print_json(as_document(row))
+    else:
+        click.echo(f"The key {row.prefix} is revoked.")
+
+
+def _print(made: MadeKey, as_json: bool) -> None:
+    document = as_document(made)
+    if as_json:
+        print_json(document)
+        return
+    print_fields(document)
+    say("Keep the key now: it is not shown again.")

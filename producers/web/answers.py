@@ -1,0 +1,135 @@
+"""Answers: how a document becomes bytes, and how a repeated request gets the same ones."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final, TypeVar, get_type_hints
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from producers import json_rows
+from producers.queries.ledger import http_answers
+from producers.queries.ledger.http_answers import KeptAnswer
+from producers.web import lists
+from producers.web.access import Acting
+from producers.web.bodies import JSON, NDJSON
+from producers.web.problems import Refused
+from shared.db import Connection
+
+KEY_CHARS_MAX: Final = 255
+REPEATED: Final = "Idempotent-Replayed"
+Row = TypeVar("Row")
+Place = tuple[datetime, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A document with its status and its own headers; of NDJSON, the document of each line."""
+
+    document: Any
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
+
+
+def ok(document: object) -> Response:
+    """Answer a request that changed nothing."""
+    return _response(_kept(Answer(document), b""))
+
+
+def once(request: Request, acting: Acting, do: Callable[[Connection], Answer]) -> Response:
+    """Do something in one transaction and answer it; with an Idempotency-Key, only once.
+
+    The answer is stored in the transaction of what it answers, so that a lost answer can be asked
+    for again: the second time gets the same bytes. An error is not stored: nothing was done.
+
+    Args:
+        request: Its header `Idempotency-Key` makes it repeatable, for a day.
+        acting: Who does it, for which tenant; a key belongs to the tenant.
+        do: What is done; it is given the transaction.
+
+    Raises:
+        Refused: The key is invalid, was used for another request, or one is in flight.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        with acting.writing() as conn:
+            return _response(_kept(do(conn), b""))
+    if not 0 < len(key) <= KEY_CHARS_MAX or not key.isprintable():
+        raise Refused(
+            HTTPStatus.BAD_REQUEST,
+            "idempotency_key_invalid",
+            f"Idempotency-Key must be 1 to {KEY_CHARS_MAX} printable characters.",
+        )
+    fingerprint = _fingerprint(request)
+    with acting.writing() as conn:
+        if not http_answers.lock_key(conn, key):
+            raise Refused(
+                HTTPStatus.CONFLICT,
+                "idempotency_in_flight",
+                "A request with this Idempotency-Key is being answered: ask again.",
+                {"Retry-After": "1"},
+            )
+        kept = http_answers.select_answer(conn, key)
+        if kept is None:
+            kept = _kept(do(conn), fingerprint)
+            http_answers.insert_answer(conn, key, kept)
+            return _response(kept)
+    if kept.fingerprint != fingerprint:
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another request: give each request its own.",
+        )
+    return _response(kept, repeated=True)
+
+
+def page(rows: Sequence[Row], *, limit: int, place: Callable[[Row], Place]) -> Response:
+    """Answer a page of a list.
+
+    Args:
+        rows: Of the page, in order.
+        limit: How many it may have: a full page has a next one.
+        place: Time and id of a row, by which the list is ordered.
+    """
+    following = lists.write(*place(rows[-1])) if len(rows) == limit else None
+    return ok({"items": [json_rows.as_document(row) for row in rows], "next": following})
+
+
+def page_of(item: type[BaseModel], *, name: str) -> type[BaseModel]:
+    """Return the model of a page of a list, for the OpenAPI document."""
+    following = (str | None, Field(description="Cursor of the next page; null on the last."))
+    of: dict[str, Any] = {"items": (list[item], ...), "next": following}  # type: ignore[valid-type]
+    return create_model(name, __config__=_EXACT, **of)
+
+
+def model_of(row: type, *, name: str | None = None) -> type[BaseModel]:
+    """Return the model of a row's JSON, for the OpenAPI document: its fields, in camelCase."""
+    hints = get_type_hints(row)
+    of: dict[str, Any] = {json_rows.camel(one.name): (hints[one.name], ...) for one in fields(row)}
+    return create_model(name or row.__name__.removesuffix("Row"), __config__=_EXACT, **of)
+
+
+_EXACT: Final = ConfigDict(extra="forbid")
+
+
+def _fingerprint(request: Request) -> bytes:
+    # FastAPI has read the body before it calls the endpoint.
+    head = f"{request.method} {request.url.path}?{request.url.query}\n"
+    return hashlib.sha256(head.encode() + request.state.body).digest()
+
+
+def _kept(answer: Answer, fingerprint: bytes) -> KeptAnswer:
+    documents = answer.document if answer.media_type == NDJSON else [answer.document]
+    body = "\n".join(map(json_rows.text, documents)).encode()
+    headers = {"Content-Type": answer.media_type, **answer.headers}
+    return KeptAnswer(fingerprint, answer.status, headers, body)
+
+
+def _response(kept: KeptAnswer, *, repeated: bool = False) -> Response:
+    headers = kept.headers | ({REPEATED: "true"} if repeated else {})
+    return Response(kept.body, kept.status, headers)

@@ -1,0 +1,72 @@
+"""The HTTP API as an application: its routes, how it reads JSON, and the pages of operators."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+
+from producers.web import problems
+from producers.web.access import Keys
+from producers.web.bounds import BodyBounds
+from producers.web.ledger import jobs
+from producers.web.pages import Pages
+from producers.web.problems import Problem
+
+ROUTERS = (jobs.router,)
+Page = Callable[[], tuple[int, str, bytes]]
+
+
+def build(keys: Keys, pages: Pages) -> FastAPI:
+    """Return the application.
+
+    Args:
+        keys: The API keys that this process knows.
+        pages: /metrics, /health and /ready.
+    """
+    app = FastAPI(
+        title="Ailydian workers",
+        summary="Jobs, documents, workflows and their life in Postgres.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.keys = keys
+    app.state.routes = [one for router in ROUTERS for one in router.routes]
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    _add_pages(app, pages)
+    app.add_middleware(BodyBounds)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_pages(app: FastAPI, pages: Pages) -> None:
+    for name in ("metrics", "health", "ready"):
+        show = _shown(getattr(pages, name))
+        app.add_api_route(f"/{name}", show, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _shown(page: Page) -> Callable[[], Response]:
+    def show() -> Response:
+        status, kind, body = page()
+        return Response(body, status, media_type=kind)
+
+    return show
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document; made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= problem.pop("$defs")
+        schemas["Problem"] = problem
+        app.openapi_schema = document
+    return app.openapi_schema

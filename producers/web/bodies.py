@@ -1,0 +1,71 @@
+"""Bodies of requests that are read by hand, because one address takes more than one kind."""
+
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from producers.web.problems import InvalidJson
+from shared.errors import PayloadRefused
+from shared.json_values import read_json
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def _raw(request: Request) -> bytes:
+    return await request.body()
+
+
+RAW: Final = Depends(_raw)
+
+
+def media_type(request: Request) -> str:
+    """Return what the body is said to be, without parameters."""
+    return request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+
+
+def parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Return the JSON value of a body.
+
+    Raises:
+        InvalidJson: It is not JSON, or not what every door accepts; see `shared.json_values`.
+    """
+    try:
+        return read_json(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidJson(HTTPStatus.BAD_REQUEST, "The body is not UTF-8.") from None
+    except PayloadRefused as error:
+        raise InvalidJson(HTTPStatus.BAD_REQUEST, str(error)) from None
+
+
+def read(model: type[Model], body: bytes) -> Model:
+    """Read one JSON object.
+
+    Raises:
+        InvalidJson: It is not JSON, or not what every door accepts.
+        RequestValidationError: It does not fit the model.
+    """
+    value = parsed(body)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = [one | {"loc": ("body", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(found) from None
+
+
+def described(model: type[BaseModel], *, lines_of: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a body that is read by hand.
+
+    Args:
+        model: Of a JSON body.
+        lines_of: Of each line of an NDJSON body, where that is taken too.
+    """
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    content: dict[str, Any] = {JSON: {"schema": schema}}
+    if lines_of is not None:
+        content[NDJSON] = {"schema": {"type": "string", "description": f"{lines_of.__name__}s."}}
+    return {"requestBody": {"required": True, "content": content}}

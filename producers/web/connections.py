@@ -1,0 +1,125 @@
+"""Connections of the HTTP server: how many there are, and how slow a client may be.
+
+uvicorn itself bounds neither the time in which a request must come nor its headers, and waits for a
+reader for ever. A client that is cut off holds up nobody else.
+"""
+
+import asyncio
+import time
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+REQUEST_S: Final = 5.0  # for a request without a body to come
+BODY_BYTES_PER_S_MIN: Final = 20_000
+HEAD_BYTES_MAX: Final = 64 * 1024
+READER_S: Final = 20.0
+PIPELINED_MAX: Final = 16  # requests that are sent before the first is answered
+CONNECTIONS_MAX: Final = 4_000
+_LOOK_S: Final = 0.1
+_HEAD_TOO_LARGE: Final = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Connections:
+    """All connections of a server, in the order in which they came.
+
+    Attributes:
+        reader_s: In which a reader must take something.
+    """
+
+    def __init__(self, most: int = CONNECTIONS_MAX, *, reader_s: float = READER_S) -> None:
+        self.reader_s = reader_s
+        self._most = most
+        self._open: dict[_Connection, None] = {}
+
+    def protocol(self, **named: Any) -> "_Connection":  # noqa: ANN401 - uvicorn's own arguments
+        """Return the protocol of a new connection, as uvicorn calls for it."""
+        return _Connection(self, **named)
+
+    def came(self, connection: "_Connection") -> None:
+        """Take a connection; of too many, the oldest that still sends its request is cut off."""
+        if not self._open:
+            connection.loop.call_later(_LOOK_S, self._look)
+        if len(self._open) >= self._most:
+            oldest = next((one for one in self._open if one.sends), connection)
+            self._open.pop(oldest, None)
+            oldest.cut_off()
+        self._open[connection] = None
+
+    def left(self, connection: "_Connection") -> None:
+        """Forget a connection."""
+        self._open.pop(connection, None)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for one in [one for one in self._open if one.is_late(now)]:
+            self._open.pop(one, None)
+            one.cut_off()
+        if self._open:
+            next(iter(self._open)).loop.call_later(_LOOK_S, self._look)
+
+
+class _Connection(HttpToolsProtocol):
+    def __init__(self, all_: Connections, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(**named)
+        self._all = all_
+        self.sends = True  # its request has not come whole
+        self._head = True  # nor have its headers
+        self._began = 0.0
+        self._came_bytes = 0
+        self._unread_bytes = 0
+        self._stuck_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._began = time.monotonic()
+        self._all.came(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.left(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.sends and (self.cycle is None or self.cycle.response_complete):
+            self._next_request()
+        self._came_bytes += len(data)
+        super().data_received(data)
+        if self._head and self._came_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.sends = False
+        super().on_message_complete()
+        if len(self.pipeline) > PIPELINED_MAX:
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """End the connection at once: what is still to be written is dropped."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.pipeline.clear()
+        self.transport.abort()
+
+    def is_late(self, now: float) -> bool:
+        """Whether the client's time is over."""
+        if self.sends:
+            allowed_s = REQUEST_S + (0 if self._head else self._came_bytes / BODY_BYTES_PER_S_MIN)
+            if now - self._began > allowed_s:
+                return True
+        unread = self.transport.get_write_buffer_size()
+        if unread == 0 or unread < self._unread_bytes:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
+        self._unread_bytes = unread
+        return self._stuck_since is not None and now - self._stuck_since > self._all.reader_s
+
+    def _next_request(self) -> None:
+        self.sends = self._head = True
+        self._began = time.monotonic()
+        self._came_bytes = 0

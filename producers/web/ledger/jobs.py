@@ -1,0 +1,224 @@
+"""/v1/jobs: publish, list, show and cancel."""
+
+from collections import defaultdict
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from producers.accounts.scopes import Scope
+from producers.json_rows import as_document
+from producers.ledger import cancellation
+from producers.ledger.cancellation import Cancelled
+from producers.queries.ledger import jobs as queries
+from producers.queries.ledger.jobs import JobFilters, JobRow
+from producers.web import answers, bodies, lists, routes
+from producers.web.access import Acting, needs
+from producers.web.answers import Answer
+from producers.web.bodies import NDJSON
+from producers.web.lists import Cursor, Limit, Moment
+from producers.web.problems import Refused
+from shared import db
+from shared.contracts import Contract, contract_named
+from shared.db import Connection, Role
+from shared.errors import AilydianError, PublisherRefused
+from shared.ids import JobId
+from shared.json_values import read_json
+from shared.ledger import outbox
+from shared.ledger.outbox import Published
+from shared.observability import tracing
+
+router = routes.router("jobs")
+
+LINES_MAX: Final = 10_000
+ERRORS_MAX: Final = 100
+State = Literal["PENDING", "QUEUED", "RUNNING", "COMPLETED", "DEAD", "CANCELLED"]
+Id = Annotated[str, Path(max_length=64, examples=["01a22cb1-5b28-74bb-843b-5b9d39e959c9"])]
+
+
+class JobRequest(BaseModel):
+    """A job to publish."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job: str = Field(max_length=100, examples=["probe"])
+    payload: dict[str, Any] = Field(default_factory=dict, examples=[{"n": 1}])
+    key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Two publications with one key are one job. Unset: a hash of the payload.",
+    )
+    delay_s: float = Field(0, ge=0, le=366 * 86_400, alias="delaySeconds")
+    priority: int = Field(0, ge=-9, le=9, description="Higher goes first.")
+
+
+class JobQuery(BaseModel):
+    """Which jobs; unset means any."""
+
+    queue: str | None = Field(None, max_length=100)
+    job: str | None = Field(None, max_length=100)
+    state: State | None = None
+    since: Moment | None = Field(None, description="Published since then.")
+
+
+class Accepted(BaseModel):
+    """A job that is committed: whatever crashes from here on, it is done."""
+
+    id: str
+    state: State
+    duplicate: bool = Field(description="Whether it had been published before.")
+
+
+Job = answers.model_of(JobRow)
+Cancellation = answers.model_of(Cancelled, name="Cancellation")
+JobList = answers.page_of(Job, name="JobList")
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=Accepted,
+    responses={202: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+    openapi_extra=bodies.described(JobRequest, lines_of=JobRequest),
+)
+def publish_jobs(
+    request: Request,
+    body: Annotated[bytes, bodies.RAW],
+    acting: Annotated[Acting, needs(Scope.JOBS_WRITE)],
+) -> Response:
+    """Publish one job, or with NDJSON up to 10,000: all of them, or none if a line is invalid.
+
+    When this answers 202, they are committed in Postgres. One is answered as JSON, many as NDJSON,
+    a line for each in their order.
+    """
+    if bodies.media_type(request) == NDJSON:
+        return _publish_lines(request, body, acting)
+    wanted = bodies.read(JobRequest, body)
+    job = _contract(wanted, acting)
+
+    def do(conn: Connection) -> Answer:
+        with tracing.continued(request.headers.get("traceparent")):
+            one = outbox.publish(
+                conn, job, key=wanted.key, delay_s=wanted.delay_s, priority=wanted.priority
+            )
+        headers = {"Location": f"/v1/jobs/{one.id}"}
+        return Answer(as_document(one), HTTPStatus.ACCEPTED, headers)
+
+    return answers.once(request, acting, do)
+
+
+def _publish_lines(request: Request, body: bytes, acting: Acting) -> Response:
+    lines = _lines(body, acting)
+
+    def do(conn: Connection) -> Answer:
+        published: dict[int, Published] = {}
+        alike = defaultdict(list)  # one statement for all with the same delay and priority
+        for number, (line, _) in enumerate(lines):
+            alike[line.delay_s, line.priority].append(number)
+        with tracing.continued(request.headers.get("traceparent")):
+            for (delay_s, priority), numbers in alike.items():
+                keys = [lines[one][0].key or lines[one][1].key() for one in numbers]
+                jobs = [lines[one][1] for one in numbers]
+                done = outbox.publish_many(
+                    conn, jobs, keys=keys, delay_s=delay_s, priority=priority
+                )
+                published |= zip(numbers, done, strict=True)
+        documents = [as_document(published[number]) for number in range(len(lines))]
+        return Answer(documents, HTTPStatus.ACCEPTED, media_type=NDJSON)
+
+    return answers.once(request, acting, do)
+
+
+@router.get("", response_model=JobList)
+def list_jobs(
+    acting: Annotated[Acting, needs(Scope.JOBS_READ)],
+    filters: Annotated[JobQuery, Query()],
+    after: Cursor = None,
+    limit: Limit = 100,
+) -> Response:
+    """List jobs, newest first."""
+    before = lists.read(after)
+    wanted = JobFilters(
+        queue=filters.queue,
+        job=filters.job,
+        state=filters.state,
+        tenant_id=acting.tenant_id,
+        since=filters.since,
+        before=before and (before[0], JobId(before[1])),
+    )
+    with db.transaction(None, role=Role.RELAY) as conn:
+        rows = queries.select_jobs(conn, wanted, limit=limit)
+    return answers.page(rows, limit=limit, place=lambda row: (row.created_at, row.id))
+
+
+@router.get("/{job_id}", response_model=Job)
+def show_job(job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_READ)]) -> Response:
+    """Show a job."""
+    with db.transaction(None, role=Role.RELAY) as conn:
+        row = cancellation.found(conn, job_id, acting.tenant_id)
+    return answers.ok(as_document(row))
+
+
+@router.post("/{job_id}/cancel", response_model=Cancellation)
+def cancel_job(job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_WRITE)]) -> Response:
+    """Cancel an unfinished job. A running attempt cannot commit any more."""
+    with acting.named():
+        done = cancellation.cancel_one(job_id, acting.tenant_id)
+    return answers.ok(as_document(done))
+
+
+def _contract(wanted: JobRequest, acting: Acting) -> Contract:
+    """Return the job that is asked for.
+
+    Raises:
+        UnknownJob: There is none of this name.
+        PublisherRefused: It is the system's, or an operator's.
+        PayloadRefused: Its payload does not fit.
+    """
+    contract = contract_named(wanted.job)
+    above = acting.by.role == "SUPER_ADMIN"
+    if contract.audience == "system" or (contract.audience == "operators" and not above):
+        raise PublisherRefused(f"{wanted.job} is not published by {acting.by.role} keys.")
+    return contract.from_payload(wanted.payload, contract.schema_version)
+
+
+def _lines(body: bytes, acting: Acting) -> list[tuple[JobRequest, Contract]]:
+    """Read all lines.
+
+    Raises:
+        Refused: Lines are invalid; the problem names them.
+    """
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if not 0 < len(lines) <= LINES_MAX:
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            f"Send 1 to {LINES_MAX:,} lines, each a JSON object (got {len(lines):,}).",
+        )
+    found: list[tuple[JobRequest, Contract]] = []
+    invalid: list[dict[str, str]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            wanted = JobRequest.model_validate(read_json(line.decode()))
+            found.append((wanted, _contract(wanted, acting)))
+        except (AilydianError, ValidationError, UnicodeDecodeError) as error:
+            invalid.append({"pointer": f"line {number}", "detail": _why(error)})
+    if invalid:
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            f"{len(invalid):,} of {len(lines):,} lines are invalid; nothing was published. "
+            f"{invalid[0]['pointer'].capitalize()}: {invalid[0]['detail']}",
+            invalid=invalid[:ERRORS_MAX],
+        )
+    return found
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'/'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}."
+    return "It is not UTF-8." if isinstance(error, UnicodeDecodeError) else str(error)

@@ -1,0 +1,53 @@
+"""The OpenAPI document is true: schemathesis makes good and bad requests from it."""
+
+import schemathesis
+from schemathesis import engine
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import events
+
+from producers.accounts.scopes import Scope
+from tests.support.factories import make_tenant, make_user
+from tests.support.http_api import make_key
+
+EXAMPLES = 15
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(_: object, value: object) -> bytes:
+    """Lines as they are."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _found(port: int, key: str) -> list[str]:
+    """Run every phase and check; what failed, in words."""
+    config = SchemathesisConfig.from_dict(
+        {
+            "headers": {"Authorization": f"Bearer {key}"},
+            "generation": {"max-examples": EXAMPLES},
+            "seed": 1,
+            # That a job exists and its payload fits is more than a schema can say.
+            "checks": {
+                "positive_data_acceptance": {
+                    "expected-statuses": ["2xx", "403", "404", "409", "413", "422"]
+                }
+            },
+        }
+    )
+    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json", config=config)
+    failed = {}
+    for event in engine.from_schema(schema).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            failed[str(event)] = None
+        if isinstance(event, events.ScenarioFinished):
+            for checks in event.recorder.checks.values():
+                for one in (check.failure_info for check in checks if check.failure_info):
+                    words = (one.failure.operation, one.failure.message, one.code_sample)
+                    failed[": ".join(map(str, words))] = None
+    return [*failed]
+
+
+def test_every_request_is_answered_as_the_document_says(api):
+    make_tenant("acme")
+    key = make_key(None, make_user(None, "root", role="SUPER_ADMIN"), *Scope)
+
+    assert _found(api.port, key) == []
