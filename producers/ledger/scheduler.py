@@ -21,6 +21,7 @@ import structlog
 from producers.ledger import retention, schedule_slots, schedules
 from producers.ledger.schedule_slots import CronRefused, TimeZoneUnknown, Timing
 from producers.operations import incident_sweep, incident_webhook, platform_changes
+from producers.queries.ledger import http_answers
 from producers.queries.ledger import schedules as queries
 from producers.workflow import run_sweep
 from shared import db
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 LOOK_S = 1.0
 AWAY_S = 1.0
 BEAT_S = 2.0
+ANSWERS_KEPT_S, ANSWERS_MAX = 86_400.0, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,19 @@ def _notices(stop: threading.Event) -> None:
     incident_webhook.sweep(settings(), stop)
 
 
+def _answers(stop: threading.Event) -> None:
+    while not stop.is_set():
+        with db.transaction(None, role=Role.RELAY) as conn:
+            deleted = http_answers.delete_old(conn, kept_s=ANSWERS_KEPT_S, limit=ANSWERS_MAX)
+        if deleted < ANSWERS_MAX:
+            return
+
+
 # By the name in "Schedule"."sweep"; no change of the platform waits longer than a minute.
 SWEEPS: Mapping[str, Sweep] = {
     "platform": Sweep("*/15 * * * * *", _platform, at_start=True),
     "retention": Sweep("17 * * * *", _retention),
+    "answers": Sweep("*/5 * * * *", _answers),
     "runs": Sweep("*/30 * * * * *", _runs),
     "incidents": Sweep("*/15 * * * * *", _incidents),
     "notices": Sweep("*/5 * * * * *", _notices),

@@ -1,21 +1,18 @@
 """The HTTP API as an application: its routes, how it reads JSON, and the pages of operators."""
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import Response
 
 from producers.web import problems
 from producers.web.access import Keys
 from producers.web.bounds import BodyBounds
 from producers.web.ledger import jobs
-from producers.web.pages import Pages
+from producers.web.pages import Pages, shown
 from producers.web.problems import Problem
 
 ROUTERS = (jobs.router,)
-Page = Callable[[], tuple[int, str, bytes]]
 
 
 def build(keys: Keys, pages: Pages) -> FastAPI:
@@ -46,16 +43,8 @@ def build(keys: Keys, pages: Pages) -> FastAPI:
 
 def _add_pages(app: FastAPI, pages: Pages) -> None:
     for name in ("metrics", "health", "ready"):
-        show = _shown(getattr(pages, name))
+        show = shown(getattr(pages, name))
         app.add_api_route(f"/{name}", show, methods=["GET", "HEAD"], include_in_schema=False)
-
-
-def _shown(page: Page) -> Callable[[], Response]:
-    def show() -> Response:
-        status, kind, body = page()
-        return Response(body, status, media_type=kind)
-
-    return show
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -6,6 +6,7 @@ reader for ever. A client that is cut off holds up nobody else.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,11 +25,13 @@ class Connections:
     """All connections of a server, in the order in which they came.
 
     Attributes:
-        reader_s: In which a reader must take something.
+        clock: Seconds, as `time.monotonic`.
     """
 
-    def __init__(self, most: int = CONNECTIONS_MAX, *, reader_s: float = READER_S) -> None:
-        self.reader_s = reader_s
+    def __init__(
+        self, most: int = CONNECTIONS_MAX, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.clock = clock
         self._most = most
         self._open: dict[_Connection, None] = {}
 
@@ -37,26 +40,32 @@ class Connections:
         return _Connection(self, **named)
 
     def came(self, connection: "_Connection") -> None:
-        """Take a connection; of too many, the oldest that still sends its request is cut off."""
+        """Take a connection. One of too many is cut off: who waits for us is the last to go.
+
+        First the oldest that still sends its request, then the oldest that does not read.
+        """
         if not self._open:
-            connection.loop.call_later(_LOOK_S, self._look)
-        if len(self._open) >= self._most:
-            oldest = next((one for one in self._open if one.sends), connection)
-            self._open.pop(oldest, None)
-            oldest.cut_off()
+            connection.loop.call_later(_LOOK_S, self.look)
         self._open[connection] = None
+        if len(self._open) > self._most:
+            sends = (one for one in self._open if one.sends and one is not connection)
+            unread = (one for one in self._open if one.unread_bytes)
+            victim = next(sends, None) or next(unread, connection)
+            self._open.pop(victim)
+            victim.cut_off()
 
     def left(self, connection: "_Connection") -> None:
         """Forget a connection."""
         self._open.pop(connection, None)
 
-    def _look(self) -> None:
-        now = time.monotonic()
+    def look(self) -> None:
+        """Cut off who is late; called all the time."""
+        now = self.clock()
         for one in [one for one in self._open if one.is_late(now)]:
             self._open.pop(one, None)
             one.cut_off()
         if self._open:
-            next(iter(self._open)).loop.call_later(_LOOK_S, self._look)
+            next(iter(self._open)).loop.call_later(_LOOK_S, self.look)
 
 
 class _Connection(HttpToolsProtocol):
@@ -67,12 +76,12 @@ class _Connection(HttpToolsProtocol):
         self._head = True  # nor have its headers
         self._began = 0.0
         self._came_bytes = 0
-        self._unread_bytes = 0
+        self._unread_before = 0
         self._stuck_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._began = time.monotonic()
+        self._began = self._all.clock()
         self._all.came(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,21 +114,26 @@ class _Connection(HttpToolsProtocol):
         self.pipeline.clear()
         self.transport.abort()
 
+    @property
+    def unread_bytes(self) -> int:
+        """What is written and the system does not take, as the client does not."""
+        return int(self.transport.get_write_buffer_size())
+
     def is_late(self, now: float) -> bool:
         """Whether the client's time is over."""
         if self.sends:
             allowed_s = REQUEST_S + (0 if self._head else self._came_bytes / BODY_BYTES_PER_S_MIN)
             if now - self._began > allowed_s:
                 return True
-        unread = self.transport.get_write_buffer_size()
-        if unread == 0 or unread < self._unread_bytes:
+        unread = self.unread_bytes
+        if unread == 0 or unread < self._unread_before:
             self._stuck_since = None
         elif self._stuck_since is None:
             self._stuck_since = now
-        self._unread_bytes = unread
-        return self._stuck_since is not None and now - self._stuck_since > self._all.reader_s
+        self._unread_before = unread
+        return self._stuck_since is not None and now - self._stuck_since > READER_S
 
     def _next_request(self) -> None:
         self.sends = self._head = True
-        self._began = time.monotonic()
+        self._began = self._all.clock()
         self._came_bytes = 0

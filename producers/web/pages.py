@@ -1,19 +1,30 @@
 """The pages of operators and orchestrators: /metrics, /health and /ready."""
 
+import asyncio
 import dataclasses
 import json
 import os
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Final
 
 import redis
+from anyio import CapacityLimiter, to_thread
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from producers.web import health, metrics
 from producers.web.metrics import MetricsCollector
+from producers.web.problems import Refused
 from shared.ledger.wakeups import Wire
 
 JSON = "application/json; charset=utf-8"
+PAGE_S: Final = 20.0
+# What hangs holds so many threads of a page, and none of the API's.
+MAKERS_MAX: Final = 16
+Page = Callable[[], tuple[int, str, bytes]]
 
 
 class Pages:
@@ -51,3 +62,44 @@ class Pages:
     def close(self) -> None:
         """Close the connections of the pages."""
         self._figures.close()
+
+
+def shown(page: Page) -> Callable[[], Awaitable[Response]]:
+    """Return the endpoint of a page, which is made in a thread.
+
+    A page that takes longer than `PAGE_S` is answered 503, and its thread still counts until it
+    ends; where `MAKERS_MAX` are at it, the next is answered 503 at once.
+    """
+    threads = CapacityLimiter(MAKERS_MAX)
+    making = 0
+    lock = threading.Lock()
+
+    def make() -> tuple[int, str, bytes]:
+        nonlocal making
+        try:
+            return page()
+        finally:
+            with lock:
+                making -= 1
+
+    async def show() -> Response:
+        nonlocal making
+        with lock:
+            if making >= MAKERS_MAX:
+                raise _busy()
+            making += 1
+        try:
+            async with asyncio.timeout(PAGE_S):
+                status, kind, body = await to_thread.run_sync(
+                    make, abandon_on_cancel=True, limiter=threads
+                )
+        except TimeoutError:
+            raise _busy() from None
+        return Response(body, status, media_type=kind)
+
+    return show
+
+
+def _busy() -> Refused:
+    sentence = f"The page takes longer than {PAGE_S:.0f} s to make."
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy", sentence, {"Retry-After": "5"})

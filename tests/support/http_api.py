@@ -12,7 +12,7 @@ from producers.accounts.api_keys import Wish
 from producers.accounts.key_format import Peppers
 from producers.web import app
 from producers.web.access import Keys
-from producers.web.connections import CONNECTIONS_MAX, READER_S, Connections
+from producers.web.connections import CONNECTIONS_MAX, Connections
 from producers.web.pages import Pages
 from producers.web.server import serve
 from shared.ids import TenantId, UserId
@@ -85,9 +85,7 @@ class Api:
 
 
 @contextmanager
-def serving(
-    redis_url: str, *, connections_max: int = CONNECTIONS_MAX, reader_s: float = READER_S
-) -> Iterator[Api]:
+def serving(redis_url: str, *, connections_max: int = CONNECTIONS_MAX) -> Iterator[Api]:
     """Serve the API on a free port; needs an open pool."""
     with wakeups.connect(redis_url) as client:
         pages = Pages(client, Wire("ailydian", factories.KEY))
@@ -96,7 +94,7 @@ def serving(
             app.build(keys, pages),
             host="127.0.0.1",
             port=0,
-            connections=Connections(connections_max, reader_s=reader_s),
+            connections=Connections(connections_max),
         )
         try:
             yield Api(server.port)

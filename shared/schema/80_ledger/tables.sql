@@ -417,6 +417,7 @@ COMMENT ON TABLE "Schedule" IS
     'What is done by the clock: a tenant''s job, or a sweep of the system. "slotAt" is the next slot, '
     '"nextAt" the same with its jitter.';
 CALL ailydian_build_index('Schedule', 'nextAt');
+CALL ailydian_build_index('HttpAnswer', 'createdAt');
 
 CREATE TABLE IF NOT EXISTS "ProbeEntry" (
     "id"       TEXT NOT NULL DEFAULT ailydian_new_id(),

@@ -145,7 +145,8 @@ def special(size):
             "priorities": [-32_768] * len(QUEUES),
         },
         "dispatches.RESEND": {"queues": list(QUEUES)},
-        "jobs.SELECT_BY_IDS": {"ids": done},
+        "jobs.SELECT_BY_IDS": {"ids": done, "tenant_id": None},
+        "jobs.SELECT_JOBS": {"before": "2030-01-01", "before_id": "none"},
         "jobs.CANCEL": {"ids": waiting},
         "jobs.UNQUEUE": {"ids": waiting, "dues": ["2020-01-01"] * 30},
         "outbox.INSERT_JOBS": {

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 import time
 from contextlib import ExitStack
 
@@ -9,7 +10,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from producers.web.connections import HEAD_BYTES_MAX, REQUEST_S, Connections
+from producers.web import problems
+from producers.web.connections import HEAD_BYTES_MAX, READER_S, REQUEST_S, Connections
+from producers.web.pages import MAKERS_MAX, shown
 from producers.web.server import serve
 from tests.support.http_api import serving
 from tests.support.patience import patience, until
@@ -108,23 +111,6 @@ def test_a_body_that_drips_is_cut_off(port):
     assert took < REQUEST_S + patience(5)
 
 
-def test_a_reader_that_takes_nothing_is_dropped():
-    app, reader_s = FastAPI(), 1.0
-    app.add_api_route("/large", lambda: Response(b"x" * 50_000_000))
-    server = serve(app, host="127.0.0.1", port=0, connections=Connections(reader_s=reader_s))
-    try:
-        with _connect(server.port) as client:
-            began = time.monotonic()
-            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-            until(lambda: server.connections == 1, 30)
-            until(lambda: server.connections == 0, 30)
-            took_s = time.monotonic() - began
-    finally:
-        server.stop()
-
-    assert took_s > reader_s
-
-
 def test_who_sends_requests_without_reading_answers_is_cut_off(port):
     with _connect(port) as client, pytest.raises(ConnectionError):
         _ask_for_ever(client)
@@ -140,3 +126,121 @@ def _closed(client: socket.socket) -> bool:
         return client.recv(1_000) == b""
     except TimeoutError:
         return False
+
+
+# ---- by the server's clock
+
+
+BIG = 32_000_000  # more than the buffers of two sockets hold
+
+
+class Clock:
+    """The server's time, which stands still until a test moves it."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Site:
+    """A server with a page of many bytes and one that is made when the test says so."""
+
+    def __init__(self, connections_max: int) -> None:
+        self.clock, self.released = Clock(), threading.Event()
+        self.connections = Connections(connections_max, self.clock)
+        app = FastAPI()
+        app.add_api_route("/big", lambda: Response(bytes(BIG)))
+        app.add_api_route("/slow", shown(self._slow))
+        app.add_api_route("/health", lambda: "ok")
+        problems.install(app)
+        self.server = serve(app, host="127.0.0.1", port=0, connections=self.connections)
+
+    def _slow(self) -> tuple[int, str, bytes]:
+        self.released.wait(patience(60))
+        return 200, "text/plain", b"made"
+
+    def open(self, path: str) -> socket.socket:
+        """Ask for a page, through a small window, and do not read it."""
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.settimeout(patience(20))
+        client.connect(("127.0.0.1", self.server.port))
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return client
+
+    def refuses(self) -> bool:
+        """Whether one more client of the slow page is told that it is busy."""
+        with self.open("/slow") as client:
+            client.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                return client.recv(12) == b"HTTP/1.1 503"
+        return False
+
+
+@pytest.fixture
+def site():
+    found = Site(connections_max=8)
+    yield found
+    found.released.set()
+    found.server.stop()
+
+
+def _rest(client: socket.socket) -> int:
+    came = 0
+    with contextlib.suppress(ConnectionError):
+        while part := client.recv(1_000_000):
+            came += len(part)
+    return came
+
+
+def test_a_reader_that_takes_nothing_is_dropped_when_its_time_is_over_and_not_before(site):
+    with site.open("/big") as client:
+        assert client.recv(12) == OK
+        until(lambda: any(one._stuck_since is not None for one in site.connections._open), 20)
+        site.clock.now += READER_S
+        assert _ask(site.server.port).startswith(OK)  # it has looked since
+        assert site.server.connections >= 1
+
+        site.clock.now += 0.001
+        until(lambda: site.server.connections == 0, 20)
+
+        assert _rest(client) < BIG // 2
+
+
+def test_as_many_slow_readers_as_may_connect_keep_nobody_out(site):
+    with ExitStack() as stack:
+        slow = [stack.enter_context(site.open("/big")) for _ in range(8)]
+        for client in slow:
+            assert client.recv(12) == OK
+        answers = [_ask(site.server.port) for _ in range(3)]
+
+        assert all(answer.startswith(OK) for answer in answers)
+        assert _rest(slow[0]) < BIG // 2
+        assert len(slow[-1].recv(1_000, socket.MSG_WAITALL)) == 1_000  # the last still has its own
+
+
+def test_those_that_wait_for_us_are_not_closed_for_one_that_comes_later(site):
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(site.open("/slow")) for _ in range(8)]
+        until(lambda: sum(not one.sends for one in site.connections._open) == 8, 20)
+        with _connect(site.server.port) as late:
+            late.settimeout(patience(5))
+            assert _ended(late)
+        site.released.set()
+
+        assert all(client.makefile("rb").read().endswith(b"made") for client in waiting)
+
+
+def test_a_page_that_hangs_holds_no_more_threads_than_it_may():
+    site = Site(connections_max=100)
+    try:
+        with ExitStack() as stack:
+            waiting = [stack.enter_context(site.open("/slow")) for _ in range(MAKERS_MAX)]
+            until(site.refuses, 20)
+            assert _ask(site.server.port).startswith(OK)
+            site.released.set()
+            assert all(client.makefile("rb").read().endswith(b"made") for client in waiting)
+    finally:
+        site.released.set()
+        site.server.stop()

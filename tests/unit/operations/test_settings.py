@@ -142,6 +142,7 @@ def _other_value(field: str) -> str:
         "prepared_statements": "false",
         "log_level": "debug",
         "sandbox": "require",
+        "platform_key_hash": "sha256",
         "tracing": "true",
         "archive_done": "true",
         "egress_http": "true",
