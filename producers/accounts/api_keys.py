@@ -151,6 +151,16 @@ def revoke(tenant_id: TenantId | None, name: str) -> KeyRow:
         return found(conn, tenant_id, key.id)
 
 
+def show(tenant_id: TenantId | None, name: str) -> KeyRow:
+    """Return a key, by id or prefix.
+
+    Raises:
+        KeyNotFound: The tenant has no such key.
+    """
+    with db.transaction(None, role=Role.OWNER) as conn:
+        return found(conn, tenant_id, name)
+
+
 def list_keys(tenant_id: TenantId | None, *, limit: int) -> list[KeyRow]:
     """Return keys, newest first."""
     with db.transaction(None, role=Role.OWNER) as conn:

@@ -89,8 +89,12 @@ def effective(names: Iterable[str], role: str) -> frozenset[Scope]:
 
     A name that is not known, such as one of the platform's own scopes, allows nothing.
     """
-    known = {name for name in names if name in _NAMES}
-    return frozenset(map(Scope, known)) & of_role(role)
+    return of_role(role) & known(names)
+
+
+def known(names: Iterable[str]) -> set[Scope]:
+    """Return those of the names that are scopes."""
+    return {Scope(name) for name in names if name in _NAMES}
 
 
 def wanted(names: Iterable[str], role: str) -> list[Scope]:

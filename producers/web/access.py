@@ -26,6 +26,8 @@ from shared.ledger import outbox
 from shared.queries.accounts import accounts
 
 # A revocation is noticed after this; a key costs one query in that time, however often it comes.
+# What the slug of a tenant looks like.
+SLUG: Final = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 KNOWN_S: Final = 1.0
 KNOWN_MAX: Final = 10_000
 USED_EVERY_S: Final = 15.0
@@ -148,7 +150,7 @@ def needs(scope: Scope) -> Any:  # noqa: ANN401 - a dependency of FastAPI
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
         tenant: Annotated[
             str | None,
-            Query(description="Slug of the tenant, for a key that may act for all.", max_length=63),
+            Query(description="The tenant, for a key that may act for all.", pattern=SLUG),
         ] = None,
     ) -> Acting:
         by = await _principal(request.app.state.keys, bearer)

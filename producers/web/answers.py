@@ -41,6 +41,16 @@ def ok(document: object) -> Response:
     return _response(_kept(Answer(document), b""))
 
 
+def ok_list(rows: Sequence[Any]) -> Response:
+    """Answer a list that has one page."""
+    return ok({"items": [json_rows.as_document(row) for row in rows]})
+
+
+def answer(what: Answer) -> Response:
+    """Answer a request that is not made repeatable by an Idempotency-Key."""
+    return _response(_kept(what, b""))
+
+
 def once(request: Request, acting: Acting, do: Callable[[Connection], Answer]) -> Response:
     """Do something in one transaction and answer it; with an Idempotency-Key, only once.
 
@@ -104,6 +114,12 @@ def page_of(item: type[BaseModel], *, name: str) -> type[BaseModel]:
     """Return the model of a page of a list, for the OpenAPI document."""
     following = (str | None, Field(description="Cursor of the next page; null on the last."))
     of: dict[str, Any] = {"items": (list[item], ...), "next": following}  # type: ignore[valid-type]
+    return create_model(name, __config__=_EXACT, **of)
+
+
+def list_of(item: type[BaseModel], *, name: str) -> type[BaseModel]:
+    """Return the model of a list that has one page, for the OpenAPI document."""
+    of: dict[str, Any] = {"items": (list[item], ...)}  # type: ignore[valid-type]
     return create_model(name, __config__=_EXACT, **of)
 
 

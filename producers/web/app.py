@@ -7,19 +7,26 @@ from fastapi.openapi.utils import get_openapi
 
 from producers.web import problems
 from producers.web.access import Keys
+from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
 from producers.web.ledger import jobs
 from producers.web.pages import Pages, shown
 from producers.web.problems import Problem
 
-ROUTERS = (jobs.router,)
+ROUTERS = (
+    jobs.router,
+    keys.router,
+    tenants.router,
+    users.router,
+    users.preferences_router,
+)
 
 
-def build(keys: Keys, pages: Pages) -> FastAPI:
+def build(known: Keys, pages: Pages) -> FastAPI:
     """Return the application.
 
     Args:
-        keys: The API keys that this process knows.
+        known: The API keys that this process knows.
         pages: /metrics, /health and /ready.
     """
     app = FastAPI(
@@ -30,7 +37,7 @@ def build(keys: Keys, pages: Pages) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.keys = keys
+    app.state.keys = known
     app.state.routes = [one for router in ROUTERS for one in router.routes]
     problems.install(app)
     for router in ROUTERS:

@@ -37,9 +37,9 @@ def parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON
     try:
         return read_json(body.decode())
     except UnicodeDecodeError:
-        raise InvalidJson(HTTPStatus.BAD_REQUEST, "The body is not UTF-8.") from None
+        raise InvalidJson(HTTPStatus.UNPROCESSABLE_ENTITY, "The body is not UTF-8.") from None
     except PayloadRefused as error:
-        raise InvalidJson(HTTPStatus.BAD_REQUEST, str(error)) from None
+        raise InvalidJson(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
 
 
 def read(model: type[Model], body: bytes) -> Model:

@@ -1,7 +1,7 @@
 """How the routes of the API are made: strict JSON, and a problem for every error."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -9,6 +9,9 @@ from fastapi.routing import APIRoute
 
 from producers.web import bodies
 from producers.web.problems import RESPONSES
+
+# Of texts in addresses: Postgres stores no NUL.
+NO_NUL: Final = r"^[^\u0000]*$"
 
 
 class _StrictRequest(Request):

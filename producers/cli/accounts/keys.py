@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from producers.accounts import api_keys
+from producers.accounts import api_keys, users
 from producers.accounts.api_keys import MadeKey, Wish
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table, say
@@ -37,7 +37,7 @@ def create_key(slug: str, name: str, owner: str, as_json: bool, **wish: Any) -> 
     """Create a key. It is printed once and stored as a hash only."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        user_id = session.user_named(tenant_id, owner)
+        user_id = users.named(tenant_id, owner)
         config = settings()
         pepper = api_keys.peppers(config, embedded.signing_key(config))
         made = api_keys.create(pepper, tenant_id, user_id, Wish(name, **wish))

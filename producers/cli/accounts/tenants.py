@@ -1,23 +1,13 @@
 """The `tenant` commands."""
 
-import re
-from typing import Any
-
 import click
 
+from producers.accounts import tenants
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
-from producers.errors import TenantInUse
 from producers.json_rows import as_document
-from shared import db
-from shared.db import Connection, Role
-from shared.ids import TenantId
-from shared.operations import audit
-from shared.queries.accounts import accounts
-from shared.queries.operations.audit_logs import AuditEntry
 
-TIER = click.Choice(("FREE", "PRO", "ENTERPRISE"), case_sensitive=False)
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+TIER = click.Choice(tenants.TIERS, case_sensitive=False)
 
 
 @click.group()
@@ -32,19 +22,8 @@ def tenant() -> None:
 @json_option
 def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) -> None:
     """Create a tenant, or update the name and tier of an existing one."""
-    if not _SLUG.fullmatch(slug):
-        raise click.BadParameter(
-            f"invalid slug {slug!r}: use lower-case letters, digits and inner hyphens, at most 63.",
-            param_hint="SLUG",
-        )
-    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
-        known = accounts.select_tenants(conn, slug)
-        row, created = accounts.put_tenant(conn, slug, name=name, tier=tier)
-        before = {"name": known[0].name, "tier": known[0].tier} if known else None
-        after = {"name": row.name, "tier": row.tier}
-        if before != after:
-            what = {"before": before, "after": after}
-            _note(conn, row.id, "tenant.create" if created else "tenant.change", row.id, what)
+    with session.opened():
+        row, created = tenants.put(slug, name=name, tier=tier)
     document = as_document(row) | {"created": created}
     if as_json:
         print_json(document)
@@ -56,8 +35,8 @@ def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) 
 @json_option
 def list_tenants(as_json: bool) -> None:
     """List all tenants."""
-    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
-        rows = [as_document(row) for row in accounts.select_tenants(conn)]
+    with session.opened():
+        rows = [as_document(row) for row in tenants.list_all()]
     if as_json:
         print_json(rows)
     else:
@@ -76,9 +55,7 @@ def adopt(slug: str, as_json: bool) -> None:
     """
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        with db.transaction(None, role=Role.OWNER) as conn:
-            adopted = accounts.adopt(conn, tenant_id)
-            _note(conn, tenant_id, "tenant.adopt", tenant_id, adopted)
+        adopted = tenants.adopt(tenant_id)
     if as_json:
         print_json({"id": tenant_id, "slug": slug, "adopted": adopted})
     else:
@@ -95,25 +72,8 @@ def delete_tenant(slug: str, yes: bool, as_json: bool) -> None:
         click.confirm(f"Delete the tenant {slug} and all its data?", abort=True, err=True)
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        with db.transaction(None, role=Role.OWNER) as conn:
-            people = accounts.count_users(conn, tenant_id)
-            if people or not accounts.delete_tenant(conn, tenant_id):
-                raise TenantInUse(
-                    f"The tenant {slug} still has {people} users: move or delete them first."
-                )
-            _note(conn, None, "tenant.delete", tenant_id, {"slug": slug})
+        tenants.delete(tenant_id, slug)
     if as_json:
         print_json({"id": tenant_id, "slug": slug, "deleted": True})
     else:
         click.echo(f"The tenant {slug} is deleted.")
-
-
-def _note(
-    conn: Connection,
-    tenant_id: TenantId | None,
-    action: str,
-    resource_id: str,
-    what: dict[str, Any],
-) -> None:
-    act = AuditEntry(tenant_id, session.actor(), action, "Tenant", resource_id, what)
-    audit.write(conn, [act])

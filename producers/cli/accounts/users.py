@@ -1,25 +1,16 @@
 """The `user` commands: users and their preferences."""
 
-import re
 from typing import Any
 
 import click
 
+from producers.accounts import users
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import Between, tenant_option
-from producers.errors import UserTaken
 from producers.json_rows import as_document
-from shared import db
-from shared.db import Role
-from shared.operations import audit
-from shared.queries.accounts import accounts, preferences
-from shared.queries.accounts.preferences import Preference
-from shared.queries.judgement import trust_scores
-from shared.queries.models import models
-from shared.queries.operations.audit_logs import AuditEntry
 
-USER_ROLE = click.Choice(("USER", "ADMIN", "SUPER_ADMIN"), case_sensitive=False)
+USER_ROLE = click.Choice(users.ROLES, case_sensitive=False)
 
 
 @click.group()
@@ -38,20 +29,9 @@ def create_user(email: str, slug: str, name: str | None, role: str, as_json: boo
 
     The user has no password and can sign in once the platform has set one.
     """
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
-        raise click.BadParameter(f"invalid e-mail address {email!r}.", param_hint="EMAIL")
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        with db.transaction(None, role=Role.OWNER) as conn:
-            row, created = accounts.insert_user(
-                conn, email, name=name, role=role.upper(), tenant_id=tenant_id
-            )
-            if created:
-                who = session.actor()
-                act = AuditEntry(tenant_id, who, "user.create", "User", row.id, {"role": row.role})
-                audit.write(conn, [act])
-    if row.tenant != slug:
-        raise UserTaken(f"{email} belongs to {row.tenant or 'the platform'}, not to {slug}.")
+        row, created = users.create(tenant_id, slug, email, name=name, role=role.upper())
     document = as_document(row) | {"created": created}
     if as_json:
         print_json(document)
@@ -73,8 +53,7 @@ def list_users(slug: str | None, limit: int, as_json: bool) -> None:
     """List users, newest first."""
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
-        with db.transaction(None, role=Role.OWNER) as conn:
-            rows = [as_document(row) for row in accounts.select_users(conn, tenant_id, limit=limit)]
+        rows = [as_document(row) for row in users.list_users(tenant_id, limit=limit)]
     if as_json:
         print_json(rows)
     else:
@@ -90,15 +69,10 @@ def show_user(name: str, slug: str, as_json: bool) -> None:
     """Show a user's trust score and preferences."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        user_id = session.user_named(tenant_id, name)
-        with db.transaction(tenant_id) as conn:
-            known = trust_scores.select_trust(conn, user_id)
-            preferred = preferences.select_preference(conn, user_id)
-    document: dict[str, Any] = {
-        "id": user_id,
-        "trust": known[0].score if known else None,
-        "preferences": None if preferred is None else as_document(preferred),
-    }
+        user_id = users.named(tenant_id, name)
+        found = users.show(tenant_id, user_id)
+    preferred = found.preferences
+    document = as_document(found) | {"preferences": preferred and as_document(preferred)}
     (print_json if as_json else print_fields)(document)
 
 
@@ -119,27 +93,6 @@ def prefer(name: str, slug: str, clear: bool, as_json: bool, **wanted: Any) -> N
     """Set a user's model preferences. Options that are not given stay unchanged."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        user_id = session.user_named(tenant_id, name)
-        with db.transaction(tenant_id) as conn:
-            if wanted["model"] and not models.select_models(conn, wanted["model"]):
-                raise click.BadParameter(
-                    f"no model {wanted['model']!r}: see `ailydian models list`.",
-                    param_hint="--model",
-                )
-            before = preferences.select_preference(conn, user_id)
-            after = _merged(Preference() if clear or before is None else before, wanted)
-            preferences.upsert_preference(conn, user_id, after)
-            what = {"before": before and as_document(before), "after": as_document(after)}
-            audit.note(conn, "user.prefer", "UserPreference", user_id, what)
+        user_id = users.named(tenant_id, name)
+        after = users.prefer(tenant_id, user_id, wanted, clear=clear)
     (print_json if as_json else print_fields)({"id": user_id} | as_document(after))
-
-
-def _merged(before: Preference, wanted: dict[str, Any]) -> Preference:
-    model = before.model if wanted["model"] is None else wanted["model"] or None
-    temperature, tokens_max = wanted["temperature"], wanted["tokens_max"]
-    return Preference(
-        model=model,
-        temperature=before.temperature if temperature is None else temperature,
-        tokens_max=before.tokens_max if tokens_max is None else tokens_max,
-        settings=before.settings,
-    )

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from producers.accounts import users
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
@@ -47,7 +48,7 @@ def give_feedback(
     """
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
-        user_id = session.user_named(tenant_id, given["user"])
+        user_id = users.named(tenant_id, given["user"])
         with db.transaction(tenant_id) as conn:
             published = giving.give(
                 conn,

@@ -4,6 +4,7 @@ import uuid
 
 import click
 
+from producers.accounts import users
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import Between, tenant_option
@@ -30,7 +31,7 @@ def show_trust(name: str, slug: str, as_json: bool) -> None:
     """Show a user's score, its factors, their sources and its effects."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        user_id = session.user_named(tenant_id, name)
+        user_id = users.named(tenant_id, name)
         with db.transaction(tenant_id) as conn:
             known = trust_scores.select_trust(conn, user_id)
             events = trust_scores.select_events(conn, user_id, limit=EVENTS_SHOWN)

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import click
 
+from producers.accounts import users
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
@@ -95,7 +96,7 @@ def _one(tenant_id: TenantId, content: str, fields: dict[str, Any]) -> RecordMes
     given = {
         "content": content,
         "role": fields.pop("role").upper(),
-        "user_id": None if user is None else session.user_named(tenant_id, user),
+        "user_id": None if user is None else users.named(tenant_id, user),
         "external_id": fields.pop("external_id") or uuid.uuid4().hex,
     }
     return _checked(given | fields, "The message")
@@ -191,7 +192,7 @@ def list_messages(
     """List conversations, most recent first; or the messages of one, oldest first."""
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        user_id = None if user is None else session.user_named(tenant_id, user)
+        user_id = None if user is None else users.named(tenant_id, user)
         with db.transaction(tenant_id) as conn:
             rows: list[Any] = (
                 list(message_lists.select_conversations(conn, user_id, limit=limit))
@@ -227,7 +228,7 @@ def recall(query: str, slug: str, user: str | None, count: int, as_json: bool) -
 
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        user_id = None if user is None else session.user_named(tenant_id, user)
+        user_id = None if user is None else users.named(tenant_id, user)
         found = nearest(tenant_id, query, k=count, user_id=user_id)
     if as_json:
         print_json([as_document(one) for one in found])

@@ -14,8 +14,8 @@ from producers.operations import migration
 from producers.queries.ledger import queue_figures
 from shared import connections, db
 from shared.db import Role
-from shared.errors import ServerUnavailable, TenantNotFound, UserNotFound
-from shared.ids import TenantId, UserId
+from shared.errors import ServerUnavailable, TenantNotFound
+from shared.ids import TenantId
 from shared.ledger import outbox, plugin_kinds
 from shared.models import spending
 from shared.observability import telemetry
@@ -100,22 +100,6 @@ def tenant_named(slug: str) -> TenantId:
     if found is None:
         raise TenantNotFound(
             f"No tenant has the slug {slug!r}: create it with `ailydian tenant create {slug}`."
-        )
-    return found
-
-
-def user_named(tenant_id: TenantId, name: str) -> UserId:
-    """Return the id of a tenant's user, by e-mail or id.
-
-    Raises:
-        UserNotFound: The tenant has no such user.
-    """
-    with db.transaction(tenant_id) as conn:
-        found = accounts.select_user_id(conn, name)
-    if found is None:
-        raise UserNotFound(
-            f"The tenant has no user {name!r}: use an e-mail or id, or create the user with "
-            f"`ailydian user create`."
         )
     return found
 

@@ -20,6 +20,7 @@ from producers.web.answers import Answer
 from producers.web.bodies import NDJSON
 from producers.web.lists import Cursor, Limit, Moment
 from producers.web.problems import Refused
+from producers.web.routes import NO_NUL
 from shared import db
 from shared.contracts import Contract, contract_named
 from shared.db import Connection, Role
@@ -35,7 +36,10 @@ router = routes.router("jobs")
 LINES_MAX: Final = 10_000
 ERRORS_MAX: Final = 100
 State = Literal["PENDING", "QUEUED", "RUNNING", "COMPLETED", "DEAD", "CANCELLED"]
-Id = Annotated[str, Path(max_length=64, examples=["01a22cb1-5b28-74bb-843b-5b9d39e959c9"])]
+Id = Annotated[
+    str,
+    Path(max_length=64, pattern=NO_NUL, examples=["01a22cb1-5b28-74bb-843b-5b9d39e959c9"]),
+]
 
 
 class JobRequest(BaseModel):
@@ -58,8 +62,8 @@ class JobRequest(BaseModel):
 class JobQuery(BaseModel):
     """Which jobs; unset means any."""
 
-    queue: str | None = Field(None, max_length=100)
-    job: str | None = Field(None, max_length=100)
+    queue: str | None = Field(None, max_length=100, pattern=NO_NUL)
+    job: str | None = Field(None, max_length=100, pattern=NO_NUL)
     state: State | None = None
     since: Moment | None = Field(None, description="Published since then.")
 

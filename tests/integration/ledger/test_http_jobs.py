@@ -34,18 +34,18 @@ def test_a_published_job_is_committed_and_names_its_publisher(api, key):
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
-        (b"", 400, "invalid_json"),
-        (b"{", 400, "invalid_json"),
-        (b'{"job": "probe", "payload": {"n": NaN}}', 400, "invalid_json"),
-        (b'{"job": "probe", "key": "\\ud800"}', 400, "invalid_json"),
-        (b'{"job": "probe", "key": "\\u0000"}', 400, "invalid_json"),
-        (b'{"job": "probe", "payload": ' + b"[" * 500 + b"]" * 500 + b"}", 400, "invalid_json"),
+        (b"", 422, "invalid_json"),
+        (b"{", 422, "invalid_json"),
+        (b'{"job": "probe", "payload": {"n": NaN}}', 422, "invalid_json"),
+        (b'{"job": "probe", "key": "\\ud800"}', 422, "invalid_json"),
+        (b'{"job": "probe", "key": "\\u0000"}', 422, "invalid_json"),
+        (b'{"job": "probe", "payload": ' + b"[" * 500 + b"]" * 500 + b"}", 422, "invalid_json"),
         (b'{"job": "probe", "payload": {"n": "x"}}', 422, "payload_refused"),
         (b'{"job": "prob"}', 422, "unknown_job"),
         (b'{"job": "run_step"}', 403, "publisher_refused"),
         (b'{"job": "probe", "prioritty": 1}', 422, "invalid_request"),
         (b'{"job": "probe", "priority": 10}', 422, "invalid_request"),
-        (b'\xff', 400, "invalid_json"),
+        (b'\xff', 422, "invalid_json"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_published_is_refused_in_one_sentence(api, key, body, status, code):

@@ -50,4 +50,5 @@ def test_every_request_is_answered_as_the_document_says(api):
     make_tenant("acme")
     key = make_key(None, make_user(None, "root", role="SUPER_ADMIN"), *Scope)
 
-    assert _found(api.port, key) == []
+    found = _found(api.port, key)
+    assert not found, "\n\n".join(found)

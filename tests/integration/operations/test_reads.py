@@ -120,6 +120,9 @@ def values(size):
     return dict.fromkeys(nothing.split()) | most | common
 
 
+OF_LISTS = {"jobs.SELECT_JOBS": {"before": "2030-01-01", "before_id": "none"}}
+
+
 def special(size):
     """What single statements are given instead."""
     dead, waiting, done = (jobs(state, size) for state in ("DEAD", "PENDING", "COMPLETED"))
@@ -129,7 +132,7 @@ def special(size):
         "attempts.RETRY": {"error": "it failed"},
         "attempts.BURY": {"error": "it failed", "reason": "permanent", "fingerprint": ""},
         "batches.FINISH": {"tenants": ["t1"], "batches": ["none"], "jobs": [dead[0]]},
-        **OF_LETTERS,
+        **OF_LETTERS | OF_LISTS,
         "dead_letters.SELECT_DEAD_BY_IDS": {"ids": dead, "after": ""} | everything | WHERE,
         "dead_letters.REPLAY": {"ids": dead},
         "dead_letters.DISCARD": {"ids": dead},
@@ -146,7 +149,6 @@ def special(size):
         },
         "dispatches.RESEND": {"queues": list(QUEUES)},
         "jobs.SELECT_BY_IDS": {"ids": done, "tenant_id": None},
-        "jobs.SELECT_JOBS": {"before": "2030-01-01", "before_id": "none"},
         "jobs.CANCEL": {"ids": waiting},
         "jobs.UNQUEUE": {"ids": waiting, "dues": ["2020-01-01"] * 30},
         "outbox.INSERT_JOBS": {

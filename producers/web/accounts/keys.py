@@ -1,0 +1,116 @@
+"""/v1/keys: API keys. Nobody gives away more than they have."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Path, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from producers.accounts import api_keys, scopes, users
+from producers.accounts.api_keys import MadeKey, Wish
+from producers.accounts.scopes import Scope
+from producers.json_rows import as_document
+from producers.queries.accounts.api_keys import KeyRow
+from producers.web import answers, routes
+from producers.web.access import Acting, needs
+from producers.web.answers import Answer
+from producers.web.lists import Limit
+from producers.web.problems import Refused
+from producers.web.routes import NO_NUL
+
+router = routes.router("keys")
+
+YEAR_S = 366 * 86_400
+Name = Annotated[str, Path(max_length=64, pattern=NO_NUL, description="Id or prefix of a key.")]
+
+
+class KeyRequest(BaseModel):
+    """An API key to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100, examples=["crm"])
+    owner: str = Field(
+        max_length=320, description="E-mail or id of a user, whose role bounds the key."
+    )
+    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), examples=[["jobs:write"]])
+    expires_s: float | None = Field(None, gt=0, le=YEAR_S, alias="expiresSeconds")
+
+
+class RotateRequest(BaseModel):
+    """How long the old key goes on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_s: float = Field(86_400, ge=0, le=YEAR_S, alias="overlapSeconds")
+
+
+Key = answers.model_of(KeyRow, name="Key")
+NewKey = answers.model_of(MadeKey, name="NewKey")
+KeyList = answers.list_of(Key, name="KeyList")
+
+
+@router.get("", response_model=KeyList)
+def list_keys(acting: Annotated[Acting, needs(Scope.KEYS_READ)], limit: Limit = 1_000) -> Response:
+    """List keys, newest first; none is shown itself."""
+    return answers.ok_list(api_keys.list_keys(acting.tenant_id, limit=limit))
+
+
+@router.post("", status_code=HTTPStatus.CREATED, response_model=NewKey)
+def create_key(
+    request: Request, body: KeyRequest, acting: Annotated[Acting, needs(Scope.KEYS_WRITE)]
+) -> Response:
+    """Make a key. It is shown this once and stored as a hash."""
+    _refuse_repetition(request)
+    _check_within(acting, body.scopes)
+    wish = Wish(body.name, [*body.scopes], body.expires_s)
+    with acting.named():
+        owner = users.named(acting.tenant, body.owner)
+        made = api_keys.create(request.app.state.keys.pepper, acting.tenant, owner, wish)
+    return answers.answer(Answer(as_document(made), HTTPStatus.CREATED))
+
+
+@router.post("/{name}/rotate", status_code=HTTPStatus.CREATED, response_model=NewKey)
+def rotate_key(
+    request: Request,
+    name: Name,
+    body: RotateRequest,
+    acting: Annotated[Acting, needs(Scope.KEYS_WRITE)],
+) -> Response:
+    """Make a key's successor: same owner, name, scopes and lifetime."""
+    _refuse_repetition(request)
+    _check_within(acting, api_keys.show(acting.tenant_id, name).scopes)
+    with acting.named():
+        made = api_keys.rotate(
+            request.app.state.keys.pepper, acting.tenant_id, name, overlap_s=body.overlap_s
+        )
+    return answers.answer(Answer(as_document(made), HTTPStatus.CREATED))
+
+
+@router.post("/{name}/revoke", response_model=Key)
+def revoke_key(name: Name, acting: Annotated[Acting, needs(Scope.KEYS_WRITE)]) -> Response:
+    """Revoke a key. Every process refuses it within a second."""
+    with acting.named():
+        row = api_keys.revoke(acting.tenant_id, name)
+    return answers.ok(as_document(row))
+
+
+def _check_within(acting: Acting, wanted: Iterable[str]) -> None:
+    beyond = sorted(scopes.known(wanted) - acting.by.scopes)
+    if beyond:
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            "scope_missing",
+            f"The key {acting.by.prefix} cannot give what it has not: {', '.join(beyond)}.",
+        )
+
+
+def _refuse_repetition(request: Request) -> None:
+    if "idempotency-key" in request.headers:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST,
+            "idempotency_unsupported",
+            "A key is shown once and its answer is not kept: leave Idempotency-Key out.",
+        )

@@ -1,0 +1,98 @@
+"""/v1/users and /v1/preferences: people of a tenant, and what they prefer of models."""
+
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import Path
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from producers.accounts import tenants, users
+from producers.accounts.scopes import Scope
+from producers.json_rows import as_document
+from producers.web import answers, routes
+from producers.web.access import Acting, needs
+from producers.web.answers import Answer
+from producers.web.lists import Limit
+from producers.web.problems import Refused
+from producers.web.routes import NO_NUL
+from shared.queries.accounts.accounts import UserRow
+from shared.queries.accounts.preferences import Preference
+
+router = routes.router("users")
+preferences_router = routes.router("preferences")
+
+Name = Annotated[str, Path(max_length=320, pattern=NO_NUL, description="E-mail or id of a user.")]
+
+
+class UserRequest(BaseModel):
+    """A user to create; they sign in once the platform has set a password."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320, examples=["ada@example.org"])
+    name: str | None = Field(None, max_length=200)
+    role: Literal["USER", "ADMIN", "SUPER_ADMIN"] = "USER"
+
+
+class PreferenceRequest(BaseModel):
+    """What a user prefers; null or unset leaves the choice to routing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, min_length=1, max_length=200)
+    temperature: float | None = Field(None, ge=0, le=2)
+    tokens_max: int | None = Field(None, ge=1, le=100_000, alias="tokensMax")
+
+
+User = answers.model_of(UserRow, name="User")
+UserList = answers.list_of(User, name="UserList")
+Preferences = answers.model_of(Preference, name="Preferences")
+
+
+@router.get("", response_model=UserList)
+def list_users(
+    acting: Annotated[Acting, needs(Scope.USERS_READ)], limit: Limit = 1_000
+) -> Response:
+    """List users, newest first."""
+    return answers.ok_list(users.list_users(acting.tenant_id, limit=limit))
+
+
+@router.post(
+    "", status_code=HTTPStatus.CREATED, response_model=User, responses={200: {"model": User}}
+)
+def create_user(body: UserRequest, acting: Annotated[Acting, needs(Scope.USERS_WRITE)]) -> Response:
+    """Create a user (201); one that exists is left unchanged (200)."""
+    if body.role == "SUPER_ADMIN" != acting.by.role:
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            "role_refused",
+            f"A key of {acting.by.role} cannot create a {body.role}.",
+        )
+    with acting.named():
+        slug = tenants.slug_of(acting.tenant)
+        row, created = users.create(acting.tenant, slug, body.email, name=body.name, role=body.role)
+    status = HTTPStatus.CREATED if created else HTTPStatus.OK
+    return answers.answer(Answer(as_document(row), status))
+
+
+@preferences_router.get("/{name}", response_model=Preferences)
+def show_preferences(
+    name: Name, acting: Annotated[Acting, needs(Scope.PREFERENCES_READ)]
+) -> Response:
+    """Show what a user prefers."""
+    found = users.show(acting.tenant, users.named(acting.tenant, name)).preferences
+    return answers.ok(as_document(found or Preference()))
+
+
+@preferences_router.put("/{name}", response_model=Preferences)
+def put_preferences(
+    name: Name,
+    body: PreferenceRequest,
+    acting: Annotated[Acting, needs(Scope.PREFERENCES_WRITE)],
+) -> Response:
+    """Set what a user prefers; what is left out is no longer set."""
+    with acting.named():
+        user_id = users.named(acting.tenant, name)
+        after = users.prefer(acting.tenant, user_id, body.model_dump(), clear=True)
+    return answers.ok(as_document(after))
