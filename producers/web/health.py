@@ -1,6 +1,8 @@
 """Health checks of everything that jobs need."""
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psycopg
@@ -15,7 +17,7 @@ from producers.queries.operations import metric_figures, server_facts
 from shared import db, plugins, server_errors
 from shared.contracts import CONTRACTS, QUEUES
 from shared.db import Connection, Role
-from shared.errors import AilydianError
+from shared.errors import AilydianError, ServerUnavailable
 from shared.ledger.wakeups import AWAY
 from shared.observability import outages
 
@@ -26,6 +28,8 @@ SCHEDULER_SILENT_S = 30.0
 WORKER_STALE_S, WORKER_FORGOTTEN_S = 15.0, 60.0
 LATE_S = 60.0
 REDIS_FULL_RATIO = 0.95
+# A server that has not answered by then does not answer; a page takes twice as long at most.
+ANSWER_S = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,75 @@ class HealthCheck:
     detail: str
 
 
-def look(client: redis.Redis, namespace: str) -> list[HealthCheck]:
-    """Run all health checks, in the order of their dependencies.
+class Looks:
+    """Runs the health checks, each server's in a thread of its own and for a bounded time.
 
-    Args:
-        client: Redis, with a short time limit.
-        namespace: Of our keys in Redis.
-
-    Returns:
-        The checks postgres, schema, redis, door, relay, scheduler, workers, threads, heartbeats and
-        sandbox; without Postgres only postgres and redis, for the others are read from it.
+    A look that hangs is joined by the next one, so that a server that does not answer holds two
+    threads and no more.
     """
-    answers = _redis(client, namespace)
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        """Take Redis, with a short time limit, and the namespace of our keys in it."""
+        self._client, self._namespace = client, namespace
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="health")
+        self._running: dict[str, Future[list[HealthCheck]]] = {}
+        self._lock = threading.Lock()
+
+    def look(self) -> list[HealthCheck]:
+        """Run all health checks, in the order of their dependencies.
+
+        Returns:
+            The checks postgres, schema, redis, door, relay, scheduler, workers, threads,
+            heartbeats and sandbox; without Postgres only postgres and redis, for the others are
+            read from it.
+        """
+        [answers] = self._within("redis", lambda: [_redis(self._client, self._namespace)])
+        client = self._client if answers.ok else None
+        found = self._within("postgres", lambda: _ledger(client, self._namespace))
+        after = next((at for at, one in enumerate(found, 1) if one.name == "schema"), 1)
+        return [*found[:after], answers, *found[after:]]
+
+    def close(self) -> None:
+        """End the threads; a look that hangs ends with its server's time limit."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _within(self, name: str, check: Callable[[], list[HealthCheck]]) -> list[HealthCheck]:
+        with self._lock:
+            running = self._running.get(name)
+            if running is None or running.done():
+                running = self._running[name] = self._threads.submit(check)
+        try:
+            return running.result(ANSWER_S)
+        except TimeoutError:
+            return [HealthCheck(name, False, f"no answer within {ANSWER_S:.1f} s")]
+
+
+def look(client: redis.Redis, namespace: str) -> list[HealthCheck]:
+    """Run all health checks once; see `Looks`."""
+    looks = Looks(client, namespace)
+    try:
+        return looks.look()
+    finally:
+        looks.close()
+
+
+def _ledger(client: redis.Redis | None, namespace: str) -> list[HealthCheck]:
+    """Run the checks that Postgres answers, and with a client those of what Redis holds."""
+    for last in (False, True):
+        try:
+            return _read(client, namespace)
+        except (AilydianError, psycopg.Error) as error:
+            # A connection from before a restart is replaced: once more, on a new one.
+            if last or not isinstance(error, ServerUnavailable):
+                return [HealthCheck("postgres", ok=False, detail=db.sentence(error))]
+    raise AssertionError("the last try returns")
+
+
+def _read(client: redis.Redis | None, namespace: str) -> list[HealthCheck]:
     try:
         with db.transaction(None, role=Role.RELAY) as conn:
-            checks = [_postgres(conn, client, namespace), _schema(conn), answers]
-            checks += _door(conn, client, namespace)
+            checks = [_postgres(conn, client, namespace), _schema(conn)]
+            checks += [] if client is None else _door(conn, client, namespace)
             for check in (_relay, _scheduler, _workers, _processes, _sandbox):
                 checks += check(conn)
             return checks
@@ -61,15 +118,13 @@ def look(client: redis.Redis, namespace: str) -> list[HealthCheck]:
         return [
             HealthCheck("postgres", ok=True, detail="answers"),
             HealthCheck("schema", False, detail),
-            answers,
         ]
-    except (AilydianError, psycopg.Error) as error:
-        return [HealthCheck("postgres", ok=False, detail=db.sentence(error)), answers]
 
 
-def _postgres(conn: Connection, client: redis.Redis, namespace: str) -> HealthCheck:
+def _postgres(conn: Connection, client: redis.Redis | None, namespace: str) -> HealthCheck:
     """Reading works: what else is wrong is said by the server, or by processes that write."""
-    troubles = {one.code: one.sentence for one in outages.reported(client, namespace)}
+    reported = [] if client is None else outages.reported(client, namespace)
+    troubles = {one.code: one.sentence for one in reported}
     if server_facts.is_read_only(conn):
         troubles["read_only"] = server_errors.READABLE["read_only"]
     return HealthCheck("postgres", not troubles, "; ".join(troubles.values()) or "answers")

@@ -15,7 +15,8 @@ from anyio import CapacityLimiter, to_thread
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from producers.web import health, metrics
+from producers.web import metrics
+from producers.web.health import Looks
 from producers.web.metrics import MetricsCollector
 from producers.web.problems import Refused
 from shared.ledger.wakeups import Wire
@@ -31,8 +32,7 @@ class Pages:
     """The pages without the HTTP server: each is (status, content type, body)."""
 
     def __init__(self, client: redis.Redis, wire: Wire) -> None:
-        self._client = client
-        self._namespace = wire.namespace
+        self._looks = Looks(client, wire.namespace)
         self._figures = MetricsCollector(client, wire)
         self._registry = metrics.registry_of(self._figures)
         self._started = time.monotonic()
@@ -49,7 +49,7 @@ class Pages:
 
     def ready(self) -> tuple[int, str, bytes]:
         """Return readiness: 503 with the names of failed checks."""
-        checks = health.look(self._client, self._namespace)
+        checks = self._looks.look()
         failed = [one.name for one in checks if not one.ok]
         page = {
             "ok": not failed,
@@ -62,6 +62,7 @@ class Pages:
     def close(self) -> None:
         """Close the connections of the pages."""
         self._figures.close()
+        self._looks.close()
 
 
 def shown(page: Page) -> Callable[[], Awaitable[Response]]:

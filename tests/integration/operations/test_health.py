@@ -1,7 +1,9 @@
 """/health and /ready over HTTP, and what makes them say no."""
 
 import json
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -232,3 +234,38 @@ def test_a_page_that_does_not_exist_is_not_found(address):
     assert status == 404
     assert page["code"] == "not_found"
     assert rows("SELECT 1") == [(1,)]
+
+
+@pytest.fixture
+def silence_port():
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_redis_that_does_not_answer_is_named_in_time(pool, silence_port):
+    url = f"redis://127.0.0.1:{silence_port}"
+    with wakeups.connect(url, timeout_s=3.0) as client:
+        began = time.monotonic()
+        checks = {one.name: one for one in health.look(client, "test")}
+        took_s = time.monotonic() - began
+
+    assert not checks["redis"].ok
+    assert checks["postgres"].ok
+    assert took_s < patience(2 * health.ANSWER_S + 1)
+
+
+def test_a_postgres_that_does_not_answer_is_named_in_time(redis_url, silence_port):
+    db.open_pool(f"postgresql://127.0.0.1:{silence_port}/none")
+    with wakeups.connect(redis_url) as client:
+        looks = health.Looks(client, "test")
+        began = time.monotonic()
+        checks = [{one.name: one for one in looks.look()} for _ in range(2)]
+        took_s = time.monotonic() - began
+        looks.close()
+    db.close_pool()
+
+    for found in checks:
+        assert set(found) == {"postgres", "redis"}
+        assert (found["postgres"].ok, found["redis"].ok) == (False, True)
+    assert took_s < patience(4 * health.ANSWER_S + 1)
