@@ -2470,8 +2470,9 @@ END $$;
 
 -- 80_ledger/functions/job_kind.sql
 
--- Set the queue of a job from its contract; an unknown job is refused, and one that is not for
--- publishers. An INSERT that names the queue is one of our processes', or may do as they do.
+-- Set the queue of a job from its contract; an unknown job is refused, one that is not for publishers, and an
+-- entry of the audit log in the name of one of ours: the names of RESERVED_ACTORS in shared/contracts.py. An
+-- INSERT that names the queue, in a role of our processes, is theirs, or may do as they do.
 CREATE OR REPLACE FUNCTION ailydian_job_kind() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_kind "JobKind";
@@ -2484,6 +2485,14 @@ BEGIN
     IF v_kind."audience" <> 'anyone' THEN
         RAISE EXCEPTION 'publisher_refused: % is not for publishers: audience %', NEW."job",
             v_kind."audience" USING ERRCODE = 'AL010';
+    END IF;
+    -- Whatever form the name is written in: wide letters, capitals, with spaces or marks that nobody sees.
+    IF NEW."job" = 'append_audit' AND regexp_replace(
+        lower(split_part(normalize(NEW."payload" ->> 'actor', NFKC), ':', 1) COLLATE "C"), '[^!-~]', '', 'g'
+    ) IN ('cli', 'door', 'platform', 'relay', 'schedule', 'scheduler', 'service', 'system', 'worker',
+          'workflow') THEN
+        RAISE EXCEPTION 'publisher_refused: append_audit: the actor % is one of ours',
+            public.ailydian_visible(to_json(NEW."payload" ->> 'actor')::text) USING ERRCODE = 'AL010';
     END IF;
     NEW."queue" := v_kind."queue";
     NEW."attemptsMax" := v_kind."attemptsMax";
@@ -2557,7 +2566,7 @@ END $$;
 
 -- 80_ledger/triggers.sql
 
-CALL ailydian_build_trigger('Job', 'kind', 'BEFORE INSERT ON ROW WHEN (NEW."queue" IS NULL OR current_user = ''ailydian_platform'') EXECUTE FUNCTION public.ailydian_job_kind()');
+CALL ailydian_build_trigger('Job', 'kind', 'BEFORE INSERT ON ROW WHEN (NEW."queue" IS NULL OR current_user NOT IN (''ailydian_app'', ''ailydian_relay'', ''ailydian_owner'')) EXECUTE FUNCTION public.ailydian_job_kind()');
 CALL ailydian_build_trigger('Job', 'accepted', 'AFTER INSERT ON public."Job" REFERENCING NEW TABLE AS accepted FOR EACH STATEMENT EXECUTE FUNCTION public.ailydian_job_accepted()');
 CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCTION public.ailydian_tenant_gone()');
 

@@ -8,7 +8,7 @@ import redis
 
 from producers.ledger.redis_ingress import RedisIngress
 from shared import db
-from shared.contracts import CONTRACTS
+from shared.contracts import CONTRACTS, RESERVED_ACTORS
 from tests.support.commands import document, refused
 from tests.support.factories import make_tenant, make_user, rows
 
@@ -297,10 +297,10 @@ def test_commands_do_not_publish_what_only_the_system_publishes(run, tmp_path, j
 
 def insert_as(role, job, **columns):
     """Publish by SQL in a role."""
+    columns = {"payload": "{}"} | columns
     names = "".join(f', "{name}"' for name in columns)
     values = ", %s" * len(columns)
-    statement = f"""INSERT INTO "Job" ("tenantId", "job", "payload"{names})
-                    VALUES ('acme', %s, '{{}}'{values})"""
+    statement = f"""INSERT INTO "Job" ("tenantId", "job"{names}) VALUES ('acme', %s{values})"""
     with db.transaction("acme") as conn:
         conn.execute(f"SET LOCAL ROLE {role}".encode())
         conn.execute(statement.encode(), [job, *columns.values()])
@@ -316,6 +316,58 @@ def test_publishers_in_sql_do_not_publish_what_is_not_for_them(pool, role, job):
 def test_the_platforms_own_user_cannot_name_the_queue_to_get_around_it(pool):
     with pytest.raises(psycopg.Error, match="publisher_refused"):
         insert_as("ailydian_platform", "run_step", queue="workflow")
+
+
+@pytest.fixture
+def own_user(pool, database_url):
+    """The platform's own user: it was granted the role, and takes no role."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE user_of_a_test NOLOGIN IN ROLE ailydian_platform")
+        yield "user_of_a_test"
+        admin.execute("DROP ROLE user_of_a_test")
+
+
+@pytest.mark.parametrize("job", CLOSED)
+def test_the_platforms_own_user_publishes_only_what_anyone_may(own_user, job):
+    with pytest.raises(psycopg.Error, match="publisher_refused"):
+        insert_as(own_user, job, queue=CONTRACTS[job].queue_name)
+    insert_as(own_user, "probe", queue="maintenance")
+
+    assert rows('SELECT "job" FROM "Job"') == [("probe",)]
+
+
+@pytest.mark.parametrize(
+    "actor",
+    [
+        *sorted(RESERVED_ACTORS),
+        "cli:root",
+        " CLI :root",
+        "\uff43li\uff1aroot",
+        "cli\u200b:root",
+        "\u00a0c\u00adl\u2060i:root",
+        "\tcli\n:root",
+        "\u017fy\u017ftem",
+    ],
+)
+@pytest.mark.parametrize("role", ["ailydian_app", "ailydian_platform"])
+def test_nobody_forges_an_entry_of_ours_by_sql(role, actor, pool):
+    payload = json.dumps(AUDIT | {"actor": actor})
+
+    with pytest.raises(psycopg.Error, match="publisher_refused: append_audit") as caught:
+        insert_as(role, "append_audit", payload=payload)
+
+    assert caught.value.sqlstate == "AL010"
+    assert CONTRACTS["append_audit"].from_payload(json.loads(payload), 1).outside_fault()
+    assert rows('SELECT 1 FROM "Job"') == []
+
+
+@pytest.mark.parametrize("actor", ["ada@example.org", "client:web", "workers-council", "Ğ"])
+def test_the_platform_appends_entries_of_its_own_actors_by_sql(pool, actor):
+    payload = json.dumps(AUDIT | {"actor": actor})
+
+    insert_as("ailydian_platform", "append_audit", payload=payload, queue="audit")
+
+    assert rows('SELECT "payload" ->> \'actor\' FROM "Job"') == [(actor,)]
 
 
 # ---- what the page says of a writer to Redis
