@@ -2434,7 +2434,8 @@ CALL ailydian_build_rights('ailydian_claim_receipts', 'ailydian_app');
 -- One statement, since each more costs 15 us: almost every job passes, and only one that may not, or whose
 -- tenant has a full share somewhere, is asked again, by ailydian_refuse_job, which says why. A tenant and a
 -- kind are scalar look-ups, so that none becomes a hash of a whole table; what is full is few rows, read once a
--- statement. All this is no condition of a trigger: that is parsed for every INSERT, which cost 45 us.
+-- statement. The numbers of a publisher are in the ranges of NUMBERS in shared/contract.py (NaN is in none);
+-- a step has those of its definition, which was checked. All this is no condition of a trigger: that is parsed for every INSERT, which cost 45 us.
 CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -2448,6 +2449,10 @@ BEGIN
                 AND least(a."dueAt", a."createdAt") >= '1970-01-01Z'
                 AND greatest(a."fence", a."attempt", a."crashes") <= 1000000
                 AND least(a."fence", a."attempt", a."crashes") >= 0
+                AND (a."stepId" IS NOT NULL
+                  OR coalesce(a."timeLimitS", 1) BETWEEN 0.001 AND 604800
+                 AND coalesce(a."backoffS", 0) BETWEEN 0 AND 604800
+                 AND a."attemptsMax" BETWEEN 1 AND 1000000 AND a."schemaVersion" >= 1)
                 AND (SELECT k."job" FROM "JobKind" k
                      WHERE k."job" = a."job" AND k."queue" = a."queue") IS NOT NULL
                 AND (SELECT t."id" FROM "Tenant" t WHERE t."id" = a."tenantId") IS NOT NULL
@@ -2458,7 +2463,9 @@ BEGIN
                THEN a."state" = 'PENDING'
                ELSE public.ailydian_refuse_job(a."id", a."tenantId", a."job", a."queue",
                     a."parentId" IS NULL, a."state" = 'PENDING',
-                    ARRAY[a."dueAt", a."createdAt"], ARRAY[a."fence", a."attempt", a."crashes"]) END
+                    ARRAY[a."dueAt", a."createdAt"], ARRAY[a."fence", a."attempt", a."crashes"],
+                    CASE WHEN a."stepId" IS NULL
+                         THEN ARRAY[a."timeLimitS", a."backoffS", a."attemptsMax", a."schemaVersion"] END) END
     ORDER BY a."id";
     -- In a condition: PERFORM is a query.
     IF FOUND AND pg_notify('ailydian_outbox', '') IS NOT NULL THEN
@@ -2504,10 +2511,10 @@ END $$;
 
 -- Refuse a job whose tenant is missing, that has no room, or that no worker could take, and say why: the
 -- claim of a hundred would fail by it, or its crashes would not be counted. `p_counted`: a full queue refuses
--- it; `p_waits`: it goes to the outbox. Called in a condition. Returns `p_waits` where nothing is wrong: a kind, or all kinds, that the ledger was not told of.
+-- it; `p_waits`: it goes to the outbox; `p_numbers`: its time limit, backoff, attempts and version. Called in a condition. Returns `p_waits` where nothing is wrong: a kind, or all kinds, that the ledger was not told of.
 CREATE OR REPLACE FUNCTION ailydian_refuse_job(
     p_job_id TEXT, p_tenant_id TEXT, p_job TEXT, p_queue TEXT, p_counted BOOLEAN, p_waits BOOLEAN,
-    p_times TIMESTAMPTZ[], p_counters BIGINT[]
+    p_times TIMESTAMPTZ[], p_counters BIGINT[], p_numbers REAL[]
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM public."Tenant" t WHERE t."id" = p_tenant_id) THEN
@@ -2526,6 +2533,18 @@ BEGIN
                AND 1000000 >= ALL (p_counters) AND 0 <= ALL (p_counters)) THEN
         RAISE EXCEPTION 'payload_refused: "dueAt" and "createdAt" must be times of 1970 to 9998, and counters at least 0 and at most 1,000,000'
             USING ERRCODE = 'AL002';
+    ELSIF coalesce(p_numbers[1], 1) NOT BETWEEN 0.001 AND 604800 THEN
+        RAISE EXCEPTION 'payload_refused: "timeLimitS" must be a number from 0.001 to 604,800 (got %)',
+            p_numbers[1] USING ERRCODE = 'AL002';
+    ELSIF coalesce(p_numbers[2], 0) NOT BETWEEN 0 AND 604800 THEN
+        RAISE EXCEPTION 'payload_refused: "backoffS" must be a number from 0 to 604,800 (got %)',
+            p_numbers[2] USING ERRCODE = 'AL002';
+    ELSIF coalesce(p_numbers[3], 1) NOT BETWEEN 1 AND 1000000 THEN
+        RAISE EXCEPTION 'payload_refused: "attemptsMax" must be a whole number from 1 to 1,000,000 (got %)',
+            p_numbers[3] USING ERRCODE = 'AL002';
+    ELSIF coalesce(p_numbers[4], 1) < 1 THEN
+        RAISE EXCEPTION 'payload_refused: "schemaVersion" must be a whole number from 1 to 2,147,483,647 (got %)',
+            p_numbers[4] USING ERRCODE = 'AL002';
     ELSIF octet_length(p_job_id) NOT BETWEEN 1 AND 64 THEN
         RAISE EXCEPTION 'payload_refused: "id" must be 1 to 64 bytes (got %)', octet_length(p_job_id)
             USING ERRCODE = 'AL002';

@@ -40,8 +40,9 @@ QUEUES: tuple[str, ...] = (
 
 _NAME_CHARS_MAX: Final = 100
 _AUDIENCES: Final = ", ".join(get_args(Audience))
-# What the numbers of a contract may be: whole or not, from, to.
-_NUMBERS: Final[Mapping[str, tuple[bool, float, float]]] = {
+# What the numbers of a contract may be: whole or not, from, to. The ledger has the same ranges for the
+# columns of a job, in ailydian_job_accepted and ailydian_refuse_job.
+NUMBERS: Final[Mapping[str, tuple[bool, float, float]]] = {
     "schema_version": (True, 1, 2**31 - 1),
     "time_limit_s": (False, 0.001, 604_800),
     "attempts_max": (True, 1, 1_000_000),
@@ -175,7 +176,7 @@ def register(contract: Kind) -> Kind:
 
 
 def _check_attributes(contract: type[Contract]) -> None:
-    for name, (whole, least, most) in _NUMBERS.items():
+    for name, (whole, least, most) in NUMBERS.items():
         value = getattr(contract, name)
         number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not (number and least <= value <= most):  # NaN is in no range

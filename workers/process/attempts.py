@@ -1,5 +1,6 @@
 """One attempt at a job: read the payload, call the actor, settle the outcome."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import db
+from shared.contract import NUMBERS
 from shared.contracts import Contract
 from shared.errors import PayloadRefused, TimeLimitExceeded
 from shared.ledger.outbox import Lease, current_job
@@ -61,7 +63,12 @@ def run(
 
 
 def _limit_s(contract: type[Contract], lease: Lease) -> float:
-    return contract.time_limit_s if lease.time_limit_s is None else lease.time_limit_s
+    """The time limit of an attempt; a row that is older than the ledger's checks may have any."""
+    asked = lease.time_limit_s
+    if asked is None or math.isnan(asked):
+        return contract.time_limit_s
+    _, least, most = NUMBERS["time_limit_s"]
+    return min(max(asked, least), most)
 
 
 def _do(

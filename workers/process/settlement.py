@@ -203,7 +203,8 @@ def _attempt_failure(
 
 def _wait_s(lease: Lease, error: BaseException) -> float:
     contract = CONTRACTS[lease.job]
-    if lease.backoff_s is not None:
+    # A row that is older than the ledger's checks may have a backoff that is no wait, such as NaN.
+    if lease.backoff_s is not None and lease.backoff_s >= 0:
         wait = failure.jittered_s(retry_wait_s(lease.attempt, lease.backoff_s), _rng)
     else:
         wait = failure.backoff_s(lease.attempt, _rng, max_s=contract.backoff_s_max)

@@ -1,6 +1,7 @@
 """How failed attempts end: the error's class decides, and nothing else."""
 
 import mmap
+import time
 from datetime import timedelta
 from decimal import Decimal
 from typing import ClassVar
@@ -124,6 +125,48 @@ def test_a_contract_may_have_attempts_and_waits_of_its_own(pool, monkeypatch):
 
     assert waits[1] <= 3.45
     assert waits[2] is None
+
+
+def store_earlier(job_id, column, number):
+    """Give a job a number as an older version of the table took it."""
+    with db.transaction(None, role=Role.OWNER) as conn:
+        statement = f'UPDATE "Job" SET "{column}" = %s WHERE "id" = %s'
+        conn.execute(statement.encode(), [number, job_id])
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", -1.0, -1e-30, "Infinity", 1e30])
+def test_an_older_job_whose_backoff_is_no_wait_keeps_its_error_and_is_retried(pool, number):
+    job_id = publish_probe(make_tenant())
+    store_earlier(job_id, "backoffS", number)
+
+    wait = settle(job_id, LookupError("x"))
+
+    assert wait is not None
+    assert 0 < wait <= (3_600 if str(number) in ("Infinity", "1e+30") else 2) * 1.15
+    assert (job(job_id)["error"], job(job_id)["attempt"]) == ("x", 1)
+    assert rows('SELECT "verdict", "errorType" FROM "JobAttempt"') == [("failed", "LookupError")]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", -1e9, 1e30])
+def test_an_older_job_whose_time_limit_is_none_still_ends(pool, number):
+    job_id = publish_probe(make_tenant())
+    store_earlier(job_id, "timeLimitS", number)
+    [lease] = claim(job_id)
+    held = HeldLeases(Slots(mmap.mmap(-1, SLOTS_BYTES)))
+    held.take([lease])
+    deadlines = []
+
+    def look(*_) -> None:
+        now = time.monotonic()
+        deadlines.extend(at - now for at in held._deadlines.values())
+        raise LookupError("x")
+
+    attempts_of_worker.run(look, Probe, Unit([lease]), held, JobCompleter(held))
+
+    [left] = deadlines
+    assert -60 < left <= 604_800
+    assert job(job_id)["state"] == "PENDING"
+    assert rows('SELECT "verdict", "errorType" FROM "JobAttempt"') == [("failed", "LookupError")]
 
 
 def test_the_time_limit_is_a_verdict_of_its_own(pool):

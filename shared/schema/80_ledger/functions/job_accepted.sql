@@ -5,7 +5,8 @@
 -- One statement, since each more costs 15 us: almost every job passes, and only one that may not, or whose
 -- tenant has a full share somewhere, is asked again, by ailydian_refuse_job, which says why. A tenant and a
 -- kind are scalar look-ups, so that none becomes a hash of a whole table; what is full is few rows, read once a
--- statement. All this is no condition of a trigger: that is parsed for every INSERT, which cost 45 us.
+-- statement. The numbers of a publisher are in the ranges of NUMBERS in shared/contract.py (NaN is in none);
+-- a step has those of its definition, which was checked. All this is no condition of a trigger: that is parsed for every INSERT, which cost 45 us.
 CREATE OR REPLACE FUNCTION ailydian_job_accepted() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -19,6 +20,10 @@ BEGIN
                 AND least(a."dueAt", a."createdAt") >= '1970-01-01Z'
                 AND greatest(a."fence", a."attempt", a."crashes") <= 1000000
                 AND least(a."fence", a."attempt", a."crashes") >= 0
+                AND (a."stepId" IS NOT NULL
+                  OR coalesce(a."timeLimitS", 1) BETWEEN 0.001 AND 604800
+                 AND coalesce(a."backoffS", 0) BETWEEN 0 AND 604800
+                 AND a."attemptsMax" BETWEEN 1 AND 1000000 AND a."schemaVersion" >= 1)
                 AND (SELECT k."job" FROM "JobKind" k
                      WHERE k."job" = a."job" AND k."queue" = a."queue") IS NOT NULL
                 AND (SELECT t."id" FROM "Tenant" t WHERE t."id" = a."tenantId") IS NOT NULL
@@ -29,7 +34,9 @@ BEGIN
                THEN a."state" = 'PENDING'
                ELSE public.ailydian_refuse_job(a."id", a."tenantId", a."job", a."queue",
                     a."parentId" IS NULL, a."state" = 'PENDING',
-                    ARRAY[a."dueAt", a."createdAt"], ARRAY[a."fence", a."attempt", a."crashes"]) END
+                    ARRAY[a."dueAt", a."createdAt"], ARRAY[a."fence", a."attempt", a."crashes"],
+                    CASE WHEN a."stepId" IS NULL
+                         THEN ARRAY[a."timeLimitS", a."backoffS", a."attemptsMax", a."schemaVersion"] END) END
     ORDER BY a."id";
     -- In a condition: PERFORM is a query.
     IF FOUND AND pg_notify('ailydian_outbox', '') IS NOT NULL THEN
