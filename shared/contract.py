@@ -40,8 +40,8 @@ QUEUES: tuple[str, ...] = (
 
 _NAME_CHARS_MAX: Final = 100
 _AUDIENCES: Final = ", ".join(get_args(Audience))
-# What the numbers of a contract may be: whole or not, from, to. The ledger has the same ranges for the
-# columns of a job, in ailydian_job_accepted and ailydian_refuse_job.
+# What the numbers of a contract may be: whole or not, from, to. The ledger has the same ranges for
+# the columns of a job, in ailydian_job_accepted and ailydian_refuse_job.
 NUMBERS: Final[Mapping[str, tuple[bool, float, float]]] = {
     "schema_version": (True, 1, 2**31 - 1),
     "time_limit_s": (False, 0.001, 604_800),

@@ -145,15 +145,19 @@ class Pool:
                 in trouble, such as a full disk. After a lost COMMIT the outcome is unknown: retry,
                 receipts make it safe.
             TransactionInterrupted: A deadlock, a lock that stayed taken, or a time limit.
+            ConnectionClosed: The block has closed the connection itself.
         """
         conn = self._connection()
+        block = server_errors.Block(conn)
         try:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
-            yield conn
+            with block:
+                yield conn
             _commit(conn)
             outages.worked(POSTGRES)
         except psycopg.Error as error:
-            if (trouble := self._trouble(conn, error)) is not None:
+            lost = conn.closed and not block.closed
+            if (trouble := self._trouble(conn, error, lost=lost)) is not None:
                 raise trouble from error
             raise
         finally:
@@ -193,7 +197,7 @@ class Pool:
             outages.worked(POSTGRES)
             return None if value is None else value.decode()
         except psycopg.Error as error:
-            if (trouble := self._trouble(conn, error)) is not None:
+            if (trouble := self._trouble(conn, error, lost=conn.closed)) is not None:
                 raise trouble from error
             raise
         finally:
@@ -213,9 +217,10 @@ class Pool:
                 trouble="pool_full",
             ) from error
 
-    def _trouble(self, conn: Connection, error: psycopg.Error) -> ServerUnavailable | None:
+    def _trouble(
+        self, conn: Connection, error: psycopg.Error, *, lost: bool
+    ) -> ServerUnavailable | None:
         """Return what to raise instead of an error that is not the statement's fault."""
-        lost = conn.closed or conn.broken
         trouble = server_errors.unavailable(error, lost=lost)
         if trouble is not None and trouble.trouble == "read_only":
             conn.close()  # after a failover: the next connection may find the new server

@@ -121,6 +121,12 @@ class TransactionInterrupted(ServerUnavailable):
     code = "transaction_interrupted"
 
 
+class ConnectionClosed(TransientError):
+    """The code inside a transaction has closed its connection; no server is in trouble."""
+
+    code = "connection_closed"
+
+
 class MigrationBusy(TransientError):
     """A migration step did not get its locks, or held them too long; it was rolled back."""
 

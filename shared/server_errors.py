@@ -6,12 +6,12 @@ and no job uses up an attempt. Any other error belongs to the statement that rai
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 import redis
 
-from shared.errors import ServerUnavailable, TransactionInterrupted
+from shared.errors import ConnectionClosed, ServerUnavailable, TransactionInterrupted
 from shared.observability import error_texts
 
 POSTGRES: Final = "postgres"
@@ -122,6 +122,34 @@ _OF_REDIS: Final = (
     ),
     (r"\bBUSY\b", "busy", "Redis is busy with a script"),
 )
+
+
+class Block:
+    """Tells a connection that the code inside a transaction has closed from one that was lost.
+
+    Attributes:
+        closed: Whether that code has closed it, once the block is left.
+    """
+
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        self._conn = conn
+        self.closed = False
+
+    def __enter__(self) -> None:
+        """Enter the code that uses the connection."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Leave it.
+
+        Raises:
+            ConnectionClosed: It has closed the connection, and at most noticed that itself.
+        """
+        self.closed = self._conn.closed and not self._conn.broken  # broken: by the other side
+        own = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+        if self.closed and (error is None or (own and "connection is closed" in str(error))):
+            raise ConnectionClosed(
+                "The connection of a transaction was closed by the code that used it."
+            ) from error
 
 
 def of_postgres(error: psycopg.Error, *, lost: bool = False) -> Trouble | None:

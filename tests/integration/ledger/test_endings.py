@@ -220,6 +220,93 @@ def test_a_transient_error_of_ones_own_is_retried_whatever_wait_it_asks_for(pool
     assert rows('SELECT "errorType" FROM "JobAttempt"') == [("Slow",)]
 
 
+def close(conn):
+    """Close it and leave."""
+    conn.close()
+
+
+def close_and_go_on(conn):
+    """Close it and send a statement."""
+    conn.close()
+    conn.execute("SELECT 1")
+
+
+def close_and_fetch(conn):
+    """Close it with a cursor open."""
+    cursor = conn.execute("SELECT generate_series(1, 3)")
+    conn.close()
+    with conn.transaction():
+        cursor.execute("SELECT 1")
+
+
+def fail_and_close(conn):
+    """Send what Postgres refuses, and close it on the way out."""
+    try:
+        conn.execute("SELECT 1 / 0")
+    finally:
+        conn.close()
+
+
+def misuse_and_close(conn):
+    """Send what psycopg refuses, and close it on the way out."""
+    try:
+        conn.execute("SELECT %s", [])
+    finally:
+        conn.close()
+
+
+def lose(conn):
+    """Lose it: Postgres ends the session, and the next statement finds that."""
+    conn.execute("RESET ROLE")
+    conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def lose_and_close(conn):
+    """Lose it, and close what is left."""
+    try:
+        lose(conn)
+    finally:
+        conn.close()
+
+
+def attempt_with(use, job_id):
+    """Let an attempt use the connection of its effect."""
+    [lease] = claim(job_id)
+    held = HeldLeases(Slots(mmap.mmap(-1, SLOTS_BYTES)))
+    held.take([lease])
+
+    def work(*_) -> None:
+        with effect(lease) as conn:
+            use(conn)
+
+    attempts_of_worker.run(work, Probe, Unit([lease]), held, JobCompleter(held))
+    return job(job_id)
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        (close, "ConnectionClosed"),
+        (close_and_go_on, "ConnectionClosed"),
+        (close_and_fetch, "ConnectionClosed"),
+        (fail_and_close, "DivisionByZero"),
+        (misuse_and_close, "ProgrammingError"),
+    ],
+)
+def test_a_connection_that_the_actor_closes_costs_an_attempt(pool, use, told):
+    after = attempt_with(use, publish_probe(make_tenant()))
+
+    assert (after["state"], after["attempt"], after["waitingFor"]) == ("PENDING", 1, "retry")
+    assert rows('SELECT "verdict", "errorType" FROM "JobAttempt"') == [("failed", told)]
+
+
+@pytest.mark.parametrize("use", [lose, lose_and_close])
+def test_a_connection_that_is_lost_costs_no_attempt(pool, use):
+    after = attempt_with(use, publish_probe(make_tenant()))
+
+    assert (after["state"], after["attempt"], after["waitingFor"]) == ("PENDING", 0, "server")
+
+
 def test_an_error_that_hides_its_own_class_still_ends_its_attempt(pool):
     class Hidden(Exception):
         """No `isinstance` can be asked of it."""
