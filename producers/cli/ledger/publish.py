@@ -6,7 +6,13 @@ import click
 
 from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
-from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
+from producers.cli.terminal.output import (
+    error_line,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+)
 from producers.cli.terminal.values import DURATION, JSON_OBJECT, contract_for_operators
 from producers.cli.terminal.waiting import follow
 from producers.queries.ledger import jobs
@@ -17,6 +23,7 @@ from shared.ids import JobId, TenantId
 from shared.ledger import outbox
 from shared.ledger.outbox import Published
 from shared.operations import audit
+from shared.queries.ledger import attempts
 from shared.servers.embedded import Servers
 
 
@@ -69,10 +76,11 @@ def publish(
     read = contract.from_payload(options["payload"], contract.schema_version)
     with session.opened() as servers:
         document = _publish(servers, read, options)
+        shown = document if as_json else _shown(document)
     if as_json:
         print_json(document)
     else:
-        print_fields(document)
+        print_fields(shown)
     ctx.exit(1 if options["wait"] and document["state"] != "COMPLETED" else 0)
 
 
@@ -112,6 +120,16 @@ def _described(published: Published) -> dict[str, Any]:
         "outcome": row.outcome,
         "error": row.error,
     }
+
+
+def _shown(document: dict[str, Any]) -> dict[str, Any]:
+    """A job as text: its error with its class, as lists of dead letters have it."""
+    if document["error"] is None:
+        return document
+    with db.transaction(None, role=Role.RELAY) as conn:
+        history = attempts.select_history(conn, JobId(document["id"]))
+    kind = history[-1].error_type if history else None
+    return document | {"error": error_line(document | {"errorType": kind})}
 
 
 def _list(as_json: bool) -> None:

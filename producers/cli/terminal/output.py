@@ -14,6 +14,7 @@ from producers.cli.terminal.visible import visible
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 CELL_CHARS_MAX = 60
+SHOWN_MIN = 0.001
 
 
 def json_option(function: Command) -> Command:
@@ -76,7 +77,8 @@ def _text(value: object) -> str:
         case datetime():
             return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
         case float():
-            return f"{value:.3g}" if value < 1 else f"{value:.1f}"
+            fades = abs(value) < SHOWN_MIN  # such as a rate that ended hours ago
+            return "0.0" if fades else f"{value:.3g}" if value < 1 else f"{value:.1f}"
         case list() | tuple():
             return ",".join(map(str, value))
         case bool():

@@ -264,3 +264,16 @@ def test_what_has_not_ended_is_found_by_batch(run):
 def rows_set(query, *values):
     with db.transaction(None, role=Role.OWNER) as conn:
         conn.execute(query, values)
+
+
+def test_publish_shows_an_error_as_the_lists_do(run):
+    published = document(run("publish", "probe", "--tenant", "acme", "--key", "k", "--json"))
+    fail(published["id"], dead=True)
+
+    again = run("publish", "probe", "--tenant", "acme", "--key", "k")[1]
+    in_json = document(run("publish", "probe", "--tenant", "acme", "--key", "k", "--json"))
+    listed = run("dead", "list")[1]
+
+    assert "WorkerDied: it died" in listed
+    assert re.search(r"^error +WorkerDied: it died$", again, re.M)
+    assert in_json["error"] == "it died"

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.text import Text
 
-from producers.cli.terminal import drawing
+from producers.cli.terminal import drawing, output
 from producers.cli.terminal.visible import visible
 from tests.support.commands import document
 from tests.support.factories import rows
@@ -164,3 +164,23 @@ def test_an_argument_that_is_not_utf_8_is_one_sentence(run, acme, command):
     assert "Internal error" not in output, output
     assert "Traceback" not in output
     assert not re.search("[\ud800-\udfff]", output)
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (1.63e-33, "0.0"),
+        (-1e-9, "0.0"),
+        (0.0, "0.0"),
+        (0.00099, "0.0"),
+        (0.001, "0.001"),
+        (0.12345, "0.123"),
+        (2.04, "2.0"),
+        (-2.5, "-2.5"),
+    ],
+)
+def test_a_number_that_has_faded_is_shown_as_nothing(capsys, number, shown):
+    output.print_fields({"done/s": number})
+    output.print_table(["done/s"], [[number]])
+
+    assert capsys.readouterr().out.split() == ["done/s", shown, "done/s", shown]
