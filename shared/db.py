@@ -148,15 +148,15 @@ class Pool:
             ConnectionClosed: The block has closed the connection itself.
         """
         conn = self._connection()
-        block = server_errors.Block(conn)
+        use = server_errors.ConnectionUse(conn)
         try:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
-            with block:
+            with use:
                 yield conn
             _commit(conn)
             outages.worked(POSTGRES)
         except psycopg.Error as error:
-            lost = conn.closed and not block.closed
+            lost = conn.closed and not use.closed
             if (trouble := self._trouble(conn, error, lost=lost)) is not None:
                 raise trouble from error
             raise

@@ -124,7 +124,7 @@ _OF_REDIS: Final = (
 )
 
 
-class Block:
+class ConnectionUse:
     """Tells a connection that the code inside a transaction has closed from one that was lost.
 
     Attributes:
