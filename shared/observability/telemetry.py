@@ -5,6 +5,7 @@ and the trace. Libraries log through the same handler: redaction, then one line.
 exception is an event as well, so that no bare traceback reaches stderr.
 """
 
+import io
 import json
 import logging
 import re
@@ -21,7 +22,7 @@ from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from shared.observability import error_texts, redaction, tracing
+from shared.observability import error_texts, log_files, redaction, tracing
 from shared.settings import Settings, settings
 
 # At their lower levels these write whole requests and messages, texts and all.
@@ -59,7 +60,7 @@ def configure(level: str) -> None:
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     # Commands escape what they print; events are escaped here, and coloured on a terminal.
-    out: TextIO = getattr(sys.stderr, "unescaped", sys.stderr)
+    out = log_files.guarded(getattr(sys.stderr, "unescaped", sys.stderr) or io.StringIO())
     redaction.remember(_own_secrets(settings()))
     end = _end(terminal=out.isatty())
     begin: list[Processor] = [
@@ -188,7 +189,7 @@ def _own_secrets(config: Settings) -> set[str]:
 
 def _catch_uncaught() -> None:
     # Only if Python's own hooks are set: hooks of a test runner or a user are left alone.
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         return
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _process_failed

@@ -31,7 +31,7 @@ from shared.ledger import plugin_kinds
 from shared.ledger import wakeups as wire
 from shared.ledger.wakeups import Wire
 from shared.models import providers, spending
-from shared.observability import outages, telemetry
+from shared.observability import log_files, outages, telemetry
 from shared.queries.ledger import attempts, workers
 from shared.queries.ledger.workers import Process
 from shared.servers import embedded
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stacks-fd", type=int, help="memory of the supervisor, for stacks")
     parser.add_argument("--pulse-fd", type=int, help="pipe on which to tell it that we live")
     options = parser.parse_args(arguments)
+    log_files.guard_output()
     if options.pulse_fd is not None:
         # A worker whose supervisor was killed must not live on unsupervised.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -28,7 +28,7 @@ from shared.errors import ServerUnavailable, TransactionInterrupted
 from shared.ids import JobId
 from shared.ledger import lapsed_leases
 from shared.ledger.lapsed_leases import Exit
-from shared.observability import outages, telemetry
+from shared.observability import log_files, outages, telemetry
 from shared.queries.ledger import attempts, dispatches, workers
 from shared.servers import embedded
 from shared.settings import settings
@@ -297,6 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=settings().threads)
     parser.add_argument("--control-fd", type=int, help="a pipe that says how many processes")
     options = parser.parse_args(arguments)
+    log_files.guard_output()
     # On a terminal SIGHUP means that it was closed: then nobody is left to stop us later.
     restarts = () if os.isatty(0) else (signal.SIGHUP,)
     bell = Bell(*signals.STOPS, *restarts)

@@ -50,12 +50,17 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
             except OSError as error:
                 pages.close()
                 raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None
-            url = f"http://{host}:{serving.port}"
-            if as_json:
-                announce({"role": "web", "pid": os.getpid(), "url": url})
-            else:
-                say(f"Listening on {url}")
-            stop.wait()
-            serving.stop()
-            keys.flush()
-            pages.close()
+            try:
+                _announce(f"http://{host}:{serving.port}", as_json=as_json)
+                stop.wait()
+            finally:
+                serving.stop()
+                keys.flush()
+                pages.close()
+
+
+def _announce(url: str, *, as_json: bool) -> None:
+    if as_json:
+        announce({"role": "web", "pid": os.getpid(), "url": url})
+    else:
+        say(f"Listening on {url}")

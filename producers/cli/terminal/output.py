@@ -1,12 +1,16 @@
 """Output of commands: one JSON document, or aligned columns."""
 
+import io
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
+import structlog
 
 from producers import json_rows
 from producers.cli import AS_JSON
@@ -15,6 +19,8 @@ from producers.cli.terminal.visible import visible
 Command = TypeVar("Command", bound=Callable[..., Any])
 CELL_CHARS_MAX = 60
 SHOWN_MIN = 0.001
+
+log = structlog.get_logger()
 
 
 def json_option(function: Command) -> Command:
@@ -37,9 +43,21 @@ def print_json(document: object) -> None:
 
 
 def announce(document: dict[str, object]) -> None:
-    """Print a role's only document; later errors go to stderr alone."""
-    click.echo(json.dumps(document))
+    """Print a role's only document, or drop it; later errors go to stderr alone."""
+    try:
+        click.echo(json.dumps(document))
+    except OSError as error:
+        log.warning("announcement.dropped", error=error.strerror)
+        _drop_stdout()
     click.get_current_context().meta[AS_JSON] = False
+
+
+def _drop_stdout() -> None:
+    """Let what stdout could not take go nowhere, now and when the process ends."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from shared.observability import log_files
+
 # C0 but tab and line feed, DEL, C1, and what changes the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # A byte that is not UTF-8, as Python reads arguments and the names of files.
@@ -44,7 +46,9 @@ class _Visible(io.TextIOWrapper):
 def streams() -> Iterator[None]:
     """Let stdout and stderr escape control characters while the block runs."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_wrapped(stream) for stream in before)
+    # A closed pipe ends a command whose result it was to carry; what stderr cannot take is dropped.
+    log_files.keep_descriptors()
+    sys.stdout, sys.stderr = _wrapped(sys.stdout), _wrapped(log_files.guarded(sys.stderr))
     mine = sys.stdout, sys.stderr
     try:
         yield
