@@ -1,5 +1,6 @@
 """The connection pool and transactions. Role and tenant are set here and nowhere else."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
 
-from shared import server_errors, timestamps
+from shared import forks, server_errors, timestamps
 from shared.errors import ConfigurationBroken, ServerUnavailable
 from shared.ids import TenantId
 from shared.json_values import stored_json
@@ -106,6 +107,7 @@ class Pool:
         )
         self._pool._pool = _Stack()
         self._replaced_at = 0.0
+        self._process_id = os.getpid()
 
     def _configure(self, conn: Connection) -> None:
         conn.prepare_threshold = self._prepare_threshold
@@ -151,7 +153,7 @@ class Pool:
         use = server_errors.ConnectionUse(conn)
         try:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
-            with use:
+            with use, forks.ending():
                 yield conn
             _commit(conn)
             outages.worked(POSTGRES)
@@ -205,6 +207,8 @@ class Pool:
             self._pool.putconn(conn)
 
     def _connection(self) -> Connection:
+        if os.getpid() != self._process_id:
+            raise RuntimeError("A forked process opens a pool of its own: this is its parent's.")
         try:
             return self._pool.getconn()
         except PoolTimeout as error:

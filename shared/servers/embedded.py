@@ -26,6 +26,7 @@ from shared.settings import Settings
 
 LOCK_WAIT_S: Final = 120.0
 _POLL_S: Final = 0.02
+_users: set[IO[str]] = set()
 # What the extra `embedded` installs, by the setting that makes it unnecessary.
 _PACKAGES: Final = {
     "DATABASE_URL": embedded_postgres.PACKAGE,
@@ -75,6 +76,7 @@ def use(settings: Settings, *, durable: bool = True) -> Iterator[Servers]:
     home = _home(settings)
     process_id = os.getpid()
     with (home / "users").open("a") as users, _signals_unwind():
+        _users.add(users)
         try:
             with _locked(home / "lock"):
                 fcntl.flock(users, fcntl.LOCK_SH)
@@ -87,6 +89,16 @@ def use(settings: Settings, *, durable: bool = True) -> Iterator[Servers]:
         finally:
             if os.getpid() == process_id:  # a forked child that unwinds this block does not count
                 _leave(home, users)
+            _users.discard(users)
+
+
+def _close_users() -> None:
+    """Close in a forked child what its parent has locked: the lock would last as long as both."""
+    for users in _users:
+        users.close()
+
+
+os.register_at_fork(after_in_child=_close_users)
 
 
 def signing_key(settings: Settings) -> bytes:

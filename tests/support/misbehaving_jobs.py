@@ -1,12 +1,16 @@
 """Jobs that misbehave: a plugin that the acceptance tests give to their workers."""
 
 import ctypes
+import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import ClassVar
 
+from shared import forks
 from shared.contracts import Contract
 from shared.errors import PermanentError
 from shared.ledger.outbox import Lease, effect
@@ -69,6 +73,47 @@ def closing(job: Closing, lease: Lease) -> None:
     """Close stdout and stderr."""
     os.close(1)
     os.close(2)
+
+
+class Forking(Contract, queue="audit"):
+    """Forks; `how` says what its child does in the actor."""
+
+    how: str
+
+
+@actor(Forking)
+def forking(job: Forking, lease: Lease) -> None:
+    """Write the one row of the job once, whatever the child does."""
+    if job.how == "pool":
+        code = _by_multiprocessing()
+    elif job.how == "unwind":
+        with effect(lease) as conn:
+            probes.insert_entry(conn, lease.job_id, 1)
+            code = _forked(job.how)
+        assert code == forks.EXIT_CODE
+        return
+    else:
+        code = _forked(job.how)
+    with effect(lease) as conn:  # where a child that goes on comes along too
+        probes.insert_entry(conn, lease.job_id, code)
+
+
+def _forked(how: str) -> int:
+    """The exit code of the child, in the parent."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    match how:
+        case "raise":
+            raise ValueError("of the child")
+        case "exit":
+            sys.exit(3)
+    return 0
+
+
+def _by_multiprocessing() -> int:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        return pool.submit(sum, [30, 12]).result()
 
 
 class Keyed(Contract, queue="maintenance"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared import db
+from shared import db, forks
 from shared.contract import NUMBERS
 from shared.contracts import Contract
 from shared.errors import PayloadRefused, TimeLimitExceeded
@@ -89,7 +89,7 @@ def _do(
 
 def _read(contract: type[Contract], lease: Lease) -> Pair | None:
     try:
-        return contract.from_payload(lease.payload, lease.schema_version), lease
+        return forks.calling(contract.from_payload, lease.payload, lease.schema_version), lease
     except PayloadRefused as error:
         copy_context().run(_refuse, lease, error)
         return None
@@ -110,7 +110,7 @@ def _done(function: Callable[..., None], pair: Pair, held: HeldLeases) -> bool:
     with tracing.attempt([lease]) as attempt:
         _begin([lease], attempt)
         try:
-            function(job, lease)
+            forks.calling(function, job, lease)
         except Overdue as overdue:
             now = held.now(lease)
             late = TimeLimitExceeded(f"stopped after {_limit_s(type(job), now):g} seconds")
@@ -129,7 +129,7 @@ def _done_together(function: Callable[..., None], pairs: list[Pair]) -> bool:
     with tracing.attempt(leases) as attempt:
         _begin(leases, attempt)
         try:
-            function(pairs)
+            forks.calling(function, pairs)
         except BaseException as error:
             why = db.sentence(error)
             attempt.failed(error, why)

@@ -10,7 +10,7 @@ import psycopg
 import redis
 import structlog
 
-from shared import db
+from shared import db, forks
 from shared.db import Role
 from shared.errors import ServerUnavailable
 from shared.ids import JobId
@@ -68,6 +68,7 @@ class Heartbeat:
 
     def tick(self, config: Settings) -> None:
         """Send a heartbeat to the supervisor, enforce time limits, look for wear."""
+        forks.end_fork_of(self._process.pid)
         self.send(signals.ALIVE)
         self._runtime.held.interrupt_overdue()
         try:

@@ -23,7 +23,7 @@ import dramatiq
 import psycopg
 import structlog
 
-from shared import connections, db, plugins
+from shared import connections, db, forks, plugins
 from shared.contracts import CONTRACTS, QUEUES, IngestDocument
 from shared.db import Role
 from shared.errors import ConfigurationBroken, ServerUnavailable
@@ -98,7 +98,7 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     if not _await_postgres(options.pulse_fd, bell):
         return 0
     with _signs_of_life(options.pulse_fd):
-        _import_actors(queues)
+        forks.calling(_import_actors, queues)
     plugin_kinds.tell()
     if IngestDocument.queue_name in queues:
         sandbox_level.begin()

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
+from shared import forks
 from shared.db import Connection
 from shared.ids import RunId
 from shared.ledger.outbox import Lease
@@ -167,7 +168,8 @@ class Step(StepClaim):
             raise RuntimeError(f"Step {self.name} has ended; it has one effect.")
         try:
             with self._transaction(self) as conn:
-                yield conn
+                with forks.ending():
+                    yield conn
                 if not self.is_done:
                     raise RuntimeError(f"Step {self.name} wrote rows and did not call done().")
         except BaseException:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from shared import forks
 from shared.contracts import CONTRACTS
 from shared.errors import PayloadRefused, UnknownKind
 from shared.observability.redaction import redact
@@ -51,7 +52,7 @@ def lookup(kind: str) -> Callable[[dict[str, Any], Step], object]:
     work = _table.get(kind)
     if work is not None:
         fields = _fields(kind)
-        return lambda given, step: work(_read(fields, given, step), step)
+        return lambda given, step: forks.calling(work, _read(fields, given, step), step)
     if kind in CONTRACTS:
         return lambda given, step: _delegated(kind, given, step)
     raise UnknownKind(f"{kind_named(kind).name} is described as a step kind and has no function.")
