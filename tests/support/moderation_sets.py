@@ -13,7 +13,8 @@ from tests.support.source_code import ROOT
 
 PASSAGE_CHARS = 1_500
 # Their examples are meant to be found; ours are those of the README.
-_ABOUT_ABUSE = {"ailydian-workers", "alt-profanity-check", "vaderSentiment"}
+# The last shows a URL with a password in it.
+_ABOUT_ABUSE = {"ailydian-workers", "alt-profanity-check", "vaderSentiment", "pyrate-limiter"}
 _DEMO = ROOT / "producers/demo/documents"
 
 

@@ -212,7 +212,7 @@ def test_a_definition_with_a_fault_a_line_is_refused_within_seconds(text):
 
     said = refusal(text)
 
-    assert time.process_time() - began < cpu_patience(3)  # each compared with all takes a minute
+    assert time.process_time() - began < cpu_patience(6)  # each compared with all takes a minute
     assert len(said) < 20_000
     assert said.splitlines()[-1].endswith("more")
 
