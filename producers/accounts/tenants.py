@@ -15,7 +15,7 @@ from shared.queries.accounts.accounts import TenantRow
 from shared.queries.operations.audit_logs import AuditEntry
 
 TIERS = ("FREE", "PRO", "ENTERPRISE")
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+SLUG = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"  # also in the OpenAPI document
 
 
 class SlugRefused(UsageError):
@@ -33,7 +33,7 @@ def put(slug: str, *, name: str | None, tier: str | None) -> tuple[TenantRow, bo
     Raises:
         SlugRefused: The slug is invalid.
     """
-    if not _SLUG.fullmatch(slug):
+    if not re.fullmatch(SLUG, slug):
         raise SlugRefused(
             f"invalid slug {slug!r}: use lower-case letters, digits and inner hyphens, at most 63."
         )

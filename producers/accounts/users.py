@@ -20,7 +20,7 @@ from shared.queries.models import models
 from shared.queries.operations.audit_logs import AuditEntry
 
 ROLES = ("USER", "ADMIN", "SUPER_ADMIN")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+EMAIL = r"^[^@\s]+@[^@\s]+$"  # also in the OpenAPI document
 
 
 class EmailRefused(UsageError):
@@ -72,7 +72,7 @@ def create(
         EmailRefused: It is not an e-mail address.
         UserTaken: It belongs to another tenant.
     """
-    if not _EMAIL.fullmatch(email):
+    if not re.fullmatch(EMAIL, email):
         raise EmailRefused(f"invalid e-mail address {email!r}.")
     with db.transaction(None, role=Role.OWNER) as conn:
         row, created = accounts.insert_user(conn, email, name=name, role=role, tenant_id=tenant_id)

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from producers.accounts import api_keys, scopes
 from producers.accounts.key_format import Peppers
 from producers.accounts.scopes import Scope
+from producers.accounts.tenants import SLUG
 from producers.queries.accounts import api_keys as queries
 from producers.queries.accounts.api_keys import HeldKey
 from producers.web.problems import Refused
@@ -26,8 +27,6 @@ from shared.ledger import outbox
 from shared.queries.accounts import accounts
 
 # A revocation is noticed after this; a key costs one query in that time, however often it comes.
-# What the slug of a tenant looks like.
-SLUG: Final = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 KNOWN_S: Final = 1.0
 KNOWN_MAX: Final = 10_000
 USED_EVERY_S: Final = 15.0

@@ -11,13 +11,13 @@ from producers.accounts import tenants
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
 from producers.web import answers, routes
-from producers.web.access import SLUG, Acting, needs
+from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from shared.queries.accounts.accounts import TenantRow
 
 router = routes.router("tenants")
 
-Slug = Annotated[str, Path(pattern=SLUG)]
+Slug = Annotated[str, Path(pattern=tenants.SLUG)]
 
 
 class TenantRequest(BaseModel):

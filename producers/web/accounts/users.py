@@ -30,7 +30,7 @@ class UserRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320, examples=["ada@example.org"])
+    email: str = Field(pattern=users.EMAIL, max_length=320, examples=["ada@example.org"])
     name: str | None = Field(None, max_length=200)
     role: Literal["USER", "ADMIN", "SUPER_ADMIN"] = "USER"
 
