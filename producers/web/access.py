@@ -40,7 +40,6 @@ BEARER: Final = HTTPBearer(
 class Principal:
     """Who asks. `tenant_id` is None for one who may act for all tenants."""
 
-    key_id: str
     prefix: str
     role: str
     tenant_id: TenantId | None
@@ -183,9 +182,7 @@ async def _principal(keys: Keys, bearer: HTTPAuthorizationCredentials | None) ->
     tenant_id = held.tenant_id or (None if above else held.owner_tenant_id)
     if not above and (tenant_id is None or tenant_id != held.owner_tenant_id):
         raise _unauthorized(f"The owner of the API key {held.prefix} is not of its tenant.")
-    return Principal(
-        held.id, held.prefix, held.role, tenant_id, scopes.effective(held.scopes, held.role)
-    )
+    return Principal(held.prefix, held.role, tenant_id, scopes.effective(held.scopes, held.role))
 
 
 def _unauthorized(sentence: str) -> Refused:

@@ -16,7 +16,7 @@ BODY_BYTES_PER_S_MIN: Final = 20_000
 HEAD_BYTES_MAX: Final = 64 * 1024
 READER_S: Final = 20.0
 PIPELINED_MAX: Final = 16  # requests that are sent before the first is answered
-CONNECTIONS_MAX: Final = 4_000
+CONNECTIONS_MAX: Final = 800  # a process may open 1,024 files by default
 _LOOK_S: Final = 0.1
 _HEAD_TOO_LARGE: Final = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 

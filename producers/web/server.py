@@ -11,7 +11,8 @@ from producers.web.connections import Connections
 
 KEEP_ALIVE_S = 5
 DRAIN_S = 5
-BACKLOG = 1_024
+# Taken at once, before those that are too many are closed: files for them must be there.
+BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def serve(app: FastAPI, *, host: str, port: int, connections: Connections | None
         app,
         http=(connections or Connections()).protocol,  # type: ignore[arg-type]  # called as a class
         ws="none",
+        backlog=BACKLOG,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -135,6 +135,13 @@ def test_many_jobs_are_published_in_order_with_what_each_asks_for(api, key):
     ]
 
 
+def test_more_lines_than_may_come_at_once_are_refused_and_as_many_are_not(api, key):
+    lines = [f'{{"job": "probe", "payload": {{"n": {n}}}}}' for n in range(10_001)]
+
+    assert _many(api, key, lines).code == "invalid_request"
+    assert len(_many(api, key, lines[:-1]).body.splitlines()) == 10_000
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

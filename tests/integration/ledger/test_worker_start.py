@@ -1,8 +1,5 @@
 """A worker does not start where its role could see every tenant's rows."""
 
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import psycopg
@@ -11,8 +8,7 @@ import pytest
 from shared.errors import ConfigurationBroken
 from tests.support import factories
 from tests.support.factories import job, make_tenant, publish_probe, rows
-from tests.support.patience import patience
-from tests.support.source_code import ROOT
+from tests.support.worker_starts import start_and_wait
 from workers.process import start_checks
 
 PROTECTED = (
@@ -100,19 +96,12 @@ def test_a_worker_process_ends_at_once_and_takes_nothing(superuser, database_url
     with changed(
         superuser, "ALTER ROLE ailydian_app BYPASSRLS", "ALTER ROLE ailydian_app NOBYPASSRLS"
     ):
-        ended = subprocess.run(
-            [sys.executable, "-m", "workers.process.main", "--queues", "maintenance"],
-            cwd=ROOT,
-            env={
-                "DATABASE_URL": database_url,
-                "REDIS_URL": redis_url,
-                "AILYDIAN_SIGNING_KEY": factories.KEY.decode(),
-                "PATH": os.environ["PATH"],
-            },
-            capture_output=True,
-            text=True,
-            timeout=patience(60),
-            check=False,
+        ended = start_and_wait(
+            "workers.process.main",
+            "--queues",
+            "maintenance",
+            database_url=database_url,
+            redis_url=redis_url,
         )
 
     assert ended.returncode != 0

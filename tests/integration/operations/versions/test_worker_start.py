@@ -1,9 +1,6 @@
 """A worker says in one sentence that the schema is missing, older or half migrated, and ends."""
 
 import json
-import os
-import subprocess
-import sys
 
 import psycopg
 import pytest
@@ -11,9 +8,7 @@ import pytest
 from producers.operations.migration import migrate
 from shared import db
 from shared.errors import ConfigurationBroken
-from tests.support import factories
-from tests.support.patience import patience
-from tests.support.source_code import ROOT
+from tests.support.worker_starts import start_and_wait
 from workers.process import start_checks
 
 
@@ -78,20 +73,7 @@ def test_a_database_of_a_newer_version_is_served(make_database, check):
 
 @pytest.mark.parametrize("module", ["workers.process.main", "workers.process.supervisor"])
 def test_its_process_ends_with_that_sentence_and_no_traceback(version_1, redis_url, module):
-    ended = subprocess.run(
-        [sys.executable, "-m", module],
-        cwd=ROOT,
-        env={
-            "DATABASE_URL": version_1,
-            "REDIS_URL": redis_url,
-            "AILYDIAN_SIGNING_KEY": factories.KEY.decode(),
-            "PATH": os.environ["PATH"],
-        },
-        capture_output=True,
-        text=True,
-        timeout=patience(60),
-        check=False,
-    )
+    ended = start_and_wait(module, database_url=version_1, redis_url=redis_url)
 
     assert ended.returncode == {"workers.process.main": 78}.get(module, 1)
     events = [json.loads(line) for line in ended.stderr.splitlines()]
