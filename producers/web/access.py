@@ -152,8 +152,6 @@ def needs(scope: Scope) -> Any:  # noqa: ANN401 - a dependency of FastAPI
         ] = None,
     ) -> Acting:
         by = await _principal(request.app.state.keys, bearer)
-        if "idempotency-key" in request.headers:
-            request.state.body = await request.body()
         if scope not in by.scopes:
             raise Refused(
                 HTTPStatus.FORBIDDEN,

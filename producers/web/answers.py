@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
-from fastapi import Request
+from fastapi import Depends, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -16,7 +16,7 @@ from producers.queries.ledger import http_answers
 from producers.queries.ledger.http_answers import KeptAnswer
 from producers.web import lists
 from producers.web.access import Acting
-from producers.web.bodies import JSON, NDJSON
+from producers.web.bodies import JSON
 from producers.web.problems import Refused
 from shared.db import Connection
 
@@ -28,12 +28,33 @@ Place = tuple[datetime, str]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A document with its status and its own headers; of NDJSON, the document of each line."""
+    """A document with its status and its own headers."""
 
     document: Any
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
-    media_type: str = JSON
+
+
+async def _keep_body(
+    request: Request,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=KEY_CHARS_MAX,
+            pattern="^[ -~]+$",
+            description="A request sent again with its key is done once and answered the same.",
+            examples=["order-17"],
+        ),
+    ] = None,
+) -> None:
+    if key is not None:
+        request.state.body = await request.body()
+
+
+# Of each route that answers by `once`.
+REPEATABLE: Final = Depends(_keep_body)
 
 
 def ok(document: object) -> Response:
@@ -63,18 +84,12 @@ def once(request: Request, acting: Acting, do: Callable[[Connection], Answer]) -
         do: What is done; it is given the transaction.
 
     Raises:
-        Refused: The key is invalid, was used for another request, or one is in flight.
+        Refused: The key was used for another request, or one is in flight.
     """
     key = request.headers.get("idempotency-key")
     if key is None:
         with acting.writing() as conn:
             return _response(_kept(do(conn), b""))
-    if not 0 < len(key) <= KEY_CHARS_MAX or not key.isprintable():
-        raise Refused(
-            HTTPStatus.BAD_REQUEST,
-            "idempotency_key_invalid",
-            f"Idempotency-Key must be 1 to {KEY_CHARS_MAX} printable characters.",
-        )
     fingerprint = _fingerprint(request)
     with acting.writing() as conn:
         if not http_answers.lock_key(conn, key):
@@ -134,15 +149,13 @@ _EXACT: Final = ConfigDict(extra="forbid")
 
 
 def _fingerprint(request: Request) -> bytes:
-    # FastAPI has read the body before it calls the endpoint.
     head = f"{request.method} {request.url.path}?{request.url.query}\n"
     return hashlib.sha256(head.encode() + request.state.body).digest()
 
 
 def _kept(answer: Answer, fingerprint: bytes) -> KeptAnswer:
-    documents = answer.document if answer.media_type == NDJSON else [answer.document]
-    body = "\n".join(map(json_rows.text, documents)).encode()
-    headers = {"Content-Type": answer.media_type, **answer.headers}
+    body = json_rows.text(answer.document).encode()
+    headers = {"Content-Type": JSON, **answer.headers}
     return KeptAnswer(fingerprint, answer.status, headers, body)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from producers.web.problems import InvalidJson
 from shared.errors import PayloadRefused
@@ -14,6 +14,12 @@ from shared.json_values import read_json
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """What a request asks for in JSON: no field that is not known, no `"5"` or `true` for a 5."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 async def _raw(request: Request) -> bytes:
@@ -67,5 +73,6 @@ def described(model: type[BaseModel], *, lines_of: type[BaseModel] | None = None
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     content: dict[str, Any] = {JSON: {"schema": schema}}
     if lines_of is not None:
-        content[NDJSON] = {"schema": {"type": "string", "description": f"{lines_of.__name__}s."}}
+        said = f"A {lines_of.__name__} on each line."
+        content[NDJSON] = {"schema": {"type": "string", "format": "binary", "description": said}}
     return {"requestBody": {"required": True, "content": content}}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Path, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, Strict
 
 from producers.accounts import api_keys, scopes, users
 from producers.accounts.api_keys import MadeKey, Wish
@@ -16,6 +16,7 @@ from producers.queries.accounts.api_keys import KeyRow
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
@@ -26,23 +27,21 @@ YEAR_S = 366 * 86_400
 Name = Annotated[str, Path(max_length=64, pattern=NO_NUL, description="Id or prefix of a key.")]
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(Body):
     """An API key to make."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=100, examples=["crm"])
     owner: str = Field(
         max_length=320, description="E-mail or id of a user, whose role bounds the key."
     )
-    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), examples=[["jobs:write"]])
+    scopes: list[Annotated[Scope, Strict(False)]] = Field(
+        min_length=1, max_length=len(Scope), examples=[["jobs:write"]]
+    )
     expires_s: float | None = Field(None, gt=0, le=YEAR_S, alias="expiresSeconds")
 
 
-class RotateRequest(BaseModel):
+class RotateRequest(Body):
     """How long the old key goes on."""
-
-    model_config = ConfigDict(extra="forbid")
 
     overlap_s: float = Field(86_400, ge=0, le=YEAR_S, alias="overlapSeconds")
 

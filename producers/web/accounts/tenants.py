@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import Path
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from producers.accounts import tenants
 from producers.accounts.scopes import Scope
@@ -13,6 +13,7 @@ from producers.json_rows import as_document
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from shared.queries.accounts.accounts import TenantRow
 
 router = routes.router("tenants")
@@ -20,10 +21,8 @@ router = routes.router("tenants")
 Slug = Annotated[str, Path(pattern=tenants.SLUG)]
 
 
-class TenantRequest(BaseModel):
+class TenantRequest(Body):
     """What a tenant shall be; unset stays as it is, or is the slug and FREE."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, min_length=1, max_length=200)
     tier: Literal["FREE", "PRO", "ENTERPRISE"] | None = None

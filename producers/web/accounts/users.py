@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import Path
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from producers.accounts import tenants, users
 from producers.accounts.scopes import Scope
@@ -13,6 +13,7 @@ from producers.json_rows import as_document
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
@@ -25,20 +26,16 @@ preferences_router = routes.router("preferences")
 Name = Annotated[str, Path(max_length=320, pattern=NO_NUL, description="E-mail or id of a user.")]
 
 
-class UserRequest(BaseModel):
+class UserRequest(Body):
     """A user to create; they sign in once the platform has set a password."""
-
-    model_config = ConfigDict(extra="forbid")
 
     email: str = Field(pattern=users.EMAIL, max_length=320, examples=["ada@example.org"])
     name: str | None = Field(None, max_length=200)
     role: Literal["USER", "ADMIN", "SUPER_ADMIN"] = "USER"
 
 
-class PreferenceRequest(BaseModel):
+class PreferenceRequest(Body):
     """What a user prefers; null or unset leaves the choice to routing."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, min_length=1, max_length=200)
     temperature: float | None = Field(None, ge=0, le=2)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
@@ -17,7 +17,7 @@ from producers.queries.ledger.jobs import JobFilters, JobRow
 from producers.web import answers, bodies, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
-from producers.web.bodies import NDJSON
+from producers.web.bodies import NDJSON, Body
 from producers.web.lists import Cursor, Limit, Moment
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
@@ -42,10 +42,8 @@ Id = Annotated[
 ]
 
 
-class JobRequest(BaseModel):
+class JobRequest(Body):
     """A job to publish."""
-
-    model_config = ConfigDict(extra="forbid")
 
     job: str = Field(max_length=100, examples=["probe"])
     payload: dict[str, Any] = Field(default_factory=dict, examples=[{"n": 1}])
@@ -79,13 +77,14 @@ class Accepted(BaseModel):
 Job = answers.model_of(JobRow)
 Cancellation = answers.model_of(Cancelled, name="Cancellation")
 JobList = answers.page_of(Job, name="JobList")
+AcceptedList = answers.list_of(Accepted, name="AcceptedList")
 
 
 @router.post(
     "",
     status_code=HTTPStatus.ACCEPTED,
-    response_model=Accepted,
-    responses={202: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+    response_model=Accepted | AcceptedList,
+    dependencies=[answers.REPEATABLE],
     openapi_extra=bodies.described(JobRequest, lines_of=JobRequest),
 )
 def publish_jobs(
@@ -95,8 +94,8 @@ def publish_jobs(
 ) -> Response:
     """Publish one job, or with NDJSON up to 10,000: all of them, or none if a line is invalid.
 
-    When this answers 202, they are committed in Postgres. One is answered as JSON, many as NDJSON,
-    a line for each in their order.
+    When this answers 202, they are committed in Postgres. Many are answered as `items`, in the
+    order of their lines.
     """
     if bodies.media_type(request) == NDJSON:
         return _publish_lines(request, body, acting)
@@ -131,7 +130,7 @@ def _publish_lines(request: Request, body: bytes, acting: Acting) -> Response:
                 )
                 published |= zip(numbers, done, strict=True)
         documents = [as_document(published[number]) for number in range(len(lines))]
-        return Answer(documents, HTTPStatus.ACCEPTED, media_type=NDJSON)
+        return Answer({"items": documents}, HTTPStatus.ACCEPTED)
 
     return answers.once(request, acting, do)
 
