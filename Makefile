@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-matrix unit nightly check fix schema mutants shell psql bench soak lock secrets clean
+.PHONY: help setup demo test test-matrix unit nightly check fix schema clients mutants shell psql bench soak lock secrets clean
 
 help:
 	@echo 'make setup    .venv with everything in it, .venv/bin/ailydian among it'
@@ -29,6 +29,7 @@ help:
 	@echo 'make unit     the tests that need no servers, in half a minute'
 	@echo 'make check    format, lint, types, functions of the schema'
 	@echo 'make schema   schema.sql and rights.txt, from the chapters in shared/schema'
+	@echo 'make clients  clients of the HTTP API for Python and TypeScript, in build/clients'
 	@echo 'make mutants  each policy, grant and tenant of the schema broken once: who notices'
 	@echo 'make fix      format, and mend what the linter can mend'
 	@echo 'make shell    Python with the pool open, on the embedded servers or on DATABASE_URL'
@@ -84,6 +85,9 @@ check: $(STAMP)
 schema: $(STAMP)
 	@$(BIN)/python -m shared.schema schema.sql
 	@$(BIN)/python -m tests.support.rights
+
+clients: $(STAMP)
+	@$(BIN)/python -m producers.web.clients build/clients
 
 mutants: $(STAMP)
 	@$(BIN)/python -m tests.support.mutants
