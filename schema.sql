@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 11b49b1a2f7c031a2648b170ab8bd764f805ab120187229e7ce5b0b9167cd225}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -1929,7 +1929,10 @@ CALL ailydian_build_security('DSARRequest');
 -- In the outbox a lane is what waits in one order: a queue, a tenant, a kind, a limit key and a
 -- priority. Fair shares, holds and limits look at lanes, never at the rows behind their heads.
 -- "JobEvent" notes every ending in the transaction that ends; batches, figures, followers and
--- retention read it by position, so that none of them needs an index on the ledger.
+-- retention read it by position, so that none of them needs an index on the ledger. An event gets its
+-- place by a row of "EventFold", which names the transactions that had ended: nothing is written at the
+-- event. An inbox that is moved from, or a number updated into the event, would write each twice, and
+-- leave dead rows at the head of what is read when an open transaction keeps vacuum from them.
 -- ============================================================================================
 
 CREATE TABLE IF NOT EXISTS "JobKind" (
@@ -2251,8 +2254,21 @@ CREATE TABLE IF NOT EXISTS "JobEvent" (
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 COMMENT ON TABLE "JobEvent" IS
     'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, of a run RUN_COMPLETED, RUN_FAILED, '
-    'RUN_CANCELLED under its own id: noted as it commits. In the order of '
-    '("xid", "position"); rows below the oldest open transaction are all there.';
+    'RUN_CANCELLED under its own id: noted as it commits. Read in the order of "EventFold", and by '
+    '"position" within a fold.';
+
+CREATE TABLE IF NOT EXISTS "EventFold" (
+    "fold"  XID8 PRIMARY KEY,
+    "lows"  XID8[],
+    "highs" XID8[],
+    "upto"  XID8 NOT NULL,
+    "open"  XID8[] NOT NULL,
+    CONSTRAINT "EventFold_ranges_check" CHECK (cardinality("lows") = cardinality("highs"))
+);
+COMMENT ON TABLE "EventFold" IS
+    'Whose events a fold holds: transactions from a low below its high, ended when it was made. Below '
+    '"upto" all others but the "open" ones have been folded before. The first has no ranges: events of '
+    'transactions below it, each with its transaction as its fold.';
 
 CREATE TABLE IF NOT EXISTS "EventCursor" (
     "reader"   TEXT PRIMARY KEY,
@@ -2260,7 +2276,8 @@ CREATE TABLE IF NOT EXISTS "EventCursor" (
     "position" BIGINT NOT NULL,
     "movedAt"  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE "EventCursor" IS 'How far each reader of "JobEvent" has come.';
+COMMENT ON TABLE "EventCursor" IS
+    'How far each reader of "JobEvent" has come: "xid" is a fold, and "position" one in it.';
 
 CREATE TABLE IF NOT EXISTS "JobStat" (
     "job"           TEXT PRIMARY KEY,
@@ -2507,6 +2524,107 @@ BEGIN
 END $$;
 
 
+-- 80_ledger/functions/place_events.sql
+
+-- Give the events that were committed since the last fold their place: the number of a new fold. A fold
+-- names the ended transactions whose events it holds; one that is still open is left to the fold after
+-- its commit, so nobody's open transaction keeps the others' events back, and none is left out. A job's
+-- events lie in their order: who notes the second has waited for the commit of the first.
+--
+-- Writes one row a fold, and nothing at an event. Locks: one process places at a time, another one does
+-- nothing. Returns whether there was a new fold.
+CREATE OR REPLACE FUNCTION ailydian_place_events() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET jit = off SET enable_seqscan = off AS $$
+DECLARE
+    v_last public."EventFold";
+    v_now pg_snapshot;
+    v_lows xid8[];
+    v_highs xid8[];
+BEGIN
+    -- An older snapshot would not see the fold of who had the lock before.
+    IF current_setting('transaction_isolation') <> 'read committed'
+       OR NOT pg_try_advisory_xact_lock(hashtext('ailydian'), hashtext('events')) THEN
+        RETURN false;
+    END IF;
+    SELECT f.* INTO v_last FROM public."EventFold" f ORDER BY f."fold" DESC LIMIT 1;
+    v_now := pg_current_snapshot();
+    IF v_last."fold" IS NULL THEN
+        INSERT INTO public."EventFold" ("fold", "upto", "open")
+        VALUES (pg_snapshot_xmin(v_now), pg_snapshot_xmin(v_now), '{}') RETURNING * INTO v_last;
+    END IF;
+    -- Transactions that were open at the last fold and have ended; and what lies between those that
+    -- are open now, from where the last fold ended.
+    SELECT array_agg(r."low" ORDER BY r."low"), array_agg(r."high" ORDER BY r."low") INTO v_lows, v_highs
+    FROM (
+        SELECT o.x AS "low", (o.x::text::bigint + 1)::text::xid8 AS "high"
+        FROM unnest(v_last."open") AS o(x) WHERE pg_visible_in_snapshot(o.x, v_now)
+        UNION ALL
+        SELECT (b.n + 1)::text::xid8, (lead(b.n) OVER (ORDER BY b.n))::text::xid8
+        FROM (
+            SELECT v_last."upto"::text::bigint - 1
+            UNION ALL SELECT pg_snapshot_xmax(v_now)::text::bigint
+            UNION ALL SELECT o.x::text::bigint FROM pg_snapshot_xip(v_now) AS o(x)
+                      WHERE o.x >= v_last."upto"
+        ) AS b(n)
+    ) r
+    WHERE r."low" < r."high"
+      AND EXISTS (SELECT FROM public."JobEvent" e WHERE e."xid" >= r."low" AND e."xid" < r."high");
+    IF v_lows IS NULL THEN
+        RETURN false;
+    END IF;
+    INSERT INTO public."EventFold" ("fold", "lows", "highs", "upto", "open")
+    VALUES (greatest((v_last."fold"::text::bigint + 1)::text::xid8, pg_snapshot_xmax(v_now)),
+            v_lows, v_highs, pg_snapshot_xmax(v_now), ARRAY(SELECT pg_snapshot_xip(v_now)));
+    RETURN true;
+END $$;
+CALL ailydian_build_rights('ailydian_place_events', 'ailydian_relay, ailydian_app');
+
+
+-- 80_ledger/functions/read_events.sql
+
+-- The events after a place, in their order, by fold and position; those of folds above `p_to` are left
+-- out. Events from before the first fold lie by the number of their transaction, as they were read then.
+-- Who asks sees what the policies let them see.
+CREATE OR REPLACE FUNCTION ailydian_read_events(
+    p_fold XID8, p_position BIGINT, p_to XID8, p_limit INTEGER
+) RETURNS TABLE ("fold" XID8, "position" BIGINT, "xid" XID8, "tenantId" TEXT, "jobId" TEXT, "job" TEXT,
+                 "queue" TEXT, "what" TEXT, "batchId" TEXT, "waitedS" REAL, "tookS" REAL, "at" TIMESTAMPTZ)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_fold public."EventFold";
+    v_left INTEGER := p_limit;
+    v_found INTEGER;
+BEGIN
+    FOR v_fold IN
+        SELECT f.* FROM public."EventFold" f
+        WHERE f."fold" >= p_fold AND f."fold" <= p_to ORDER BY f."fold"
+    LOOP
+        IF v_fold."lows" IS NULL THEN
+            RETURN QUERY
+                SELECT e."xid", e."position", e."xid", e."tenantId", e."jobId", e."job", e."queue",
+                       e."what", e."batchId", e."waitedS", e."tookS", e."at"
+                FROM public."JobEvent" e
+                WHERE (e."xid", e."position") > (p_fold, p_position) AND e."xid" < v_fold."fold"
+                ORDER BY e."xid", e."position" LIMIT v_left;
+        ELSE
+            RETURN QUERY
+                SELECT v_fold."fold", e."position", e."xid", e."tenantId", e."jobId", e."job", e."queue",
+                       e."what", e."batchId", e."waitedS", e."tookS", e."at"
+                FROM unnest(v_fold."lows", v_fold."highs") AS r("low", "high")
+                JOIN public."JobEvent" e ON e."xid" >= r."low" AND e."xid" < r."high"
+                 AND e."position" > CASE WHEN v_fold."fold" = p_fold THEN p_position ELSE 0 END
+                ORDER BY e."position" LIMIT v_left;
+        END IF;
+        GET DIAGNOSTICS v_found = ROW_COUNT;
+        v_left := v_left - v_found;
+        EXIT WHEN v_left = 0;
+    END LOOP;
+END $$;
+CALL ailydian_build_rights('ailydian_read_events', 'ailydian_relay, ailydian_app');
+
+
 -- 80_ledger/functions/refuse_job.sql
 
 -- Refuse a job whose tenant is missing, that has no room, or that no worker could take, and say why: the
@@ -2612,6 +2730,7 @@ CALL ailydian_build_security('TenantDepth', 'SELECT', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
 CALL ailydian_build_security('WorkerProcess', '', 'false', p_platform => false);
 CALL ailydian_build_security('JobEvent', 'SELECT', p_platform => false);
+CALL ailydian_build_security('EventFold', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('JobBatch', 'SELECT, INSERT, UPDATE', p_platform => false);
 CALL ailydian_build_security('Schedule', 'SELECT, INSERT, UPDATE, DELETE', p_platform => false);
 CALL ailydian_build_security('JobHold', '', 'false', p_platform => false);
@@ -2627,7 +2746,7 @@ BEGIN
     FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
             'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'TenantDepth', 'Quarantine', 'WorkerProcess',
             'JobEvent', 'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
-            'ModelUse', 'Publisher', 'HttpAnswer'] LOOP
+            'EventFold', 'ModelUse', 'Publisher', 'HttpAnswer'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;
@@ -5383,7 +5502,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 11b49b1a2f7c031a2648b170ab8bd764f805ab120187229e7ce5b0b9167cd225}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

@@ -1,4 +1,4 @@
-"""Event counters: events are counted once, and finished batches get their follow-up.
+"""Event counters: events are placed and counted once, and finished batches get their follow-up.
 
 The relay calls `fold` repeatedly; several relays take turns. The counters, the cursor and the
 follow-ups change in one transaction, so each event counts exactly once.
@@ -17,17 +17,19 @@ WAIT_S = 0.1
 
 
 def fold(conn: Connection, *, limit: int = EVENTS_MAX) -> CountedEvents:
-    """Count the next events into "JobStat" and "JobBatch", finish batches, notify followers.
+    """Place events, count the next into "JobStat" and "JobBatch", finish batches, notify followers.
 
     Does nothing while another relay counts, or while one of the batches is locked for longer than
-    `WAIT_S`; the next call catches up. Without new events it costs one index lookup.
+    `WAIT_S`; the next call catches up, and followers see them meanwhile. Without new events it
+    costs a few index lookups.
 
     Args:
-        conn: A connection inside `db.transaction(None, role=Role.RELAY)`; `durable=False` will
-            do, for a crash takes the counters back together with the cursor.
+        conn: A connection inside `db.transaction(None, role=Role.RELAY)`. Its commit is durable,
+            and with it the events that followers then see: a crash does not take them back.
         limit: Maximum events, >= 1; `more` of the result is true if others wait.
     """
     nothing = CountedEvents(0, more=False, tenants=[])
+    events.place(conn)
     if not events.has_news(conn):
         return nothing
     try:

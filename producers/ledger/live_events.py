@@ -43,8 +43,8 @@ def follow(
         stop: Ends it within a second, when set.
 
     Yields:
-        Events in the order of their positions. None is left out: events wait for older open
-        transactions.
+        Events in the order of their positions. None is left out: one that commits late gets a
+        later position.
     """
     reader = _Reader(tenant_id, EventFilters(job_id, batch_id), after)
     stop = stop or threading.Event()
@@ -83,6 +83,7 @@ class _Reader:
         while more and not stop.is_set():
             assert self._after is not None, "resume comes first"
             with self._transaction() as conn:
+                events.place(conn)  # the relay does so, where one runs
                 page = events.select_events(conn, self._after, self._wanted, limit=PAGE)
             for event in page.events:
                 # Before it is yielded: the next read starts after it, whatever happens.

@@ -171,7 +171,7 @@ class Relay:
 
     def fold(self) -> bool:
         """Count ended jobs, finish batches, notify followers. Returns whether more wait."""
-        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+        with db.transaction(None, role=Role.RELAY) as conn:
             folded = event_counters.fold(conn)
         if folded.events:
             self._lively_until = time.monotonic() + LIVELY_S

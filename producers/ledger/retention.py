@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from producers.ledger import archive
+from producers.queries.ledger import events
 from producers.queries.ledger import retentions as queries
 from producers.queries.ledger.retentions import START, EventCursor, Keep
 from shared import db
@@ -73,6 +74,8 @@ def run(config: Settings, *, dry_run: bool = False, stop: threading.Event | None
     rules = keeps()
     sweep.dead({keep.queue: _known(keep.dead) for keep in rules})
     sweep.quarantined({keep.queue: _known(keep.quarantined) for keep in rules})
+    with db.transaction(None, role=Role.RELAY) as conn:
+        events.place(conn)  # the relay does so, where one runs
     walks: dict[timedelta, list[str]] = defaultdict(list)
     for keep in rules:
         walks[_known(keep.done)].append(keep.queue)
@@ -141,8 +144,8 @@ class _Sweep:
     ) -> tuple[EventCursor, bool]:
         """Process one page of events. Returns its end, and whether more may have expired there."""
         limit = ARCHIVED_MAX if self._archive_done else EVENTS_MAX
-        events = queries.select_events(conn, place, age=age, limit=limit)
-        ripe = list(takewhile(lambda event: event.ripe, events))
+        found = queries.select_events(conn, place, age=age, limit=limit)
+        ripe = list(takewhile(lambda event: event.ripe, found))
         if not ripe:
             return place, False
         ids = sorted({event.job_id for event in ripe if event.ends and event.queue in queues})
@@ -154,7 +157,8 @@ class _Sweep:
         if self._archive_done:
             self._file(conn, "done", queries.select_job_lines(conn, over))
         self.swept.done.update(queries.delete_jobs(conn, over))
-        queries.pass_by(conn, _name(age, queues), queues, place, to)
+        gone = [event for event in ripe if event.queue in queues]
+        queries.pass_by(conn, _name(age, queues), place, gone, to)
         return to, len(ripe) == limit
 
     def _until_empty(self, delete: Callable[[Connection], int]) -> None:

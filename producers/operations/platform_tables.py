@@ -44,6 +44,7 @@ GLOBAL: Final[dict[str, str]] = {
     "ProviderHealth": "the availability of a provider is global",
     "JobKind": "the contracts of this version are global",
     "QueueState": "the depth of a queue and its limit are global",
+    "EventFold": "numbers of transactions contain no tenant's text",
 }
 
 # Tables without row level security, with the reason.

@@ -26,6 +26,7 @@ RELAY = {
     "QueueState", "Quarantine", "WorkerProcess", "JobEvent", "JobBatch", "Schedule", "JobHold",
     "JobLimit", "JobLimitUse", "EventCursor", "JobStat", "ModelUse", "Tenant", "WorkflowWait",
     "PlatformChange", "AuditLog", "IncidentNotice", "TenantDepth", "Publisher", "HttpAnswer",
+    "EventFold",
 }  # fmt: skip
 PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState", "TenantDepth"}
 

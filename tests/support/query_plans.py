@@ -66,7 +66,11 @@ FILL = """
     INSERT INTO "JobEvent" ("xid", "tenantId", "jobId", "job", "queue", "what", "at")
     SELECT (3 + n * 400::bigint / {size})::text::xid8, tenant, id, 'probe', 'maintenance', state, at
     FROM made WHERE state IN ('COMPLETED', 'DEAD') ORDER BY n;
-    INSERT INTO "EventCursor" ("reader", "xid", "position") VALUES ('fold', '402', 0);
+    INSERT INTO "EventFold" ("fold", "upto", "open") VALUES ('3', '3', '{{}}');
+    INSERT INTO "EventFold" ("fold", "lows", "highs", "upto", "open")
+    SELECT (n + 1)::text::xid8, ARRAY[n::text::xid8], ARRAY[(n + 1)::text::xid8],
+           (n + 1)::text::xid8, '{{}}' FROM generate_series(3, 403) AS n;
+    INSERT INTO "EventCursor" ("reader", "xid", "position") VALUES ('counters', '402', 0);
     DROP TABLE made;
     RESET session_replication_role
 """

@@ -107,6 +107,7 @@ def _kept(tenant_id: TenantId | None, after: Position, which: dict[str, Any]) ->
     full = True
     while full:
         with db.transaction(tenant_id, role=role) as conn:
+            ledger.place(conn)
             page = ledger.select_events(conn, after, wanted, limit=PAGE)
         yield from page.events
         after, full = page.end, page.full

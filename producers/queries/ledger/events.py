@@ -1,7 +1,7 @@
 """Job events, in an order that can be read without gaps.
 
-The order is ("xid", "position"). A transaction that began earlier may commit later, so readers
-stay below the oldest open transaction: all rows there are committed.
+The order is that of the folds of "EventFold", and by "position" within a fold. A transaction that
+began earlier may commit later: its events are of a later fold, so no reader waits for it.
 """
 
 import re
@@ -31,16 +31,19 @@ class CountedEvents:
     tenants: list[TenantId]
 
 
+PLACE: Final = """
+    SELECT ailydian_place_events()
+"""
+
 HAS_NEWS: Final = """
     SELECT EXISTS (
-        SELECT FROM "JobEvent" e
-        WHERE (e."xid", e."position") > (c."xid", c."position")
-          AND e."xid" < pg_snapshot_xmin(pg_current_snapshot()))
-    FROM "EventCursor" c WHERE c."reader" = 'fold'
+        SELECT FROM ailydian_read_events(c."xid", c."position", (
+            SELECT max(f."fold") FROM "EventFold" f), 1))
+    FROM "EventCursor" c WHERE c."reader" = 'counters'
 """
 
 PUT_CURSOR: Final = """
-    INSERT INTO "EventCursor" ("reader", "xid", "position") VALUES ('fold', '0', 0)
+    INSERT INTO "EventCursor" ("reader", "xid", "position") VALUES ('counters', '0', 0)
     ON CONFLICT DO NOTHING
 """
 
@@ -54,15 +57,10 @@ WAIT_BRIEFLY: Final = """
 FOLD: Final = """
     WITH cursor AS MATERIALIZED (
         SELECT c."xid", c."position" FROM "EventCursor" c
-        WHERE c."reader" = 'fold' FOR UPDATE SKIP LOCKED
+        WHERE c."reader" = 'counters' FOR UPDATE SKIP LOCKED
     ), news AS MATERIALIZED (
-        SELECT e.* FROM cursor c CROSS JOIN LATERAL (
-            SELECT e."xid", e."position", e."tenantId", e."jobId", e."job", e."queue", e."what",
-                   e."batchId", e."waitedS", e."tookS", e."at" FROM "JobEvent" e
-            WHERE (e."xid", e."position") > (c."xid", c."position")
-              AND e."xid" < pg_snapshot_xmin(pg_current_snapshot())
-            ORDER BY e."xid", e."position" LIMIT %(limit)s
-        ) e
+        SELECT e.* FROM cursor c CROSS JOIN LATERAL ailydian_read_events(
+            c."xid", c."position", (SELECT max(f."fold") FROM "EventFold" f), %(limit)s) e
     ), kind AS MATERIALIZED (
         SELECT k."job" FROM "JobKind" k UNION SELECT unnest(%(known)s::text[])
     ), alike AS MATERIALIZED (
@@ -131,7 +129,7 @@ FOLD: Final = """
                count(*) FILTER (WHERE e."what" = 'DEAD')
                    - count(*) FILTER (WHERE e."what" IN ('REPLAYED', 'DISCARDED')) AS "dead",
                count(*) FILTER (WHERE e."what" IN ('CANCELLED', 'DISCARDED')) AS "cancelled",
-               (array_agg(e."jobId" ORDER BY e."xid" DESC, e."position" DESC))[1] AS "jobId"
+               (array_agg(e."jobId" ORDER BY e."fold" DESC, e."position" DESC))[1] AS "jobId"
         FROM news e WHERE e."batchId" IS NOT NULL AND e."what" <> 'RETRY' GROUP BY 1, 2
     ), batches AS (
         UPDATE "JobBatch" b
@@ -140,10 +138,10 @@ FOLD: Final = """
         FROM ends e WHERE b."tenantId" = e."tenantId" AND b."id" = e."batchId"
         RETURNING b.*, e."jobId"
     ), moved AS (
-        UPDATE "EventCursor" c SET "xid" = l."xid", "position" = l."position", "movedAt" = now()
-        FROM (SELECT e."xid", e."position" FROM news e
-              ORDER BY e."xid" DESC, e."position" DESC LIMIT 1) l
-        WHERE c."reader" = 'fold'
+        UPDATE "EventCursor" c SET "xid" = l."fold", "position" = l."position", "movedAt" = now()
+        FROM (SELECT e."fold", e."position" FROM news e
+              ORDER BY e."fold" DESC, e."position" DESC LIMIT 1) l
+        WHERE c."reader" = 'counters'
     ), notified AS (
         SELECT t."tenantId", pg_notify('ailydian_events', t."tenantId")
         FROM (SELECT DISTINCT e."tenantId" FROM news e) t
@@ -169,6 +167,15 @@ class EndedBatch:
     tenant_id: TenantId
     batch_id: str
     job_id: JobId
+
+
+def place(conn: Connection) -> bool:
+    """Give the events committed since the last fold their place. Returns whether there were any.
+
+    Nothing is done while another process places, or in a transaction that is REPEATABLE READ.
+    """
+    row = conn.execute(PLACE).fetchone()
+    return row is not None and bool(row[0])
 
 
 def has_news(conn: Connection) -> bool:
@@ -213,11 +220,11 @@ def fold(
 class Position(NamedTuple):
     """A position in the order of events; everything up to it has been read."""
 
-    xid: int
+    fold: int
     position: int
 
     def __str__(self) -> str:
-        return f"{self.xid}-{self.position}"
+        return f"{self.fold}-{self.position}"
 
     @classmethod
     def parse(cls, text: str) -> "Position":
@@ -269,21 +276,20 @@ class Event:
 # The last row of a full page is always returned: it is the end of the page.
 SELECT_EVENTS: Final = """
     WITH page AS MATERIALIZED (
-        SELECT e.*, row_number() OVER (ORDER BY e."xid", e."position") AS "n" FROM "JobEvent" e
-        WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
-          AND e."xid" < %(below)s::text::xid8
-        ORDER BY e."xid", e."position" LIMIT %(limit)s
+        SELECT e.*, row_number() OVER (ORDER BY e."fold", e."position") AS "n"
+        FROM ailydian_read_events(%(fold)s::text::xid8, %(position)s::bigint,
+                                  %(to)s::text::xid8, %(limit)s) e
     )
-    SELECT p."xid"::text, p."position", p."tenantId", p."jobId", p."job", p."queue", p."what",
+    SELECT p."fold"::text, p."position", p."tenantId", p."jobId", p."job", p."queue", p."what",
            p."batchId", p."waitedS", p."tookS", p."at", p."n" FROM page p
     WHERE p."n" = %(limit)s
        OR (%(job_id)s::text IS NULL OR p."jobId" = %(job_id)s)
       AND (%(batch_id)s::text IS NULL OR p."batchId" = %(batch_id)s)
-    ORDER BY p."xid", p."position"
+    ORDER BY p."n"
 """
 
-SELECT_BELOW: Final = """
-    SELECT pg_snapshot_xmin(pg_current_snapshot())::text
+SELECT_LAST_FOLD: Final = """
+    SELECT coalesce(max(f."fold")::text, '0') AS "fold" FROM "EventFold" f
 """
 
 
@@ -313,20 +319,19 @@ def select_events(conn: Connection, after: Position, wanted: EventFilters, *, li
         wanted: Filters.
         limit: Maximum events to read, >= 1. Fewer means that everything readable was read.
     """
-    below = conn.execute(SELECT_BELOW).fetchone()
-    assert below is not None, "a select without a table yields a row"
+    last = select_end(conn)
     values = {
-        "xid": str(after.xid),
+        "fold": str(after.fold),
         "position": after.position,
-        "below": below[0],
+        "to": str(last.fold),
         "limit": limit,
         "job_id": wanted.job_id,
         "batch_id": wanted.batch_id,
     }
     rows = conn.execute(SELECT_EVENTS, values).fetchall()
-    found = [Event(Position(int(xid), position), *rest) for xid, position, *rest, _ in rows]
+    found = [Event(Position(int(fold), position), *rest) for fold, position, *rest, _ in rows]
     full = [n for *_, n in rows[-1:]] == [limit]
-    end = found[-1].position if full else Position(int(below[0]) - 1, POSITION_MAX)
+    end = found[-1].position if full else last
     ours = [
         event
         for event in found
@@ -335,27 +340,17 @@ def select_events(conn: Connection, after: Position, wanted: EventFilters, *, li
     return Page(ours, max(after, end), full)
 
 
-# A crash of Postgres takes back what was committed without waiting for the disk, events and the
-# numbers of their transactions: new ones may then come at places that were read already.
-SELECT_LAST: Final = """
-    SELECT e."xid"::text, e."position" FROM "JobEvent" e
-    WHERE (e."xid", e."position") <= (%(xid)s::text::xid8, %(position)s::bigint)
-    ORDER BY e."xid" DESC, e."position" DESC LIMIT 1
-"""
+def select_end(conn: Connection) -> Position:
+    """Return the current end, to read only new events."""
+    row = conn.execute(SELECT_LAST_FOLD).fetchone()
+    assert row is not None, "an aggregate yields a row"
+    return Position(int(row[0]), POSITION_MAX)
 
 
 def select_last(conn: Connection, upto: Position) -> Position:
-    """Return the position of the last event up to a position."""
-    values = {"xid": str(upto.xid), "position": upto.position}
-    row = conn.execute(SELECT_LAST, values).fetchone()
-    if row is None:
-        return BEGINNING
-    xid, position = row
-    return Position(int(xid), position)
+    """Return a position, or the current end if it is beyond.
 
-
-def select_end(conn: Connection) -> Position:
-    """Return the current end, to read only new events."""
-    row = conn.execute(SELECT_BELOW).fetchone()
-    assert row is not None, "a select without a table yields a row"
-    return Position(int(row[0]) - 1, POSITION_MAX)
+    Where a server that lost its last commits has taken over, new events come at places that were
+    read already.
+    """
+    return min(upto, select_end(conn))

@@ -30,7 +30,7 @@ class Keep:
 class EventCursor:
     """The position of a scan of the events."""
 
-    xid: str
+    fold: str
     position: int
 
 
@@ -42,6 +42,7 @@ class Ripe:
     """A scanned event: `ends` is false for a retry, `ripe` true if it has expired."""
 
     place: EventCursor
+    xid: str
     job_id: JobId
     queue: str
     ends: bool
@@ -92,7 +93,8 @@ def update_keep(conn: Connection, keep: Keep) -> None:
 
 
 SELECT_PLACE: Final = """
-    SELECT "xid"::text, "position" FROM "EventCursor" WHERE "reader" = 'retention:' || %(walk)s
+    SELECT "xid"::text AS "fold", "position" FROM "EventCursor"
+    WHERE "reader" = 'retention:' || %(walk)s
 """
 
 
@@ -102,22 +104,20 @@ def select_place(conn: Connection, walk: str) -> EventCursor:
     return START if row is None else EventCursor(*row)
 
 
-# Below the oldest open transaction, so that no event commits behind our back; and not beyond what
-# the other readers have read, so that nobody misses one.
+# Not beyond what the other readers have read, so that nobody misses an event.
 SELECT_EVENTS: Final = """
     WITH read AS (
-        SELECT c."xid", c."position" FROM "EventCursor" c
+        SELECT c."xid" AS "fold", c."position" FROM "EventCursor" c
         WHERE c."reader" NOT LIKE 'retention:%%' ORDER BY c."xid", c."position" LIMIT 1
     )
-    SELECT e."xid"::text, e."position", e."jobId", e."queue",
+    SELECT e."fold"::text, e."position", e."xid"::text, e."jobId", e."queue",
            e."what" IN ('COMPLETED', 'CANCELLED', 'DISCARDED') AS "ends",
            e."at" < now() - %(age)s::interval AS "ripe"
-    FROM "JobEvent" e
-    WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
-      AND e."xid" < pg_snapshot_xmin(pg_current_snapshot())
-      AND NOT EXISTS (
-          SELECT FROM read r WHERE (r."xid", r."position") < (e."xid", e."position"))
-    ORDER BY e."xid", e."position" LIMIT %(limit)s
+    FROM ailydian_read_events(%(fold)s::text::xid8, %(position)s::bigint,
+                              (SELECT max(f."fold") FROM "EventFold" f), %(limit)s) e
+    WHERE NOT EXISTS (
+        SELECT FROM read r WHERE (r."fold", r."position") < (e."fold", e."position"))
+    ORDER BY e."fold", e."position"
 """
 
 
@@ -132,9 +132,9 @@ def select_events(
         age: The age at which an event expires.
         limit: Maximum rows.
     """
-    values = {"xid": after.xid, "position": after.position, "age": age, "limit": limit}
+    values = {"fold": after.fold, "position": after.position, "age": age, "limit": limit}
     rows = conn.execute(SELECT_EVENTS, values)
-    return [Ripe(EventCursor(xid, position), *rest) for xid, position, *rest in rows]
+    return [Ripe(EventCursor(fold, position), *rest) for fold, position, *rest in rows]
 
 
 # A job that was replayed since is not over, or its end is younger than its event.
@@ -300,33 +300,38 @@ def count_quarantined(conn: Connection, ages: dict[str, timedelta]) -> dict[str,
 
 DELETE_EVENTS: Final = """
     DELETE FROM "JobEvent" e
-    WHERE (e."xid", e."position") > (%(xid)s::text::xid8, %(position)s::bigint)
-      AND (e."xid", e."position") <= (%(to_xid)s::text::xid8, %(to_position)s::bigint)
-      AND e."queue" = ANY(%(queues)s::text[])
+    USING unnest(%(xids)s::text[], %(positions)s::bigint[]) AS x("xid", "position")
+    WHERE e."xid" = x."xid"::xid8 AND e."position" = x."position"
+"""
+
+# Folds that the scan has left behind and whose events are all gone, by this scan or by others. The
+# last one stays: the next begins where it ends.
+DELETE_FOLDS: Final = """
+    DELETE FROM "EventFold" f
+    WHERE f."fold" >= %(fold)s::text::xid8 AND f."fold" < %(to_fold)s::text::xid8
+      AND f."fold" < (SELECT max(l."fold") FROM "EventFold" l)
+      AND NOT EXISTS (
+          SELECT FROM unnest(coalesce(f."lows", '{0}'), coalesce(f."highs", ARRAY[f."fold"]))
+                      AS r("low", "high")
+          JOIN "JobEvent" e ON e."xid" >= r."low" AND e."xid" < r."high")
 """
 
 MOVE: Final = """
     INSERT INTO "EventCursor" ("reader", "xid", "position")
-    VALUES ('retention:' || %(walk)s, %(to_xid)s::text::xid8, %(to_position)s::bigint)
+    VALUES ('retention:' || %(walk)s, %(to_fold)s::text::xid8, %(to_position)s::bigint)
     ON CONFLICT ("reader") DO UPDATE
     SET "xid" = excluded."xid", "position" = excluded."position", "movedAt" = now()
 """
 
 
 def pass_by(
-    conn: Connection, walk: str, queues: Sequence[str], start: EventCursor, to: EventCursor
+    conn: Connection, walk: str, start: EventCursor, gone: Sequence[Ripe], to: EventCursor
 ) -> None:
-    """Delete the events of these queues up to a position, and move the scan there."""
-    values = {
-        "walk": walk,
-        "queues": list(queues),
-        "xid": start.xid,
-        "position": start.position,
-        "to_xid": to.xid,
-        "to_position": to.position,
-    }
-    conn.execute(DELETE_EVENTS, values)
-    conn.execute(MOVE, values)
+    """Delete these events, and move the scan from its start to a position."""
+    events = {"xids": [one.xid for one in gone], "positions": [one.place.position for one in gone]}
+    conn.execute(DELETE_EVENTS, events)
+    conn.execute(DELETE_FOLDS, {"fold": start.fold, "to_fold": to.fold})
+    conn.execute(MOVE, {"walk": walk, "to_fold": to.fold, "to_position": to.position})
 
 
 DELETE_OTHER_WALKS: Final = """

@@ -17,7 +17,10 @@
 -- In the outbox a lane is what waits in one order: a queue, a tenant, a kind, a limit key and a
 -- priority. Fair shares, holds and limits look at lanes, never at the rows behind their heads.
 -- "JobEvent" notes every ending in the transaction that ends; batches, figures, followers and
--- retention read it by position, so that none of them needs an index on the ledger.
+-- retention read it by position, so that none of them needs an index on the ledger. An event gets its
+-- place by a row of "EventFold", which names the transactions that had ended: nothing is written at the
+-- event. An inbox that is moved from, or a number updated into the event, would write each twice, and
+-- leave dead rows at the head of what is read when an open transaction keeps vacuum from them.
 -- ============================================================================================
 
 CREATE TABLE IF NOT EXISTS "JobKind" (
@@ -339,8 +342,21 @@ CREATE TABLE IF NOT EXISTS "JobEvent" (
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 COMMENT ON TABLE "JobEvent" IS
     'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, of a run RUN_COMPLETED, RUN_FAILED, '
-    'RUN_CANCELLED under its own id: noted as it commits. In the order of '
-    '("xid", "position"); rows below the oldest open transaction are all there.';
+    'RUN_CANCELLED under its own id: noted as it commits. Read in the order of "EventFold", and by '
+    '"position" within a fold.';
+
+CREATE TABLE IF NOT EXISTS "EventFold" (
+    "fold"  XID8 PRIMARY KEY,
+    "lows"  XID8[],
+    "highs" XID8[],
+    "upto"  XID8 NOT NULL,
+    "open"  XID8[] NOT NULL,
+    CONSTRAINT "EventFold_ranges_check" CHECK (cardinality("lows") = cardinality("highs"))
+);
+COMMENT ON TABLE "EventFold" IS
+    'Whose events a fold holds: transactions from a low below its high, ended when it was made. Below '
+    '"upto" all others but the "open" ones have been folded before. The first has no ranges: events of '
+    'transactions below it, each with its transaction as its fold.';
 
 CREATE TABLE IF NOT EXISTS "EventCursor" (
     "reader"   TEXT PRIMARY KEY,
@@ -348,7 +364,8 @@ CREATE TABLE IF NOT EXISTS "EventCursor" (
     "position" BIGINT NOT NULL,
     "movedAt"  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE "EventCursor" IS 'How far each reader of "JobEvent" has come.';
+COMMENT ON TABLE "EventCursor" IS
+    'How far each reader of "JobEvent" has come: "xid" is a fold, and "position" one in it.';
 
 CREATE TABLE IF NOT EXISTS "JobStat" (
     "job"           TEXT PRIMARY KEY,

@@ -9,6 +9,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from producers.operations import migration, verification
 from producers.operations.migration import migrate
+from producers.queries.ledger import events
+from producers.queries.ledger.events import BEGINNING, EventFilters, Position
 from shared import schema
 from shared.errors import MigrationRefused
 from shared.schema import versions
@@ -285,3 +287,48 @@ def test_a_newer_database_is_left_as_it_is(folder, version_1):
     _edit(folder / "80_ledger/functions/job_kind.sql", "no contract is named", "not a contract:")
 
     assert migrate(version_1).applied == []
+
+
+NOTE = """INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+          VALUES ('t', %s, 'probe', 'maintenance', 'COMPLETED')"""
+# As the relay of a version before asks and moves.
+OLD_NEWS = """
+    SELECT EXISTS (
+        SELECT FROM "JobEvent" e
+        WHERE (e."xid", e."position") > (c."xid", c."position")
+          AND e."xid" < pg_snapshot_xmin(pg_current_snapshot()))
+    FROM "EventCursor" c WHERE c."reader" = 'fold'
+"""
+
+
+def test_old_events_keep_their_positions_and_are_counted_once(version_1):
+    with psycopg.connect(version_1, autocommit=True) as conn:
+        for job in ("one", "two", "three"):
+            conn.execute(NOTE, [job])
+        old = conn.execute("""SELECT "xid"::text, "position", "jobId" FROM "JobEvent" ORDER BY 2""")
+        places = [(Position(int(xid), position), job) for xid, position, job in old]
+        conn.execute(
+            """INSERT INTO "EventCursor" ("reader", "xid", "position")
+               SELECT 'fold', "xid", "position" FROM "JobEvent" WHERE "jobId" = 'one'"""
+        )
+    with psycopg.connect(version_1) as late, psycopg.connect(version_1, autocommit=True) as conn:
+        late.execute(NOTE, ["late"])
+        conn.execute(NOTE, ["four"])
+
+        migrate(version_1)
+
+        conn.execute(NOTE, ["five"])
+        asked = conn.execute(OLD_NEWS).fetchone()
+        events.place(conn)
+        found = events.select_events(conn, BEGINNING, EventFilters(), limit=100)
+        folded, _ = events.fold(conn, ["probe"], limit=100)
+        late.commit()
+        events.place(conn)
+        rest = events.select_events(conn, places[0][0], EventFilters(), limit=100)
+        again, _ = events.fold(conn, ["probe"], limit=100)
+
+    assert asked == (False,)
+    assert [(one.position, one.job_id) for one in found.events[:3]] == places
+    assert [one.job_id for one in found.events[3:]] == ["four", "five"]
+    assert [one.job_id for one in rest.events] == ["two", "three", "four", "five", "late"]
+    assert (folded.events, again.events) == (4, 1)
