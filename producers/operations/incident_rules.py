@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from producers.queries.operations.horizons import Pin
 from producers.queries.operations.incidents import (
     CrashLoop,
     Drift,
@@ -55,6 +56,9 @@ FLAGGED_TIMES: Final = 3.0
 # Share used without a day to compare with.
 FLAGGED_SHARE: Final = 0.5
 FLAGGED_KNOWN: Final = 100
+# Seconds that a transaction may keep vacuum from dead rows, for an incident and for high severity.
+PINNED_S: Final = 60.0
+PINNED_HIGH_S: Final = 3_600.0
 # Open incidents stay open down to this part of a threshold.
 STILL: Final = 0.5
 
@@ -67,6 +71,7 @@ class Signs:
         crashes: Processes that ended, by the kind of job that they ran.
         ended: Jobs that a queue ended in ten minutes.
         lags: Seconds that the oldest ready job of a queue has waited; paused ones left out.
+        pins: What has kept vacuum from dead rows for longer than `PINNED_S`.
         open: Tenant ('' for the system) and cause of open incidents.
     """
 
@@ -80,6 +85,7 @@ class Signs:
     flagged: Sequence[FlaggedShare] = ()
     budgets: Sequence[SpentBudget] = ()
     troubles: Sequence[Trouble] = ()
+    pins: Sequence[Pin] = ()
     open: Collection[tuple[str, str]] = frozenset()
 
 
@@ -95,6 +101,7 @@ def findings(signs: Signs) -> list[NewIncident]:
         *_flagged(signs),
         *_spent(signs),
         *_troubled(signs),
+        *_pinned(signs),
     ]
 
 
@@ -281,3 +288,34 @@ def _troubled(signs: Signs) -> Iterator[NewIncident]:
             "HIGH",
             1.0,
         )
+
+
+def _pinned(signs: Signs) -> Iterator[NewIncident]:
+    if not signs.pins:
+        return
+    oldest = max(signs.pins, key=lambda pin: pin.age_s)
+    yield NewIncident(
+        None,
+        "server:postgres:horizon",
+        "An open transaction keeps vacuum from removing dead rows",
+        f"{'; '.join(pinned_by(pin) for pin in signs.pins)}. Events go on, but tables grow and "
+        "jobs cost more until it ends: commit it, or end it with pg_terminate_backend, ROLLBACK "
+        "PREPARED or pg_drop_replication_slot. See `ailydian status`.",
+        "HIGH" if oldest.age_s >= PINNED_HIGH_S else "MEDIUM",
+        oldest.age_s,
+    )
+
+
+def pinned_by(pin: Pin) -> str:
+    """Name who keeps vacuum from dead rows, and since when."""
+    who = {
+        "transaction": "A transaction of",
+        "prepared": "The prepared transaction",
+        "slot": "The replication slot",
+        "unknown": "A transaction of",
+    }
+    told = f"{who[pin.kind]} {pin.name}"
+    where = [f"pid {pin.pid}"] * (pin.pid is not None)
+    where += [f"database {pin.database}"] * (pin.database is not None)
+    where += [pin.state] if pin.state is not None else []
+    return f"{told} ({', '.join([*where, f'open for {pin.age_s:.0f} s'])})"

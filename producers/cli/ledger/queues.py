@@ -11,9 +11,11 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import error_line, json_option, print_json, print_table, say
 from producers.cli.terminal.values import without_password
 from producers.json_rows import as_document
+from producers.operations.incident_rules import PINNED_S
 from producers.queries.ledger import dead_letters, events, job_limits, pauses, queue_figures
 from producers.queries.ledger.queue_figures import ProcessRow, QueueFigures
-from producers.queries.operations import incidents, metric_figures
+from producers.queries.operations import horizons, incidents, metric_figures
+from producers.queries.operations.horizons import Pin
 from producers.queries.workflow import workflow_lists
 from producers.web import health
 from shared import db
@@ -36,7 +38,7 @@ COLUMNS = (
 )
 WATCH_S = 1.0
 REDIS_TIMEOUT_S = 3.0
-GROUPS_MAX = FAILING_MAX = INCIDENTS_MAX = 5
+GROUPS_MAX = FAILING_MAX = INCIDENTS_MAX = PINS_MAX = 5
 
 
 def _figures() -> list[QueueFigures]:
@@ -166,6 +168,7 @@ def _page(database: str, redis_url: str) -> dict[str, Any]:
             "batchesOpen": batches_open,
             "schedulesFailing": schedules_failing,
             "failing": metric_figures.select_failing(conn, limit=FAILING_MAX),
+            "horizon": [as_document(one) for one in _pins(conn)],
         }
 
 
@@ -174,6 +177,10 @@ def _open_incidents(conn: Connection) -> list[dict[str, Any]]:
     rows = incidents.select_incidents(conn, wanted, limit=INCIDENTS_MAX)
     names = ("id", "severity", "tenant", "title", "lastSeenAt")
     return [{name: as_document(row)[name] for name in names} for row in rows]
+
+
+def _pins(conn: Connection) -> list[Pin]:
+    return horizons.select_pins(conn, older_s=PINNED_S, limit=PINS_MAX)
 
 
 def _worker(row: ProcessRow) -> dict[str, Any]:
@@ -261,6 +268,12 @@ def _print_exceptions(page: dict[str, Any]) -> None:
         click.echo()
         rows = [list(one.values()) for one in page["failing"]]
         print_table(("failing schedule", "tenant", "error"), rows)
+    if page["horizon"]:
+        click.echo()
+        pins = ("name", "kind", "pid", "database", "state", "ageS", "transactions")
+        rows = [[one[name] for name in pins] for one in page["horizon"]]
+        heads = ("vacuum held back by", "kind", "pid", "database", "state", "s", "transactions")
+        print_table(heads, rows)
 
 
 def _ago(seconds: float | None) -> str:

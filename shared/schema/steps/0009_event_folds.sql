@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS "EventFold" (
     "highs" XID8[],
     "upto"  XID8 NOT NULL,
     "open"  XID8[] NOT NULL,
+    "foldedAt" TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT "EventFold_ranges_check" CHECK (cardinality("lows") = cardinality("highs"))
 );
 COMMENT ON TABLE "EventFold" IS
