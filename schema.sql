@@ -2614,8 +2614,13 @@ BEGIN
                 SELECT v_fold."fold", e."position", e."xid", e."tenantId", e."jobId", e."job", e."queue",
                        e."what", e."batchId", e."waitedS", e."tookS", e."at"
                 FROM unnest(v_fold."lows", v_fold."highs") AS r("low", "high")
-                JOIN public."JobEvent" e ON e."xid" >= r."low" AND e."xid" < r."high"
-                 AND e."position" > CASE WHEN v_fold."fold" = p_fold THEN p_position ELSE 0 END
+                CROSS JOIN LATERAL (
+                    -- OFFSET 0: each range by itself, along the index, whatever the statistics say.
+                    SELECT x.* FROM public."JobEvent" x
+                    WHERE x."xid" >= r."low" AND x."xid" < r."high"
+                      AND x."position" > CASE WHEN v_fold."fold" = p_fold THEN p_position ELSE 0 END
+                    OFFSET 0
+                ) e
                 ORDER BY e."position" LIMIT v_left;
         END IF;
         GET DIAGNOSTICS v_found = ROW_COUNT;

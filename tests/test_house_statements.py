@@ -2,7 +2,7 @@
 
 import psycopg
 
-from producers.queries.ledger import retentions
+from producers.queries.ledger import flights, retentions
 from producers.queries.operations import migrations, schema_facts
 from shared.ledger.outbox import Lease
 from shared.queries.ledger import dispatches, outbox
@@ -25,7 +25,12 @@ COMPOSED = {
 # Statements whose rows a class elsewhere takes, and those of its fields that no column fills.
 TAKEN_ELSEWHERE = {outbox.CLAIM: (Lease, {"receipted"})}
 # Statements that go with BEGIN, `db.transaction(first=...)`: nobody reads what they answer.
-FIRST = {dispatches.TAKE_TURNS, dispatches.WAIT_BRIEFLY, retentions.TAKE_TURNS}
+FIRST = {
+    dispatches.TAKE_TURNS,
+    dispatches.WAIT_BRIEFLY,
+    flights.READ_WHOLE,
+    retentions.TAKE_TURNS,
+}
 
 
 def test_every_statement_prepares_against_the_schema(database_url: str):

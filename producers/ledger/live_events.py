@@ -52,9 +52,10 @@ def follow(
         try:
             with _listening(listen_url) as listener:
                 reader.resume()
+                told = False
                 while not stop.is_set():
-                    yield from reader.read(stop)
-                    _wait(listener, stop)
+                    yield from reader.read(stop, placed=told)
+                    told = _wait(listener, stop)
         except ServerUnavailable:
             stop.wait(LOOK_S)
 
@@ -77,13 +78,19 @@ class _Reader:
             else:
                 self._after = events.select_last(conn, self._after)
 
-    def read(self, stop: threading.Event) -> Iterator[Event]:
-        """Yield the events that can be read now."""
+    def read(self, stop: threading.Event, *, placed: bool) -> Iterator[Event]:
+        """Yield the events that can be read now.
+
+        Args:
+            stop: Ends it, when set.
+            placed: Whether the relay has just given the newest events their place.
+        """
         more = True
         while more and not stop.is_set():
             assert self._after is not None, "resume comes first"
             with self._transaction() as conn:
-                events.place(conn)  # the relay does so, where one runs
+                if not placed:
+                    events.place(conn)
                 page = events.select_events(conn, self._after, self._wanted, limit=PAGE)
             for event in page.events:
                 # Before it is yielded: the next read starts after it, whatever happens.
@@ -100,9 +107,12 @@ def _listening(url: str | None) -> AbstractContextManager[Listener | None]:
     return nullcontext() if url is None else db.listening(url, CHANNEL)
 
 
-def _wait(listener: Listener | None, stop: threading.Event) -> None:
+def _wait(listener: Listener | None, stop: threading.Event) -> bool:
+    """Wait for the relay to notify, or for a second. Returns whether it has."""
     if listener is None:
         stop.wait(LOOK_S)
-    elif listener.wait(LOOK_S):
-        while listener.wait(0):  # one poll answers all notifications that came together
-            pass
+        return False
+    told = listener.wait(LOOK_S)
+    while told and listener.wait(0):  # one poll answers all notifications that came together
+        pass
+    return told

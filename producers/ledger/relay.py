@@ -21,7 +21,8 @@ import structlog
 
 from producers.ledger import dispatch, event_counters, unsendable
 from producers.ledger.dispatch import LimitUsage, Rules
-from producers.queries.ledger import job_limits, pauses
+from producers.ledger.lane_looks import LaneLooks
+from producers.queries.ledger import flights, job_limits, pauses
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Connection, Role
@@ -44,6 +45,7 @@ LAPSED_MAX = 500
 RESEND_MAX = 1_000
 FORGOTTEN_S = 60.0
 DEPTH_EVERY_S = 5.0
+SWEEP_S_MAX = 5.0
 SILENT_S = 60.0
 IDLE_S = 1.0
 BUSY_S_MIN, BUSY_S_MAX = 0.005, 0.25
@@ -95,6 +97,7 @@ class Relay:
         self._wire = wire
         self._windows = {queue: Window(config.queue_window) for queue in QUEUES}
         self._after = dict.fromkeys(QUEUES, BEFORE_ALL)
+        self._looks = LaneLooks()
         self._rules = Rules()
         self._rules_at = 0.0
         self._sweep_at = self._depth_at = self._fold_at = self._seen_at = self._fire_at = 0.0
@@ -140,8 +143,10 @@ class Relay:
             self._fire_at = now + self.fire()
         try:
             if now >= self._sweep_at:
-                self._sweep_at = now + self._config.sweep_s
                 self.sweep()
+                # It passes dead rows, too: with many it may take one part in twenty of the time.
+                took_s = time.monotonic() - now
+                self._sweep_at = now + max(self._config.sweep_s, min(20 * took_s, SWEEP_S_MAX))
             waits = self.step()
         except AWAY as error:
             outages.note(error)
@@ -185,7 +190,7 @@ class Relay:
         """
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
             self._read_rules(conn)
-            lanes = dispatches.select_lanes(conn, self._after, limit=LANES_MAX)
+            lanes = self._looks.look(conn, self._after, limit=LANES_MAX)
         going_round = self._go_round(lanes)
         lengths = self._lengths(sorted({lane.queue for lane in lanes if lane.due_s >= 0}))
         room = {queue: self._windows[queue].room(length) for queue, length in lengths.items()}
@@ -265,13 +270,19 @@ class Relay:
 
     def sweep(self) -> None:
         """Recover expired leases, resend lost wake-ups, count waiting jobs."""
-        self.take_back_lapsed()
-        with db.transaction(None, role=Role.RELAY, durable=False) as conn:
-            dispatches.delete_stale(conn)
-            if self._rules.pauses:
-                pauses.withdraw(conn)
-            waiting = dispatches.count_waiting(conn)
-        self._resend_lost(waiting)
+        whole = flights.READ_WHOLE
+        with db.transaction(None, role=Role.RELAY, first=whole, durable=False) as conn:
+            found = flights.select_flights(
+                conn, older_s=min(self._config.redelivery_s, FORGOTTEN_S)
+            )
+        if any(one.lapsed for one in found):
+            self.take_back_lapsed()
+        if self._rules.pauses or any(one.stale for one in found):
+            with db.transaction(None, role=Role.RELAY, durable=False) as conn:
+                flights.delete_stale(conn)
+                if self._rules.pauses:
+                    pauses.withdraw(conn)
+        self._resend_lost({one.queue: one.waiting for one in found if one.late})
         if time.monotonic() >= self._depth_at:
             began = time.monotonic()
             with db.transaction(None, role=Role.RELAY) as conn:
@@ -285,7 +296,10 @@ class Relay:
             self._depth_at = began + max(DEPTH_EVERY_S, 100 * (time.monotonic() - began))
 
     def _resend_lost(self, waiting: Mapping[str, int]) -> None:
-        """Resend unclaimed wake-ups, by queue."""
+        """Resend unclaimed wake-ups of these queues; it is known how many there are."""
+        if not waiting:
+            self._lengths([])  # finds a wiped Redis
+            return
         lengths = self._lengths(list(waiting))
         empty = [queue for queue, length in lengths.items() if length == 0]
         # An old wake-up is not lost yet: without workers it is still in the list.

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from producers.ledger import dispatch
 from producers.ledger.dispatch import LimitUsage, Rules
-from producers.queries.ledger import dead_letters, jobs, pauses, replays
+from producers.queries.ledger import dead_letters, flights, jobs, pauses, replays
 from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.contracts import QUEUES, Probe
@@ -328,7 +328,7 @@ class Ledger(RuleBasedStateMachine):
         lost = {(one.id, one.attempt) for one in self.jobs("PENDING") if one.lies == "flight"}
         with db.transaction(None, role=Role.RELAY) as conn:
             sent = dispatches.resend(conn, [QUEUE], older_s=0.0, limit=1_000)
-            assert dispatches.delete_stale(conn) == 0, "a flight of a job that has ended"
+            assert flights.delete_stale(conn) == 0, "a flight of a job that has ended"
         assert {(one.job_id, one.attempt) for one in sent} == lost
 
     def check(self) -> None:

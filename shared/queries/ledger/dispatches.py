@@ -1,8 +1,9 @@
 """The ledger as the relay uses it: list lanes, take due jobs, find lost ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
 from shared.db import Connection
 from shared.ids import JobId, TenantId
@@ -19,7 +20,10 @@ class Wakeup:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A lane of waiting jobs; `due_s` is how long its head has been due, below 0 if it is not."""
+    """A lane of waiting jobs; `due_s` is how long its head has been due, below 0 if it is not.
+
+    `due_at` is when its head is due.
+    """
 
     queue: str
     tenant_id: TenantId
@@ -29,11 +33,22 @@ class Lane:
     due_s: float
     cost: int
     tier: str | None
+    due_at: datetime | None = None
 
     @property
     def place(self) -> tuple[str, str, str, int]:
         """Where the lane lies among those of its queue."""
         return self.tenant_id, self.job, self.limit_key, self.priority
+
+
+class LaneKey(NamedTuple):
+    """What tells a lane from others."""
+
+    queue: str
+    tenant_id: str
+    job: str
+    limit_key: str
+    priority: int
 
 
 BEFORE_ALL: Final = ("", "", "", -32_768)
@@ -62,7 +77,8 @@ SELECT_LANES: Final = """
         ) l WHERE p."n" < %(limit)s
     )
     SELECT l."queue", l."tenantId", l."job", l."limitKey", l."priority",
-           extract(epoch FROM now() - l."dueAt")::float8 AS "dueS", l."cost", t."tier"::text
+           extract(epoch FROM now() - l."dueAt")::float8 AS "dueS", l."cost", t."tier"::text,
+           l."dueAt"
     FROM lane l LEFT JOIN "Tenant" t ON t."id" = l."tenantId"
 """
 
@@ -81,6 +97,95 @@ def select_lanes(
         "limit": limit,
     }
     return [Lane(*row) for row in conn.execute(SELECT_LANES, values)]
+
+
+# Where an open transaction keeps vacuum away, a lane begins with all that was taken from it. So a
+# lane that is known is looked at from a time on, and others between those that are known.
+SELECT_KNOWN_LANES: Final = """
+    WITH RECURSIVE known AS MATERIALIZED (
+        SELECT k.*, lead(k."tenantId") OVER w AS "toTenantId", lead(k."job") OVER w AS "toJob",
+               lead(k."limitKey") OVER w AS "toKey", lead(k."priority") OVER w AS "toPriority"
+        FROM unnest(%(queues)s::text[], %(tenants)s::text[], %(jobs)s::text[], %(keys)s::text[],
+                    %(priorities)s::smallint[], %(sinces)s::timestamptz[])
+             AS k("queue", "tenantId", "job", "limitKey", "priority", "since")
+        WINDOW w AS (PARTITION BY k."queue"
+                     ORDER BY k."tenantId", k."job", k."limitKey", k."priority")
+    ), between AS (
+        SELECT k."queue", 1 AS "n", l.*, k."toTenantId", k."toJob", k."toKey", k."toPriority"
+        FROM known k CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt", o."cost"
+            FROM "JobOutbox" o
+            WHERE o."queue" = k."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (k."tenantId", k."job", k."limitKey", k."priority")
+              AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  < (k."toTenantId", k."toJob", k."toKey", k."toPriority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l WHERE k."toTenantId" IS NOT NULL
+        UNION ALL
+        SELECT p."queue", p."n" + 1, l.*, p."toTenantId", p."toJob", p."toKey", p."toPriority"
+        FROM between p CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt", o."cost"
+            FROM "JobOutbox" o
+            WHERE o."queue" = p."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (p."tenantId", p."job", p."limitKey", p."priority")
+              AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  < (p."toTenantId", p."toJob", p."toKey", p."toPriority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l WHERE p."n" < %(limit)s
+    ), beyond AS (
+        SELECT k."queue", 1 AS "n", l.* FROM known k CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt", o."cost"
+            FROM "JobOutbox" o
+            WHERE o."queue" = k."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (k."tenantId", k."job", k."limitKey", k."priority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l WHERE k."toTenantId" IS NULL
+        UNION ALL
+        SELECT p."queue", p."n" + 1, l.* FROM beyond p CROSS JOIN LATERAL (
+            SELECT o."tenantId", o."job", o."limitKey", o."priority", o."dueAt", o."cost"
+            FROM "JobOutbox" o
+            WHERE o."queue" = p."queue" AND (o."tenantId", o."job", o."limitKey", o."priority")
+                  > (p."tenantId", p."job", p."limitKey", p."priority")
+            ORDER BY o."tenantId", o."job", o."limitKey", o."priority", o."dueAt" LIMIT 1
+        ) l WHERE p."n" < %(limit)s
+    ), lane AS (
+        SELECT k."queue", k."tenantId", k."job", k."limitKey", k."priority", h."dueAt", h."cost"
+        FROM known k CROSS JOIN LATERAL (
+            SELECT o."dueAt", o."cost" FROM "JobOutbox" o
+            WHERE o."queue" = k."queue" AND o."tenantId" = k."tenantId" AND o."job" = k."job"
+              AND o."limitKey" = k."limitKey" AND o."priority" = k."priority"
+              AND o."dueAt" >= k."since"
+            ORDER BY o."dueAt", o."seq" LIMIT 1
+        ) h
+        UNION ALL
+        SELECT "queue", "tenantId", "job", "limitKey", "priority", "dueAt", "cost" FROM between
+        UNION ALL
+        SELECT "queue", "tenantId", "job", "limitKey", "priority", "dueAt", "cost" FROM beyond
+    )
+    SELECT l."queue", l."tenantId", l."job", l."limitKey", l."priority",
+           extract(epoch FROM now() - l."dueAt")::float8 AS "dueS", l."cost", t."tier"::text,
+           l."dueAt"
+    FROM lane l LEFT JOIN "Tenant" t ON t."id" = l."tenantId"
+"""
+
+
+def select_known_lanes(
+    conn: Connection, known: Mapping[LaneKey, datetime], queues: Sequence[str], *, limit: int
+) -> list[Lane]:
+    """The lanes of these queues: known ones from a time on, and between two at most `limit` new."""
+    # Before all of a queue lies a lane in which nothing is ever due.
+    keys = [*known, *(LaneKey(queue, "", "", "", BEFORE_ALL[-1]) for queue in queues)]
+    never = datetime.max.replace(tzinfo=UTC)
+    values: dict[str, object] = {
+        "queues": [key.queue for key in keys],
+        "tenants": [key.tenant_id for key in keys],
+        "jobs": [key.job for key in keys],
+        "keys": [key.limit_key for key in keys],
+        "priorities": [key.priority for key in keys],
+        "sinces": [known.get(key, never) for key in keys],
+        "limit": limit,
+    }
+    return [Lane(*row) for row in conn.execute(SELECT_KNOWN_LANES, values)]
 
 
 # Relays take turns: what one has taken the next sees when it counts what its limits leave.
@@ -120,8 +225,9 @@ TAKE: Final = """
         ) AS "place", s."tenantRows"
         FROM unnest(%(queues)s::text[], %(tenants)s::text[], %(jobs)s::text[], %(keys)s::text[],
                     %(priorities)s::int[], %(rows)s::int[], %(costs)s::float8[],
-                    %(tenant_rows)s::int[])
-             AS s("queue", "tenantId", "job", "limitKey", "priority", "rows", "cost", "tenantRows")
+                    %(tenant_rows)s::int[], %(sinces)s::timestamptz[])
+             AS s("queue", "tenantId", "job", "limitKey", "priority", "rows", "cost", "tenantRows",
+                  "since")
         CROSS JOIN LATERAL (
             SELECT l.* FROM (
                 SELECT o.*, sum(o."cost") OVER (ROWS UNBOUNDED PRECEDING) AS "sum"
@@ -132,6 +238,7 @@ TAKE: Final = """
                     WHERE o."queue" = s."queue" AND o."tenantId" = s."tenantId"
                       AND o."job" = s."job" AND o."limitKey" = s."limitKey"
                       AND o."priority" = s."priority"::smallint AND o."dueAt" <= now()
+                      AND o."dueAt" >= coalesce(s."since", '-infinity')
                     ORDER BY o."dueAt", o."seq" LIMIT s."rows"
                 ) o
             ) l WHERE l."sum" - l."cost" < s."cost"
@@ -173,6 +280,8 @@ def take(conn: Connection, shares: Sequence[Share], *, ageing_s: float) -> list[
         "rows": [share.rows for share in shares],
         "costs": [share.cost for share in shares],
         "tenant_rows": [share.tenant_rows for share in shares],
+        # Before a lane's head there was nothing, but dead rows perhaps.
+        "sinces": [lane.due_at for lane in lanes],
         "ageing_s": ageing_s,
     }
     return [
@@ -198,30 +307,6 @@ def resend(conn: Connection, queues: list[str], *, older_s: float, limit: int) -
     """Wake-ups of these queues that were sent more than `older_s` ago and never claimed."""
     rows = conn.execute(RESEND, {"queues": queues, "older_s": older_s, "limit": limit})
     return [Wakeup(*row) for row in rows]
-
-
-COUNT_WAITING: Final = """
-    SELECT f."queue", count(*) FROM "JobFlight" f JOIN "Job" j ON j."id" = f."jobId"
-    WHERE j."state" = 'PENDING' GROUP BY f."queue"
-"""
-
-
-def count_waiting(conn: Connection) -> dict[str, int]:
-    """Count the jobs of each queue whose wake-up is still in Redis."""
-    return {queue: count for queue, count in conn.execute(COUNT_WAITING)}
-
-
-# A flight whose job has ended is left by a duplicate that was claimed while the first waited.
-DELETE_STALE: Final = """
-    DELETE FROM "JobFlight" f
-    WHERE NOT EXISTS (
-        SELECT 1 FROM "Job" j WHERE j."id" = f."jobId" AND j."state" IN ('PENDING', 'RUNNING'))
-"""
-
-
-def delete_stale(conn: Connection) -> int:
-    """Remove flights of jobs that have ended. Returns how many."""
-    return conn.execute(DELETE_STALE).rowcount
 
 
 SELECT_LAPSED: Final = """

@@ -82,6 +82,7 @@ RELAY = (
     Point("wake-ups are sent", "producers.ledger.relay", "Relay.send"),
     Point("wake-ups have been sent", "producers.ledger.relay", "Relay.send", "after"),
     Point("the sweep begins", "producers.ledger.relay", "Relay.sweep"),
+    Point("events are placed, not committed", "producers.queries.ledger.events", "place", "after"),
     Point("endings are folded, not committed", "producers.ledger.event_counters", "fold", "after"),
     Point("a wiped Redis is refilled", "producers.ledger.relay", "Relay._refill"),
     Point("lost wake-ups are marked", "shared.queries.ledger.dispatches", "resend", "after"),

@@ -76,6 +76,7 @@ def values(size):
         "rows": [30] * len(lanes),
         "costs": [1e9] * len(lanes),
         "tenant_rows": [50] * len(lanes),
+        "sinces": ["2020-01-01Z"] * len(lanes),
         "ageing_s": 30.0,
         "known": ["probe"],
         "stacks": ["x"] * len(running),
