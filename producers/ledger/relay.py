@@ -137,16 +137,16 @@ class Relay:
         if now >= self._seen_at:
             self._seen_at = now + SEEN_EVERY_S
             self._show_sign_of_life()
-        if now >= self._fold_at:
-            self._fold_at = now if self.fold() else now + FOLD_EVERY_S
+        self._fold_in_time()
         if now >= self._fire_at:
             self._fire_at = now + self.fire()
         try:
             if now >= self._sweep_at:
                 self.sweep()
-                # It passes dead rows, too: with many it may take one part in twenty of the time.
+                # It passes dead rows, too: with many it may take one part in fifty of the time.
                 took_s = time.monotonic() - now
-                self._sweep_at = now + max(self._config.sweep_s, min(20 * took_s, SWEEP_S_MAX))
+                self._sweep_at = now + max(self._config.sweep_s, min(50 * took_s, SWEEP_S_MAX))
+                self._fold_in_time()
             waits = self.step()
         except AWAY as error:
             outages.note(error)
@@ -161,6 +161,12 @@ class Relay:
         lively = time.monotonic() < self._lively_until
         idle_s = FOLD_EVERY_S if lively else min(IDLE_S, self._config.sweep_s)
         return min(idle_s, max(self._fire_at - time.monotonic(), 0.0))
+
+    def _fold_in_time(self) -> None:
+        """Fold, if it is time: between what may take long, so that nobody is told late."""
+        if time.monotonic() >= self._fold_at:
+            more = self.fold()
+            self._fold_at = time.monotonic() + (0.0 if more else FOLD_EVERY_S)
 
     def _show_sign_of_life(self) -> None:
         with db.transaction(None, role=Role.RELAY, durable=False) as conn:
@@ -284,6 +290,7 @@ class Relay:
                     pauses.withdraw(conn)
         self._resend_lost({one.queue: one.waiting for one in found if one.late})
         if time.monotonic() >= self._depth_at:
+            self._fold_in_time()
             began = time.monotonic()
             with db.transaction(None, role=Role.RELAY) as conn:
                 most = self._config.queue_depth_max

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "workflow": "Steps per second, fan-out, large runs, takeover and timers, against DBOS.",
     "workflow-survive": "5,000 runs of 8 steps; 200 killed workers, 20 crashes of Postgres.",
     "steady": "Half an hour of steady load, minute by minute; table growth.",
+    "horizon": "A steady load beside transactions that keep vacuum away; events meanwhile.",
     "messages": "A recorded message with all its follow-ups; recall over them.",
     "bandit": "Regret of routing on Postgres, against Thompson sampling and UCB1.",
     "calibration": "Calibration error on a synthetic truth; CPU of an answer's factors.",
@@ -34,7 +35,7 @@ BENCHMARKS = {
     "search": "Insert cost with search live, recall and query time.",
 }
 # These take 15 minutes or more and run only by name.
-LONG = frozenset({"survive", "steady", "workflow", "workflow-survive"})
+LONG = frozenset({"survive", "steady", "horizon", "workflow", "workflow-survive"})
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -46,8 +47,8 @@ def bench(name: str | None, listed: bool, as_json: bool, options: tuple[str, ...
     """Run benchmarks against a baseline measured in the same run.
 
     Needs a source checkout with tests/benchmarks. OPTIONS are passed to the benchmark:
-    `ailydian bench drain --rounds 1`. `all` leaves out the long ones: survive, steady and both
-    of workflows. Exits 1 if a target was missed.
+    `ailydian bench drain --rounds 1`. `all` leaves out the long ones: survive, steady, horizon
+    and both of workflows. Exits 1 if a target was missed.
     """
     if listed or name is None:
         _list(as_json=as_json)
