@@ -35,6 +35,7 @@ QUEUES: tuple[str, ...] = (
     "scoring",
     "audit",
     "workflow",
+    "webhooks",
     "maintenance",
 )
 

@@ -327,6 +327,21 @@ class StartWorkflow(Contract, queue="workflow"):
     run_key: Annotated[str, Field(max_length=255)] | None = None
 
 
+class DeliverWebhook(Contract, queue="webhooks"):
+    """Post an event to a webhook of the tenant."""
+
+    audience: ClassVar[Audience] = "system"
+    time_limit_s: ClassVar[int] = 30
+    attempts_max: ClassVar[int] = 12
+    backoff_s_max: ClassVar[float] = 3_600.0
+    webhook_id: Annotated[str, Field(max_length=64)]
+    event: dict[str, Any]
+
+    def limit_key(self) -> str:
+        """One receiver that is slow can be given a limit of its own."""
+        return self.webhook_id
+
+
 class Probe(Contract, queue="maintenance"):
     """Do nothing, visibly: for health checks and benchmarks."""
 

@@ -66,6 +66,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "incidents": ("producers.cli.operations.incidents", "List, show and close incidents."),
     "workflow": ("producers.cli.workflow.workflow", "Manage workflows and their runs."),
     "publish": ("producers.cli.ledger.publish", "Publish a job by name."),
+    "webhooks": ("producers.cli.ledger.webhooks", "Post a tenant's events to an address, signed."),
     "publishers": ("producers.cli.ledger.publishers", "Manage who may publish what by Redis."),
     "jobs": ("producers.cli.ledger.jobs", "List, show, explain and cancel jobs."),
     "batches": ("producers.cli.ledger.batches", "Publish jobs as a batch and track progress."),

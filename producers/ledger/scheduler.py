@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import structlog
 
-from producers.ledger import retention, schedule_slots, schedules
+from producers.ledger import retention, schedule_slots, schedules, webhooks
 from producers.ledger.schedule_slots import CronRefused, TimeZoneUnknown, Timing
 from producers.operations import incident_sweep, incident_webhook, platform_changes
 from producers.queries.ledger import http_answers
@@ -90,6 +90,7 @@ SWEEPS: Mapping[str, Sweep] = {
     "runs": Sweep("*/30 * * * * *", _runs),
     "incidents": Sweep("*/15 * * * * *", _incidents),
     "notices": Sweep("*/5 * * * * *", _notices),
+    "webhooks": Sweep("*/2 * * * * *", webhooks.sweep),
 }
 
 

@@ -4,15 +4,12 @@ Delivery is at least once, and in order for each incident: receivers deduplicate
 `X-Ailydian-Delivery`. No connection to Postgres is held meanwhile.
 """
 
-import hashlib
-import hmac
 import json
 import threading
 import time
 from http import HTTPStatus
 
 import structlog
-from pydantic import SecretStr
 
 from producers.queries.operations import incident_notices
 from producers.queries.operations.incident_notices import Notice
@@ -20,6 +17,7 @@ from shared import db
 from shared.db import Role
 from shared.egress import fetching
 from shared.egress.fetching import FetchLimits, FetchRequest
+from shared.egress.signatures import signature
 from shared.egress.targets import policy_of
 from shared.errors import AilydianError, ConfigurationBroken
 from shared.settings import Settings
@@ -70,24 +68,6 @@ def sweep(config: Settings, stop: threading.Event) -> int:
     return heard
 
 
-def signature(secret: SecretStr, body: bytes, at: int) -> str:
-    """Return the value of `X-Ailydian-Signature`: `t=<unix time>,v1=<hex>`.
-
-    A receiver computes HMAC-SHA256 of `<t>.<body>` with the secret, compares it with v1 in
-    constant time, and rejects a `t` that is some minutes old.
-
-    Args:
-        secret: The key that both sides know.
-        body: The bytes of the body, as they are sent.
-        at: Seconds since 1970.
-
-    Source: Stripe's scheme of webhook signatures.
-    """
-    signed = b"%d.%s" % (at, body)
-    digest = hmac.new(secret.get_secret_value().encode(), signed, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
-
-
 def backoff_s(attempts: int) -> float:
     """Return seconds to wait after `failed` attempts, >= 1: doubling, up to an hour."""
     return float(min(BACKOFF_S * 2.0 ** min(attempts - 1, 32), BACKOFF_S_MAX))
@@ -122,7 +102,7 @@ def _post(config: Settings, notice: Notice) -> str | None:
     headers = {
         "Content-Type": "application/json",
         "X-Ailydian-Delivery": notice.id,
-        "X-Ailydian-Signature": signature(config.incident_webhook_secret, body, int(time.time())),
+        "X-Ailydian-Signature": signature([config.incident_webhook_secret], body, int(time.time())),
     }
     request = FetchRequest("POST", config.incident_webhook_url.get_secret_value(), headers, body)
     try:

@@ -6,11 +6,12 @@ from producers.web import document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
-from producers.web.ledger import jobs
+from producers.web.ledger import jobs, webhooks
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
     jobs.router,
+    webhooks.router,
     keys.router,
     tenants.router,
     users.router,

@@ -21,6 +21,7 @@ CALL ailydian_build_security('JobEvent', 'SELECT', p_platform => false);
 CALL ailydian_build_security('EventFold', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('JobBatch', 'SELECT, INSERT, UPDATE', p_platform => false);
 CALL ailydian_build_security('Schedule', 'SELECT, INSERT, UPDATE, DELETE', p_platform => false);
+CALL ailydian_build_security('Webhook', 'SELECT, INSERT, UPDATE, DELETE', p_platform => false);
 CALL ailydian_build_security('JobHold', '', 'false', p_platform => false);
 CALL ailydian_build_security('JobLimit', '', 'false', p_platform => false);
 CALL ailydian_build_security('JobLimitUse', '', 'false', p_platform => false);
@@ -34,7 +35,7 @@ BEGIN
     FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
             'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'TenantDepth', 'Quarantine', 'WorkerProcess',
             'JobEvent', 'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
-            'EventFold', 'ModelUse', 'Publisher', 'HttpAnswer'] LOOP
+            'EventFold', 'ModelUse', 'Publisher', 'HttpAnswer', 'Webhook'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;

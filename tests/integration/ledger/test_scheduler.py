@@ -63,7 +63,7 @@ def test_a_scheduler_is_seen_while_it_lives_and_not_afterwards():
     scheduler.run(Stop(reached))
 
     role, threads, figures = seen[0]
-    assert (role, threads, figures["threadsAlive"]) == ("scheduler", 7, 7)
+    assert (role, threads, figures["threadsAlive"]) == ("scheduler", 8, 8)
     assert figures["rssBytes"] > 1_000_000
     assert rows('SELECT 1 FROM "WorkerProcess"') == []
 

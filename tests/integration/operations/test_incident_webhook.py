@@ -14,6 +14,7 @@ from producers.queries.operations import incident_notices, incidents
 from producers.queries.operations.incidents import NewIncident
 from shared import db
 from shared.db import Role
+from shared.egress.signatures import signature
 from shared.errors import ConfigurationBroken
 from shared.settings import Settings
 from tests.support.factories import rows
@@ -87,13 +88,13 @@ def test_one_changed_byte_or_another_time_breaks_the_signature():
     config = Settings(incident_webhook_secret=SECRET)
     secret = config.incident_webhook_secret
 
-    first = incident_webhook.signature(secret, b"{}", 1_700_000_000)
+    first = signature([secret], b"{}", 1_700_000_000)
 
     assert first == (
         "t=1700000000,v1=" + hmac.new(SECRET.encode(), b"1700000000.{}", hashlib.sha256).hexdigest()
     )
-    assert incident_webhook.signature(secret, b"{ }", 1_700_000_000) != first
-    assert incident_webhook.signature(secret, b"{}", 1_700_000_001) != first
+    assert signature([secret], b"{ }", 1_700_000_000) != first
+    assert signature([secret], b"{}", 1_700_000_001) != first
 
 
 def test_what_was_heard_is_not_said_again():

@@ -185,7 +185,13 @@ def test_networks_keep_apart_what_has_nothing_to_say_to_each_other():
     assert reach["redis"] == {"redis"}
     # The page without a password and the children that read documents have no way out.
     outside = {name for name, networks in reach.items() if "outside" in networks}
-    assert outside == {"scheduler", "worker_embedding", "worker_moderation", "worker_workflow"}
+    assert outside == {
+        "scheduler",
+        "worker_embedding",
+        "worker_moderation",
+        "worker_webhooks",
+        "worker_workflow",
+    }
     assert {name for name, networks in reach.items() if "monitoring" in networks} == {"web"}
     assert [name for name, it in COMPOSE["networks"].items() if not it.get("internal")] == [
         "outside"
