@@ -4,8 +4,7 @@ from typing import Any
 
 import click
 
-from producers.cli.ledger import dead_actions, dead_edit, selection
-from producers.cli.ledger.dead_actions import CanaryTrial
+from producers.cli.ledger import selection
 from producers.cli.ledger.selection import (
     ALL,
     CHOICE,
@@ -29,6 +28,9 @@ from producers.cli.terminal.output import (
 from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, QUEUE
 from producers.errors import JobNotFound
 from producers.json_rows import as_document
+from producers.ledger import dead_actions, dead_edit, dead_selection
+from producers.ledger.dead_actions import CanaryTrial, Move
+from producers.ledger.dead_selection import DeadLetterSelection
 from producers.queries.ledger import dead_letter_edits, dead_letters, replays
 from producers.queries.ledger.dead_letters import DeadLetterFilters
 from shared import db
@@ -118,7 +120,7 @@ def edit_dead(job_id: str, payload: dict[str, Any], as_json: bool) -> None:
 @options(PACE, *CHOICE, *OF_JOBS)
 @click.option(
     "--canary",
-    type=click.IntRange(1, selection.PAGE),
+    type=click.IntRange(1, dead_selection.PAGE),
     metavar="N",
     help="Replay N jobs first; continue only if they succeed.",
 )
@@ -155,7 +157,7 @@ def replay_dead(
         trial = CanaryTrial(canary, share, canary_wait)
     with session.opened():
         choice = selection.read(given)
-        matched, done = dead_actions.act(dead_letters.replay, "replay", choice, trial)
+        matched, done = _act(dead_letters.replay, "replay", choice, trial)
     _report(matched, "replayed", done, as_json, dry_run=choice.dry_run)
 
 
@@ -165,7 +167,7 @@ def discard_dead(as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Discard dead jobs: they become CANCELLED and keep their error."""
     with session.opened():
         choice = selection.read(given)
-        matched, done = dead_actions.act(dead_letters.discard, "discard", choice)
+        matched, done = _act(dead_letters.discard, "discard", choice)
     _report(matched, "discarded", done, as_json, dry_run=choice.dry_run)
 
 
@@ -186,10 +188,20 @@ def undo_replay(
             unbegun = replays.select_unbegun(conn, tenant_id=tenant_id, **filters)
         chosen = [one for one in unbegun if not ids or one in ids]
         done = 0
-        for start in range(0, 0 if dry_run else len(chosen), selection.PAGE):
-            page = chosen[start : start + selection.PAGE]
+        for start in range(0, 0 if dry_run else len(chosen), dead_selection.PAGE):
+            page = chosen[start : start + dead_selection.PAGE]
             done += len(dead_actions.move_page(replays.undo, "undo", page, {}))
     _report(len(chosen), "undone", done, as_json, dry_run=dry_run)
+
+
+def _act(
+    move: Move, verb: str, choice: DeadLetterSelection, trial: CanaryTrial | None = None
+) -> tuple[int, int]:
+    with (
+        selection.progress(verb.title(), lambda: dead_selection.count(choice)) as advance,
+        regex_checked(),
+    ):
+        return dead_actions.act(move, verb, choice, trial, advance)
 
 
 def _report(matched: int, verb: str, done: int, as_json: bool, *, dry_run: bool) -> None:

@@ -10,6 +10,7 @@ import redis
 from producers.cli.ledger import selection
 from producers.cli.ledger.selection import regex_checked
 from producers.cli.terminal import session
+from producers.ledger import dead_selection
 from producers.ledger.ingress_entries import Fields, entry_of
 from producers.ledger.ingress_streams import stream_of
 from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX
@@ -76,7 +77,7 @@ def act(move: Move, verb: str, given: dict[str, Any]) -> tuple[int, int]:
     selection.refuse_no_choice(ids or (), every, choice)
     words = {name: str(value) for name, value in choice.items() if value is not None}
     wanted, matched, done = _until_now(choice), 0, 0
-    size, after, page = selection.page_size(rate), "", [""]
+    size, after, page = dead_selection.page_size(rate), "", [""]
     with selection.progress(verb.title(), lambda: _count(wanted, ids)) as advance:
         while page:
             began = time.monotonic()

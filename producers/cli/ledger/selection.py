@@ -3,27 +3,18 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import click
-import psycopg
 
-from producers.cli.ledger import payload_filters
 from producers.cli.terminal import session
 from producers.cli.terminal.output import Command, json_option
 from producers.cli.terminal.values import JOB, MOMENT, QUEUE, RATE
-from producers.errors import JobNotFound
-from producers.queries.ledger import dead_letters
-from producers.queries.ledger import jobs as ledger
-from producers.queries.ledger.dead_letters import DeadLetterFilters, DeadRow
-from shared import db
-from shared.db import Role
-from shared.ids import JobId
-from shared.queries.ledger import clock
+from producers.ledger import dead_selection, payload_filters
+from producers.ledger.dead_selection import DeadLetterSelection, RegexRefused
+from producers.ledger.payload_filters import ConditionRefused
+from producers.queries.ledger.dead_letters import DeadLetterFilters
 
-PAGE = 2_000
-BATCHES_PER_SECOND = 4
 Advance = Callable[[int], None]
 
 FILTERS = (
@@ -44,7 +35,7 @@ OF_JOBS = (
         "--where",
         metavar="FIELD=VALUE",
         multiple=True,
-        callback=lambda _, __, wanted: payload_filters.condition(wanted),
+        callback=lambda _, __, wanted: _condition(wanted),
         help="Only jobs whose payload holds this, such as order_id=17 or order.currency=TRY; "
         "repeat it for several.",
     ),
@@ -74,35 +65,6 @@ def options(*wanted: Callable[[Command], Command]) -> Callable[[Command], Comman
     return give
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetterSelection:
-    """Selected dead letters, and how to process them.
-
-    Attributes:
-        ids: Ids of jobs or letters; empty for any.
-        wanted: Filters.
-        words: The filters as they were given, for the audit log.
-        dry_run: Only count.
-        rate: Maximum per second.
-    """
-
-    ids: tuple[str, ...]
-    wanted: DeadLetterFilters
-    words: dict[str, Any]
-    dry_run: bool
-    rate: float | None
-
-    @property
-    def page(self) -> int:
-        """Return the page size of one transaction."""
-        return page_size(self.rate)
-
-
-def page_size(rate: float | None) -> int:
-    """Return the page size of one transaction that keeps a rate even."""
-    return PAGE if rate is None else max(1, min(PAGE, int(rate / BATCHES_PER_SECOND)))
-
-
 def read(options_given: dict[str, Any]) -> DeadLetterSelection:
     """Build a selection from the options of `CHOICE`, `OF_JOBS` and `PACE`; needs a session.
 
@@ -115,7 +77,7 @@ def read(options_given: dict[str, Any]) -> DeadLetterSelection:
     ids, rate, dry_run = given.pop("ids"), given.pop("rate"), given.pop("dry_run")
     refuse_no_choice(ids, given.pop("every"), given)
     if ids:
-        _refuse_unknown(ids)
+        dead_selection.refuse_unknown(ids)
     words = {name: str(value) for name, value in given.items() if value is not None}
     return DeadLetterSelection(ids, read_filters(given), words, dry_run, rate)
 
@@ -132,6 +94,13 @@ def read_filters(given: dict[str, Any]) -> DeadLetterFilters:
     return DeadLetterFilters(tenant_id=tenant_id, **rest)
 
 
+def _condition(wanted: Sequence[str]) -> str | None:
+    try:
+        return payload_filters.condition(wanted)
+    except ConditionRefused as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def refuse_no_choice(ids: Sequence[str], every: bool, filters: dict[str, Any]) -> None:
     """Require ids, filters or an explicit --all.
 
@@ -144,48 +113,16 @@ def refuse_no_choice(ids: Sequence[str], every: bool, filters: dict[str, Any]) -
 
 @contextmanager
 def regex_checked() -> Iterator[None]:
-    """Validate a regular expression in Postgres.
+    """Tell of an invalid regular expression as of any invalid option.
 
     Raises:
         click.UsageError: It is invalid.
     """
     try:
-        yield
-    except psycopg.errors.InvalidRegularExpression as error:
-        raise click.UsageError(f"--error: {str(error).partition(chr(10))[0]}.") from error
-
-
-def pages(choice: DeadLetterSelection, first: int | None = None) -> Iterator[list[DeadRow]]:
-    """Yield pages of letters that were dead at the start; jobs that die again are not repeated.
-
-    Args:
-        choice: The selection.
-        first: Size of the first page; None for the normal size.
-    """
-    with db.transaction(None, role=Role.RELAY) as conn:
-        now = clock.select_now(conn)
-    wanted = replace(choice.wanted, until=min(choice.wanted.until or now, now))
-    after: str | None = None
-    size = min(first or choice.page, choice.page)
-    while True:
-        with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-            page = dead_letters.select_dead(
-                conn, wanted, ids=choice.ids or None, after=after, limit=size
-            )
-        if page:
-            yield page
-            after = page[-1].letter_id
-        if len(page) < size:
-            return
-        size = choice.page
-
-
-def count(choice: DeadLetterSelection) -> int:
-    """Count the selected letters."""
-    if choice.ids:
-        return len(choice.ids)
-    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-        return dead_letters.count_dead(conn, choice.wanted)
+        with dead_selection.regex_checked():
+            yield
+    except RegexRefused as error:
+        raise click.UsageError(f"--error: {error}") from error
 
 
 @contextmanager
@@ -202,14 +139,3 @@ def progress(title: str, total: Callable[[], int]) -> Iterator[Advance]:
     with Progress(*columns, console=drawing.console(sys.stderr), transient=True) as bar:
         task = bar.add_task(title, total=total())
         yield lambda done: bar.advance(task, done)
-
-
-def _refuse_unknown(ids: Sequence[str]) -> None:
-    """Reject ids that belong to neither a job nor a letter; jobs that are not dead are fine."""
-    with db.transaction(None, role=Role.RELAY) as conn:
-        known: set[str] = {row.id for row in ledger.select_by_ids(conn, [JobId(it) for it in ids])}
-        letters = dead_letters.select_dead(conn, DeadLetterFilters(), ids=ids, limit=len(ids))
-    known |= {row.letter_id for row in letters}
-    unknown = [one for one in ids if one not in known]
-    if unknown:
-        raise JobNotFound(f"No job has the id {unknown[0]!r}: see `ailydian dead list`.")

@@ -3,7 +3,7 @@
 import random
 import threading
 
-from producers.cli.ledger import dead_actions
+from producers.ledger import dead_actions
 from producers.queries.ledger import dead_letters
 from shared.ids import JobId, TenantId
 from tests.acceptance.faults import clock

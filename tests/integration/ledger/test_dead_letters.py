@@ -10,15 +10,17 @@ from threading import Thread
 import click
 import pytest
 
-from producers.cli.ledger import dead_actions, dead_edit, selection
-from producers.cli.ledger.dead_actions import CanaryTrial
+from producers.cli.ledger import selection
 from producers.errors import JobNotFound
+from producers.ledger import dead_actions, dead_edit, dead_selection
+from producers.ledger.dead_actions import CanaryTrial
 from producers.queries.ledger import dead_letter_edits, dead_letters, replays
 from producers.queries.ledger.dead_letters import DeadLetterFilters
 from shared import db
 from shared.contracts import IngestDocument, Probe
 from shared.db import Role
 from shared.errors import DocumentRefused, EditRefused, PayloadRefused, ReplayStopped
+from shared.ledger import outbox
 from shared.queries.ledger import attempts
 from tests.support.factories import claim, do, job, make_tenant, publish_jobs, publish_probe, rows
 from tests.support.patience import patience
@@ -175,7 +177,7 @@ def test_pages_meet_every_letter_once_and_none_that_dies_meanwhile(pool):
     tenant = make_tenant()
     ids = dead_probes(tenant, 5)
 
-    pages = selection.pages(choose(rate=8.0), first=1)
+    pages = dead_selection.pages(choose(rate=8.0), first=1)
     met = [letter.id for letter in next(pages)]
     with db.transaction(None, role=Role.RELAY) as conn:
         dead_letters.replay(conn, met)
@@ -198,7 +200,8 @@ def test_an_edited_job_keeps_its_key_and_what_was_changed(pool):
     key = job(job_id)["key"]
     kill(job_id)
 
-    changes = dead_edit.edit(job_id, {"n": 1, "note": "after", "mode": "receipt"})
+    with outbox.published_by("cli:ada"):
+        changes = dead_edit.edit(job_id, {"n": 1, "note": "after", "mode": "receipt"})
 
     assert changes == {
         "note": {"before": "before", "after": "after"},
@@ -210,7 +213,7 @@ def test_an_edited_job_keeps_its_key_and_what_was_changed(pool):
         letter = dead_letter_edits.select_letter(conn, job_id)
         dead_letters.replay(conn, [job_id])
     assert [edit["changes"] for edit in letter.edits] == [changes]
-    assert letter.edits[0]["by"].startswith("cli:")
+    assert letter.edits[0]["by"] == "cli:ada"
     [(action, owner, actor, resource_id, what)] = acts()
     assert (action, owner, resource_id) == ("dead.edit", tenant, job_id)
     assert actor == letter.edits[0]["by"]

@@ -1,11 +1,11 @@
-"""The option `--where FIELD=VALUE`: jobs by what their payload holds."""
+"""Conditions `FIELD=VALUE`: jobs by what their payload holds."""
 
 import json
 import re
 from collections.abc import Sequence
 from typing import Final
 
-import click
+from shared.errors import UsageError
 
 CONDITIONS_MAX: Final = 10
 FIELD_CHARS_MAX: Final = 200
@@ -20,6 +20,12 @@ _WORDS: Final = ("true", "false", "null")
 _NOT_STORED: Final = re.compile("[\0\ud800-\udfff]")
 
 
+class ConditionRefused(UsageError):
+    """A condition on payloads that is none."""
+
+    code = "condition_refused"
+
+
 def condition(wanted: Sequence[str]) -> str | None:
     """Write conditions as one predicate of SQL's JSON path language, which all must hold.
 
@@ -30,12 +36,12 @@ def condition(wanted: Sequence[str]) -> str | None:
         wanted: Conditions such as `order.currency=TRY`, `n=17` or `code="017"`.
 
     Raises:
-        click.BadParameter: One is malformed, or there are too many.
+        ConditionRefused: One is malformed, or there are too many.
     """
     if not wanted:
         return None
     if len(wanted) > CONDITIONS_MAX:
-        raise click.BadParameter(f"at most {CONDITIONS_MAX} conditions.")
+        raise ConditionRefused(f"at most {CONDITIONS_MAX} conditions.")
     return " && ".join(f"({_one(text)})" for text in wanted)
 
 
@@ -43,14 +49,14 @@ def _one(text: str) -> str:
     field, equals, value = text.partition("=")
     names = field.split(".")
     if not equals or not all(names):
-        raise click.BadParameter(f"{text[:80]!r} is not FIELD=VALUE, such as order_id=17.")
+        raise ConditionRefused(f"{text[:80]!r} is not FIELD=VALUE, such as order_id=17.")
     if len(field) > FIELD_CHARS_MAX or len(names) > DEPTH_MAX or len(value) > VALUE_CHARS_MAX:
-        raise click.BadParameter(
+        raise ConditionRefused(
             f"a field has at most {FIELD_CHARS_MAX} characters and {DEPTH_MAX} names, "
             f"a value at most {VALUE_CHARS_MAX} characters."
         )
     if _NOT_STORED.search(text):
-        raise click.BadParameter("no payload holds NUL or half a surrogate pair.")
+        raise ConditionRefused("no payload holds NUL or half a surrogate pair.")
     path = "$" + "".join(f".{json.dumps(name)}" for name in names)
     return " || ".join(f"{path} == {literal}" for literal in _literals(value))
 
@@ -60,7 +66,7 @@ def _literals(value: str) -> list[str]:
         try:
             text = json.loads(value)
         except ValueError:
-            raise click.BadParameter(f"{value[:80]} is not a JSON string.") from None
+            raise ConditionRefused(f"{value[:80]} is not a JSON string.") from None
         return [json.dumps(text)]
     if value in _WORDS or _NUMBER.fullmatch(value):
         return [value, json.dumps(value)]

@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from producers.cli.ledger import selection
-from producers.cli.ledger.selection import DeadLetterSelection
-from producers.cli.terminal import session
+from producers.ledger import dead_selection
+from producers.ledger.dead_selection import DeadLetterSelection
 from producers.queries.ledger import replays
 from producers.queries.ledger.dead_letters import Moved
 from producers.queries.ledger.replays import Unreplayed
@@ -77,7 +76,11 @@ class CanaryTrial:
 
 
 def act(
-    move: Move, verb: str, choice: DeadLetterSelection, trial: CanaryTrial | None = None
+    move: Move,
+    verb: str,
+    choice: DeadLetterSelection,
+    trial: CanaryTrial | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, int]:
     """Apply an action to the selected letters; each page commits with its audit entries.
 
@@ -86,6 +89,7 @@ def act(
         verb: Its name, as the audit log has it.
         choice: Which ones, and how fast.
         trial: Checks the outcomes.
+        advance: Told how many each page had.
 
     Returns:
         How many matched, and how many were changed.
@@ -95,18 +99,17 @@ def act(
     """
     matched = done = 0
     first = trial.canary if trial is not None else None
-    with selection.progress(verb.title(), lambda: selection.count(choice)) as advance:
-        for page in selection.pages(choice, first):
-            began = time.monotonic()
-            matched += len(page)
-            if not choice.dry_run:
-                moved = move_page(move, verb, [row.id for row in page], choice.words)
-                done += len(moved)
-                if trial is not None:
-                    trial.watch(moved)
-                if choice.rate is not None:
-                    time.sleep(max(0.0, len(page) / choice.rate - (time.monotonic() - began)))
-            advance(len(page))
+    for page in dead_selection.pages(choice, first):
+        began = time.monotonic()
+        matched += len(page)
+        if not choice.dry_run:
+            moved = move_page(move, verb, [row.id for row in page], choice.words)
+            done += len(moved)
+            if trial is not None:
+                trial.watch(moved)
+            if choice.rate is not None:
+                time.sleep(max(0.0, len(page) / choice.rate - (time.monotonic() - began)))
+        advance(len(page))
     return matched, done
 
 
@@ -129,4 +132,4 @@ def move_page(
 def _act(tenant_id: TenantId, verb: str, jobs: list[JobId], words: dict[str, str]) -> AuditEntry:
     what = {"count": len(jobs), "jobs": jobs} | ({"filters": words} if words else {})
     resource_id = jobs[0] if len(jobs) == 1 else None
-    return AuditEntry(tenant_id, session.actor(), f"dead.{verb}", "Job", resource_id, what)
+    return AuditEntry(tenant_id, audit.who(), f"dead.{verb}", "Job", resource_id, what)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from producers.cli.terminal import session
 from producers.errors import JobNotFound
 from producers.queries.ledger import dead_letter_edits, dead_letters
 from producers.queries.ledger.dead_letter_edits import Edit, LetterRow
@@ -59,7 +58,7 @@ def _write(
     conn: Connection, row: DeadRow, letter: LetterRow, job: Contract, changes: Changes
 ) -> None:
     now = clock.select_now(conn)
-    diff = {"at": now.isoformat(), "by": session.actor(), "changes": changes}
+    diff = {"at": now.isoformat(), "by": audit.who(), "changes": changes}
     done = dead_letter_edits.edit(
         conn,
         Edit(
@@ -77,7 +76,7 @@ def _write(
             f"The job {row.id} was changed or replayed concurrently: check it and try again."
         )
     act = AuditEntry(
-        letter.tenant_id, session.actor(), "dead.edit", "Job", row.id, {"changes": changes}
+        letter.tenant_id, audit.who(), "dead.edit", "Job", row.id, {"changes": changes}
     )
     audit.write(conn, [act])
 

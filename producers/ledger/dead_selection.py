@@ -1,0 +1,117 @@
+"""Selected dead letters, in pages: by ids, by filters, or all."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import psycopg
+
+from producers.errors import JobNotFound
+from producers.queries.ledger import dead_letters
+from producers.queries.ledger import jobs as ledger
+from producers.queries.ledger.dead_letters import DeadLetterFilters, DeadRow
+from shared import db
+from shared.db import Role
+from shared.errors import UsageError
+from shared.ids import JobId
+from shared.queries.ledger import clock
+
+PAGE: Final = 2_000
+BATCHES_PER_SECOND: Final = 4
+
+
+class RegexRefused(UsageError):
+    """Postgres cannot read the regular expression."""
+
+    code = "regex_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterSelection:
+    """Selected dead letters, and how to process them.
+
+    Attributes:
+        ids: Ids of jobs or letters; empty for any.
+        wanted: Filters.
+        words: The filters as they were given, for the audit log.
+        dry_run: Only count.
+        rate: Maximum per second.
+    """
+
+    ids: tuple[str, ...]
+    wanted: DeadLetterFilters
+    words: dict[str, Any]
+    dry_run: bool
+    rate: float | None
+
+    @property
+    def page(self) -> int:
+        """Return the page size of one transaction."""
+        return page_size(self.rate)
+
+
+def page_size(rate: float | None) -> int:
+    """Return the page size of one transaction that keeps a rate even."""
+    return PAGE if rate is None else max(1, min(PAGE, int(rate / BATCHES_PER_SECOND)))
+
+
+@contextmanager
+def regex_checked() -> Iterator[None]:
+    """Validate a regular expression in Postgres.
+
+    Raises:
+        RegexRefused: It is invalid.
+    """
+    try:
+        yield
+    except psycopg.errors.InvalidRegularExpression as error:
+        raise RegexRefused(f"{str(error).partition(chr(10))[0]}.") from error
+
+
+def pages(choice: DeadLetterSelection, first: int | None = None) -> Iterator[list[DeadRow]]:
+    """Yield pages of letters that were dead at the start; jobs that die again are not repeated.
+
+    Args:
+        choice: The selection.
+        first: Size of the first page; None for the normal size.
+    """
+    with db.transaction(None, role=Role.RELAY) as conn:
+        now = clock.select_now(conn)
+    wanted = replace(choice.wanted, until=min(choice.wanted.until or now, now))
+    after: str | None = None
+    size = min(first or choice.page, choice.page)
+    while True:
+        with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+            page = dead_letters.select_dead(
+                conn, wanted, ids=choice.ids or None, after=after, limit=size
+            )
+        if page:
+            yield page
+            after = page[-1].letter_id
+        if len(page) < size:
+            return
+        size = choice.page
+
+
+def count(choice: DeadLetterSelection) -> int:
+    """Count the selected letters."""
+    if choice.ids:
+        return len(choice.ids)
+    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+        return dead_letters.count_dead(conn, choice.wanted)
+
+
+def refuse_unknown(ids: Sequence[str]) -> None:
+    """Reject ids that belong to neither a job nor a letter; jobs that are not dead are fine.
+
+    Raises:
+        JobNotFound: The first one that is unknown.
+    """
+    with db.transaction(None, role=Role.RELAY) as conn:
+        known: set[str] = {row.id for row in ledger.select_by_ids(conn, [JobId(it) for it in ids])}
+        letters = dead_letters.select_dead(conn, DeadLetterFilters(), ids=ids, limit=len(ids))
+    known |= {row.letter_id for row in letters}
+    unknown = [one for one in ids if one not in known]
+    if unknown:
+        raise JobNotFound(f"No job has the id {unknown[0]!r}: see `ailydian dead list`.")
