@@ -76,10 +76,15 @@ def cancel(ids: Sequence[JobId], words: Mapping[str, Any]) -> int:
     in_order = sorted(ids)
     for start in range(0, len(in_order), PAGE):
         with db.transaction(None, role=Role.RELAY) as conn:
-            cancelled = ledger.cancel_all(conn, in_order[start : start + PAGE])
-            _note(conn, cancelled, words)
-        count += len(cancelled)
+            count += len(cancel_page(conn, in_order[start : start + PAGE], words))
     return count
+
+
+def cancel_page(conn: Connection, ids: Sequence[JobId], words: Mapping[str, Any]) -> list[JobId]:
+    """Cancel a page of jobs in the caller's transaction. Returns those that had not ended."""
+    cancelled = ledger.cancel_all(conn, sorted(ids))
+    _note(conn, cancelled, words)
+    return [one.id for one in cancelled]
 
 
 def found(conn: Connection, job_id: str, tenant_id: TenantId | None = None) -> JobRow:

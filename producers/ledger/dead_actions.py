@@ -2,17 +2,18 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
-from producers.ledger import dead_selection
+from producers.ledger import cancellation, dead_selection
 from producers.ledger.dead_selection import DeadLetterSelection
-from producers.queries.ledger import replays
-from producers.queries.ledger.dead_letters import Moved
+from producers.queries.ledger import dead_letters, replays
+from producers.queries.ledger.dead_letters import DeadLetterFilters, Moved
 from producers.queries.ledger.replays import Unreplayed
 from shared import db
 from shared.db import Connection, Role
-from shared.errors import ReplayStopped
+from shared.errors import PermanentError, ReplayStopped
 from shared.ids import JobId, TenantId
 from shared.operations import audit
 from shared.queries.operations.audit_logs import AuditEntry
@@ -22,6 +23,17 @@ ENDED_MIN = 10
 WATCHED_MAX = 1_000
 
 Move = Callable[[Connection, Sequence[JobId]], Sequence[Moved | Unreplayed]]
+MOVES: Final[Mapping[str, Move]] = {
+    "replay": dead_letters.replay,
+    "discard": dead_letters.discard,
+    "undo": replays.undo,
+}
+
+
+class NotDead(PermanentError):
+    """The job is in no state for the action."""
+
+    code = "not_dead"
 
 
 @dataclass(slots=True)
@@ -57,22 +69,37 @@ class CanaryTrial:
         deadline = time.monotonic() + self.canary_s
         while self._judge(ended_min=1) < len(self.watched):
             if time.monotonic() > deadline:
-                raise ReplayStopped(
-                    f"The first {len(self.watched)} jobs have not all ended after "
-                    f"{self.canary_s:.0f} s; the others were not replayed."
-                )
+                raise late(len(self.watched), self.canary_s)
             time.sleep(LOOK_S)
 
     def _judge(self, *, ended_min: int) -> int:
         with db.transaction(None, role=Role.RELAY) as conn:
-            outcome = replays.select_outcome(conn, self.watched)
-        ended = outcome.completed + outcome.failed
-        if ended >= ended_min and outcome.failed / ended > (self.failing_max or 0.0):
-            raise ReplayStopped(
-                f"{outcome.failed} of {ended} replayed jobs failed again; the others were "
-                "not replayed."
-            )
-        return ended
+            return judge(conn, self.watched, self.failing_max, ended_min=ended_min)
+
+
+def judge(
+    conn: Connection, watched: Sequence[JobId], failing_max: float | None, *, ended_min: int
+) -> int:
+    """Return how many of the replayed jobs have ended.
+
+    Raises:
+        ReplayStopped: At least `ended_min` have, and too many of them failed again.
+    """
+    outcome = replays.select_outcome(conn, watched)
+    ended = outcome.completed + outcome.failed
+    if ended >= ended_min and outcome.failed / ended > (failing_max or 0.0):
+        raise ReplayStopped(
+            f"{outcome.failed} of {ended} replayed jobs failed again; the others were not replayed."
+        )
+    return ended
+
+
+def late(count: int, waited_s: float) -> ReplayStopped:
+    """Return the error of canaries that have not all ended in their time."""
+    return ReplayStopped(
+        f"The first {count} jobs have not all ended after {waited_s:.0f} s; the others were not "
+        "replayed."
+    )
 
 
 def act(
@@ -114,22 +141,52 @@ def act(
 
 
 def move_page(
-    move: Move, verb: str, ids: Sequence[JobId], words: dict[str, str]
+    move: Move, verb: str, ids: Sequence[JobId], words: Mapping[str, Any]
 ) -> Sequence[Moved | Unreplayed]:
     """Apply the action to jobs in one transaction, with one audit entry per tenant."""
     with db.transaction(None, role=Role.RELAY) as conn:
-        moved = move(conn, ids)
-        of: dict[TenantId, list[JobId]] = defaultdict(list)
-        for one in moved:
-            of[one.tenant_id].append(one.id)
-        if of:
-            audit.write(
-                conn, [_act(tenant_id, verb, jobs, words) for tenant_id, jobs in of.items()]
-            )
+        return move_noted(conn, verb, ids, words, move=move)
+
+
+def move_noted(
+    conn: Connection,
+    verb: str,
+    ids: Sequence[JobId],
+    words: Mapping[str, Any],
+    *,
+    move: Move | None = None,
+) -> Sequence[Moved | Unreplayed]:
+    """Apply the action to jobs in the caller's transaction, with one audit entry per tenant."""
+    moved = (move or MOVES[verb])(conn, ids)
+    of: dict[TenantId, list[JobId]] = defaultdict(list)
+    for one in moved:
+        of[one.tenant_id].append(one.id)
+    if of:
+        audit.write(conn, [_act(tenant_id, verb, jobs, words) for tenant_id, jobs in of.items()])
     return moved
 
 
-def _act(tenant_id: TenantId, verb: str, jobs: list[JobId], words: dict[str, str]) -> AuditEntry:
-    what = {"count": len(jobs), "jobs": jobs} | ({"filters": words} if words else {})
+def move_one(
+    conn: Connection, verb: str, job_id: str, tenant_id: TenantId | None
+) -> Moved | Unreplayed:
+    """Apply the action to one job, by its id or its letter's, in the caller's transaction.
+
+    Raises:
+        JobNotFound: There is none, or it is another tenant's.
+        NotDead: It is in no state for that: not dead, or no replay that waits.
+    """
+    wanted = DeadLetterFilters(tenant_id=tenant_id)
+    letters = dead_letters.select_dead(conn, wanted, ids=[job_id], limit=1)
+    row = cancellation.found(conn, letters[0].id if letters else job_id, tenant_id)
+    moved = move_noted(conn, verb, [row.id], {})
+    if not moved:
+        what = "has no replay that waits" if verb == "undo" else "is not dead"
+        state = cancellation.found(conn, row.id, tenant_id).state
+        raise NotDead(f"The job {row.id} {what}: it is {state}.")
+    return moved[0]
+
+
+def _act(tenant_id: TenantId, verb: str, jobs: list[JobId], words: Mapping[str, Any]) -> AuditEntry:
+    what = {"count": len(jobs), "jobs": jobs} | ({"filters": dict(words)} if words else {})
     resource_id = jobs[0] if len(jobs) == 1 else None
     return AuditEntry(tenant_id, audit.who(), f"dead.{verb}", "Job", resource_id, what)

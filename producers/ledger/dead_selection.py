@@ -12,9 +12,9 @@ from producers.queries.ledger import dead_letters
 from producers.queries.ledger import jobs as ledger
 from producers.queries.ledger.dead_letters import DeadLetterFilters, DeadRow
 from shared import db
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.errors import UsageError
-from shared.ids import JobId
+from shared.ids import JobId, TenantId
 from shared.queries.ledger import clock
 
 PAGE: Final = 2_000
@@ -102,15 +102,21 @@ def count(choice: DeadLetterSelection) -> int:
         return dead_letters.count_dead(conn, choice.wanted)
 
 
-def refuse_unknown(ids: Sequence[str]) -> None:
+def refuse_unknown(conn: Connection, ids: Sequence[str], tenant_id: TenantId | None = None) -> None:
     """Reject ids that belong to neither a job nor a letter; jobs that are not dead are fine.
+
+    Args:
+        conn: A connection in the relay's role.
+        ids: Of jobs or letters.
+        tenant_id: Whose they must be; None for any.
 
     Raises:
         JobNotFound: The first one that is unknown.
     """
-    with db.transaction(None, role=Role.RELAY) as conn:
-        known: set[str] = {row.id for row in ledger.select_by_ids(conn, [JobId(it) for it in ids])}
-        letters = dead_letters.select_dead(conn, DeadLetterFilters(), ids=ids, limit=len(ids))
+    jobs = ledger.select_by_ids(conn, [JobId(it) for it in ids], tenant_id=tenant_id)
+    known: set[str] = {row.id for row in jobs}
+    wanted = DeadLetterFilters(tenant_id=tenant_id)
+    letters = dead_letters.select_dead(conn, wanted, ids=ids, limit=len(ids))
     known |= {row.letter_id for row in letters}
     unknown = [one for one in ids if one not in known]
     if unknown:

@@ -18,9 +18,10 @@ import psutil
 import psycopg
 import structlog
 
-from producers.ledger import retention, schedule_slots, schedules, webhooks
+from producers.ledger import bulk_actions, retention, schedule_slots, schedules, webhooks
 from producers.ledger.schedule_slots import CronRefused, TimeZoneUnknown, Timing
 from producers.operations import incident_sweep, incident_webhook, platform_changes
+from producers.queries.ledger import bulk_actions as bulk_queries
 from producers.queries.ledger import http_answers
 from producers.queries.ledger import schedules as queries
 from producers.workflow import run_sweep
@@ -38,6 +39,7 @@ LOOK_S = 1.0
 AWAY_S = 1.0
 BEAT_S = 2.0
 ANSWERS_KEPT_S, ANSWERS_MAX = 86_400.0, 10_000
+ACTIONS_KEPT_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,13 @@ def _answers(stop: threading.Event) -> None:
     while not stop.is_set():
         with db.transaction(None, role=Role.RELAY) as conn:
             deleted = http_answers.delete_old(conn, kept_s=ANSWERS_KEPT_S, limit=ANSWERS_MAX)
+            bulk_queries.delete_old(conn, kept_s=ACTIONS_KEPT_S, limit=ANSWERS_MAX)
         if deleted < ANSWERS_MAX:
             return
+
+
+def _actions(stop: threading.Event) -> None:
+    bulk_actions.run_due(stop)
 
 
 # By the name in "Schedule"."sweep"; no change of the platform waits longer than a minute.
@@ -89,6 +96,7 @@ SWEEPS: Mapping[str, Sweep] = {
     "answers": Sweep("*/5 * * * *", _answers),
     "runs": Sweep("*/30 * * * * *", _runs),
     "incidents": Sweep("*/15 * * * * *", _incidents),
+    "actions": Sweep("*/2 * * * * *", _actions, at_start=True),
     "notices": Sweep("*/5 * * * * *", _notices),
     "webhooks": Sweep("*/2 * * * * *", webhooks.sweep),
 }

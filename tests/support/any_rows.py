@@ -35,6 +35,7 @@ CHECKS = """
 # What a CHECK asks of two columns at once, which no one column's type tells.
 ASKED: dict[str, dict[str, Any]] = {
     "JobLimit": {"concurrencyMax": 1, "job": "probe"},
+    "BulkAction": {"state": "RUNNING"},
     "JobHold": {"queue": "maintenance"},
     "Job": {"state": "PENDING"},
     "Schedule": {"job": "probe"},

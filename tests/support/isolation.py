@@ -20,6 +20,7 @@ from tests.support.platform_rows import act_as
 CLOSED = {
     "SchemaMigration", "Quarantine", "WorkerProcess", "JobHold", "JobLimit", "JobLimitUse",
     "EventCursor", "JobStat", "ModelUse", "Publisher", "RevokedKey",
+    "BulkAction",
 }  # fmt: skip
 RELAY = {
     "Job", "JobOutbox", "JobFlight", "JobAttempt", "DeadLetter", "Upload", "ProbeEntry", "JobKind",
@@ -27,6 +28,7 @@ RELAY = {
     "JobLimit", "JobLimitUse", "EventCursor", "JobStat", "ModelUse", "Tenant", "WorkflowWait",
     "PlatformChange", "AuditLog", "IncidentNotice", "TenantDepth", "Publisher", "HttpAnswer",
     "EventFold",
+    "BulkAction",
 }  # fmt: skip
 PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState", "TenantDepth"}
 

@@ -26,16 +26,13 @@ from producers.cli.terminal.output import (
     print_table,
 )
 from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, QUEUE
-from producers.errors import JobNotFound
 from producers.json_rows import as_document
 from producers.ledger import dead_actions, dead_edit, dead_selection
 from producers.ledger.dead_actions import CanaryTrial, Move
 from producers.ledger.dead_selection import DeadLetterSelection
-from producers.queries.ledger import dead_letter_edits, dead_letters, replays
-from producers.queries.ledger.dead_letters import DeadLetterFilters
+from producers.queries.ledger import dead_letters, replays
 from shared import db
 from shared.db import Role
-from shared.queries.ledger import attempts
 
 MEGABYTE = 1 << 20
 
@@ -72,17 +69,8 @@ def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  
 def show_dead(job_id: str, as_json: bool) -> None:
     """Show a dead job: its payload, and every attempt with its traceback."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        rows = dead_letters.select_dead(conn, DeadLetterFilters(), ids=[job_id], limit=1)
-        letter = dead_letter_edits.select_letter(conn, rows[0].id) if rows else None
-        if letter is None:
-            raise JobNotFound(f"No dead job has the id {job_id!r}: see `ailydian dead list`.")
-        history = [as_document(one) for one in attempts.select_history(conn, rows[0].id)]
-    document = as_document(rows[0]) | {
-        "payload": letter.payload,
-        "schemaVersion": letter.schema_version,
-        "key": letter.key,
-        "edits": letter.edits,
-    }
+        found = dead_edit.read(conn, job_id)
+    document, history = found.document(), [as_document(one) for one in found.history]
     if as_json:
         print_json(document | {"history": history})
         return
@@ -104,8 +92,8 @@ def edit_dead(job_id: str, payload: dict[str, Any], as_json: bool) -> None:
     The job keeps its id and its idempotency key. The change, its author and its time are stored
     with the dead letter and in the audit log.
     """
-    with session.opened():
-        changes = dead_edit.edit(job_id, payload)
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        changes = dead_edit.edit(conn, job_id, payload)
     if as_json:
         print_json({"id": job_id, "edited": bool(changes), "changes": changes})
     elif changes:

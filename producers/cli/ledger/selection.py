@@ -14,6 +14,8 @@ from producers.ledger import dead_selection, payload_filters
 from producers.ledger.dead_selection import DeadLetterSelection, RegexRefused
 from producers.ledger.payload_filters import ConditionRefused
 from producers.queries.ledger.dead_letters import DeadLetterFilters
+from shared import db
+from shared.db import Role
 
 Advance = Callable[[int], None]
 
@@ -77,7 +79,8 @@ def read(options_given: dict[str, Any]) -> DeadLetterSelection:
     ids, rate, dry_run = given.pop("ids"), given.pop("rate"), given.pop("dry_run")
     refuse_no_choice(ids, given.pop("every"), given)
     if ids:
-        dead_selection.refuse_unknown(ids)
+        with db.transaction(None, role=Role.RELAY) as conn:
+            dead_selection.refuse_unknown(conn, ids)
     words = {name: str(value) for name, value in given.items() if value is not None}
     return DeadLetterSelection(ids, read_filters(given), words, dry_run, rate)
 

@@ -145,18 +145,20 @@ SELECT_UNENDED: Final = """
     SELECT j."id" FROM near n JOIN "Job" j ON j."id" = n."jobId"
     WHERE j."state" IN ('PENDING', 'RUNNING')
       AND (%(batch_id)s::text IS NULL OR j."batchId" = %(batch_id)s)
+      AND (%(until)s::timestamptz IS NULL OR j."createdAt" <= %(until)s)
     LIMIT %(limit)s
 """
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedFilters:
-    """Filters of unfinished jobs; None means any."""
+    """Filters of unfinished jobs; None means any. `until`: published by then."""
 
     queue: str | None = None
     job: str | None = None
     tenant_id: TenantId | None = None
     batch_id: str | None = None
+    until: datetime | None = None
 
 
 def select_unended(conn: Connection, scope: UnfinishedFilters, *, limit: int) -> list[JobId]:
@@ -166,6 +168,7 @@ def select_unended(conn: Connection, scope: UnfinishedFilters, *, limit: int) ->
         "job": scope.job,
         "tenant_id": scope.tenant_id,
         "batch_id": scope.batch_id,
+        "until": scope.until,
         "limit": limit,
     }
     return [JobId(row[0]) for row in conn.execute(SELECT_UNENDED, values)]

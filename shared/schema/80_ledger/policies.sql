@@ -13,6 +13,7 @@ CALL ailydian_build_security('ProbeEntry', 'SELECT, INSERT', p_platform => false
 CALL ailydian_build_security('JobKind', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('Publisher', '', 'false', p_platform => false);
 CALL ailydian_build_security('HttpAnswer', 'SELECT, INSERT', p_platform => false);
+CALL ailydian_build_security('BulkAction', '', 'false', p_platform => false);
 CALL ailydian_build_security('QueueState', 'SELECT', 'true', p_platform => false);
 CALL ailydian_build_security('TenantDepth', 'SELECT', p_platform => false);
 CALL ailydian_build_security('Quarantine', '', 'false', p_platform => false);
@@ -35,7 +36,7 @@ BEGIN
     FOREACH v_ledger IN ARRAY ARRAY['Job', 'JobOutbox', 'JobFlight', 'JobAttempt', 'DeadLetter',
             'Upload', 'ProbeEntry', 'JobKind', 'QueueState', 'TenantDepth', 'Quarantine', 'WorkerProcess',
             'JobEvent', 'JobBatch', 'Schedule', 'JobHold', 'JobLimit', 'JobLimitUse', 'EventCursor', 'JobStat',
-            'EventFold', 'ModelUse', 'Publisher', 'HttpAnswer', 'Webhook'] LOOP
+            'EventFold', 'ModelUse', 'Publisher', 'HttpAnswer', 'Webhook', 'BulkAction'] LOOP
         CALL ailydian_build_policy(v_ledger, 'ailydian_relay', 'true');
         CALL ailydian_build_grant(v_ledger, 'ailydian_relay', 'SELECT, INSERT, UPDATE, DELETE');
     END LOOP;

@@ -46,6 +46,11 @@ def choose(**given):
     return selection.read(ANY | given)
 
 
+def edit(job_id, payload):
+    with db.transaction(None, role=Role.RELAY) as conn:
+        return dead_edit.edit(conn, job_id, payload)
+
+
 def letters(**wanted):
     with db.transaction(None, role=Role.RELAY) as conn:
         return dead_letters.select_dead(conn, DeadLetterFilters(**wanted), limit=1_000)
@@ -201,7 +206,7 @@ def test_an_edited_job_keeps_its_key_and_what_was_changed(pool):
     kill(job_id)
 
     with outbox.published_by("cli:ada"):
-        changes = dead_edit.edit(job_id, {"n": 1, "note": "after", "mode": "receipt"})
+        changes = edit(job_id, {"n": 1, "note": "after", "mode": "receipt"})
 
     assert changes == {
         "note": {"before": "before", "after": "after"},
@@ -231,7 +236,7 @@ def test_the_contract_refuses_nonsense_and_nothing_is_changed(pool, payload, why
     before = job(job_id)["payload"]
 
     with pytest.raises(PayloadRefused, match=why):
-        dead_edit.edit(job_id, payload)
+        edit(job_id, payload)
 
     assert job(job_id)["payload"] == before
     assert acts() == []
@@ -244,7 +249,7 @@ def test_an_edit_that_makes_a_double_of_another_job_is_refused(pool):
     [job_id] = dead_probes(tenant, 1)
 
     with pytest.raises(EditRefused, match=other):
-        dead_edit.edit(job_id, good.model_dump())
+        edit(job_id, good.model_dump())
 
 
 def test_a_job_that_lives_is_not_edited_and_no_change_is_no_edit(pool):
@@ -252,9 +257,9 @@ def test_a_job_that_lives_is_not_edited_and_no_change_is_no_edit(pool):
     [alive], [job_id] = [publish_probe(tenant)], dead_probes(tenant, 1)
 
     with pytest.raises(JobNotFound):
-        dead_edit.edit(alive, {"n": 2})
+        edit(alive, {"n": 2})
 
-    assert dead_edit.edit(job_id, job(job_id)["payload"]) == {}
+    assert edit(job_id, job(job_id)["payload"]) == {}
     assert acts() == []
 
 
