@@ -1,7 +1,8 @@
 """Answers: how a document becomes bytes, and how a repeated request gets the same ones."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from http import HTTPStatus
@@ -18,7 +19,8 @@ from producers.web import lists
 from producers.web.access import Acting
 from producers.web.bodies import JSON
 from producers.web.problems import Refused
-from shared.db import Connection
+from shared import db
+from shared.db import Connection, Role
 
 KEY_CHARS_MAX: Final = 255
 REPEATED: Final = "Idempotent-Replayed"
@@ -72,7 +74,13 @@ def answer(what: Answer) -> Response:
     return _response(_kept(what, b""))
 
 
-def once(request: Request, acting: Acting, do: Callable[[Connection], Answer]) -> Response:
+def once(
+    request: Request,
+    acting: Acting,
+    do: Callable[[Connection], Answer],
+    *,
+    role: Role = Role.APP,
+) -> Response:
     """Do something in one transaction and answer it; with an Idempotency-Key, only once.
 
     The answer is stored in the transaction of what it answers, so that a lost answer can be asked
@@ -82,16 +90,17 @@ def once(request: Request, acting: Acting, do: Callable[[Connection], Answer]) -
         request: Its header `Idempotency-Key` makes it repeatable, for a day.
         acting: Who does it, for which tenant; a key belongs to the tenant.
         do: What is done; it is given the transaction.
+        role: Of the transaction; in the relay's, one who names no tenant acts for all.
 
     Raises:
         Refused: The key was used for another request, or one is in flight.
     """
     key = request.headers.get("idempotency-key")
     if key is None:
-        with acting.writing() as conn:
+        with _writing(acting, role) as conn:
             return _response(_kept(do(conn), b""))
     fingerprint = _fingerprint(request)
-    with acting.writing() as conn:
+    with _writing(acting, role) as conn:
         if not http_answers.lock_key(conn, key):
             raise Refused(
                 HTTPStatus.CONFLICT,
@@ -145,7 +154,26 @@ def model_of(row: type, *, name: str | None = None) -> type[BaseModel]:
     return create_model(name or row.__name__.removesuffix("Row"), __config__=_EXACT, **of)
 
 
+def made(name: str, **of: Any) -> type[BaseModel]:  # noqa: ANN401 - types of fields
+    """Return a model of these fields, for the OpenAPI document."""
+    fields_of: dict[str, Any] = {field_name: (kind, ...) for field_name, kind in of.items()}
+    return create_model(name, __config__=_EXACT, **fields_of)
+
+
+def extended(base: type[BaseModel], *, name: str, **of: Any) -> type[BaseModel]:  # noqa: ANN401
+    """Return a model with more fields than another, for the OpenAPI document."""
+    more: dict[str, Any] = {field_name: (kind, ...) for field_name, kind in of.items()}
+    return create_model(name, __base__=base, **more)
+
+
 _EXACT: Final = ConfigDict(extra="forbid")
+
+
+@contextmanager
+def _writing(acting: Acting, role: Role) -> Iterator[Connection]:
+    tenant_id = acting.tenant if role is Role.APP else acting.tenant_id
+    with acting.named(), db.transaction(tenant_id, role=role) as conn:
+        yield conn
 
 
 def _fingerprint(request: Request) -> bytes:

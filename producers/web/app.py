@@ -6,12 +6,13 @@ from producers.web import document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
-from producers.web.ledger import jobs, webhooks
+from producers.web.ledger import dead, jobs, webhooks
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
     jobs.router,
     webhooks.router,
+    dead.router,
     keys.router,
     tenants.router,
     users.router,

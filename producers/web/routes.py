@@ -6,12 +6,19 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
 
 from producers.web import bodies
 from producers.web.problems import RESPONSES
 
 # Of texts in addresses: Postgres stores no NUL.
 NO_NUL: Final = r"^[^\u0000]*$"
+
+
+class Strict(BaseModel):
+    """A body that may have the fields of its model and no others."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class _StrictRequest(Request):
