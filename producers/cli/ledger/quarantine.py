@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from producers.cli.ledger import quarantine_actions, quarantine_edit
+from producers.cli.ledger import selection
 from producers.cli.ledger.selection import CHOICE, FILTERS, LIMIT, PACE, options, regex_checked
 from producers.cli.terminal import session
 from producers.cli.terminal.output import (
@@ -16,13 +16,15 @@ from producers.cli.terminal.output import (
     say,
 )
 from producers.cli.terminal.values import JSON_OBJECT
-from producers.errors import JobNotFound
-from producers.json_rows import as_document
+from producers.ledger import quarantine_actions, quarantine_edit
+from producers.ledger.quarantine_actions import QuarantineChoice
 from shared import db
 from shared.db import Role
-from shared.ledger.wakeups import connect
+from shared.ledger.wakeups import Wire, connect
 from shared.queries.ledger import quarantines
-from shared.queries.ledger.quarantines import QuarantinedRow, QuarantineFilters
+from shared.queries.ledger.quarantines import QuarantineFilters
+from shared.servers import embedded
+from shared.settings import settings
 
 
 @click.group()
@@ -36,7 +38,7 @@ def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa
     """List quarantined messages, newest first; --error matches the reason."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
         rows = quarantines.select_quarantined(conn, QuarantineFilters(**filters), limit=limit)
-    documents = [_without_bytes(row) for row in rows]
+    documents = [quarantine_actions.document(row) for row in rows]
     if as_json:
         print_json(documents)
     else:
@@ -50,14 +52,12 @@ def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa
 def show_quarantined(message_id: str, as_json: bool) -> None:
     """Show a message: the reason and its first 64 kB (base64 in JSON)."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        rows = quarantines.select_quarantined(conn, QuarantineFilters(), ids=[message_id], limit=1)
-    if not rows:
-        raise JobNotFound(f"No message has the id {message_id!r}: see `ailydian quarantine list`.")
-    document = _without_bytes(rows[0])
+        row = quarantine_edit.found(conn, message_id)
+    document = quarantine_actions.document(row)
     if as_json:
-        print_json(document | {"message": base64.b64encode(rows[0].message).decode()})
+        print_json(document | {"message": base64.b64encode(row.message).decode()})
     else:
-        print_fields(document | {"message": ascii(rows[0].message)})
+        print_fields(document | {"message": ascii(row.message)})
 
 
 @quarantine.command("edit")
@@ -70,8 +70,8 @@ def edit_quarantined(message_id: str, message: dict[str, Any], as_json: bool) ->
     A wake-up has the job's id and its number of attempts; the job must belong to this queue. An
     entry has job, tenant, key and payload; fields that are not named stay.
     """
-    with session.opened():
-        quarantine_edit.edit(message_id, message)
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
+        quarantine_edit.edit(conn, wire(), message_id, message)
     if as_json:
         print_json({"id": message_id, "edited": True})
     else:
@@ -87,7 +87,7 @@ def replay_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
     stored truncated are not sent, nor entries of a publisher that was removed.
     """
     with session.opened() as servers, connect(servers.redis_url) as client:
-        send = quarantine_actions.sender(client, quarantine_edit.wire())
+        send = quarantine_actions.sender(client, wire())
         _act(send, "replay", "replayed", choice, as_json)
 
 
@@ -102,21 +102,40 @@ def discard_quarantined(as_json: bool, **choice: Any) -> None:  # noqa: ANN401
 def _act(
     move: quarantine_actions.Move, verb: str, done_word: str, given: dict[str, Any], as_json: bool
 ) -> None:
-    dry_run = given["dry_run"]
-    matched, done = quarantine_actions.act(move, verb, given)
-    if done < matched and not dry_run and verb == "replay":
+    choice = read_choice(given)
+    with (
+        selection.progress(verb.title(), lambda: quarantine_actions.count(choice)) as advance,
+        regex_checked(),
+    ):
+        matched, done = quarantine_actions.act(move, verb, choice, advance)
+    if done < matched and not choice.dry_run and verb == "replay":
         say(
             f"{matched - done} could not be sent: they were stored truncated, lack a field or are "
             "of a publisher that was removed. See `ailydian quarantine show ID`."
         )
     if as_json:
-        print_json({"matched": matched, done_word: done} | ({"dryRun": True} if dry_run else {}))
+        print_json(
+            {"matched": matched, done_word: done} | ({"dryRun": True} if choice.dry_run else {})
+        )
     else:
         click.echo(f"{matched} matched, {done} {done_word}.")
 
 
-def _without_bytes(row: QuarantinedRow) -> dict[str, Any]:
-    document = as_document(row)
-    del document["message"]
-    document["bytes"] = document.pop("sizeBytes")
-    return document
+def read_choice(options_given: dict[str, Any]) -> QuarantineChoice:
+    """Build a selection from the options of `CHOICE` and `PACE`.
+
+    Raises:
+        click.UsageError: Neither ids nor filters nor --all.
+    """
+    given = dict(options_given)
+    every, dry_run, rate = given.pop("every"), given.pop("dry_run"), given.pop("rate")
+    ids = given.pop("ids")
+    selection.refuse_no_choice(ids, every, given)
+    words = {name: str(value) for name, value in given.items() if value is not None}
+    return QuarantineChoice(ids, QuarantineFilters(**given), words, dry_run, rate)
+
+
+def wire() -> Wire:
+    """Return the Redis key names and the signing key of this installation."""
+    config = settings()
+    return Wire(config.redis_namespace, embedded.signing_key(config))

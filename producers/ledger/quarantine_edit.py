@@ -6,12 +6,10 @@ from typing import Any
 
 import psycopg
 
-from producers.cli.terminal import session
 from producers.errors import JobNotFound
 from producers.ledger.ingress_entries import entry_of, quarantined, read_request
 from producers.queries.ledger import jobs
-from shared import db
-from shared.db import Connection, Role
+from shared.db import Connection
 from shared.errors import EditRefused, PayloadRefused
 from shared.ids import JobId
 from shared.ledger.wakeups import Wire
@@ -19,24 +17,18 @@ from shared.operations import audit
 from shared.queries.ledger import clock, quarantines
 from shared.queries.ledger.quarantines import QuarantinedRow
 from shared.queries.operations.audit_logs import AuditEntry
-from shared.servers import embedded
-from shared.settings import settings
 
 _SHOWN = 200
 
 
-def wire() -> Wire:
-    """Return the Redis key names and the signing key of this installation."""
-    config = settings()
-    return Wire(config.redis_namespace, embedded.signing_key(config))
-
-
-def edit(message_id: str, fields: dict[str, Any]) -> None:
-    """Replace a quarantined message; the diff is stored and audited.
+def edit(conn: Connection, signing: Wire, message_id: str, fields: dict[str, Any]) -> None:
+    """Replace a quarantined message in the caller's transaction; the diff is stored and audited.
 
     A wake-up becomes a signed one, an entry of the Redis door one that the door can read.
 
     Args:
+        conn: A connection in the relay's role.
+        signing: What a wake-up is signed with.
         message_id: The message's.
         fields: Of a wake-up `job`, an id, and `attempt`, the number of attempts made; `v` and
             `sig` are accepted and replaced. Of an entry `job`, `tenant`, `key`, `payload` (an
@@ -47,52 +39,56 @@ def edit(message_id: str, fields: dict[str, Any]) -> None:
         PayloadRefused: Invalid fields, or no job of this queue has the id.
         EditRefused: The same message is quarantined already, or it was changed concurrently.
     """
-    with db.transaction(None, role=Role.RELAY) as conn:
-        rows = quarantines.select_quarantined(
-            conn, quarantines.QuarantineFilters(), ids=[message_id], limit=1
+    row = found(conn, message_id)
+    if row.source == "door":
+        message, after = _entry(row, fields)
+    else:
+        message, after = _wakeup(conn, signing, row, fields)
+    sha256 = hashlib.sha256(message).hexdigest()
+    before = {
+        "sha256": row.sha256,
+        "bytes": row.size_bytes,
+        "head": ascii(row.message[:_SHOWN]),
+    }
+    changes = {"before": before, "after": {"sha256": sha256} | after}
+    now = clock.select_now(conn)
+    diff = {"at": now.isoformat(), "by": audit.who(), "changes": changes}
+    try:
+        done = quarantines.edit(conn, row, message, sha256, diff)
+    except psycopg.errors.UniqueViolation:
+        raise EditRefused(f"This message is in the quarantine of {row.queue} already.") from None
+    if not done:
+        raise EditRefused(
+            f"The message {message_id} was changed concurrently: check it and try again."
         )
-        if not rows:
-            raise JobNotFound(f"No message has the id {message_id!r}: see `quarantine list`.")
-        row = rows[0]
-        message, after = (_entry if row.source == "door" else _wakeup)(conn, row, fields)
-        sha256 = hashlib.sha256(message).hexdigest()
-        before = {
-            "sha256": row.sha256,
-            "bytes": row.size_bytes,
-            "head": ascii(row.message[:_SHOWN]),
-        }
-        changes = {"before": before, "after": {"sha256": sha256} | after}
-        now = clock.select_now(conn)
-        diff = {"at": now.isoformat(), "by": session.actor(), "changes": changes}
-        try:
-            done = quarantines.edit(conn, row, message, sha256, diff)
-        except psycopg.errors.UniqueViolation:
-            raise EditRefused(
-                f"This message is in the quarantine of {row.queue} already."
-            ) from None
-        if not done:
-            raise EditRefused(
-                f"The message {message_id} was changed concurrently: check it and try again."
-            )
-        act = AuditEntry(None, session.actor(), "quarantine.edit", "Quarantine", row.id, changes)
-        audit.write(conn, [act])
+    act = AuditEntry(None, audit.who(), "quarantine.edit", "Quarantine", row.id, changes)
+    audit.write(conn, [act])
+
+
+def found(conn: Connection, message_id: str) -> QuarantinedRow:
+    """Return a message.
+
+    Raises:
+        JobNotFound: None has this id.
+    """
+    wanted = quarantines.QuarantineFilters()
+    rows = quarantines.select_quarantined(conn, wanted, ids=[message_id], limit=1)
+    if not rows:
+        raise JobNotFound(f"No message has the id {message_id!r}: see `ailydian quarantine list`.")
+    return rows[0]
 
 
 def _wakeup(
-    conn: Connection, row: QuarantinedRow, fields: dict[str, Any]
+    conn: Connection, signing: Wire, row: QuarantinedRow, fields: dict[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
     job_id, attempt = _checked(fields)
     known = jobs.select_by_ids(conn, [job_id])
     if not known or known[0].queue != row.queue:
         raise PayloadRefused(f"The queue {row.queue} has no job with the id {job_id!r}.")
-    return wire().wakeup(row.queue, job_id, attempt), {"job": job_id, "attempt": attempt}
+    return signing.wakeup(row.queue, job_id, attempt), {"job": job_id, "attempt": attempt}
 
 
-def _entry(
-    conn: Connection,  # noqa: ARG001 - as `_wakeup`
-    row: QuarantinedRow,
-    fields: dict[str, Any],
-) -> tuple[bytes, dict[str, Any]]:
+def _entry(row: QuarantinedRow, fields: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     before = entry_of(row.message)
     if before is None:
         raise EditRefused(
