@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from producers.json_rows import as_document
-from producers.ledger import dead_selection
+from producers.ledger import dead_selection, quarantine_edit
 from producers.ledger.dead_selection import regex_checked
 from producers.ledger.ingress_entries import Fields, entry_of
 from producers.ledger.ingress_streams import stream_of
@@ -17,6 +17,7 @@ from producers.ledger.publishers import DEFAULT, PUBLISHERS_MAX
 from producers.queries.ledger import publishers
 from shared import db
 from shared.db import Connection, Role
+from shared.errors import PermanentError
 from shared.ledger.wakeups import Wire
 from shared.operations import audit
 from shared.queries.ledger import clock, quarantines
@@ -24,6 +25,12 @@ from shared.queries.ledger.quarantines import QuarantinedRow, QuarantineFilters,
 from shared.queries.operations.audit_logs import AuditEntry
 
 Move = Callable[[Connection, Sequence[str]], list[TakenRow]]
+
+
+class MessageUnsendable(PermanentError):
+    """The message cannot be sent again as it is."""
+
+    code = "message_unsendable"
 
 
 def sender(client: redis.Redis, wire: Wire) -> Move:
@@ -131,6 +138,21 @@ def move_page(
         entry = AuditEntry(None, audit.who(), f"quarantine.{verb}", "Quarantine", one, what)
         audit.write(conn, [entry])
     return taken
+
+
+def move_one(conn: Connection, move: Move, verb: str, message_id: str) -> None:
+    """Apply an action to one message in the caller's transaction.
+
+    Raises:
+        JobNotFound: None has this id.
+        MessageUnsendable: It cannot be sent again as it is.
+    """
+    row = quarantine_edit.found(conn, message_id)
+    if not move_page(conn, move, verb, [row.id], {}):
+        raise MessageUnsendable(
+            f"The message {row.id} cannot be sent: it was stored truncated, lacks a field or is of "
+            "a publisher that was removed."
+        )
 
 
 def document(row: QuarantinedRow) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from producers.web import document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
-from producers.web.ledger import dead, jobs, webhooks
+from producers.web.ledger import dead, jobs, quarantine, webhooks
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
     jobs.router,
     webhooks.router,
     dead.router,
+    quarantine.router,
     keys.router,
     tenants.router,
     users.router,
@@ -45,6 +46,8 @@ def routed() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.keys = known
+    app.state.redis, app.state.wire = pages.client, pages.wire
     app.state.routes = [one for router in ROUTERS for one in router.routes]
     problems.install(app)
     for router in ROUTERS:

@@ -32,6 +32,7 @@ class Pages:
     """The pages without the HTTP server: each is (status, content type, body)."""
 
     def __init__(self, client: redis.Redis, wire: Wire) -> None:
+        self.client, self.wire = client, wire
         self._looks = Looks(client, wire.namespace)
         self._figures = MetricsCollector(client, wire)
         self._registry = metrics.registry_of(self._figures)

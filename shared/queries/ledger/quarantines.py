@@ -138,6 +138,8 @@ SELECT_QUARANTINED: Final = """
       AND (%(error)s::text IS NULL OR q."reason" ~ %(error)s)
       AND (%(since)s::timestamptz IS NULL OR q."receivedAt" >= %(since)s)
       AND (%(until)s::timestamptz IS NULL OR q."receivedAt" <= %(until)s)
+      AND (%(before)s::timestamptz IS NULL
+           OR (q."receivedAt", q."id") < (%(before)s, %(before_id)s::text))
     ORDER BY q."receivedAt" DESC, q."id" DESC LIMIT %(limit)s
 """
 
@@ -164,10 +166,24 @@ SELECT_IDS: Final = """
 
 
 def select_quarantined(
-    conn: Connection, wanted: QuarantineFilters, *, ids: Sequence[str] | None = None, limit: int
+    conn: Connection,
+    wanted: QuarantineFilters,
+    *,
+    ids: Sequence[str] | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[QuarantinedRow]:
-    """Quarantined messages, newest first; of the filters, `error` matches the reason."""
-    values = _values(wanted, ids) | {"limit": limit}
+    """Quarantined messages, newest first; of the filters, `error` matches the reason.
+
+    Args:
+        conn: A connection in the relay's role.
+        wanted: Filters.
+        ids: Of messages; None means any.
+        before: Time and id of the last row of the page before.
+        limit: Maximum rows.
+    """
+    at, before_id = before or (None, None)
+    values = _values(wanted, ids) | {"before": at, "before_id": before_id, "limit": limit}
     return [QuarantinedRow(*row) for row in conn.execute(SELECT_QUARANTINED, values)]
 
 
