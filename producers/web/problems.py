@@ -171,11 +171,19 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """Return the methods of an address: each is a route of its own."""
+    """Return the methods of an address: each is a route of its own.
+
+    Where an address is named in full, it is not one of those with a name in it.
+    """
     path = request.scope["path"]
     routes: Sequence[Route] = request.app.state.routes
+    found = [route for route in routes if route.path_regex.match(path)]
+    named = min((len(route.param_convertors) for route in found), default=0)
     return {
-        method for route in routes if route.path_regex.match(path) for method in route.methods or ()
+        method
+        for route in found
+        if len(route.param_convertors) == named
+        for method in route.methods or ()
     }
 
 

@@ -45,7 +45,7 @@ After = Annotated[
 class DeadReplay(Choice):
     """Dead jobs to replay; with a canary the first ones must end well before the others follow."""
 
-    rate: float | None = Field(None, gt=0, le=1e6, description="At most so many a second.")
+    rate: float | None = Field(None, ge=0.001, le=1e6, description="At most so many a second.")
     canary: int | None = Field(None, ge=1, le=2_000, description="Replay so many first.")
     canary_s: float = Field(60, gt=0, le=86_400, alias="canarySeconds")
     failing_max: float | None = Field(
@@ -70,7 +70,7 @@ class DeadReplay(Choice):
 class DeadDiscard(Choice):
     """Dead jobs to discard."""
 
-    rate: float | None = Field(None, gt=0, le=1e6, description="At most so many a second.")
+    rate: float | None = Field(None, ge=0.001, le=1e6, description="At most so many a second.")
 
 
 class DeadEdit(Strict):
