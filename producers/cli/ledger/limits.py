@@ -1,6 +1,5 @@
 """The `limits` commands: concurrency and rate limits."""
 
-import dataclasses
 from typing import Any
 
 import click
@@ -9,16 +8,10 @@ from producers.cli.accounts.tenants import TIER
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_json, print_table
 from producers.cli.terminal.values import JOB, RATE
-from producers.errors import LimitNotFound
-from producers.json_rows import as_document
-from producers.queries.ledger import job_limits as queries
+from producers.ledger import limits as ledger
 from producers.queries.ledger.job_limits import Limit
 from shared import db
-from shared.db import Connection, Role
-from shared.ids import TenantId
-from shared.operations import audit
-from shared.queries.accounts import accounts
-from shared.queries.operations.audit_logs import AuditEntry
+from shared.db import Role
 
 
 @click.group()
@@ -72,9 +65,7 @@ def set_limit(as_json: bool, slug: str | None, **options: Any) -> None:  # noqa:
             unit="cost" if options["by_cost"] else "jobs",
         )
         with db.transaction(None, role=Role.RELAY) as conn:
-            limit = dataclasses.replace(limit, id=queries.put(conn, limit))
-            _note(conn, "limit.set", limit)
-            document = _described(conn, limit)
+            document = ledger.document(conn, ledger.put(conn, limit))
     if as_json:
         print_json(document)
     else:
@@ -86,7 +77,7 @@ def set_limit(as_json: bool, slug: str | None, **options: Any) -> None:  # noqa:
 def list_limits(as_json: bool) -> None:
     """List all limits; a tenant's own limit overrides its tier's."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        documents = [_described(conn, limit) for limit in queries.select_limits(conn)]
+        documents = [ledger.document(conn, limit) for limit in ledger.of_tenant(conn, None)]
     if as_json:
         print_json(documents)
     else:
@@ -99,28 +90,11 @@ def list_limits(as_json: bool) -> None:
 def delete_limit(limit_id: str, as_json: bool) -> None:
     """Delete a limit."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        found = {limit.id: limit for limit in queries.select_limits(conn)}
-        if limit_id not in found:
-            raise LimitNotFound(f"No limit has the id {limit_id!r}: see `ailydian limits list`.")
-        queries.delete(conn, limit_id)
-        _note(conn, "limit.delete", found[limit_id])
+        ledger.delete(conn, limit_id)
     if as_json:
         print_json({"id": limit_id, "deleted": True})
     else:
         click.echo("The limit is deleted.")
-
-
-def _note(conn: Connection, action: str, limit: Limit) -> None:
-    what = {name: value for name, value in as_document(limit).items() if value is not None}
-    act = AuditEntry(limit.tenant_id, session.actor(), action, "JobLimit", limit.id, what)
-    audit.write(conn, [act])
-
-
-def _described(conn: Connection, limit: Limit) -> dict[str, Any]:
-    document = as_document(limit)
-    tenant_id: TenantId | None = document.pop("tenantId")
-    slug = None if tenant_id is None else accounts.select_slug(conn, tenant_id)
-    return {"id": document.pop("id"), "tenant": slug} | document
 
 
 def _print(documents: list[dict[str, Any]]) -> None:

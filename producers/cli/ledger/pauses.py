@@ -10,12 +10,11 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import Command, json_option, print_json
 from producers.cli.terminal.values import DURATION, JOB, QUEUE
 from producers.errors import WaitedTooLong
+from producers.ledger import pausing
 from producers.queries.ledger import pauses
 from producers.queries.ledger.pauses import Pause
 from shared import db
 from shared.db import Role
-from shared.operations import audit
-from shared.queries.operations.audit_logs import AuditEntry
 
 DRAIN_LOOK_S = 0.2
 
@@ -57,19 +56,7 @@ def _change(
     with session.opened():
         selected = _pause(queue, slug, job)
         with db.transaction(None, role=Role.RELAY) as conn:
-            if paused:
-                changed = pauses.put(conn, selected, held_by=session.actor())
-            else:
-                # Wake-ups that workers dropped meanwhile are sent again now, not at the next sweep.
-                pauses.withdraw(conn)
-                changed = pauses.delete(conn, selected)
-            if changed:
-                act = "jobs.pause" if paused else "jobs.resume"
-                scope = {"queue": queue, "tenant": slug, "job": job}
-                audit.write(
-                    conn,
-                    [AuditEntry(selected.tenant_id, session.actor(), act, "JobHold", None, scope)],
-                )
+            changed = (pausing.pause if paused else pausing.resume)(conn, selected)
     if as_json:
         print_json({"queue": queue, "tenant": slug, "job": job, "paused": paused})
     else:
