@@ -30,6 +30,7 @@ def build(known: Keys, pages: Pages) -> FastAPI:
     """
     app = routed()
     app.state.keys = known
+    app.state.redis, app.state.wire = pages.client, pages.wire
     _add_pages(app, pages)
     app.add_middleware(BodyBounds)
     return app
@@ -46,8 +47,6 @@ def routed() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.keys = known
-    app.state.redis, app.state.wire = pages.client, pages.wire
     app.state.routes = [one for router in ROUTERS for one in router.routes]
     problems.install(app)
     for router in ROUTERS:

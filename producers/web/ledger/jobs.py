@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
@@ -17,44 +17,25 @@ from producers.queries.ledger.jobs import JobFilters, JobRow
 from producers.web import answers, bodies, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
-from producers.web.bodies import NDJSON, Body
+from producers.web.bodies import NDJSON
+from producers.web.ledger.publications import JobRequest, contract_of, read_lines
 from producers.web.lists import Cursor, Limit, Moment
-from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
 from shared import db
-from shared.contracts import Contract, contract_named
+from shared.contracts import Contract
 from shared.db import Connection, Role
-from shared.errors import AilydianError, PublisherRefused
 from shared.ids import JobId
-from shared.json_values import read_json
 from shared.ledger import outbox
 from shared.ledger.outbox import Published
 from shared.observability import tracing
 
 router = routes.router("jobs")
 
-LINES_MAX: Final = 10_000
-ERRORS_MAX: Final = 100
 State = Literal["PENDING", "QUEUED", "RUNNING", "COMPLETED", "DEAD", "CANCELLED"]
 Id = Annotated[
     str,
     Path(max_length=64, pattern=NO_NUL, examples=["01a22cb1-5b28-74bb-843b-5b9d39e959c9"]),
 ]
-
-
-class JobRequest(Body):
-    """A job to publish."""
-
-    job: str = Field(max_length=100, examples=["probe"])
-    payload: dict[str, Any] = Field(default_factory=dict, examples=[{"n": 1}])
-    key: str | None = Field(
-        None,
-        min_length=1,
-        max_length=256,
-        description="Two publications with one key are one job. Unset: a hash of the payload.",
-    )
-    delay_s: float = Field(0, ge=0, le=366 * 86_400, alias="delaySeconds")
-    priority: int = Field(0, ge=-9, le=9, description="Higher goes first.")
 
 
 class JobQuery(BaseModel):
@@ -100,7 +81,7 @@ def publish_jobs(
     if bodies.media_type(request) == NDJSON:
         return _publish_lines(request, body, acting)
     wanted = bodies.read(JobRequest, body)
-    job = _contract(wanted, acting)
+    job = contract_of(wanted.job, wanted.payload, acting)
 
     def do(conn: Connection) -> Answer:
         with tracing.continued(request.headers.get("traceparent")):
@@ -114,7 +95,7 @@ def publish_jobs(
 
 
 def _publish_lines(request: Request, body: bytes, acting: Acting) -> Response:
-    lines = _lines(body, acting)
+    lines = read_lines(body, lambda line: _read(line, acting))
 
     def do(conn: Connection) -> Answer:
         published: dict[int, Published] = {}
@@ -173,55 +154,6 @@ def cancel_job(job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_WRITE)]) -
     return answers.ok(as_document(done))
 
 
-def _contract(wanted: JobRequest, acting: Acting) -> Contract:
-    """Return the job that is asked for.
-
-    Raises:
-        UnknownJob: There is none of this name.
-        PublisherRefused: It is the system's, or an operator's.
-        PayloadRefused: Its payload does not fit.
-    """
-    contract = contract_named(wanted.job)
-    above = acting.by.role == "SUPER_ADMIN"
-    if contract.audience == "system" or (contract.audience == "operators" and not above):
-        raise PublisherRefused(f"{wanted.job} is not published by {acting.by.role} keys.")
-    return contract.from_payload(wanted.payload, contract.schema_version)
-
-
-def _lines(body: bytes, acting: Acting) -> list[tuple[JobRequest, Contract]]:
-    """Read all lines.
-
-    Raises:
-        Refused: Lines are invalid; the problem names them.
-    """
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    if not 0 < len(lines) <= LINES_MAX:
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid_request",
-            f"Send 1 to {LINES_MAX:,} lines, each a JSON object (got {len(lines):,}).",
-        )
-    found: list[tuple[JobRequest, Contract]] = []
-    invalid: list[dict[str, str]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            wanted = JobRequest.model_validate(read_json(line.decode()))
-            found.append((wanted, _contract(wanted, acting)))
-        except (AilydianError, ValidationError, UnicodeDecodeError) as error:
-            invalid.append({"pointer": f"line {number}", "detail": _why(error)})
-    if invalid:
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid_request",
-            f"{len(invalid):,} of {len(lines):,} lines are invalid; nothing was published. "
-            f"{invalid[0]['pointer'].capitalize()}: {invalid[0]['detail']}",
-            invalid=invalid[:ERRORS_MAX],
-        )
-    return found
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'/'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}."
-    return "It is not UTF-8." if isinstance(error, UnicodeDecodeError) else str(error)
+def _read(line: object, acting: Acting) -> tuple[JobRequest, Contract]:
+    wanted = JobRequest.model_validate(line)
+    return wanted, contract_of(wanted.job, wanted.payload, acting)
