@@ -6,7 +6,7 @@ from producers.web import document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
-from producers.web.ledger import dead, jobs, quarantine, webhooks
+from producers.web.ledger import dead, jobs, quarantine, queues, webhooks
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
@@ -14,6 +14,7 @@ ROUTERS = (
     webhooks.router,
     dead.router,
     quarantine.router,
+    queues.router,
     keys.router,
     tenants.router,
     users.router,

@@ -34,7 +34,9 @@ SELECT_PAUSES: Final = """
 
 LIST_PAUSES: Final = """
     SELECT h."queue", t."slug" AS "tenant", h."job", h."heldBy", h."heldAt"
-    FROM "JobHold" h LEFT JOIN "Tenant" t ON t."id" = h."tenantId" ORDER BY h."heldAt", h."id"
+    FROM "JobHold" h LEFT JOIN "Tenant" t ON t."id" = h."tenantId"
+    WHERE %(tenant_id)s::text IS NULL OR h."tenantId" = %(tenant_id)s
+    ORDER BY h."heldAt", h."id"
 """
 
 
@@ -43,9 +45,9 @@ def select_pauses(conn: Connection) -> list[Pause]:
     return [Pause(*row) for row in conn.execute(SELECT_PAUSES)]
 
 
-def list_pauses(conn: Connection) -> list[PauseRow]:
-    """Return all pauses with their author and time, oldest first."""
-    return [PauseRow(*row) for row in conn.execute(LIST_PAUSES)]
+def list_pauses(conn: Connection, tenant_id: TenantId | None = None) -> list[PauseRow]:
+    """Return a tenant's pauses, or all, with their author and time, oldest first."""
+    return [PauseRow(*row) for row in conn.execute(LIST_PAUSES, {"tenant_id": tenant_id})]
 
 
 PUT: Final = """

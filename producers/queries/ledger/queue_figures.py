@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from shared.db import Connection
+from shared.ids import TenantId
 
 # A process without a heartbeat for so long counts as gone.
 SILENT_S: Final = 20.0
@@ -143,6 +144,60 @@ def select_figures(
         "silent_s": SILENT_S,
     }
     return [QueueFigures(*row) for row in conn.execute(SELECT_FIGURES, values)]
+
+
+# Of one tenant all are counted by its part of the index: no more than it may have waiting.
+SELECT_TENANT_FIGURES: Final = """
+    SELECT q."queue", o."ready" + f."queued" AS "ready", o."delayed", f."running", d."dead",
+           extract(epoch FROM greatest(now(), least(o."oldest", f."oldest"))
+                              - least(o."oldest", f."oldest"))::float8 AS "oldestSeconds",
+           NULL::float8 AS "donePerSecond", w."workers",
+           EXISTS (
+               SELECT FROM "JobHold" h
+               WHERE coalesce(h."queue", q."queue") = q."queue" AND h."job" IS NULL
+                 AND coalesce(h."tenantId", %(tenant_id)s::text) = %(tenant_id)s) AS "paused"
+    FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q("queue", "place")
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE x."dueAt" <= now()) AS "ready",
+               count(*) FILTER (WHERE x."dueAt" > now()) AS "delayed",
+               min(x."dueAt") FILTER (WHERE x."dueAt" <= now()) AS "oldest"
+        FROM (SELECT y."dueAt" FROM "JobOutbox" y
+              WHERE y."queue" = q."queue" AND y."tenantId" = %(tenant_id)s
+              LIMIT %(counted_max)s::bigint) x
+    ) o
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE j."state" = 'PENDING') AS "queued",
+               count(*) FILTER (WHERE j."state" = 'RUNNING') AS "running",
+               min(j."dueAt") FILTER (WHERE j."state" = 'PENDING') AS "oldest"
+        FROM "JobFlight" x JOIN "Job" j ON j."id" = x."jobId"
+        WHERE x."queue" = q."queue" AND x."tenantId" = %(tenant_id)s
+    ) f
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS "dead" FROM (
+            SELECT FROM "DeadLetter" x
+            WHERE x."tenantId" = %(tenant_id)s AND x."queue" = q."queue" LIMIT %(dead_max)s) x
+    ) d
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS "workers" FROM "WorkerProcess" p
+        WHERE p."role" = 'worker' AND q."queue" = ANY(p."queues")
+          AND p."seenAt" > now() - %(silent_s)s::float8 * interval '1 second'
+    ) w
+    ORDER BY q."place"
+"""
+
+
+def select_tenant_figures(
+    conn: Connection, queues: Sequence[str], tenant_id: TenantId, *, counted_max: int = 100_000
+) -> list[QueueFigures]:
+    """Return one tenant's counts of these queues, up to a bound; what all have done is not told."""
+    values: dict[str, object] = {
+        "queues": list(queues),
+        "tenant_id": tenant_id,
+        "counted_max": counted_max,
+        "dead_max": DEAD_MAX,
+        "silent_s": SILENT_S,
+    }
+    return [QueueFigures(*row) for row in conn.execute(SELECT_TENANT_FIGURES, values)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,7 @@ def special(size):
         "dead_letters.DISCARD": {"ids": dead},
         "queue_figures.SELECT_FIGURES": {"queues": list(QUEUES)},
         "queue_figures.SELECT_LAGS": {"queues": list(QUEUES)},
+        "queue_figures.SELECT_TENANT_FIGURES": {"queues": list(QUEUES)},
         "dispatches.MEASURE_DEPTH": {"queues": list(QUEUES)},
         "dispatches.SELECT_LANES": {
             "queues": list(QUEUES),
