@@ -11,6 +11,7 @@ from producers.cli.terminal.values import tenant_option
 from producers.cli.terminal.waiting import follow
 from producers.documents.submission import delete_document
 from producers.json_rows import as_document
+from producers.ledger import serving
 from producers.queries.documents import document_lists
 from shared import db
 from shared.errors import DocumentNotFound
@@ -100,7 +101,7 @@ def delete_documents(
 def _delete(
     servers: Servers, tenant_id: TenantId, slug: str, ids: tuple[str, ...], wait: bool
 ) -> dict[str, Any]:
-    wait = wait or (servers.embedded and "ingest" not in session.queues_served())
+    wait = wait or (servers.embedded and "ingest" not in serving.queues_served())
     jobs: dict[JobId, dict[str, Any]] = {}
     with db.transaction(tenant_id) as conn:
         for document_id in ids:

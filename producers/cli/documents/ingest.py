@@ -17,6 +17,7 @@ from producers.cli.terminal.values import tenant_option
 from producers.cli.terminal.visible import bytes_escaped
 from producers.cli.terminal.waiting import follow
 from producers.documents.submission import submit_document
+from producers.ledger import serving
 from producers.queries.ledger.jobs import Progress
 from shared import db
 from shared.errors import AilydianError, ServerUnavailable, TenantNotFound, UsageError
@@ -75,7 +76,7 @@ def ingest(
         raise UsageError(f"--title needs exactly one document (got {len(found)}).")
     with session.opened() as servers:
         tenant_id = session.tenant_named(slug)
-        missing = [queue for queue in QUEUES if queue not in session.queues_served()]
+        missing = [queue for queue in QUEUES if queue not in serving.queues_served()]
         follows = wait or (servers.embedded and bool(missing))
         with contextlib.ExitStack() as stack:
             check = stack.enter_context(someone_works(servers, QUEUES)) if follows else None

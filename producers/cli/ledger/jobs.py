@@ -9,7 +9,7 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import JOB, MOMENT, QUEUE
 from producers.json_rows import as_document
-from producers.ledger import cancellation
+from producers.ledger import cancellation, job_history
 from producers.queries.ledger import jobs as ledger
 from producers.queries.ledger.job_history import UnfinishedFilters
 from shared import db
@@ -76,9 +76,9 @@ def explain_job(job_id: str, as_json: bool) -> None:
     with session.opened():
         with db.transaction(None, role=Role.RELAY) as conn:
             row = cancellation.found(conn, job_id)
-        history = jobs_why.read(row)
+        history = job_history.read(row)
     if as_json:
-        print_json(jobs_why.document(history))
+        print_json(job_history.document(history))
     else:
         jobs_why.render(history)
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from producers.cli.roles import processes
-from producers.cli.terminal.session import queues_served
 from producers.errors import WorkersMissing
 from producers.ledger.relay import Relay
+from producers.ledger.serving import queues_served
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
 from shared.servers.embedded import Servers

@@ -2,16 +2,13 @@
 
 import getpass
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import psutil
 import psycopg
 import structlog
 
 from producers.operations import migration
-from producers.queries.ledger import queue_figures
 from shared import connections, db
 from shared.db import Role
 from shared.errors import ServerUnavailable, TenantNotFound
@@ -102,13 +99,3 @@ def tenant_named(slug: str) -> TenantId:
             f"No tenant has the slug {slug!r}: create it with `ailydian tenant create {slug}`."
         )
     return found
-
-
-def queues_served() -> set[str]:
-    """Return the queues that have a live worker process."""
-    with db.transaction(None, role=Role.RELAY) as conn:
-        processes = queue_figures.select_processes(conn)
-    here = socket.gethostname()
-    # A killed process stays in the table a little longer; on this machine its pid is checked.
-    live = [one for one in processes if one.host != here or psutil.pid_exists(one.pid)]
-    return {queue for one in live for queue in one.queues}

@@ -113,7 +113,7 @@ def test_why_goes_by_the_clock_of_the_database(run, monkeypatch):
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(days=2)
 
-    monkeypatch.setattr("producers.cli.ledger.jobs_why.datetime", HostsClock)
+    monkeypatch.setattr("producers.ledger.job_history.datetime", HostsClock)
     [job_id] = publish_jobs("acme", [Probe(n=1)], delay_s=3_600)
 
     waits = document(run("jobs", "why", job_id, "--json"))["waits"]
