@@ -30,10 +30,13 @@ class Cancelled:
     was: str
 
 
-def cancel_one(job_id: str, tenant_id: TenantId | None, *, dry_run: bool = False) -> Cancelled:
+def cancel_one(
+    conn: Connection, job_id: str, tenant_id: TenantId | None, *, dry_run: bool = False
+) -> Cancelled:
     """Cancel an unfinished job; a running attempt cannot commit any more.
 
     Args:
+        conn: A connection in the relay's role.
         job_id: Of the job.
         tenant_id: Whose job it must be; None for any.
         dry_run: Only look.
@@ -42,17 +45,16 @@ def cancel_one(job_id: str, tenant_id: TenantId | None, *, dry_run: bool = False
         JobNotFound: There is none.
         NothingToCancel: It has ended.
     """
-    with db.transaction(None, role=Role.RELAY) as conn:
-        row = found(conn, job_id, tenant_id)
-        if dry_run:
-            was = None if row.state in _ENDED else row.state
-        else:
-            cancelled = ledger.cancel_all(conn, [row.id])
-            was = cancelled[0].was if cancelled else None
-            _note(conn, cancelled, {})
-        if was is None:
-            ended_as = found(conn, job_id, tenant_id).state
-            raise NothingToCancel(f"The job {job_id} is {ended_as}: nothing to cancel.")
+    row = found(conn, job_id, tenant_id)
+    if dry_run:
+        was = None if row.state in _ENDED else row.state
+    else:
+        cancelled = ledger.cancel_all(conn, [row.id])
+        was = cancelled[0].was if cancelled else None
+        _note(conn, cancelled, {})
+    if was is None:
+        ended_as = found(conn, job_id, tenant_id).state
+        raise NothingToCancel(f"The job {job_id} is {ended_as}: nothing to cancel.")
     return Cancelled(row.id, row.state if dry_run else "CANCELLED", was)
 
 

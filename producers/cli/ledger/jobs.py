@@ -119,7 +119,8 @@ def cancel_jobs(
 
 
 def _cancel_one(job_id: str, *, dry_run: bool, as_json: bool) -> None:
-    done = cancellation.cancel_one(job_id, None, dry_run=dry_run)
+    with db.transaction(None, role=Role.RELAY) as conn:
+        done = cancellation.cancel_one(conn, job_id, None, dry_run=dry_run)
     if as_json:
         print_json(as_document(done))
     elif dry_run:

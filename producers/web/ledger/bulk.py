@@ -69,6 +69,12 @@ class Filters(QueueAndJob):
         )
 
 
+def nothing_chosen(give: str) -> Refused:
+    """Return the error of a request that chooses nothing."""
+    sentence = f'{give}, or "all": true.'
+    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "nothing_chosen", sentence)
+
+
 class _Chosen(BaseModel):
     ids: list[Text] = Field(
         default_factory=list, max_length=IDS_MAX, description="Of jobs or letters; empty for any."
@@ -84,11 +90,7 @@ class _Chosen(BaseModel):
         """
         given = {name: getattr(filters, name) for name in type(filters).model_fields}
         if not (self.ids or self.every or any(given.values())):
-            raise Refused(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "nothing_chosen",
-                'Give ids, filters, or "all": true.',
-            )
+            raise nothing_chosen("Give ids, filters")
 
 
 class Choice(Filters, _Chosen, Strict):

@@ -13,17 +13,17 @@ from producers.ledger import dead_actions, dead_edit
 from producers.ledger.bulk_actions import BulkChoice
 from producers.ledger.dead_selection import regex_checked
 from producers.queries.ledger import dead_letters
-from producers.queries.ledger.dead_letters import DeadRow, GroupRow
+from producers.queries.ledger.dead_letters import GroupRow
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.ledger import bulk
 from producers.web.ledger.bulk import Choice, ChoiceOfFilters, Filters
+from producers.web.ledger.rows import DeadLetter, JobAttempt
 from producers.web.lists import Limit
 from producers.web.routes import NO_NUL, Strict
 from shared import db
 from shared.db import Connection, Role
-from shared.queries.ledger.attempts import AttemptRow
 
 router = routes.router("dead")
 
@@ -79,9 +79,7 @@ class DeadEdit(Strict):
     payload: dict[str, Any] = Field(max_length=1_000, examples=[{"n": 2}])
 
 
-DeadLetter = answers.model_of(DeadRow, name="DeadLetter")
 DeadGroup = answers.model_of(GroupRow, name="DeadGroup")
-DeadAttempt = answers.model_of(AttemptRow, name="DeadAttempt")
 DeadJob = answers.extended(
     DeadLetter,
     name="DeadJob",
@@ -89,7 +87,7 @@ DeadJob = answers.extended(
     schemaVersion=int,
     key=str | None,
     edits=list[dict[str, Any]],
-    history=list[DeadAttempt],  # type: ignore[valid-type]
+    history=list[JobAttempt],  # type: ignore[valid-type]
 )
 DeadLetterList = answers.page_of(DeadLetter, name="DeadLetterList")
 DeadGroupList = answers.list_of(DeadGroup, name="DeadGroupList")

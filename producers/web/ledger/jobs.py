@@ -10,21 +10,26 @@ from pydantic import BaseModel, Field
 
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
-from producers.ledger import cancellation
+from producers.ledger import cancellation, job_history
+from producers.ledger.bulk_actions import BulkChoice
 from producers.ledger.cancellation import Cancelled
 from producers.queries.ledger import jobs as queries
+from producers.queries.ledger.dead_letters import DeadLetterFilters
+from producers.queries.ledger.job_history import Descendant, JobAction, Origin
 from producers.queries.ledger.jobs import JobFilters, JobRow
 from producers.web import answers, bodies, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import NDJSON
+from producers.web.ledger import bulk
 from producers.web.ledger.publications import JobRequest, contract_of, read_lines
+from producers.web.ledger.rows import DeadLetter, JobAttempt
 from producers.web.lists import Cursor, Limit, Moment
-from producers.web.routes import NO_NUL
+from producers.web.routes import NO_NUL, Strict
 from shared import db
 from shared.contracts import Contract
 from shared.db import Connection, Role
-from shared.ids import JobId
+from shared.ids import JobId, TenantId
 from shared.ledger import outbox
 from shared.ledger.outbox import Published
 from shared.observability import tracing
@@ -47,6 +52,25 @@ class JobQuery(BaseModel):
     since: Moment | None = Field(None, description="Published since then.")
 
 
+class CancelRequest(bulk.QueueAndJob, Strict):
+    """Unfinished jobs to cancel; they must match all."""
+
+    batch: str | None = Field(None, max_length=64, pattern=NO_NUL, description="Of this batch.")
+    every: bool = Field(False, alias="all", description="All; needed where nothing is chosen.")
+    dry_run: bool = Field(False, alias="dryRun", description="Only count.")
+
+    def chosen(self, tenant_id: TenantId | None) -> BulkChoice:
+        """Return what is chosen.
+
+        Raises:
+            Refused: Nothing is chosen.
+        """
+        if not (self.every or self.queue or self.job or self.batch):
+            raise bulk.nothing_chosen("Give queue, job, batch")
+        filters = DeadLetterFilters(queue=self.queue, job=self.job, tenant_id=tenant_id)
+        return BulkChoice(filters=filters, batch_id=self.batch)
+
+
 class Accepted(BaseModel):
     """A job that is committed: whatever crashes from here on, it is done."""
 
@@ -56,7 +80,21 @@ class Accepted(BaseModel):
 
 
 Job = answers.model_of(JobRow)
+Related = answers.model_of(Descendant, name="RelatedJob")
 Cancellation = answers.model_of(Cancelled, name="Cancellation")
+JobExplanation = answers.made(
+    "JobExplanation",
+    job=Job,
+    publishedBy=str,
+    origin=answers.extended(answers.model_of(Origin), name="JobOrigin", traceId=str | None),
+    waits=str | None,
+    parent=Job | None,
+    attempts=list[JobAttempt],  # type: ignore[valid-type]
+    acts=list[answers.model_of(JobAction)],  # type: ignore[misc]
+    deadLetter=DeadLetter | None,
+    children=list[Related],  # type: ignore[valid-type]
+    descendants=list[Related],  # type: ignore[valid-type]
+)
 JobList = answers.page_of(Job, name="JobList")
 AcceptedList = answers.list_of(Accepted, name="AcceptedList")
 
@@ -138,6 +176,18 @@ def list_jobs(
     return answers.page(rows, limit=limit, place=lambda row: (row.created_at, row.id))
 
 
+@router.post("/cancel", **bulk.ANSWERS)
+def cancel_jobs(
+    request: Request, body: CancelRequest, acting: Annotated[Acting, needs(Scope.JOBS_WRITE)]
+) -> Response:
+    """Cancel all unfinished jobs that match; those published meanwhile are not cancelled."""
+    choice = body.chosen(acting.tenant_id)
+    return bulk.answer(request, acting, "jobs.cancel", choice, dry_run=body.dry_run)
+
+
+bulk.add_status_routes(router, of="jobs", read=Scope.JOBS_READ, write=Scope.JOBS_WRITE)
+
+
 @router.get("/{job_id}", response_model=Job)
 def show_job(job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_READ)]) -> Response:
     """Show a job."""
@@ -146,12 +196,24 @@ def show_job(job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_READ)]) -> R
     return answers.ok(as_document(row))
 
 
+@router.get("/{job_id}/why", response_model=JobExplanation)
+def explain_job(job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_READ)]) -> Response:
+    """Explain a job: its publisher, what it waits for, its attempts and follow-ups."""
+    with db.transaction(None, role=Role.RELAY) as conn:
+        row = cancellation.found(conn, job_id, acting.tenant_id)
+    return answers.ok(job_history.document(job_history.read(row)))
+
+
 @router.post("/{job_id}/cancel", response_model=Cancellation)
-def cancel_job(job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_WRITE)]) -> Response:
+def cancel_job(
+    request: Request, job_id: Id, acting: Annotated[Acting, needs(Scope.JOBS_WRITE)]
+) -> Response:
     """Cancel an unfinished job. A running attempt cannot commit any more."""
-    with acting.named():
-        done = cancellation.cancel_one(job_id, acting.tenant_id)
-    return answers.ok(as_document(done))
+
+    def do(conn: Connection) -> Answer:
+        return Answer(as_document(cancellation.cancel_one(conn, job_id, acting.tenant_id)))
+
+    return answers.once(request, acting, do, role=Role.RELAY)
 
 
 def _read(line: object, acting: Acting) -> tuple[JobRequest, Contract]:

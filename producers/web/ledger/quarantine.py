@@ -2,7 +2,6 @@
 
 import base64
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Request
@@ -16,8 +15,8 @@ from producers.ledger.quarantine_actions import Move
 from producers.web import answers, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.ledger.bulk import nothing_chosen
 from producers.web.lists import Cursor, Moment
-from producers.web.problems import Refused
 from producers.web.routes import NO_NUL, Strict
 from shared import db
 from shared.db import Connection, Role
@@ -192,11 +191,7 @@ def _move_many(
     names = list(MessageFilters.model_fields)
     given = {name: str(getattr(body, name)) for name in names if getattr(body, name) is not None}
     if not (body.ids or body.every or given):
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "nothing_chosen",
-            'Give ids, filters, or "all": true.',
-        )
+        raise nothing_chosen("Give ids, filters")
     wanted, ids = body.filters(), body.ids or None
 
     def do(conn: Connection) -> Answer:

@@ -180,7 +180,9 @@ def test_an_invalid_cursor_is_refused(api, key, cursor):
 
 def test_a_cancelled_job_is_noted_with_who_did_it(api, key):
     job_id = api.ask("POST", "/v1/jobs", key=key, body=PROBE).document["id"]
-    first = api.ask("POST", f"/v1/jobs/{job_id}/cancel", key=key)
+    path = f"/v1/jobs/{job_id}/cancel"
+    first = api.ask("POST", path, key=key, Idempotency_Key="x")
+    assert api.ask("POST", path, key=key, Idempotency_Key="x").body == first.body
     second = api.ask("POST", f"/v1/jobs/{job_id}/cancel", key=key)
 
     assert first.document == {"id": job_id, "state": "CANCELLED", "was": "PENDING"}
