@@ -12,6 +12,7 @@ from itertools import islice
 import psycopg
 
 from producers.queries.ledger import batches
+from producers.queries.ledger.batches import BatchRow
 from shared.contracts import Contract
 from shared.db import Connection
 from shared.errors import PayloadTooLarge, UnknownJob, UsageError
@@ -71,16 +72,60 @@ def publish_batch(
         UnknownJob: The ledger does not know the follow-up's kind of job.
         PayloadTooLarge: See `publish`, as QueueFull and TenantNotFound.
     """
-    opened = open_batch(conn, name=name, then=then, batch_id=batch_id)
+    return publish_new(conn, NewBatch(name, then, batch_id), jobs)
+
+
+def found(conn: Connection, batch_id: str, tenant_id: TenantId | None = None) -> BatchRow:
+    """Return a batch and its progress as of the relay's last count.
+
+    Raises:
+        BatchNotFound: There is none, or it is another tenant's.
+    """
+    row = batches.select_progress(conn, batch_id, tenant_id)
+    if row is None:
+        raise BatchNotFound(f"No batch has the id {batch_id!r}: see `ailydian batches list`.")
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch to publish.
+
+    Attributes:
+        name: Display name.
+        then: The follow-up job.
+        batch_id: An id of the publisher's own.
+        delay_s: Delay before its jobs are due.
+        priority: Of its jobs.
+        stays_open: Whether more jobs are added later, and it is sealed then.
+    """
+
+    name: str
+    then: Contract | None = None
+    batch_id: str | None = None
+    delay_s: float = 0.0
+    priority: int = 0
+    stays_open: bool = False
+
+
+def publish_new(conn: Connection, wanted: NewBatch, jobs: Iterable[Contract]) -> Batch:
+    """Publish a batch and its first jobs in the caller's transaction, and seal it.
+
+    Raises:
+        UnknownJob: The ledger does not know the follow-up's kind of job.
+        PayloadTooLarge: See `publish`, as QueueFull and TenantNotFound.
+    """
+    opened = open_batch(conn, name=wanted.name, then=wanted.then, batch_id=wanted.batch_id)
     if opened is None:
-        assert batch_id is not None, "a generated id is new"
-        return Batch(batch_id, 0, 0, existed=True)
+        assert wanted.batch_id is not None, "a generated id is new"
+        return Batch(wanted.batch_id, 0, 0, existed=True)
     count = new = 0
     for page in _pages(jobs):
-        published = add(conn, opened, page)
+        published = add(conn, opened, page, delay_s=wanted.delay_s, priority=wanted.priority)
         count += len(published)
         new += sum(not one.duplicate for one in published)
-    seal(conn, opened)
+    if not wanted.stays_open:
+        seal(conn, opened)
     return Batch(opened, new, count - new)
 
 
@@ -152,6 +197,16 @@ class _Empty:
     tenant_id: TenantId
     batch_id: str
     job_id: JobId | None = None
+
+
+def add_all(conn: Connection, batch_id: str, jobs: Iterable[Contract]) -> int:
+    """Publish any number of jobs into an open batch, page by page. Returns how many were known.
+
+    Raises:
+        BatchSealed: It is sealed or does not exist.
+        PayloadTooLarge: See `publish`, as QueueFull and TenantNotFound.
+    """
+    return sum(one.duplicate for page in _pages(jobs) for one in add(conn, batch_id, page))
 
 
 def seal(conn: Connection, batch_id: str) -> bool:

@@ -6,7 +6,7 @@ from producers.web import document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
-from producers.web.ledger import dead, jobs, quarantine, queues, webhooks
+from producers.web.ledger import batches, dead, jobs, quarantine, queues, webhooks
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
@@ -15,6 +15,7 @@ ROUTERS = (
     dead.router,
     quarantine.router,
     queues.router,
+    batches.router,
     keys.router,
     tenants.router,
     users.router,

@@ -28,6 +28,7 @@ _BY_ENDING: Final = (
     ("_not_found", HTTPStatus.NOT_FOUND),
     ("_too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     ("queue_full", HTTPStatus.TOO_MANY_REQUESTS),
+    ("_sealed", HTTPStatus.CONFLICT),
     ("_busy", HTTPStatus.SERVICE_UNAVAILABLE),
     ("publisher_refused", HTTPStatus.FORBIDDEN),
 )

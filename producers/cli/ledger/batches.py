@@ -24,7 +24,6 @@ from producers.cli.terminal.values import (
 from producers.cli.terminal.waiting import follow
 from producers.json_rows import as_document
 from producers.ledger import batches as publishing
-from producers.ledger.batches import BatchNotFound
 from producers.queries.ledger import batches as ledger
 from producers.queries.ledger.batches import BatchRow
 from shared import db
@@ -200,10 +199,7 @@ def _pages(jobs: Iterable[Contract]) -> Iterator[list[Contract]]:
 
 def _read(batch_id: str) -> BatchRow:
     with db.transaction(None, role=Role.RELAY) as conn:
-        row = ledger.select_progress(conn, batch_id)
-    if row is None:
-        raise BatchNotFound(f"No batch has the id {batch_id!r}: see `ailydian batches list`.")
-    return row
+        return publishing.found(conn, batch_id)
 
 
 def _watched(batch_id: str, check: Callable[[], None]) -> BatchRow:

@@ -169,20 +169,40 @@ SELECT_BATCHES: Final = """
     WHERE (%(tenant_id)s::text IS NULL OR b."tenantId" = %(tenant_id)s)
       AND (%(id)s::text IS NULL OR b."id" = %(id)s)
       AND (NOT %(unfinished)s::bool OR b."finishedAt" IS NULL)
+      AND (%(before)s::timestamptz IS NULL
+           OR (b."createdAt", b."id") < (%(before)s, %(before_id)s::text))
     ORDER BY b."createdAt" DESC, b."id" DESC LIMIT %(limit)s
 """
 
 
 def select_batches(
-    conn: Connection, tenant_id: TenantId | None, *, unfinished: bool, limit: int
+    conn: Connection,
+    tenant_id: TenantId | None,
+    *,
+    unfinished: bool,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[BatchRow]:
-    """Return batches of a tenant, or of all in the relay's role, newest first."""
-    values = {"tenant_id": tenant_id, "id": None, "unfinished": unfinished, "limit": limit}
+    """Return batches of a tenant, or of all in the relay's role, newest first.
+
+    Args:
+        conn: A connection in the relay's role.
+        tenant_id: Whose; None for all.
+        unfinished: Only those that have not finished.
+        before: Time and id of the last row of the page before.
+        limit: Maximum rows.
+    """
+    at, before_id = before or (None, None)
+    values: dict[str, object] = {"tenant_id": tenant_id, "id": None, "unfinished": unfinished}
+    values |= {"limit": limit} | {"before": at, "before_id": before_id}
     return [BatchRow(*row) for row in conn.execute(SELECT_BATCHES, values)]
 
 
-def select_progress(conn: Connection, batch_id: str) -> BatchRow | None:
+def select_progress(
+    conn: Connection, batch_id: str, tenant_id: TenantId | None = None
+) -> BatchRow | None:
     """Return a batch's progress as of the relay's last count; None if it does not exist."""
-    values = {"tenant_id": None, "id": batch_id, "unfinished": False, "limit": 1}
+    values: dict[str, object] = {"tenant_id": tenant_id, "id": batch_id, "unfinished": False}
+    values |= {"limit": 1} | {"before": None, "before_id": None}
     row = conn.execute(SELECT_BATCHES, values).fetchone()
     return None if row is None else BatchRow(*row)
