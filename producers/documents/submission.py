@@ -1,16 +1,30 @@
 """Submitting and deleting documents."""
 
 import hashlib
+import uuid
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Final, Literal
 
+from producers.documents import listing
+from producers.queries.documents import uploads
 from shared.contracts import DeleteDocument, IngestDocument
 from shared.db import Connection
 from shared.ids import DocumentId, JobId
 from shared.ledger.outbox import Published, publish
+from shared.operations import audit
 from shared.queries.documents import documents
 
+DOCUMENT_BYTES_MAX: Final = 32 * 1024 * 1024  # what the parsers take
 ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
+_PIECE_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """A file whose bytes need not be in memory at once, and the SHA-256 of all of them."""
+
+    file: BinaryIO
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,7 @@ class Submitted:
 
 def submit_document(
     conn: Connection,
-    content: bytes | str,
+    content: bytes | str | HashedFile,
     *,
     source: str | None = None,
     title: str | None = None,
@@ -38,7 +52,7 @@ def submit_document(
 
     Args:
         conn: A connection inside `db.transaction(tenant_id)`.
-        content: The file's bytes, or text.
+        content: The file's bytes, or text, or a file that is stored piece by piece.
         source: Its path or URL, which identifies it.
         title: Its title. Default: from its content.
         lossy: Accept an ambiguous encoding; undecodable bytes become U+FFFD.
@@ -48,7 +62,10 @@ def submit_document(
         PayloadRefused: The source or the title is empty, too long (2,000 characters) or no Unicode.
     """
     content = content.encode() if isinstance(content, str) else content
-    digest = hashlib.sha256(content).hexdigest()
+    if isinstance(content, HashedFile):
+        digest = content.sha256
+    else:
+        digest = hashlib.sha256(content).hexdigest()
     name = IngestDocument.ingest_key(source, digest)
     current = documents.select_current(conn, name)
     coming = documents.select_newest_upload(conn, name)
@@ -59,7 +76,7 @@ def submit_document(
             "content_sha256": digest,
             "source": source,
             "title": title,
-            "upload_id": documents.insert_upload(conn, name, digest, content),
+            "upload_id": _store(conn, name, digest, content),
             "lossy": lossy,
             "replaces_version": current.version if current else 0,
         },
@@ -76,6 +93,25 @@ def submit_document(
     return Submitted("PUBLISHED", published.id, current.id if current else None)
 
 
-def delete_document(conn: Connection, document_id: DocumentId) -> Published:
-    """Publish the deletion of a document with its chunks, vectors and index entries."""
-    return publish(conn, DeleteDocument(document_id=document_id))
+def _store(conn: Connection, name: str, digest: str, content: bytes | HashedFile) -> str:
+    if not isinstance(content, HashedFile):
+        return documents.insert_upload(conn, name, digest, content)
+    staged = f"staged:{uuid.uuid4()}"
+    content.file.seek(0)
+    number = 0
+    while piece := content.file.read(_PIECE_BYTES):
+        uploads.insert_piece(conn, staged, number, piece)
+        number += 1
+    return uploads.join_pieces(conn, staged, name, digest)
+
+
+def delete_document(conn: Connection, document_id: DocumentId, slug: str) -> Published:
+    """Publish the deletion of a document with its chunks, vectors and index entries.
+
+    Raises:
+        DocumentNotFound: The tenant of this slug, the transaction's, has none of this id.
+    """
+    found = listing.found(conn, document_id, slug)
+    published = publish(conn, DeleteDocument(document_id=found.id))
+    audit.note(conn, "document.delete", "Document", found.id)
+    return published

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from producers.documents import submission
 from shared import db
+from shared.contracts import DeleteDocument
 from shared.ids import DocumentId, TenantId
+from shared.ledger.outbox import publish
 from tests.support.factories import do_all, environment, job, rows, submit
 from tests.support.stub_openai import StubOpenAI
 
@@ -49,7 +50,7 @@ def ingested(tenant: TenantId, content: bytes | str, **options: Any) -> Document
 def delete(tenant: TenantId, document_id: DocumentId) -> dict[str, Any]:
     """Delete a document and do everything that follows. Returns the outcome."""
     with db.transaction(tenant) as conn:
-        published = submission.delete_document(conn, document_id)
+        published = publish(conn, DeleteDocument(document_id=document_id))
     do_all()
     outcome: dict[str, Any] = job(published.id)["outcome"]
     return outcome

@@ -9,14 +9,13 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import tenant_option
 from producers.cli.terminal.waiting import follow
+from producers.documents import listing
 from producers.documents.submission import delete_document
 from producers.json_rows import as_document
 from producers.ledger import serving
 from producers.queries.documents import document_lists
 from shared import db
-from shared.errors import DocumentNotFound
 from shared.ids import DocumentId, JobId, TenantId
-from shared.operations import audit
 from shared.servers.embedded import Servers
 
 CHUNKS_MAX = 10_000
@@ -58,11 +57,9 @@ def list_documents(slug: str, limit: int, as_json: bool) -> None:
 def show_document(document_id: str, slug: str, as_json: bool) -> None:
     """Show a document and its chunks."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
-        rows = document_lists.select_documents(conn, DocumentId(document_id))
-        if not rows:
-            raise _not_found(document_id, slug)
-        chunks = document_lists.select_chunks(conn, rows[0].id, limit=CHUNKS_MAX)
-    document = as_document(rows[0])
+        row = listing.found(conn, DocumentId(document_id), slug)
+        chunks = document_lists.select_chunks(conn, row.id, limit=CHUNKS_MAX)
+    document = as_document(row)
     if as_json:
         print_json(document | {"chunkList": [as_document(chunk) for chunk in chunks]})
         return
@@ -105,10 +102,7 @@ def _delete(
     jobs: dict[JobId, dict[str, Any]] = {}
     with db.transaction(tenant_id) as conn:
         for document_id in ids:
-            if not document_lists.select_documents(conn, DocumentId(document_id)):
-                raise _not_found(document_id, slug)
-            published = delete_document(conn, DocumentId(document_id))
-            audit.note(conn, "document.delete", "Document", document_id)
+            published = delete_document(conn, DocumentId(document_id), slug)
             jobs[published.id] = {"id": document_id, "status": "PENDING", "error": None}
     if wait:
         with someone_works(servers, ["ingest"]) as check:
@@ -116,7 +110,3 @@ def _delete(
                 gone = family[0].state == "COMPLETED"
                 jobs[job_id] |= {"status": "DELETED" if gone else "DEAD", "error": family[0].error}
     return {"jobs": list(jobs), "documents": list(jobs.values())}
-
-
-def _not_found(document_id: str, slug: str) -> DocumentNotFound:
-    return DocumentNotFound(f"The tenant {slug} has no document with the id {document_id!r}.")

@@ -16,7 +16,8 @@ from producers.cli.terminal.progress import Advance, progress
 from producers.cli.terminal.values import tenant_option
 from producers.cli.terminal.visible import bytes_escaped
 from producers.cli.terminal.waiting import follow
-from producers.documents.submission import submit_document
+from producers.documents.listing import ingested
+from producers.documents.submission import DOCUMENT_BYTES_MAX, submit_document
 from producers.ledger import serving
 from producers.queries.ledger.jobs import Progress
 from shared import db
@@ -30,7 +31,6 @@ KINDS = frozenset(
         *(".xlsx", ".csv", ".tsv", ".json", ".jsonl", ".eml", ".epub", ".rtf"),
     }
 )
-FILE_BYTES_MAX = 32 * 1024 * 1024  # what the parsers take
 QUEUES = ("ingest", "embedding")
 STDIN = "-"
 
@@ -175,9 +175,9 @@ def _read(path: str) -> bytes:
     with contextlib.ExitStack() as stack:
         is_stdin = path == STDIN
         stream = sys.stdin.buffer if is_stdin else stack.enter_context(Path(path).open("rb"))
-        content = stream.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        raise UsageError(f"too_large: more than {FILE_BYTES_MAX // 1024**2} MB.")
+        content = stream.read(DOCUMENT_BYTES_MAX + 1)
+    if len(content) > DOCUMENT_BYTES_MAX:
+        raise UsageError(f"too_large: more than {DOCUMENT_BYTES_MAX // 1024**2} MB.")
     return content
 
 
@@ -198,19 +198,9 @@ def _await(
 
 
 def _note(outcome: IngestOutcome, family: Sequence[Progress]) -> None:
-    own, *followed = family
-    failed = next((one for one in (own, *followed) if one.state != "COMPLETED"), None)
-    if own.outcome is not None:
-        outcome.id = own.outcome["documentId"]
-        outcome.chunks = own.outcome["chunks"]
-    if failed is None:
-        # SUPERSEDED: a later submission of the same path was faster, so this one changed nothing.
-        status = own.outcome["status"] if own.outcome else "INGESTED"
-        outcome.status = "UNCHANGED" if status == "SUPERSEDED" else status
-    else:
-        refused = failed.error_type == "DocumentRefused"
-        outcome.status = "REFUSED" if refused else "DEAD"
-        outcome.error = failed.error or f"The job {failed.id} is {failed.state}."
+    done = ingested(family)
+    outcome.id = done.document_id or outcome.id
+    outcome.status, outcome.chunks, outcome.error = done.status, done.chunks, done.error
 
 
 def _print(outcomes: Sequence[IngestOutcome], job_ids: Sequence[JobId], as_json: bool) -> None:
