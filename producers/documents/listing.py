@@ -3,12 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from producers.errors import JobNotFound
+from producers.ledger import cancellation
 from producers.queries.documents import document_lists
 from producers.queries.documents.document_lists import DocumentRow
+from producers.queries.ledger import jobs
 from producers.queries.ledger.jobs import Progress
-from shared.db import Connection
+from shared import db
+from shared.contracts import IngestDocument
+from shared.db import Connection, Role
 from shared.errors import DocumentNotFound
-from shared.ids import DocumentId
+from shared.ids import DocumentId, JobId, TenantId
+
+_ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,18 @@ class Ingested:
         error: Why it failed.
     """
 
+    document_id: DocumentId | None
+    status: str
+    chunks: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionRow:
+    """An ingestion by the id of its job; `status` is PENDING or as in `Ingested`."""
+
+    id: JobId
+    source: str | None
     document_id: DocumentId | None
     status: str
     chunks: int | None
@@ -59,3 +78,23 @@ def ingested(family: Sequence[Progress]) -> Ingested:
     status = "REFUSED" if failed.error_type == "DocumentRefused" else "DEAD"
     error = failed.error or f"The job {failed.id} is {failed.state}."
     return Ingested(document_id, status, chunks, error)
+
+
+def ingestion(tenant_id: TenantId, job_id: JobId) -> IngestionRow:
+    """Return how far the ingestion of a submitted document is.
+
+    Raises:
+        JobNotFound: The tenant has no ingestion of this id.
+    """
+    with db.transaction(None, role=Role.RELAY) as conn:
+        job = cancellation.found(conn, job_id, tenant_id)
+        rows = jobs.select_progress(conn, [job.id])
+    if job.job != IngestDocument.actor_name:
+        raise JobNotFound(f"The job {job_id} is none of ingestion, but {job.job}.")
+    family = sorted(rows, key=lambda row: row.id != row.root_id)
+    source = job.payload.get("source")
+    if all(one.state in _ENDED for one in family):
+        done = ingested(family)
+        return IngestionRow(job.id, source, done.document_id, done.status, done.chunks, done.error)
+    made = family[0].outcome or {}
+    return IngestionRow(job.id, source, made.get("documentId"), "PENDING", made.get("chunks"), None)

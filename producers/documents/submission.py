@@ -14,7 +14,7 @@ from shared.ledger.outbox import Published, publish
 from shared.operations import audit
 from shared.queries.documents import documents
 
-DOCUMENT_BYTES_MAX: Final = 32 * 1024 * 1024  # what the parsers take
+DOCUMENT_BYTES_MAX: Final = 128 * 1024 * 1024  # what the parsers take
 ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
 _PIECE_BYTES: Final = 1024 * 1024
 

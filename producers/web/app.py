@@ -6,10 +6,12 @@ from producers.web import document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
+from producers.web.documents import documents
 from producers.web.ledger import batches, dead, jobs, quarantine, queues, webhooks
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
+    documents.router,
     jobs.router,
     webhooks.router,
     dead.router,

@@ -4,6 +4,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from starlette.exceptions import HTTPException
+
+from producers.documents.submission import DOCUMENT_BYTES_MAX
 from producers.web import problems
 
 Scope = MutableMapping[str, Any]
@@ -11,10 +14,21 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+# Of an upload, a file with its form: the file itself is bounded where it is received.
+UPLOAD_BYTES_MAX: Final = DOCUMENT_BYTES_MAX + 128 * 1024
 
 
-class _TooLarge(Exception):
-    """More came than a body may have."""
+class _TooLarge(HTTPException):
+    """More came than a body may have. FastAPI lets no other kind of error out of reading one."""
+
+    code = "body_too_large"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The body must be at most {most:,} bytes.",
+            {"Connection": "close"},
+        )
 
 
 class BodyBounds:
@@ -33,33 +47,26 @@ class BodyBounds:
             refused = problems.answer(HTTPStatus.BAD_REQUEST, "invalid_request", sentence)
             await refused(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        most = _bytes_max(scope, headers.get(b"content-type", b""))
         came = 0
-        begun = False
 
         async def bounded() -> MutableMapping[str, Any]:
             nonlocal came
             message = await receive()
             came += len(message.get("body", b""))
-            if came > BODY_BYTES_MAX:
-                raise _TooLarge
+            if came > most:
+                raise _TooLarge(most)  # answered as any error of a route
             return message
 
-        async def noted(message: MutableMapping[str, Any]) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            if length.isdigit() and int(length) > BODY_BYTES_MAX:
-                raise _TooLarge
-            await self._app(scope, bounded, noted)
-        except _TooLarge:
-            if begun:
-                raise
-            sentence = f"The body must be at most {BODY_BYTES_MAX:,} bytes."
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            refused = problems.answer(
-                status, "body_too_large", sentence, headers={"Connection": "close"}
-            )
+        if length.isdigit() and int(length) > most:
+            refused = problems.of_http(_TooLarge(most))
             await refused(scope, receive, send)
+        else:
+            await self._app(scope, bounded, send)
+
+
+def _bytes_max(scope: Scope, content_type: bytes) -> int:
+    is_upload = scope["path"] == "/v1/documents" and content_type.lower().startswith(b"multipart/")
+    return UPLOAD_BYTES_MAX if is_upload else BODY_BYTES_MAX

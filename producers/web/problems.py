@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from producers import errors, json_rows
@@ -97,6 +98,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of an app with a problem."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _any)
     for kind in (AilydianError, psycopg.Error, redis.RedisError):
         app.add_exception_handler(kind, _any)
@@ -158,13 +160,24 @@ def _any(_request: Request, error: Exception) -> Response:
     return of(error)
 
 
+def _left(_request: Request, _error: Exception) -> Response:
+    """Answer nobody: the client closed the connection before its request had come whole."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
+
+
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for it"
+    allowed = {}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed["Allow"] = ", ".join(sorted(_methods(request)))
+    return of_http(error, allowed)
+
+
+def of_http(error: HTTPException, more: Mapping[str, str] | None = None) -> Response:
+    """Return the answer for an error that has its status; `more` are headers of it."""
     status = HTTPStatus(error.status_code)
-    headers = dict(error.headers or {})
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
-    code = error.code if isinstance(error, InvalidJson) else status.name.lower()
+    headers = dict(error.headers or {}) | dict(more or {})
+    code = getattr(error, "code", status.name.lower())
     detail = (
         error.detail if error.detail != status.phrase else _SENTENCES.get(status, status.phrase)
     )

@@ -31,7 +31,7 @@ class ParserLimits:
         child_documents_max: Documents a child may parse before a fresh one takes its place.
     """
 
-    input_bytes_max: int = 32 * MIB
+    input_bytes_max: int = 128 * MIB
     text_bytes_max: int = 16 * MIB
     archive_entries_max: int = 2_000
     archive_bytes_max: int = 200_000_000

@@ -36,15 +36,34 @@ SELECT_DOCUMENTS: Final = """
     FROM "Document" d
     WHERE d."tenantId" = current_setting('app.tenant_id')
       AND (%(id)s::text IS NULL OR d."id" = %(id)s)
+      AND (%(before)s::timestamptz IS NULL
+           OR (d."createdAt", d."id")
+              < (%(before)s::timestamptz AT TIME ZONE 'UTC', %(before_id)s::text))
     ORDER BY d."createdAt" DESC, d."id" DESC LIMIT %(limit)s
 """
 
 
 def select_documents(
-    conn: Connection, document_id: DocumentId | None = None, *, limit: int = 1
+    conn: Connection,
+    document_id: DocumentId | None = None,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int = 1,
 ) -> list[DocumentRow]:
-    """Return the tenant's documents, newest first, or the one with this id."""
-    values = {"id": document_id, "limit": limit}
+    """Return the tenant's documents, newest first, or the one with this id.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        document_id: The only one.
+        before: Time and id of the one that the list goes on after.
+        limit: Maximum rows.
+    """
+    values = {
+        "id": document_id,
+        "before": before and before[0],
+        "before_id": before and before[1],
+        "limit": limit,
+    }
     return [DocumentRow(*row) for row in conn.execute(SELECT_DOCUMENTS, values)]
 
 
@@ -66,11 +85,14 @@ SELECT_CHUNKS: Final = """
     SELECT c."id", c."chunkIndex", c."startOffset" AS "start", c."endOffset" AS "end",
            c."tokenCount", c."headings", e."model", c."content"
     FROM "DocumentChunk" c LEFT JOIN "ChunkEmbedding" e ON e."chunkId" = c."id"
-    WHERE c."documentId" = %(id)s ORDER BY c."chunkIndex", c."id" LIMIT %(limit)s
+    WHERE c."documentId" = %(id)s AND c."chunkIndex" >= %(since)s
+    ORDER BY c."chunkIndex", c."id" LIMIT %(limit)s
 """
 
 
-def select_chunks(conn: Connection, document_id: DocumentId, *, limit: int) -> list[ListedChunk]:
-    """Return the chunks of a document, in order."""
-    values = {"id": document_id, "limit": limit}
+def select_chunks(
+    conn: Connection, document_id: DocumentId, *, since: int = 0, limit: int
+) -> list[ListedChunk]:
+    """Return the chunks of a document, in order, from an index on."""
+    values = {"id": document_id, "since": since, "limit": limit}
     return [ListedChunk(*row) for row in conn.execute(SELECT_CHUNKS, values)]
