@@ -60,6 +60,17 @@ class IngestDocument(Contract, queue="ingest"):
         return f"sha256:{content_sha256}" if source is None else f"source:{source}"
 
 
+class FetchDocument(Contract, queue="ingest"):
+    """Fetch a document from a URL, which identifies it, and ingest it as `IngestDocument` does."""
+
+    audience: ClassVar[Audience] = "operators"
+    time_limit_s: ClassVar[int] = 180
+    url: Text
+    title: Text | None = None
+    lossy: bool = False
+    request_id: Text  # what is asked for again is fetched again
+
+
 class EmbedChunks(Contract, queue="embedding"):
     """Embed chunks that have no vector of a model; several jobs are done at once."""
 

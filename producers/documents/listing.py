@@ -10,11 +10,12 @@ from producers.queries.documents.document_lists import DocumentRow
 from producers.queries.ledger import jobs
 from producers.queries.ledger.jobs import Progress
 from shared import db
-from shared.contracts import IngestDocument
+from shared.contracts import FetchDocument, IngestDocument
 from shared.db import Connection, Role
 from shared.errors import DocumentNotFound
 from shared.ids import DocumentId, JobId, TenantId
 
+_INGESTING = frozenset({IngestDocument.actor_name, FetchDocument.actor_name})
 _ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
 
 
@@ -89,10 +90,10 @@ def ingestion(tenant_id: TenantId, job_id: JobId) -> IngestionRow:
     with db.transaction(None, role=Role.RELAY) as conn:
         job = cancellation.found(conn, job_id, tenant_id)
         rows = jobs.select_progress(conn, [job.id])
-    if job.job != IngestDocument.actor_name:
+    if job.job not in _INGESTING:
         raise JobNotFound(f"The job {job_id} is none of ingestion, but {job.job}.")
     family = sorted(rows, key=lambda row: row.id != row.root_id)
-    source = job.payload.get("source")
+    source = job.payload.get("source") or job.payload.get("url")
     if all(one.state in _ENDED for one in family):
         done = ingested(family)
         return IngestionRow(job.id, source, done.document_id, done.status, done.chunks, done.error)

@@ -7,7 +7,7 @@ from typing import BinaryIO, Final, Literal
 
 from producers.documents import listing
 from producers.queries.documents import uploads
-from shared.contracts import DeleteDocument, IngestDocument
+from shared.contracts import DeleteDocument, FetchDocument, IngestDocument
 from shared.db import Connection
 from shared.ids import DocumentId, JobId
 from shared.ledger.outbox import Published, publish
@@ -103,6 +103,16 @@ def _store(conn: Connection, name: str, digest: str, content: bytes | HashedFile
         uploads.insert_piece(conn, staged, number, piece)
         number += 1
     return uploads.join_pieces(conn, staged, name, digest)
+
+
+def submit_url(conn: Connection, url: str, *, title: str | None = None) -> Published:
+    """Publish the fetching of a document, which its URL identifies, by the rules of egress.
+
+    Raises:
+        PayloadRefused: The URL or the title is empty, too long (2,000 characters) or no Unicode.
+    """
+    payload = {"url": url, "title": title, "request_id": str(uuid.uuid4())}
+    return publish(conn, FetchDocument.from_payload(payload, FetchDocument.schema_version))
 
 
 def delete_document(conn: Connection, document_id: DocumentId, slug: str) -> Published:

@@ -7,10 +7,20 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 
 from shared import db
-from shared.contracts import DeleteDocument, EmbedChunks, IngestDocument, PruneUploads
+from shared.contracts import (
+    DeleteDocument,
+    EmbedChunks,
+    FetchDocument,
+    IngestDocument,
+    PruneUploads,
+)
 from shared.db import Connection
+from shared.egress import fetching
+from shared.egress.fetching import FetchLimits, FetchRequest
+from shared.egress.targets import policy_of
 from shared.errors import DocumentNotFound
 from shared.ids import ChunkId, DocumentId
 from shared.ledger.outbox import Lease, effect, publish_many
@@ -25,10 +35,13 @@ from workers.domain.documents import chunking
 from workers.parsers import KindName, Parsed
 from workers.process.broker import actor
 from workers.queries.documents import embeddings
+from workers.steps import http
 
 EMBED_CHUNKS_MAX = 64
 UPLOAD_KEPT_S = 7 * 86_400.0
 TITLE_CHARS_MAX = 300
+FETCHED_BYTES_MAX = 32 * 1024 * 1024  # of a URL: unlike an upload it is held in memory
+FETCH_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +62,29 @@ def _parsers() -> sandbox.Sandbox:
 @actor(IngestDocument)
 def ingest_document(job: IngestDocument, lease: Lease) -> None:
     """Parse, chunk and store one document, and request vectors for its new chunks."""
-    # Read
     with db.transaction(lease.tenant_id) as conn:
         content, title = _content(conn, job)
+    _ingest(job, lease, content, title)
+
+
+@actor(FetchDocument)
+def fetch_document(job: FetchDocument, lease: Lease) -> None:
+    """Fetch a document by the rules of egress, then ingest it under its URL."""
+    content = _fetched(job.url)
+    digest = hashlib.sha256(content).hexdigest()
+    found = IngestDocument(content_sha256=digest, source=job.url, title=job.title, lossy=job.lossy)
+    _ingest(found, lease, content, job.title)
+
+
+def _fetched(url: str) -> bytes:
+    limits = FetchLimits(bytes_max=FETCHED_BYTES_MAX, timeout_s=FETCH_S)
+    reply = fetching.fetch(FetchRequest("GET", url), limits, policy=policy_of(settings()))
+    if reply.status != HTTPStatus.OK:
+        http.refuse("GET", reply)
+    return reply.body
+
+
+def _ingest(job: IngestDocument, lease: Lease, content: bytes, title: str | None) -> None:
     # Think: the parser may take seconds, and no connection waits for it.
     made = _make(job, lease, content, title)
     # Write

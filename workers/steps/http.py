@@ -48,7 +48,7 @@ def http(given: HttpWith, step: Step) -> object:
         _request(given, step), FetchLimits(bytes_max=given.bytes_max), policy=policy_of(settings())
     )
     if not _is_expected(given, reply.status):
-        _refuse(given.method, reply)
+        refuse(given.method, reply)
     shown = {name: cleaned(text) for name, text in reply.headers.items() if not is_sensitive(name)}
     return {"status": reply.status, "headers": shown, "body": _body(reply)}
 
@@ -78,8 +78,13 @@ def _is_expected(given: HttpWith, status: int) -> bool:
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
-def _refuse(method: str, reply: Reply) -> NoReturn:
-    """Say who must act. The body is not repeated: it may hold what we sent."""
+def refuse(method: str, reply: Reply) -> NoReturn:
+    """Say who must act. The body is not repeated: it may hold what we sent.
+
+    Raises:
+        AnswerDelayed: The other side is busy or at fault, and may answer later.
+        AnswerUnexpected: Any other status.
+    """
     said = f"{method} {reply.host} was answered with {reply.status}."
     if reply.status in _TRY_AGAIN or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise AnswerDelayed(said, retry_after_s=retry_after_s(reply.headers))

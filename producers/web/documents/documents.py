@@ -1,11 +1,11 @@
 """/v1/documents: upload, list, show and delete."""
 
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from producers.accounts import tenants
@@ -37,11 +37,17 @@ Name = Field(None, min_length=1, max_length=2_000)
 
 
 class DocumentRequest(BaseModel):
-    """A document as text."""
+    """A document as text, or the URL that it is fetched from, which identifies it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: str = Field(min_length=1, examples=["# Tides\n\nThe sea rises twice a day."])
+    text: str | None = Field(None, min_length=1, examples=["# Tides\n\nThe sea rises twice a day."])
+    url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2_000,
+        description="Of a public address, by https. A worker fetches it, up to 32 MB.",
+    )
     source: str | None = Field(
         None,
         min_length=1,
@@ -53,6 +59,14 @@ class DocumentRequest(BaseModel):
     title: str | None = Field(
         None, min_length=1, max_length=2_000, description="Unset: from its content."
     )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.text is None) == (self.url is None):
+            raise ValueError("give either text or url")
+        if self.url is not None and self.source is not None:
+            raise ValueError("a URL is its own source")
+        return self
 
 
 class DocumentForm(BaseModel):
@@ -94,7 +108,7 @@ async def submit_document(
     request: Request,
     acting: Annotated[Acting, needs(Scope.DOCUMENTS_WRITE)],
 ) -> Response:
-    """Submit a document: a file as multipart/form-data, up to 128 MB, or a text as JSON.
+    """Submit a document: a file as multipart/form-data, up to 128 MB, or a text or a URL as JSON.
 
     `Location` of a 202 tells how far its ingestion is. 200: it was ingested before, unchanged.
     """
@@ -110,7 +124,10 @@ async def submit_document(
     body = request.state.body = await request.body()
     wanted = bodies.read(DocumentRequest, body)
     named = {"source": wanted.source, "title": wanted.title}
-    return await run_in_threadpool(_submit, request, acting, wanted.text, named, False)
+    if wanted.text is not None:
+        return await run_in_threadpool(_submit, request, acting, wanted.text, named, False)
+    assert wanted.url is not None, "one of the two is given"
+    return await run_in_threadpool(_submit_url, request, acting, wanted.url, wanted.title)
 
 
 def _submit(
@@ -126,10 +143,23 @@ def _submit(
         if done.state == "UNCHANGED":
             place = f"/v1/documents/{done.document_id}"
             return Answer(as_document(done), headers={"Location": place})
-        place = f"/v1/documents/ingestions/{done.job_id}"
-        return Answer(as_document(done), HTTPStatus.ACCEPTED, {"Location": place})
+        return _accepted(done, done.job_id)
 
     return answers.once(request, acting, do)
+
+
+def _submit_url(request: Request, acting: Acting, url: str, title: str | None) -> Response:
+    def do(conn: Connection) -> Answer:
+        with tracing.continued(request.headers.get("traceparent")):
+            job = submission.submit_url(conn, url, title=title)
+        return _accepted(Submitted("PUBLISHED", job.id, None), job.id)
+
+    return answers.once(request, acting, do)
+
+
+def _accepted(done: Submitted, job_id: JobId | None) -> Answer:
+    headers = {"Location": f"/v1/documents/ingestions/{job_id}"}
+    return Answer(as_document(done), HTTPStatus.ACCEPTED, headers)
 
 
 def _flag(given: str) -> bool:

@@ -13,11 +13,20 @@ from producers.documents.submission import DOCUMENT_BYTES_MAX
 from producers.web.connections import REQUEST_S
 from producers.web.documents import uploads
 from producers.web.documents.uploads import TENANT_UPLOADS_MAX
-from shared.errors import DocumentRefused
-from tests.support.factories import claim, do, do_all, make_tenant, make_user, rows
+from shared.errors import AddressRefused, DocumentRefused
+from tests.support.factories import (
+    claim,
+    do,
+    do_all,
+    environment,
+    make_tenant,
+    make_user,
+    rows,
+)
 from tests.support.http_api import make_key
 from tests.support.patience import patience, until
 from tests.support.sample_documents import article, ingested
+from tests.support.stub_site import StubSite, answer
 from workers.parsers.model import ParserLimits
 from workers.process import settlement
 
@@ -323,3 +332,49 @@ def test_a_tenant_takes_no_more_than_its_places(api, acme, key, other):
         for one in held:
             one.close()
     until(lambda: upload(api, key, form()).status == 202)
+
+
+def test_a_url_is_fetched_by_a_worker_under_the_rules_of_egress(api, key, stub):
+    with StubSite(answer(TIDES, kind="text/markdown"), answer(TIDES, kind="text/markdown")) as site:
+        allowed = {"AILYDIAN_EGRESS_ALLOW": f"{site.address}:{site.port}"}
+        with environment(**allowed, OPENAI_BASE_URL=stub.url):
+            body = {"url": f"{site.url}/tides.md", "title": "Of the sea"}
+            first = api.ask("POST", "/v1/documents", key=key, body=body)
+            do_all()
+            again = api.ask("POST", "/v1/documents", key=key, body=body)
+            do_all()
+    shown = [api.ask("GET", one.headers["location"], key=key).document for one in (first, again)]
+
+    assert (first.status, again.status, len(site.requests)) == (202, 202, 2)
+    assert [one["status"] for one in shown] == ["INGESTED", "INGESTED"]
+    assert shown[0]["source"] == body["url"]
+    assert shown[0]["documentId"] == shown[1]["documentId"]
+    assert rows('SELECT "title", "ingestVersion" FROM "Document"') == [("Of the sea", 2)]
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("https://127.0.0.1/a", AddressRefused),
+        ("http://169.254.169.254/latest/meta-data", AddressRefused),
+        ("file:///etc/passwd", AddressRefused),
+    ],
+)
+def test_a_url_that_may_not_be_fetched_ends_with_its_reason(api, key, url, kind):
+    reply = api.ask("POST", "/v1/documents", key=key, body={"url": url})
+    [lease] = claim(reply.document["jobId"])
+    with pytest.raises(kind) as refused:
+        do(lease)
+    settlement.settle(lease, refused.value)
+    shown = api.ask("GET", reply.headers["location"], key=key).document
+
+    assert (shown["status"], shown["error"]) == ("DEAD", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"text": "a", "url": "https://a.example"}, {"url": "https://a.example", "source": "a"}],
+)
+def test_text_and_url_are_alternatives(api, key, body):
+    reply = api.ask("POST", "/v1/documents", key=key, body=body)
+    assert (reply.status, reply.code) == (422, "invalid_request")
