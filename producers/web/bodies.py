@@ -1,5 +1,6 @@
 """Bodies of requests that are read by hand, because one address takes more than one kind."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -7,13 +8,15 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from producers.web.problems import InvalidJson
-from shared.errors import PayloadRefused
+from producers.web.problems import InvalidJson, Refused
+from shared.errors import AilydianError, PayloadRefused
 from shared.json_values import read_json
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+ERRORS_MAX: Final = 100  # invalid lines that a problem names
 Model = TypeVar("Model", bound=BaseModel)
+Item = TypeVar("Item")
 
 
 class Body(BaseModel):
@@ -76,3 +79,47 @@ def described(model: type[BaseModel], *, lines_of: type[BaseModel] | None = None
         said = f"A {lines_of.__name__} on each line."
         content[NDJSON] = {"schema": {"type": "string", "format": "binary", "description": said}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def lines(body: bytes, read_one: Callable[[object], Item], *, most: int, done: str) -> list[Item]:
+    """Read all lines of an NDJSON body.
+
+    Args:
+        body: The body; empty lines are left out.
+        read_one: Reads the JSON value of a line.
+        most: Lines that it may have.
+        done: What was not done if one is invalid, such as "published".
+
+    Raises:
+        Refused: Lines are invalid; the problem names them.
+    """
+    given = [line for line in body.split(b"\n") if line.strip()]
+    if not 0 < len(given) <= most:
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            f"Send 1 to {most:,} lines, each a JSON object (got {len(given):,}).",
+        )
+    found: list[Item] = []
+    invalid: list[dict[str, str]] = []
+    for number, line in enumerate(given, 1):
+        try:
+            found.append(read_one(read_json(line.decode())))
+        except (AilydianError, ValidationError, UnicodeDecodeError) as error:
+            invalid.append({"pointer": f"line {number}", "detail": _why(error)})
+    if invalid:
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            f"{len(invalid):,} of {len(given):,} lines are invalid; nothing was {done}. "
+            f"{invalid[0]['pointer'].capitalize()}: {invalid[0]['detail']}",
+            invalid=invalid[:ERRORS_MAX],
+        )
+    return found
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'/'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}."
+    return "It is not UTF-8." if isinstance(error, UnicodeDecodeError) else str(error)

@@ -1,21 +1,18 @@
 """Jobs as requests ask for them, one or a line for each."""
 
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from producers.web import bodies
 from producers.web.access import Acting
 from producers.web.bodies import Body
-from producers.web.problems import Refused
 from shared.contracts import Contract, contract_named
-from shared.errors import AilydianError, PublisherRefused
-from shared.json_values import read_json
+from shared.errors import PublisherRefused
 
 LINES_MAX: Final = 10_000
-ERRORS_MAX: Final = 100
-Line = TypeVar("Line")
+Item = TypeVar("Item")
 
 
 class JobRequest(Body):
@@ -48,39 +45,10 @@ def contract_of(name: str, payload: dict[str, Any], acting: Acting) -> Contract:
     return contract.from_payload(payload, contract.schema_version)
 
 
-def read_lines(body: bytes, read: Callable[[object], Line]) -> list[Line]:
-    """Read all lines of NDJSON.
+def read_lines(body: bytes, read: Callable[[object], Item]) -> list[Item]:
+    """Read the lines of an NDJSON body, each a job.
 
     Raises:
         Refused: Lines are invalid; the problem names them.
     """
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    if not 0 < len(lines) <= LINES_MAX:
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid_request",
-            f"Send 1 to {LINES_MAX:,} lines, each a JSON object (got {len(lines):,}).",
-        )
-    found: list[Line] = []
-    invalid: list[dict[str, str]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(read(read_json(line.decode())))
-        except (AilydianError, ValidationError, UnicodeDecodeError) as error:
-            invalid.append({"pointer": f"line {number}", "detail": _why(error)})
-    if invalid:
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid_request",
-            f"{len(invalid):,} of {len(lines):,} lines are invalid; nothing was published. "
-            f"{invalid[0]['pointer'].capitalize()}: {invalid[0]['detail']}",
-            invalid=invalid[:ERRORS_MAX],
-        )
-    return found
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'/'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}."
-    return "It is not UTF-8." if isinstance(error, UnicodeDecodeError) else str(error)
+    return bodies.lines(body, read, most=LINES_MAX, done="published")
