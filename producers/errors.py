@@ -29,6 +29,12 @@ class RoleKeepsEnding(PermanentError):
     code = "role_keeps_ending"
 
 
+class ConversationNotFound(PermanentError):
+    """The tenant has no conversation of this id."""
+
+    code = "conversation_not_found"
+
+
 class TenantInUse(PermanentError):
     """A tenant that still has users cannot be deleted."""
 

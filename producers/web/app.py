@@ -6,12 +6,16 @@ from producers.web import document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
-from producers.web.documents import documents
+from producers.web.documents import documents, search
+from producers.web.judgement import feedback
 from producers.web.ledger import batches, dead, jobs, quarantine, queues, webhooks
+from producers.web.messages import conversations, messages
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
+    conversations.router,
     documents.router,
+    feedback.router,
     jobs.router,
     webhooks.router,
     dead.router,
@@ -19,6 +23,9 @@ ROUTERS = (
     queues.router,
     batches.router,
     keys.router,
+    messages.router,
+    messages.recall_router,
+    search.router,
     tenants.router,
     users.router,
     users.preferences_router,

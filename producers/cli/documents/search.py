@@ -1,17 +1,18 @@
 """The `search` command: hybrid search over a tenant's documents."""
 
 import json
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, get_args
 
 import click
 
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_json
 from producers.cli.terminal.values import tenant_option
+from producers.documents.searching import SearchMode, find
+from producers.json_rows import as_document
 from shared.errors import UsageError
 from shared.ids import TenantId
 
-Mode = Literal["hybrid", "vector", "text"]
 EXCERPT_CHARS = 300
 
 
@@ -28,7 +29,7 @@ EXCERPT_CHARS = 300
 )
 @click.option(
     "--mode",
-    type=click.Choice(get_args(Mode)),
+    type=click.Choice(get_args(SearchMode)),
     default="hybrid",
     show_default=True,
     help="Search mode.",
@@ -43,7 +44,7 @@ def search(
     query: str | None,
     slug: str,
     count: int,
-    mode: Mode,
+    mode: SearchMode,
     batch: IO[str] | None,
     as_json: bool,
 ) -> None:
@@ -74,23 +75,8 @@ def search(
         click.echo("Nothing found.")
 
 
-def _hits(tenant_id: TenantId, text: str, count: int, mode: Mode) -> list[dict[str, Any]]:
-    # Imported now: models are slow to import, and a wrong option needs none.
-    from shared.documents.search import search as find  # noqa: PLC0415
-
-    return [
-        {
-            "chunkId": hit.chunk_id,
-            "documentId": hit.document_id,
-            "title": hit.title,
-            "source": hit.source,
-            "score": hit.score,
-            "content": hit.content,
-            "start": hit.start,
-            "end": hit.end,
-        }
-        for hit in find(tenant_id, text, k=count, mode=mode)
-    ]
+def _hits(tenant_id: TenantId, text: str, count: int, mode: SearchMode) -> list[dict[str, Any]]:
+    return [as_document(hit) for hit in find(tenant_id, text, k=count, mode=mode)]
 
 
 def _read(batch: IO[str]) -> list[dict[str, str]]:

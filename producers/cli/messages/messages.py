@@ -1,7 +1,6 @@
 """The `message` and `recall` commands."""
 
 import contextlib
-import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -15,11 +14,12 @@ from producers.cli.terminal.progress import progress
 from producers.cli.terminal.values import TEXT, tenant_option
 from producers.cli.terminal.waiting import follow
 from producers.json_rows import as_document
-from producers.messages.submission import record_many
+from producers.messages import conversations
+from producers.messages.submission import checked, record_many
 from producers.queries.messages import message_lists
 from shared import db
 from shared.contracts import RecordMessage
-from shared.errors import MessageNotFound, PayloadRefused
+from shared.errors import PayloadRefused
 from shared.ids import MessageId, TenantId
 from shared.json_values import read_json
 from shared.ledger.outbox import Published
@@ -97,9 +97,10 @@ def _one(tenant_id: TenantId, content: str, fields: dict[str, Any]) -> RecordMes
         "content": content,
         "role": fields.pop("role").upper(),
         "user_id": None if user is None else users.named(tenant_id, user),
-        "external_id": fields.pop("external_id") or uuid.uuid4().hex,
     }
-    return _checked(given | fields, "The message")
+    if external_id := fields.pop("external_id"):
+        given["external_id"] = external_id
+    return checked(given | fields, "The message")
 
 
 def _read(lines: IO[str]) -> Iterator[RecordMessage]:
@@ -112,15 +113,7 @@ def _read(lines: IO[str]) -> Iterator[RecordMessage]:
             raise PayloadRefused(f"Line {number}: i{str(error)[1:]}") from None
         if not isinstance(given, dict):
             raise PayloadRefused(f"Line {number}: must be a JSON object.")
-        # Equal lines are different messages unless they have an external id.
-        yield _checked({"external_id": uuid.uuid4().hex} | given, f"Line {number}")
-
-
-def _checked(given: dict[str, Any], where: str) -> RecordMessage:
-    try:
-        return RecordMessage.from_payload(given, RecordMessage.schema_version)
-    except PayloadRefused as error:
-        raise PayloadRefused(f"{where}: {error}") from None
+        yield checked(given, f"Line {number}")
 
 
 def _accept(tenant_id: TenantId, messages: list[RecordMessage]) -> list[Published]:
@@ -167,9 +160,7 @@ def show_message(message_id: str, slug: str, as_json: bool) -> None:
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
-            row = message_lists.select_message(conn, MessageId(message_id))
-    if row is None:
-        raise MessageNotFound(f"The tenant {slug} has no message {message_id}.")
+            row = conversations.message(conn, MessageId(message_id), slug)
     (print_json if as_json else print_fields)(as_document(row))
 
 

@@ -77,14 +77,33 @@ SELECT_FEEDBACK: Final = """
     SELECT f."id", f."messageId", coalesce(u."email", f."userId") AS "user", f."rating",
            f."comment", f."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "Feedback" f LEFT JOIN "User" u ON u."id" = f."userId"
-    WHERE %(message_id)s::text IS NULL OR f."messageId" = %(message_id)s::text
+    WHERE (%(message_id)s::text IS NULL OR f."messageId" = %(message_id)s::text)
+      AND (%(before)s::timestamptz IS NULL
+           OR (f."createdAt", f."id")
+              < (%(before)s::timestamptz AT TIME ZONE 'UTC', %(before_id)s::text))
     ORDER BY f."createdAt" DESC, f."id" DESC LIMIT %(limit)s
 """
 
 
 def select_feedback(
-    conn: Connection, message_id: MessageId | None, *, limit: int
+    conn: Connection,
+    message_id: MessageId | None,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[FeedbackRow]:
-    """Return ratings, newest first: of the tenant, or of one message."""
-    values = {"message_id": message_id, "limit": limit}
+    """Return ratings, newest first.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        message_id: Of the message; None for all of the tenant.
+        before: Time and id of the rating that the list goes on after.
+        limit: Maximum rows.
+    """
+    values = {
+        "message_id": message_id,
+        "before": before and before[0],
+        "before_id": before and before[1],
+        "limit": limit,
+    }
     return [FeedbackRow(*row) for row in conn.execute(SELECT_FEEDBACK, values)]

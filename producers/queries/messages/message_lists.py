@@ -29,17 +29,45 @@ SELECT_CONVERSATIONS: Final = """
            a."sentiment", a."topic", a."tags", c."updatedAt" AT TIME ZONE 'UTC' AS "updatedAt"
     FROM "Conversation" c JOIN "User" u ON u."id" = c."userId"
     LEFT JOIN "ConversationMetadata" a ON a."conversationId" = c."id"
-    WHERE %(user_id)s::text IS NULL OR c."userId" = %(user_id)s::text
+    WHERE (%(user_id)s::text IS NULL OR c."userId" = %(user_id)s::text)
+      AND (%(id)s::text IS NULL OR c."id" = %(id)s)
+      AND (%(before)s::timestamptz IS NULL
+           OR (c."updatedAt", c."id")
+              < (%(before)s::timestamptz AT TIME ZONE 'UTC', %(before_id)s::text))
     ORDER BY c."updatedAt" DESC, c."id" DESC LIMIT %(limit)s
 """
 
 
 def select_conversations(
-    conn: Connection, user_id: UserId | None, *, limit: int
+    conn: Connection,
+    user_id: UserId | None,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[ConversationRow]:
-    """Return conversations of the tenant or one user, most recent first."""
-    rows = conn.execute(SELECT_CONVERSATIONS, {"user_id": user_id, "limit": limit})
-    return [ConversationRow(*row) for row in rows]
+    """Return conversations of the tenant or one user, most recent first.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        user_id: Whose; None for all.
+        before: Time and id of the one that the list goes on after.
+        limit: Maximum rows.
+    """
+    values = {
+        "user_id": user_id,
+        "id": None,
+        "before": before and before[0],
+        "before_id": before and before[1],
+        "limit": limit,
+    }
+    return [ConversationRow(*row) for row in conn.execute(SELECT_CONVERSATIONS, values)]
+
+
+def select_conversation(conn: Connection, conversation_id: str) -> ConversationRow | None:
+    """Return a conversation of the tenant; None if it does not exist."""
+    values = {"user_id": None, "id": conversation_id, "before": None, "before_id": None, "limit": 1}
+    row = conn.execute(SELECT_CONVERSATIONS, values).fetchone()
+    return None if row is None else ConversationRow(*row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +126,47 @@ SELECT_MESSAGES: Final = """
            m."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "Message" m LEFT JOIN "AIModel" a ON a."id" = m."modelId"
     LEFT JOIN "Provenance" p ON p."messageId" = m."id"
-    WHERE m."id" = %(message_id)s::text OR m."conversationId" = %(conversation_id)s::text
+    WHERE (m."id" = %(message_id)s::text OR m."conversationId" = %(conversation_id)s::text)
+      AND (%(after)s::timestamptz IS NULL
+           OR (m."createdAt", m."id")
+              > (%(after)s::timestamptz AT TIME ZONE 'UTC', %(after_id)s::text))
     ORDER BY m."createdAt", m."id" LIMIT %(limit)s
 """
 
 
 def select_message(conn: Connection, message_id: MessageId) -> MessageRow | None:
     """Return a message of the tenant; None if it does not exist."""
-    values = {"message_id": message_id, "conversation_id": None, "limit": 1}
+    values = {
+        "message_id": message_id,
+        "conversation_id": None,
+        "after": None,
+        "after_id": None,
+        "limit": 1,
+    }
     row = conn.execute(SELECT_MESSAGES, values).fetchone()
     return None if row is None else MessageRow(*row)
 
 
 def select_of_conversation(
-    conn: Connection, conversation_id: str, *, limit: int
+    conn: Connection,
+    conversation_id: str,
+    *,
+    after: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[MessageRow]:
-    """Return the messages of a conversation, oldest first."""
-    values = {"message_id": None, "conversation_id": conversation_id, "limit": limit}
+    """Return the messages of a conversation, oldest first.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        conversation_id: Of the conversation.
+        after: Time and id of the message that the list goes on after.
+        limit: Maximum rows.
+    """
+    values = {
+        "message_id": None,
+        "conversation_id": conversation_id,
+        "after": after and after[0],
+        "after_id": after and after[1],
+        "limit": limit,
+    }
     return [MessageRow(*row) for row in conn.execute(SELECT_MESSAGES, values)]
