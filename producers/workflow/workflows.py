@@ -7,6 +7,7 @@ on runs.
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
@@ -14,17 +15,39 @@ import psycopg
 from producers.queries.workflow import run_actions
 from producers.queries.workflow.run_actions import RunSignal
 from shared.db import Connection
-from shared.errors import SignalRefused
+from shared.errors import DefinitionRefused, SignalRefused
 from shared.ids import RunId
 from shared.ledger.outbox import raise_refusal
 from shared.operations.audit import note, who
 from shared.workflow import runs
+from shared.workflow.plan import compile_plan
 from shared.workflow.reading import read
 from shared.workflow.runs import StartedRun, StoredWorkflow
 
 SIGNAL_BYTES_MAX = 64 * 1024
 Answer = TypeVar("Answer")
 _ITEM = re.compile(r"^(.*)\[(\d{1,6})\]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a definition is worth; of an invalid one only `faults`, each with line and column."""
+
+    ok: bool
+    name: str | None
+    steps: int | None
+    faults: list[str]
+    digest: str | None
+
+
+def validate(text: str, *, source: str) -> Validation:
+    """Check a definition without storing it."""
+    try:
+        definition = read(text, source=source)
+        plan = compile_plan(definition)
+    except DefinitionRefused as refused:
+        return Validation(False, None, None, str(refused).splitlines(), None)
+    return Validation(True, definition.name, len(definition.steps), [], plan.digest)
 
 
 def put(conn: Connection, text: str, *, source: str = "workflow") -> StoredWorkflow:

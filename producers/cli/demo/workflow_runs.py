@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from producers import demo as documents_of_ours
-from producers.cli.workflow import run_view, run_watch
+from producers.cli.workflow import run_watch
 from producers.cli.workflow.run_tree import rendered
-from producers.workflow import workflows
+from producers.workflow import run_view, workflows
 from producers.workflow.shipped import shipped
 from shared import db
 from shared.contracts import IngestDocument

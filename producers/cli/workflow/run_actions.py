@@ -10,8 +10,8 @@ from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
 from producers.cli.terminal.output import Command, json_option, print_json
 from producers.cli.terminal.values import JSON_VALUE, tenant_option
-from producers.cli.workflow import run_tree, run_view, run_watch
-from producers.workflow import workflows
+from producers.cli.workflow import run_tree, run_watch
+from producers.workflow import run_view, workflows
 from shared import db
 from shared.db import Connection
 from shared.ids import RunId

@@ -10,13 +10,15 @@ import click
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import MOMENT, Typed, tenant_option
-from producers.cli.workflow import run_tree, run_view, run_watch
-from producers.cli.workflow.run_view import View
+from producers.cli.workflow import run_tree, run_watch
 from producers.json_rows import as_document
 from producers.queries.workflow import workflow_lists
 from producers.queries.workflow import workflow_runs as queries
 from producers.queries.workflow.workflow_lists import ListedRun
+from producers.workflow import run_view
+from producers.workflow.differences import difference
 from producers.workflow.graph import mermaid
+from producers.workflow.run_view import View
 from shared import db
 from shared.errors import RunNotFound, UsageError, WorkflowNotFound
 from shared.ids import RunId, TenantId
@@ -198,33 +200,6 @@ def diff(name: str, one: int, other: int, slug: str, as_json: bool) -> None:
         print_json({"workflow": name, "from": one, "to": other} | changes)
         return
     _print_changes(changes)
-
-
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare two definitions; the result is JSON.
-
-    Returns:
-        "added" and "removed": names of steps; "changed": step -> field -> [before, after];
-        "workflow": field -> [before, after] of everything else.
-    """
-    old, new = before.get("steps", {}), after.get("steps", {})
-    changed = {name: _fields(old[name], new[name]) for name in old if name in new}
-    return {
-        "added": [name for name in new if name not in old],
-        "removed": [name for name in old if name not in new],
-        "changed": {name: fields for name, fields in changed.items() if fields},
-        "workflow": _fields(
-            {name: value for name, value in before.items() if name != "steps"},
-            {name: value for name, value in after.items() if name != "steps"},
-        ),
-    }
-
-
-def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
-    names = dict.fromkeys([*old, *new])
-    return {
-        name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)
-    }
 
 
 def _print_changes(changes: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ from datetime import datetime
 from rich.text import Text
 
 from producers.cli.terminal import drawing
-from producers.cli.workflow.run_view import View
 from producers.queries.workflow.workflow_runs import StepRow
+from producers.workflow.run_view import View
 
 BAR_CHARS = 24
 LEVELS_MAX = 8

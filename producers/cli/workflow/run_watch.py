@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 import click
 
 from producers.cli.terminal.output import say
-from producers.cli.workflow import run_tree, run_view
-from producers.cli.workflow.run_view import View
+from producers.cli.workflow import run_tree
 from producers.queries.workflow import workflow_runs as queries
 from producers.queries.workflow.workflow_runs import RunRow, StepRow
+from producers.workflow import run_view
+from producers.workflow.run_view import View
 from shared import db
 from shared.contracts import CONTRACTS, RunStep
 from shared.db import Connection

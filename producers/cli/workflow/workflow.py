@@ -10,18 +10,16 @@ from producers.cli.roles.temporary_workers import someone_works
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_json, print_table
 from producers.cli.terminal.values import JSON_OBJECT, tenant_option
-from producers.cli.workflow import run_actions, run_show, run_tree, run_view
+from producers.cli.workflow import run_actions, run_show, run_tree
 from producers.cli.workflow.run_watch import queues_of
 from producers.cli.workflow.run_watch import wait as wait_for
 from producers.json_rows import as_document
 from producers.queries.workflow import workflow_lists
-from producers.workflow import workflows
+from producers.workflow import run_view, workflows
 from producers.workflow.json_schema import json_schema
 from shared import db
-from shared.errors import DefinitionRefused, UsageError
+from shared.errors import UsageError
 from shared.ids import TenantId
-from shared.workflow.plan import compile_plan
-from shared.workflow.reading import read
 from shared.workflow.runs import StartedRun
 
 LIST_MAX = 10_000
@@ -48,24 +46,18 @@ for _command in (*run_show.COMMANDS, *run_actions.COMMANDS):
 @click.pass_context
 def validate(ctx: click.Context, /, file: str, as_json: bool) -> None:
     """Validate a definition; errors have line, column and rule. Exits 1 on errors."""
-    text = text_of(file)
-    try:
-        definition = read(text, source=file)
-        plan = compile_plan(definition)
-    except DefinitionRefused as refused:
-        faults = str(refused).splitlines()
-        if as_json:
-            print_json({"ok": False, "name": None, "steps": None, "faults": faults})
-        else:
-            click.echo(str(refused), err=True)
-        ctx.exit(1)
-    found = {"ok": True, "name": definition.name, "steps": len(definition.steps), "faults": []}
+    found = workflows.validate(text_of(file), source=file)
     if as_json:
-        print_json(found | {"digest": plan.digest})
+        document = as_document(found)
+        if not found.ok:
+            del document["digest"]
+        print_json(document)
+    elif found.ok:
+        steps = "1 step" if found.steps == 1 else f"{found.steps:,} steps"
+        click.echo(f"{file}: {found.name} is valid, {steps}.")
     else:
-        count = len(definition.steps)
-        steps = "1 step" if count == 1 else f"{count:,} steps"
-        click.echo(f"{file}: {definition.name} is valid, {steps}.")
+        click.echo("\n".join(found.faults), err=True)
+    ctx.exit(0 if found.ok else 1)
 
 
 @workflow.command("put")

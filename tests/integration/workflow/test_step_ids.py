@@ -2,9 +2,9 @@
 
 import pytest
 
-from producers.cli.workflow import run_view
 from producers.queries.workflow import run_actions
 from producers.queries.workflow.run_actions import RunSignal
+from producers.workflow import run_view
 from shared import db
 from shared.db import Role
 from tests.support.workflow_by_hand import chain, claim, node, run_of, start

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.cli.workflow.run_show import difference
 from producers.cli.workflow.run_tree import BAR_CHARS, arrange, bar, duration, rendered, waits
-from producers.cli.workflow.run_view import ChildRun, View, document
 from producers.queries.workflow.workflow_runs import Count, FailedAttempt, RunRow, StepRow
+from producers.workflow.differences import difference
+from producers.workflow.run_view import ChildRun, View, document
 
 BEGAN = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
