@@ -37,26 +37,44 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def _keep_body(
-    request: Request,
-    key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=KEY_CHARS_MAX,
-            pattern="^[ -~]+$",
-            description="A request sent again with its key is done once and answered the same.",
-            examples=["order-17"],
-        ),
-    ] = None,
-) -> None:
+_Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=KEY_CHARS_MAX,
+        pattern="^[ -~]+$",
+        description="A request sent again with its key is done once and answered the same.",
+        examples=["order-17"],
+    ),
+]
+
+
+async def _keep_body(request: Request, key: _Key = None) -> None:
     if key is not None:
         request.state.body = await request.body()
 
 
-# Of each route that answers by `once`.
+async def _take_key(key: _Key = None) -> None:
+    """Let the OpenAPI document name the header, and check it."""
+
+
+async def _refuse_key(request: Request) -> None:
+    if "idempotency-key" in request.headers:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST,
+            "idempotency_unsupported",
+            "What this answers is shown once and not kept: leave Idempotency-Key out.",
+        )
+
+
+# Of each route that changes something: it can be answered by `once`.
 REPEATABLE: Final = Depends(_keep_body)
+# Of one that reads its body as it comes, and sets `request.state.body` to what makes two the same.
+STREAMED: Final = Depends(_take_key)
+# Of one that answers a secret.
+SHOWN_ONCE: Final = Depends(_refuse_key)
+OWN: Final = frozenset({STREAMED, SHOWN_ONCE})
 
 
 def ok(document: object) -> Response:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AwareDatetime, BeforeValidator, Strict
 
 from producers.web.problems import Refused
 
@@ -25,7 +25,7 @@ def _iso_only(given: object) -> object:
     return given
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_iso_only)]
+Moment = Annotated[AwareDatetime, Strict(False), BeforeValidator(_iso_only)]
 Limit = Annotated[int, Query(ge=1, le=1_000, description="Rows of a page.")]
 
 

@@ -1,24 +1,19 @@
 """How the routes of the API are made: strict JSON, and a problem for every error."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
 
-from producers.web import bodies
+from producers.web import answers, bodies
 from producers.web.problems import RESPONSES
 
+# Requests that change something: they can be sent again with an Idempotency-Key.
+UNSAFE: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Of texts in addresses: Postgres stores no NUL.
 NO_NUL: Final = r"^[^\u0000]*$"
-
-
-class Strict(BaseModel):
-    """A body that may have the fields of its model and no others."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class _StrictRequest(Request):
@@ -29,6 +24,20 @@ class _StrictRequest(Request):
 
 
 class _StrictRoute(APIRoute):
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        methods: Collection[str],
+        dependencies: Sequence[Any] | None = None,
+        **options: Any,  # noqa: ANN401 - FastAPI's own
+    ) -> None:
+        given = [*(dependencies or ())]
+        if UNSAFE & {*methods} and not answers.OWN & {*given}:
+            given.append(answers.REPEATABLE)
+        super().__init__(path, endpoint, methods=[*methods], dependencies=given, **options)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 

@@ -57,12 +57,16 @@ def list_keys(acting: Annotated[Acting, needs(Scope.KEYS_READ)], limit: Limit = 
     return answers.ok_list(api_keys.list_keys(acting.tenant_id, limit=limit))
 
 
-@router.post("", status_code=HTTPStatus.CREATED, response_model=NewKey)
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    response_model=NewKey,
+    dependencies=[answers.SHOWN_ONCE],
+)
 def create_key(
     request: Request, body: KeyRequest, acting: Annotated[Acting, needs(Scope.KEYS_WRITE)]
 ) -> Response:
     """Make a key. It is shown this once and stored as a hash."""
-    _refuse_repetition(request)
     _check_within(acting, body.scopes)
     wish = Wish(body.name, [*body.scopes], body.expires_s)
     with acting.named():
@@ -71,7 +75,12 @@ def create_key(
     return answers.answer(Answer(as_document(made), HTTPStatus.CREATED))
 
 
-@router.post("/{name}/rotate", status_code=HTTPStatus.CREATED, response_model=NewKey)
+@router.post(
+    "/{name}/rotate",
+    status_code=HTTPStatus.CREATED,
+    response_model=NewKey,
+    dependencies=[answers.SHOWN_ONCE],
+)
 def rotate_key(
     request: Request,
     name: Name,
@@ -79,7 +88,6 @@ def rotate_key(
     acting: Annotated[Acting, needs(Scope.KEYS_WRITE)],
 ) -> Response:
     """Make a key's successor: same owner, name, scopes and lifetime."""
-    _refuse_repetition(request)
     _check_within(acting, api_keys.show(acting.tenant_id, name).scopes)
     with acting.named():
         made = api_keys.rotate(
@@ -103,13 +111,4 @@ def _check_within(acting: Acting, wanted: Iterable[str]) -> None:
             HTTPStatus.FORBIDDEN,
             "scope_missing",
             f"The key {acting.by.prefix} cannot give what it has not: {', '.join(beyond)}.",
-        )
-
-
-def _refuse_repetition(request: Request) -> None:
-    if "idempotency-key" in request.headers:
-        raise Refused(
-            HTTPStatus.BAD_REQUEST,
-            "idempotency_unsupported",
-            "A key is shown once and its answer is not kept: leave Idempotency-Key out.",
         )

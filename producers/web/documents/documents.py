@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Self
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from producers.accounts import tenants
@@ -19,6 +19,7 @@ from producers.queries.documents.document_lists import DocumentRow, ListedChunk
 from producers.web import answers, bodies, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.documents import uploads
 from producers.web.lists import Cursor, Limit
 from producers.web.problems import Refused
@@ -36,10 +37,8 @@ Id = Annotated[str, Path(max_length=64, pattern=NO_NUL, description="Id of a doc
 Name = Field(None, min_length=1, max_length=2_000)
 
 
-class DocumentRequest(BaseModel):
+class DocumentRequest(Body):
     """A document as text, or the URL that it is fetched from, which identifies it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: str | None = Field(None, min_length=1, examples=["# Tides\n\nThe sea rises twice a day."])
     url: str | None = Field(
@@ -103,6 +102,7 @@ def _described() -> dict[str, Any]:
     response_model=Submission,
     responses={200: {"model": Submission, "description": "Nothing changed."}},
     openapi_extra=_described(),
+    dependencies=[answers.STREAMED],
 )
 async def submit_document(
     request: Request,

@@ -3,21 +3,20 @@
 from typing import Annotated
 
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from producers.accounts.scopes import Scope
 from producers.documents import searching
 from producers.documents.searching import FoundPassage, SearchMode
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
+from producers.web.bodies import Body
 
 router = routes.router("search")
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(Body):
     """A question."""
-
-    model_config = ConfigDict(extra="forbid")
 
     query: str = Field(min_length=1, max_length=16_000, examples=["When does the sea rise?"])
     k: int = Field(10, ge=1, le=1_000, description="Maximum results.")

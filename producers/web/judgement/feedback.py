@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from producers.accounts import users
 from producers.accounts.scopes import Scope
@@ -16,6 +16,7 @@ from producers.queries.judgement.feedback_entries import FeedbackRow
 from producers.web import answers, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.lists import Cursor, Limit
 from producers.web.routes import NO_NUL
 from shared import db
@@ -26,10 +27,8 @@ from shared.ledger.outbox import Published
 router = routes.router("feedback")
 
 
-class FeedbackRequest(BaseModel):
+class FeedbackRequest(Body):
     """A rating; a user's later one of the same message replaces it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     message_id: str = Field(min_length=1, max_length=64, alias="messageId")
     user: str = Field(

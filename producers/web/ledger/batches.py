@@ -19,12 +19,12 @@ from producers.queries.ledger.dead_letters import DeadLetterFilters
 from producers.web import answers, bodies, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
-from producers.web.bodies import NDJSON
+from producers.web.bodies import NDJSON, Body
 from producers.web.ledger import bulk
 from producers.web.ledger.publications import LINES_MAX, contract_of, read_lines
 from producers.web.lists import Cursor, Limit
 from producers.web.problems import Refused
-from producers.web.routes import NO_NUL, Strict
+from producers.web.routes import NO_NUL
 from shared import db
 from shared.contracts import Contract
 from shared.db import Connection, Role
@@ -36,7 +36,7 @@ Id = Annotated[str, Path(max_length=200, pattern=NO_NUL, description="Of the bat
 JOBS_MAX: Final = LINES_MAX
 
 
-class BatchJob(Strict):
+class BatchJob(Body):
     """One job of a batch."""
 
     job: str | None = Field(None, max_length=100, description="Unset: the batch's.")
@@ -58,14 +58,14 @@ class BatchJob(Strict):
         return contract_of(name, self.payload, acting)
 
 
-class FollowUp(Strict):
+class FollowUp(Body):
     """The job that is published when all jobs of a batch have ended, failed ones included."""
 
     job: str = Field(max_length=100, examples=["probe"])
     payload: dict[str, Any] = Field(default_factory=dict, examples=[{"n": 2}])
 
 
-class BatchHead(Strict):
+class BatchHead(Body):
     """A batch without its jobs."""
 
     name: str = Field(min_length=1, max_length=200, pattern=NO_NUL, examples=["nightly"])
@@ -87,7 +87,7 @@ class BatchHead(Strict):
     )
 
 
-class BatchJobs(Strict):
+class BatchJobs(Body):
     """Jobs of a batch."""
 
     jobs: list[BatchJob] = Field(

@@ -17,9 +17,10 @@ from producers.queries.ledger.dead_letters import DeadLetterFilters
 from producers.web import answers
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.lists import Limit, Moment
 from producers.web.problems import Refused
-from producers.web.routes import NO_NUL, Strict
+from producers.web.routes import NO_NUL
 from shared import db
 from shared.db import Connection, Role
 from shared.ids import TenantId
@@ -93,7 +94,7 @@ class _Chosen(BaseModel):
             raise nothing_chosen("Give ids, filters")
 
 
-class Choice(Filters, _Chosen, Strict):
+class Choice(Filters, _Chosen, Body):
     """Dead jobs by ids or filters."""
 
     def chosen(self, acting: Acting, **more: Any) -> BulkChoice:  # noqa: ANN401
@@ -109,7 +110,7 @@ class Choice(Filters, _Chosen, Strict):
         return BulkChoice(ids=tuple(self.ids), filters=filters.of(acting.tenant_id), **more)
 
 
-class ChoiceOfFilters(QueueAndJob, _Chosen, Strict):
+class ChoiceOfFilters(QueueAndJob, _Chosen, Body):
     """Replayed jobs by ids or filters."""
 
     def chosen(self, acting: Acting) -> BulkChoice:

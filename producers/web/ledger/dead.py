@@ -17,11 +17,12 @@ from producers.queries.ledger.dead_letters import GroupRow
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.ledger import bulk
 from producers.web.ledger.bulk import Choice, ChoiceOfFilters, Filters
 from producers.web.ledger.rows import DeadLetter, JobAttempt
 from producers.web.lists import Limit
-from producers.web.routes import NO_NUL, Strict
+from producers.web.routes import NO_NUL
 from shared import db
 from shared.db import Connection, Role
 
@@ -73,7 +74,7 @@ class DeadDiscard(Choice):
     rate: float | None = Field(None, ge=0.001, le=1e6, description="At most so many a second.")
 
 
-class DeadEdit(Strict):
+class DeadEdit(Body):
     """The complete new payload of a dead job."""
 
     payload: dict[str, Any] = Field(max_length=1_000, examples=[{"n": 2}])

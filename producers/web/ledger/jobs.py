@@ -20,12 +20,12 @@ from producers.queries.ledger.jobs import JobFilters, JobRow
 from producers.web import answers, bodies, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
-from producers.web.bodies import NDJSON
+from producers.web.bodies import NDJSON, Body
 from producers.web.ledger import bulk
 from producers.web.ledger.publications import JobRequest, contract_of, read_lines
 from producers.web.ledger.rows import DeadLetter, JobAttempt
 from producers.web.lists import Cursor, Limit, Moment
-from producers.web.routes import NO_NUL, Strict
+from producers.web.routes import NO_NUL
 from shared import db
 from shared.contracts import Contract
 from shared.db import Connection, Role
@@ -52,7 +52,7 @@ class JobQuery(BaseModel):
     since: Moment | None = Field(None, description="Published since then.")
 
 
-class CancelRequest(bulk.QueueAndJob, Strict):
+class CancelRequest(bulk.QueueAndJob, Body):
     """Unfinished jobs to cancel; they must match all."""
 
     batch: str | None = Field(None, max_length=64, pattern=NO_NUL, description="Of this batch.")
@@ -103,7 +103,6 @@ AcceptedList = answers.list_of(Accepted, name="AcceptedList")
     "",
     status_code=HTTPStatus.ACCEPTED,
     response_model=Accepted | AcceptedList,
-    dependencies=[answers.REPEATABLE],
     openapi_extra=bodies.described(JobRequest, lines_of=JobRequest),
 )
 def publish_jobs(

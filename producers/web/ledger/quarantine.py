@@ -15,9 +15,10 @@ from producers.ledger.quarantine_actions import Move
 from producers.web import answers, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.ledger.bulk import nothing_chosen
 from producers.web.lists import Cursor, Moment
-from producers.web.routes import NO_NUL, Strict
+from producers.web.routes import NO_NUL
 from shared import db
 from shared.db import Connection, Role
 from shared.queries.ledger import quarantines
@@ -50,7 +51,7 @@ class MessageFilters(BaseModel):
         return QuarantineFilters(self.queue, self.since, self.until, self.error)
 
 
-class MessageChoice(MessageFilters, Strict):
+class MessageChoice(MessageFilters, Body):
     """Messages by ids or filters; of more than `limit`, the oldest, and `more` says so."""
 
     ids: list[MessageId] = Field(
@@ -61,7 +62,7 @@ class MessageChoice(MessageFilters, Strict):
     limit: int = Field(AT_ONCE_MAX, ge=1, le=AT_ONCE_MAX)
 
 
-class MessageEdit(Strict):
+class MessageEdit(Body):
     """A wake-up of a job, or the fields of an entry that change."""
 
     message: dict[str, Any] = Field(

@@ -20,8 +20,9 @@ from producers.queries.ledger.queue_figures import QueueFigures
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.problems import Refused
-from producers.web.routes import NO_NUL, Strict
+from producers.web.routes import NO_NUL
 from shared import db
 from shared.contracts import QUEUES, contract_named
 from shared.db import Connection, Role
@@ -40,14 +41,14 @@ Wait = Annotated[
 ]
 
 
-class PauseRequest(Strict):
+class PauseRequest(Body):
     """What is paused or resumed; with `?tenant=`, of that tenant alone."""
 
     queue: str | None = Field(None, max_length=100, pattern=NO_NUL, examples=["maintenance"])
     job: str | None = Field(None, max_length=100, pattern=NO_NUL, examples=["probe"])
 
 
-class LimitRequest(Strict):
+class LimitRequest(Body):
     """A limit of a tenant (`?tenant=`), of each tenant of a tier, or of a kind of job."""
 
     tier: Literal["FREE", "PRO", "ENTERPRISE"] | None = None

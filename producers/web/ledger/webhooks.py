@@ -56,7 +56,9 @@ def list_webhooks(
     return answers.ok_list(hooks.list_webhooks(acting.tenant_id, limit=limit))
 
 
-@router.post("", status_code=HTTPStatus.CREATED, response_model=NewWebhook)
+@router.post(
+    "", status_code=HTTPStatus.CREATED, response_model=NewWebhook, dependencies=[answers.SHOWN_ONCE]
+)
 def create_webhook(
     body: WebhookRequest, acting: Annotated[Acting, needs(Scope.WEBHOOKS_WRITE)]
 ) -> Response:
@@ -82,7 +84,12 @@ def change_webhook(
     return answers.ok(as_document(row))
 
 
-@router.post("/{webhook_id}/rotate", status_code=HTTPStatus.CREATED, response_model=NewWebhook)
+@router.post(
+    "/{webhook_id}/rotate",
+    status_code=HTTPStatus.CREATED,
+    response_model=NewWebhook,
+    dependencies=[answers.SHOWN_ONCE],
+)
 def rotate_webhook(
     webhook_id: Id, acting: Annotated[Acting, needs(Scope.WEBHOOKS_WRITE)]
 ) -> Response:

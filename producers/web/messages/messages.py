@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from producers.accounts import tenants, users
@@ -18,7 +18,7 @@ from producers.queries.messages.message_recall import Remembered
 from producers.web import answers, bodies, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
-from producers.web.bodies import NDJSON
+from producers.web.bodies import NDJSON, Body
 from producers.web.lists import Cursor, Limit
 from producers.web.routes import NO_NUL
 from shared import db
@@ -36,8 +36,8 @@ Id = Annotated[str, Path(max_length=64, pattern=NO_NUL, description="Id of a mes
 Count = Annotated[int | None, Field(ge=0, le=2**31 - 1)]
 
 
-class _Camel(BaseModel):
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
+class _Camel(Body):
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class CitationRequest(_Camel):
@@ -82,10 +82,8 @@ class MessageRequest(_Camel):
     )
 
 
-class RecallRequest(BaseModel):
+class RecallRequest(Body):
     """What to remember."""
-
-    model_config = ConfigDict(extra="forbid")
 
     query: str = Field(min_length=1, max_length=16_000, examples=["tides"])
     user: str | None = Field(None, min_length=1, max_length=320)
@@ -93,6 +91,7 @@ class RecallRequest(BaseModel):
 
 
 RecordedMessage = answers.model_of(Published, name="RecordedMessage")
+RecordedMessageList = answers.list_of(RecordedMessage, name="RecordedMessageList")
 Message = answers.model_of(MessageRow, name="Message")
 MessageList = answers.page_of(Message, name="MessageList")
 RememberedMessage = answers.model_of(Remembered, name="RememberedMessage")
@@ -102,8 +101,7 @@ RecallList = answers.list_of(RememberedMessage, name="RecallList")
 @router.post(
     "",
     status_code=HTTPStatus.ACCEPTED,
-    response_model=RecordedMessage,
-    responses={202: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+    response_model=RecordedMessage | RecordedMessageList,
     openapi_extra=bodies.described(MessageRequest, lines_of=MessageRequest),
 )
 def record_messages(
@@ -129,7 +127,7 @@ def record_messages(
             done = submission.record_many(conn, messages)
         documents = [as_document(one) for one in done]
         if many:
-            return Answer(documents, HTTPStatus.ACCEPTED, media_type=NDJSON)
+            return Answer({"items": documents}, HTTPStatus.ACCEPTED)
         headers = {"Location": f"/v1/jobs/{done[0].id}"}
         return Answer(documents[0], HTTPStatus.ACCEPTED, headers)
 

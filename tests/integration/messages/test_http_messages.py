@@ -100,7 +100,7 @@ def test_many_messages_are_recorded_together_or_not_at_all(api, key):
     assert reply.status == 202
     stored = {one: content for one, content in rows("""
         SELECT "id", "payload"->>'content' FROM "Job" """)}  # fmt: skip
-    assert [stored[json.loads(line)["id"]] for line in reply.body.splitlines()] == [
+    assert [stored[one["id"]] for one in reply.document["items"]] == [
         f"Line {n}" for n in range(20)
     ]
 
