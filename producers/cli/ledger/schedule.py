@@ -13,18 +13,13 @@ from producers.cli.terminal.values import (
     contract_for_operators,
     tenant_option,
 )
-from producers.errors import ScheduleNotFound
-from producers.json_rows import as_document
-from producers.ledger import schedules
+from producers.ledger import schedule_changes
 from producers.queries.ledger import schedules as queries
-from producers.queries.ledger.schedules import NewSchedule, ScheduleRow
+from producers.queries.ledger.schedules import NewSchedule
 from shared import db
 from shared.contracts import StartWorkflow
-from shared.db import Connection, Role
-from shared.errors import UsageError, WorkflowNotFound
-from shared.operations import audit
-from shared.queries.operations.audit_logs import AuditEntry
-from shared.queries.workflow import workflows
+from shared.db import Role
+from shared.errors import UsageError
 
 NAME_CHARS_MAX = 100
 LIST_MAX = 10_000
@@ -97,29 +92,12 @@ def put_schedule(as_json: bool, disabled: bool, slug: str, **fields: Any) -> Non
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
-            if wanted.job == StartWorkflow.actor_name:
-                _check_workflow(conn, slug, wanted.payload.get("name"))
-            row = schedules.put(conn, wanted)
-            what = as_document(wanted)
-            del what[
-                "payload"
-            ]  # the payload is the tenant's data and does not belong in the audit log
-            act = AuditEntry(tenant_id, session.actor(), "schedule.put", "Schedule", row.id, what)
-            audit.write(conn, [act])
-    document = _document(row) | {"tenant": slug}
+            row = schedule_changes.put(conn, tenant_id, slug, wanted)
+    document = schedule_changes.document(row)
     if as_json:
         print_json(document)
     else:
         print_fields(document)
-
-
-def _check_workflow(conn: Connection, slug: str, name: object) -> None:
-    if isinstance(name, str) and not (
-        workflows.select_newest(conn, name) or workflows.select_unread(conn, name)
-    ):
-        raise WorkflowNotFound(
-            f"Tenant {slug} has no workflow {name!r}: `ailydian workflow put` one first."
-        )
 
 
 def _what(
@@ -150,7 +128,7 @@ def list_schedules(slug: str | None, as_json: bool) -> None:
         with db.transaction(None, role=Role.RELAY) as conn:
             rows = queries.select_schedules(conn, tenant_id, limit=LIST_MAX)
     if as_json:
-        print_json([_document(row) for row in rows])
+        print_json([schedule_changes.document(row) for row in rows])
         return
     print_table(
         COLUMNS,
@@ -173,23 +151,8 @@ def delete_schedule(name: str, slug: str, as_json: bool) -> None:
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
-            schedule_id = queries.delete(conn, name)
-            if schedule_id is None:
-                raise ScheduleNotFound(
-                    f"Tenant {slug} has no schedule {name!r}: see `ailydian schedule list`."
-                )
-            act = AuditEntry(
-                *(tenant_id, session.actor(), "schedule.delete", "Schedule", schedule_id),
-                {"name": name},
-            )
-            audit.write(conn, [act])
+            schedule_id = schedule_changes.delete(conn, tenant_id, slug, name)
     if as_json:
         print_json({"id": schedule_id, "name": name, "deleted": True})
     else:
         click.echo(f"Schedule {name} is deleted.")
-
-
-def _document(row: ScheduleRow) -> dict[str, Any]:
-    document = as_document(row)
-    document["jitterSeconds"] = document.pop("jitterS")
-    return document
