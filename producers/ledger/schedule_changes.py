@@ -78,6 +78,18 @@ def delete(conn: Connection, tenant_id: TenantId, slug: str, name: str) -> str:
     return schedule_id
 
 
+def found(conn: Connection, tenant_id: TenantId, slug: str, name: str) -> ScheduleRow:
+    """Return a schedule of a tenant, in the relay's role.
+
+    Raises:
+        ScheduleNotFound: The tenant has none of this name.
+    """
+    rows = queries.select_schedules(conn, tenant_id, name=name, limit=1)
+    if not rows:
+        raise missing(slug, name)
+    return rows[0]
+
+
 def missing(slug: str, name: str) -> ScheduleNotFound:
     """Return the error of a schedule that the tenant does not have."""
     return ScheduleNotFound(

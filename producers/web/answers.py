@@ -172,7 +172,7 @@ def model_of(row: type, *, name: str | None = None) -> type[BaseModel]:
     return create_model(name or row.__name__.removesuffix("Row"), __config__=_EXACT, **of)
 
 
-def made(name: str, **of: Any) -> type[BaseModel]:  # noqa: ANN401 - types of fields
+def made(name: str, /, **of: Any) -> type[BaseModel]:  # noqa: ANN401 - types of fields
     """Return a model of these fields, for the OpenAPI document."""
     fields_of: dict[str, Any] = {field_name: (kind, ...) for field_name, kind in of.items()}
     return create_model(name, __config__=_EXACT, **fields_of)

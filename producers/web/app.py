@@ -8,7 +8,7 @@ from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
 from producers.web.documents import documents, search
 from producers.web.judgement import feedback
-from producers.web.ledger import batches, dead, jobs, quarantine, queues, webhooks
+from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedules, webhooks
 from producers.web.messages import conversations, messages
 from producers.web.pages import Pages, shown
 
@@ -22,6 +22,7 @@ ROUTERS = (
     quarantine.router,
     queues.router,
     batches.router,
+    schedules.router,
     keys.router,
     messages.router,
     messages.recall_router,

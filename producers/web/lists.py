@@ -31,7 +31,12 @@ Limit = Annotated[int, Query(ge=1, le=1_000, description="Rows of a page.")]
 
 def write(moment: datetime, row_id: str) -> str:
     """Return the cursor of the row that a page ended with."""
-    text = json.dumps([moment.isoformat(), row_id])
+    return write_texts(moment.isoformat(), row_id)
+
+
+def write_texts(first: str, second: str) -> str:
+    """Return the cursor of a row that a list is ordered by two texts at."""
+    text = json.dumps([first, second])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -41,19 +46,42 @@ def read(cursor: str | None) -> tuple[datetime, str] | None:
     Raises:
         Refused: It is not a cursor of ours.
     """
+    texts = read_texts(cursor)
+    if texts is None:
+        return None
+    moment, row_id = texts
+    try:
+        found = datetime.fromisoformat(moment)
+    except ValueError:
+        raise _invalid() from None
+    if found.tzinfo is None:
+        raise _invalid()
+    return found, row_id
+
+
+def read_texts(cursor: str | None) -> tuple[str, str] | None:
+    """Return the two texts of a row that a cursor stands for; None without one.
+
+    Raises:
+        Refused: It is not a cursor of ours.
+    """
     if cursor is None:
         return None
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        moment, row_id = json.loads(text)
-        found = datetime.fromisoformat(moment)
-        if found.tzinfo is None or not isinstance(row_id, str) or "\0" in row_id:
-            raise ValueError(cursor)
-        row_id.encode()
+        first, second = json.loads(text)
+        for one in (first, second):
+            if not isinstance(one, str) or "\0" in one:
+                raise ValueError(cursor)
+            one.encode()
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid_cursor",
-            "Invalid cursor: use `next` of the page before as it is.",
-        ) from None
-    return found, row_id
+        raise _invalid() from None
+    return first, second
+
+
+def _invalid() -> Refused:
+    return Refused(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_cursor",
+        "Invalid cursor: use `next` of the page before as it is.",
+    )

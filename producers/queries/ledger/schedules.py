@@ -150,16 +150,34 @@ SELECT_SCHEDULES: Final = """
            s."payload", s."sweep", s."enabled", s."slotAt", s."nextAt", s."ranSlotAt", s."ranAt",
            s."lastJobId", s."error"
     FROM "Schedule" s LEFT JOIN "Tenant" t ON t."id" = s."tenantId"
-    WHERE %(tenant_id)s::text IS NULL OR s."tenantId" = %(tenant_id)s
+    WHERE (%(tenant_id)s::text IS NULL OR s."tenantId" = %(tenant_id)s)
+      AND (%(name)s::text IS NULL OR s."name" = %(name)s)
+      AND (coalesce(t."slug", ''), s."name") > (%(after_tenant)s::text, %(after_name)s::text)
     ORDER BY t."slug" NULLS FIRST, s."name" LIMIT %(limit)s
 """
 
 
 def select_schedules(
-    conn: Connection, tenant_id: TenantId | None, *, limit: int
+    conn: Connection,
+    tenant_id: TenantId | None,
+    *,
+    name: str | None = None,
+    after: tuple[str, str] = ("", ""),
+    limit: int,
 ) -> list[ScheduleRow]:
-    """Return schedules by tenant and name: the system's first, or those of one tenant."""
-    rows = conn.execute(SELECT_SCHEDULES, {"tenant_id": tenant_id, "limit": limit})
+    """Return schedules by tenant and name: the system's first, or those of one tenant.
+
+    Args:
+        conn: A connection in the relay's role.
+        tenant_id: Whose; None for all.
+        name: Only of this name.
+        after: Tenant ('' for the system) and name of the last row of the page before.
+        limit: Maximum rows.
+    """
+    values: dict[str, object] = {"tenant_id": tenant_id, "name": name, "limit": limit}
+    after_tenant, after_name = after
+    values |= {"after_tenant": after_tenant, "after_name": after_name}
+    rows = conn.execute(SELECT_SCHEDULES, values)
     return [ScheduleRow(*row) for row in rows]
 
 
