@@ -10,6 +10,7 @@ from producers.web.documents import documents, search
 from producers.web.judgement import feedback
 from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedules, webhooks
 from producers.web.messages import conversations, messages
+from producers.web.operations import audit, incidents
 from producers.web.pages import Pages, shown
 
 ROUTERS = (
@@ -23,6 +24,8 @@ ROUTERS = (
     queues.router,
     batches.router,
     schedules.router,
+    incidents.router,
+    audit.router,
     keys.router,
     messages.router,
     messages.recall_router,

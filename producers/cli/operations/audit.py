@@ -8,6 +8,7 @@ from producers.json_rows import as_document
 from shared import db
 from shared.db import Role
 from shared.queries.operations import audit_logs
+from shared.queries.operations.audit_logs import ActFilters
 
 
 @click.group()
@@ -29,8 +30,8 @@ def tail_audit(slug: str | None, system: bool, limit: int, as_json: bool) -> Non
     with session.opened():
         tenant_id = None if slug is None else session.tenant_named(slug)
         with db.transaction(None, role=Role.AUDIT_READER) as conn:
-            rows = audit_logs.select_latest(conn, tenant_id, limit=limit)
-    documents = [as_document(row) for row in rows]
+            rows = audit_logs.select_latest(conn, ActFilters(tenant_id), limit=limit)
+    documents = [as_document(row) for row in reversed(rows)]
     if as_json:
         print_json(documents)
     else:

@@ -1,37 +1,21 @@
 """The `incidents` commands."""
 
-from typing import Any
-
 import click
 
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.json_rows import as_document
+from producers.operations import incident_acts
 from producers.queries.operations import incident_notices
 from producers.queries.operations import incidents as queries
 from producers.queries.operations.incidents import IncidentFilters, IncidentRow
 from shared import db
-from shared.db import Connection, Role
-from shared.errors import PermanentError, UsageError
-from shared.observability.redaction import redact_values
-from shared.operations import audit
-from shared.queries.operations.audit_logs import AuditEntry
+from shared.db import Role
+from shared.errors import UsageError
 
 LIST_MAX = 1_000
 NOTICES_MAX = 1_000
 COLUMNS = ("id", "severity", "status", "tenant", "title", "detected", "last seen", "taken by")
-
-
-class IncidentNotFound(PermanentError):
-    """No incident has this id."""
-
-    code = "incident_not_found"
-
-
-class IncidentOver(PermanentError):
-    """The incident is resolved or closed."""
-
-    code = "incident_over"
 
 
 @click.group()
@@ -78,7 +62,7 @@ def list_incidents(slug: str | None, system: bool, only_open: bool, as_json: boo
 def show(incident_id: str, as_json: bool) -> None:
     """Show an incident and its notifications."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        row = _found(conn, incident_id)
+        row = incident_acts.found(conn, incident_id)
         notices = incident_notices.select_notices(conn, incident_id, limit=NOTICES_MAX)
     if as_json:
         print_json(as_document(row) | {"notices": [as_document(one) for one in notices]})
@@ -100,9 +84,7 @@ def show(incident_id: str, as_json: bool) -> None:
 def take(incident_id: str, as_json: bool) -> None:
     """Acknowledge an incident: it no longer escalates by time alone."""
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        _found(conn, incident_id)
-        answer = queries.take(conn, incident_id, session.actor())
-        row = _noted(conn, incident_id, answer, "take", {})
+        row = incident_acts.take(conn, incident_id)
     _print_outcome(row, as_json)
 
 
@@ -115,38 +97,8 @@ def close(incident_id: str, reason: str, as_json: bool) -> None:
     if not reason.strip():
         raise UsageError("--reason must not be empty.")
     with session.opened(), db.transaction(None, role=Role.RELAY) as conn:
-        _found(conn, incident_id)
-        answer = queries.close(conn, incident_id, session.actor(), reason)
-        row = _noted(conn, incident_id, answer, "close", {"reason": reason})
+        row = incident_acts.close(conn, incident_id, reason)
     _print_outcome(row, as_json)
-
-
-def _found(conn: Connection, incident_id: str) -> IncidentRow:
-    rows = queries.select_incidents(conn, IncidentFilters(id=incident_id), limit=1)
-    if not rows:
-        raise IncidentNotFound(f"No incident has the id {incident_id}: see `incidents list`.")
-    return rows[0]
-
-
-def _noted(
-    conn: Connection,
-    incident_id: str,
-    answer: tuple[Any, str] | None,
-    verb: str,
-    what: dict[str, Any],
-) -> IncidentRow:
-    """Write the audit entry and return the incident's new state."""
-    row = _found(conn, incident_id)
-    if answer is None:
-        raise IncidentOver(f"The incident {incident_id} is {row.status.lower()} already.")
-    tenant_id, before = answer
-    change = {"before": before, "after": row.status, "cause": row.cause}
-    act = AuditEntry(
-        *(tenant_id, session.actor(), f"incident.{verb}", "Incident", incident_id),
-        redact_values(change | what),
-    )
-    audit.write(conn, [act])
-    return row
 
 
 def _print_outcome(row: IncidentRow, as_json: bool) -> None:

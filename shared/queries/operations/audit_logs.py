@@ -76,11 +76,32 @@ class ActRow:
     what: dict[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True)
+class ActFilters:
+    """Filters of entries; None means any. `tenant_id` None is the system."""
+
+    tenant_id: TenantId | None
+    actor: str | None = None
+    action: str | None = None
+    resource: str | None = None
+    resource_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 # Ids grow with time, so those of one moment keep their order.
 SELECT_LATEST: Final = """
     SELECT a."id", a."createdAt", a."userId" AS "actor", a."action", a."resource", a."resourceId",
            a."metadata" AS "what"
     FROM "AuditLog" a WHERE a."tenantId" = %(tenant_id)s::text
+      AND (%(actor)s::text IS NULL OR a."userId" = %(actor)s)
+      AND (%(action)s::text IS NULL OR a."action" = %(action)s)
+      AND (%(resource)s::text IS NULL OR a."resource" = %(resource)s)
+      AND (%(resource_id)s::text IS NULL OR a."resourceId" = %(resource_id)s)
+      AND (%(since)s::timestamp IS NULL OR a."createdAt" >= %(since)s)
+      AND (%(until)s::timestamp IS NULL OR a."createdAt" <= %(until)s)
+      AND (%(before)s::timestamp IS NULL
+           OR (a."createdAt", a."id") < (%(before)s, %(before_id)s::text))
     ORDER BY a."createdAt" DESC, a."id" DESC LIMIT %(limit)s
 """
 
@@ -88,23 +109,53 @@ SELECT_LATEST_OF_SYSTEM: Final = """
     SELECT a."id", a."createdAt", a."userId" AS "actor", a."action", a."resource", a."resourceId",
            a."metadata" AS "what"
     FROM "AuditLog" a WHERE a."tenantId" IS NULL
+      AND (%(actor)s::text IS NULL OR a."userId" = %(actor)s)
+      AND (%(action)s::text IS NULL OR a."action" = %(action)s)
+      AND (%(resource)s::text IS NULL OR a."resource" = %(resource)s)
+      AND (%(resource_id)s::text IS NULL OR a."resourceId" = %(resource_id)s)
+      AND (%(since)s::timestamp IS NULL OR a."createdAt" >= %(since)s)
+      AND (%(until)s::timestamp IS NULL OR a."createdAt" <= %(until)s)
+      AND (%(before)s::timestamp IS NULL
+           OR (a."createdAt", a."id") < (%(before)s, %(before_id)s::text))
     ORDER BY a."createdAt" DESC, a."id" DESC LIMIT %(limit)s
 """
 
 
-def select_latest(conn: Connection, tenant_id: TenantId | None, *, limit: int) -> list[ActRow]:
-    """The latest audit entries of a tenant, or of the system (None), oldest first.
+def select_latest(
+    conn: Connection,
+    wanted: ActFilters,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
+) -> list[ActRow]:
+    """The latest audit entries of a tenant, or of the system, newest first.
 
     Args:
         conn: A connection in the audit reader's role.
-        tenant_id: Whose.
+        wanted: Whose, and filters.
+        before: Time and id of the last row of the page before.
         limit: Rows at most.
     """
-    if tenant_id is None:
-        rows = conn.execute(SELECT_LATEST_OF_SYSTEM, {"limit": limit}).fetchall()
+    at, before_id = before or (None, None)
+    values: dict[str, object] = {
+        "tenant_id": wanted.tenant_id,
+        "actor": wanted.actor,
+        "action": wanted.action,
+        "resource": wanted.resource,
+        "resource_id": wanted.resource_id,
+        "since": _stored(wanted.since),
+        "until": _stored(wanted.until),
+        "before": _stored(at),
+        "before_id": before_id,
+        "limit": limit,
+    }
+    if wanted.tenant_id is None:
+        rows = conn.execute(SELECT_LATEST_OF_SYSTEM, values).fetchall()
     else:
-        rows = conn.execute(SELECT_LATEST, {"tenant_id": tenant_id, "limit": limit}).fetchall()
-    return [
-        ActRow(id_, created_at.replace(tzinfo=UTC), *rest)
-        for id_, created_at, *rest in reversed(rows)
-    ]
+        rows = conn.execute(SELECT_LATEST, values).fetchall()
+    return [ActRow(id_, created_at.replace(tzinfo=UTC), *rest) for id_, created_at, *rest in rows]
+
+
+def _stored(moment: datetime | None) -> datetime | None:
+    """Return a time as the platform's columns have it: UTC, without saying so."""
+    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None)

@@ -6,7 +6,7 @@ import pytest
 from shared import db
 from shared.db import Role
 from shared.queries.operations import audit_logs
-from shared.queries.operations.audit_logs import AuditEntry
+from shared.queries.operations.audit_logs import ActFilters, AuditEntry
 from tests.support.factories import make_tenant
 
 
@@ -19,7 +19,8 @@ def note(tenant_id, *actions, role=Role.RELAY):
 
 def tail(tenant_id, limit=10):
     with db.transaction(None, role=Role.AUDIT_READER) as conn:
-        return audit_logs.select_latest(conn, tenant_id, limit=limit)
+        latest = audit_logs.select_latest(conn, ActFilters(tenant_id), limit=limit)
+    return latest[::-1]
 
 
 def test_the_tail_is_a_tenants_own_latest_acts_newest_last(pool):
