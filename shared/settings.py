@@ -70,6 +70,9 @@ class Settings(BaseModel):
     platform_key_hash: Literal["plain", "sha256"] | None = Field(
         None, description="how the platform stores its own API keys; unset: they are not accepted"
     )
+    web_cors_origins: str = Field(
+        "", description="whose pages in browsers may call the API with a key, comma-separated"
+    )
 
     # Work
     plugins: str = Field("", description="your modules with contracts and actors, comma-separated")

@@ -8,7 +8,7 @@ from typing import Any
 from producers.errors import UserTaken
 from producers.json_rows import as_document
 from shared import db
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.errors import UsageError, UserNotFound
 from shared.ids import TenantId, UserId
 from shared.operations import audit
@@ -100,12 +100,12 @@ def show(tenant_id: TenantId, user_id: UserId) -> Person:
 
 
 def prefer(
-    tenant_id: TenantId, user_id: UserId, wanted: Mapping[str, Any], *, clear: bool
+    conn: Connection, user_id: UserId, wanted: Mapping[str, Any], *, clear: bool
 ) -> Preference:
-    """Change a user's preferences.
+    """Change a user's preferences in the transaction of their tenant.
 
     Args:
-        tenant_id: Of the user.
+        conn: A connection inside `db.transaction(tenant_id)`.
         user_id: Whose they are.
         wanted: `model` ('' lets routing choose), `temperature`, `tokens_max`; None changes nothing.
         clear: Whether all earlier ones are dropped first.
@@ -113,14 +113,13 @@ def prefer(
     Raises:
         ModelUnknown: The catalogue has no such model.
     """
-    with db.transaction(tenant_id) as conn:
-        if wanted["model"] and not models.select_models(conn, wanted["model"]):
-            raise ModelUnknown(f"no model {wanted['model']!r}: see `ailydian models list`.")
-        before = preferences.select_preference(conn, user_id)
-        after = _merged(Preference() if clear or before is None else before, wanted)
-        preferences.upsert_preference(conn, user_id, after)
-        what = {"before": before and as_document(before), "after": as_document(after)}
-        audit.note(conn, "user.prefer", "UserPreference", user_id, what)
+    if wanted["model"] and not models.select_models(conn, wanted["model"]):
+        raise ModelUnknown(f"no model {wanted['model']!r}: see `ailydian models list`.")
+    before = preferences.select_preference(conn, user_id)
+    after = _merged(Preference() if clear or before is None else before, wanted)
+    preferences.upsert_preference(conn, user_id, after)
+    what = {"before": before and as_document(before), "after": as_document(after)}
+    audit.note(conn, "user.prefer", "UserPreference", user_id, what)
     return after
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from producers import json_rows
 from producers.queries.ledger import http_answers
 from producers.queries.ledger.http_answers import KeptAnswer
-from producers.web import lists
+from producers.web import conditions, lists
 from producers.web.access import Acting
 from producers.web.bodies import JSON
 from producers.web.problems import Refused
@@ -115,10 +115,10 @@ def once(
     """
     key = request.headers.get("idempotency-key")
     if key is None:
-        with _writing(acting, role) as conn:
+        with _writing(request, acting, role) as conn:
             return _response(_kept(do(conn), b""))
     fingerprint = _fingerprint(request)
-    with _writing(acting, role) as conn:
+    with _writing(request, acting, role) as conn:
         if not http_answers.lock_key(conn, key):
             raise Refused(
                 HTTPStatus.CONFLICT,
@@ -187,10 +187,18 @@ def extended(base: type[BaseModel], *, name: str, **of: Any) -> type[BaseModel]:
 _EXACT: Final = ConfigDict(extra="forbid")
 
 
+def tagged(document: object) -> Answer:
+    """Return the answer to a change whose address answers this document from now on."""
+    return Answer(document, headers={"ETag": conditions.tag_of(document)})
+
+
 @contextmanager
-def _writing(acting: Acting, role: Role) -> Iterator[Connection]:
+def _writing(request: Request, acting: Acting, role: Role) -> Iterator[Connection]:
     tenant_id = acting.tenant if role is Role.APP else acting.tenant_id
     with acting.named(), db.transaction(tenant_id, role=role) as conn:
+        if conditions.is_conditional(request):
+            # Of two that have read the same, the second finds what the first has made of it.
+            http_answers.lock_address(conn, request.url.path)
         yield conn
 
 

@@ -1,12 +1,16 @@
 """The HTTP API as an application: its routes, how it reads JSON, and the pages of operators."""
 
-from fastapi import FastAPI
+from collections.abc import Sequence
 
-from producers.web import document, problems
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from producers.web import cors, document, problems
 from producers.web.access import Keys
 from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
 from producers.web.documents import documents, search
+from producers.web.heads import Heads
 from producers.web.judgement import feedback
 from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedules, webhooks
 from producers.web.messages import conversations, messages
@@ -36,18 +40,29 @@ ROUTERS = (
 )
 
 
-def build(known: Keys, pages: Pages) -> FastAPI:
+def build(known: Keys, pages: Pages, *, origins: Sequence[str] = ()) -> FastAPI:
     """Return the application.
 
     Args:
         known: The API keys that this process knows.
         pages: /metrics, /health and /ready.
+        origins: Whose pages in browsers may call the API.
     """
     app = routed()
     app.state.keys = known
     app.state.redis, app.state.wire = pages.client, pages.wire
     _add_pages(app, pages)
     app.add_middleware(BodyBounds)
+    app.add_middleware(Heads)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=cors.METHODS,
+            allow_headers=cors.REQUEST_HEADERS,
+            expose_headers=cors.ANSWER_HEADERS,
+            max_age=cors.KEPT_S,
+        )
     return app
 
 

@@ -1,6 +1,6 @@
 """Errors of the HTTP API as Problem Details (RFC 9457), in the sentences of the command line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -197,8 +197,12 @@ def _methods(request: Request) -> set[str]:
         method
         for route in found
         if len(route.param_convertors) == named
-        for method in route.methods or ()
+        for method in _with_head(route.methods or ())
     }
+
+
+def _with_head(methods: Collection[str]) -> set[str]:
+    return {*methods, "HEAD"} if "GET" in methods else {*methods}
 
 
 _SENTENCES: Final = {

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from producers.web import answers, bodies
+from producers.web import answers, bodies, conditions
 from producers.web.problems import RESPONSES
 
 # Requests that change something: they can be sent again with an Idempotency-Key.
@@ -42,7 +42,8 @@ class _StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handler(_StrictRequest(request.scope, request.receive))
+            answer = await handler(_StrictRequest(request.scope, request.receive))
+            return conditions.answered(request, answer)
 
         return strict
 

@@ -1,7 +1,7 @@
 """The HTTP API for tests: a server in this process, and a client that reads answers."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -85,13 +85,15 @@ class Api:
 
 
 @contextmanager
-def serving(redis_url: str, *, connections_max: int = CONNECTIONS_MAX) -> Iterator[Api]:
+def serving(
+    redis_url: str, *, connections_max: int = CONNECTIONS_MAX, origins: Sequence[str] = ()
+) -> Iterator[Api]:
     """Serve the API on a free port; needs an open pool."""
     with wakeups.connect(redis_url) as client:
         pages = Pages(client, Wire("ailydian", factories.KEY))
         keys = Keys(PEPPERS, None)
         server = serve(
-            app.build(keys, pages),
+            app.build(keys, pages, origins=origins),
             host="127.0.0.1",
             port=0,
             connections=Connections(connections_max),

@@ -9,6 +9,7 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import Between, tenant_option
 from producers.json_rows import as_document
+from shared import db
 
 USER_ROLE = click.Choice(users.ROLES, case_sensitive=False)
 
@@ -94,5 +95,6 @@ def prefer(name: str, slug: str, clear: bool, as_json: bool, **wanted: Any) -> N
     with session.opened():
         tenant_id = session.tenant_named(slug)
         user_id = users.named(tenant_id, name)
-        after = users.prefer(tenant_id, user_id, wanted, clear=clear)
+        with db.transaction(tenant_id) as conn:
+            after = users.prefer(conn, user_id, wanted, clear=clear)
     (print_json if as_json else print_fields)({"id": user_id} | as_document(after))

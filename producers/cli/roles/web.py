@@ -8,7 +8,7 @@ from producers.accounts import api_keys
 from producers.cli.roles import processes
 from producers.cli.terminal import session
 from producers.cli.terminal.output import announce, json_option, say
-from producers.web import app
+from producers.web import app, cors
 from producers.web.access import Keys
 from producers.web.pages import Pages
 from producers.web.server import serve
@@ -37,6 +37,7 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
     """
     stop = processes.stop_on_signals()
     config = settings()
+    origins = cors.origins(config.web_cors_origins)
     most = connections.WEB
     with session.opened(
         role_of_its_own=True, migrated=parent is None, connections_max=most
@@ -46,7 +47,7 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
         with connect(servers.redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
             pages = Pages(client, Wire(config.redis_namespace, key))
             try:
-                serving = serve(app.build(keys, pages), host=host, port=port)
+                serving = serve(app.build(keys, pages, origins=origins), host=host, port=port)
             except OSError as error:
                 pages.close()
                 raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None

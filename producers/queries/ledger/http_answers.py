@@ -33,6 +33,17 @@ def lock_key(conn: Connection, key: str) -> bool:
     return bool(row[0])
 
 
+LOCK_ADDRESS: Final = """
+    SELECT pg_advisory_xact_lock(
+        hashtextextended(current_setting('app.tenant_id') || ' at ' || %(path)s, 0))
+"""
+
+
+def lock_address(conn: Connection, path: str) -> None:
+    """Wait until no other conditional request of the tenant changes what is at this address."""
+    conn.execute(LOCK_ADDRESS, {"path": path})
+
+
 SELECT_ANSWER: Final = """
     SELECT a."fingerprint", a."status", a."headers", a."body" FROM "HttpAnswer" a
     WHERE a."tenantId" = current_setting('app.tenant_id') AND a."key" = %(key)s

@@ -3,20 +3,22 @@
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import Path
+from fastapi import Path, Request
 from fastapi.responses import Response
 from pydantic import Field
 
 from producers.accounts import tenants, users
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
-from producers.web import answers, routes
+from producers.web import answers, conditions, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
+from shared.db import Connection
+from shared.queries.accounts import preferences
 from shared.queries.accounts.accounts import UserRow
 from shared.queries.accounts.preferences import Preference
 
@@ -82,14 +84,20 @@ def show_preferences(
     return answers.ok(as_document(found or Preference()))
 
 
-@preferences_router.put("/{name}", response_model=Preferences)
+@preferences_router.put("/{name}", response_model=Preferences, openapi_extra=conditions.DESCRIBED)
 def put_preferences(
+    request: Request,
     name: Name,
     body: PreferenceRequest,
     acting: Annotated[Acting, needs(Scope.PREFERENCES_WRITE)],
 ) -> Response:
     """Set what a user prefers; what is left out is no longer set."""
-    with acting.named():
-        user_id = users.named(acting.tenant, name)
-        after = users.prefer(acting.tenant, user_id, body.model_dump(), clear=True)
-    return answers.ok(as_document(after))
+    user_id = users.named(acting.tenant, name)
+
+    def do(conn: Connection) -> Answer:
+        before = preferences.select_preference(conn, user_id) or Preference()
+        conditions.check(request, as_document(before))
+        after = users.prefer(conn, user_id, body.model_dump(), clear=True)
+        return answers.tagged(as_document(after))
+
+    return answers.once(request, acting, do)

@@ -14,7 +14,7 @@ from producers.ledger.bulk_actions import BulkChoice
 from producers.ledger.dead_selection import regex_checked
 from producers.queries.ledger import dead_letters
 from producers.queries.ledger.dead_letters import GroupRow
-from producers.web import answers, routes
+from producers.web import answers, conditions, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
@@ -157,20 +157,25 @@ def show_dead_letter(job_id: Id, acting: Annotated[Acting, needs(Scope.DEAD_READ
     """Show a dead job: its payload, and every attempt with its traceback."""
     with db.transaction(None, role=Role.RELAY) as conn:
         found = dead_edit.read(conn, job_id, acting.tenant_id)
-    history = [as_document(one) for one in found.history]
-    return answers.ok(found.document() | {"history": history})
+    return answers.ok(_document(found))
 
 
-@router.put("/{job_id}/payload", response_model=DeadEdited)
+@router.put("/{job_id}/payload", response_model=DeadEdited, openapi_extra=conditions.DESCRIBED)
 def edit_dead_letter(
     request: Request,
     job_id: Id,
     body: DeadEdit,
     acting: Annotated[Acting, needs(Scope.DEAD_WRITE)],
 ) -> Response:
-    """Edit a dead job's payload, to replay it afterwards; its contract validates it."""
+    """Edit a dead job's payload, to replay it afterwards; its contract validates it.
+
+    If-Match takes the ETag of the dead job.
+    """
 
     def do(conn: Connection) -> Answer:
+        if conditions.is_conditional(request):
+            found = dead_edit.read(conn, job_id, acting.tenant_id)
+            conditions.check(request, _document(found))
         changes = dead_edit.edit(conn, job_id, body.payload, acting.tenant_id)
         return Answer({"id": job_id, "edited": bool(changes), "changes": changes})
 
@@ -199,6 +204,10 @@ def undo_replay(
 ) -> Response:
     """Undo a replay that no worker has started: the job is a dead letter again."""
     return _move(request, acting, "undo", job_id, "DEAD")
+
+
+def _document(found: dead_edit.DeadJob) -> dict[str, Any]:
+    return found.document() | {"history": [as_document(one) for one in found.history]}
 
 
 def _move(request: Request, acting: Acting, verb: str, job_id: str, state: str) -> Response:

@@ -1,5 +1,6 @@
 """/v1/schedules: cron schedules of a tenant; those who may act for all see the system's sweeps."""
 
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
@@ -13,7 +14,7 @@ from producers.accounts.scopes import Scope
 from producers.ledger import schedule_changes
 from producers.queries.ledger import schedules as queries
 from producers.queries.ledger.schedules import NewSchedule
-from producers.web import answers, lists, routes
+from producers.web import answers, conditions, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
@@ -139,21 +140,25 @@ def show_schedule(name: Name, acting: Annotated[Acting, needs(Scope.SCHEDULES_RE
     return answers.ok(schedule_changes.document(row))
 
 
-@router.put("/{name}", response_model=Schedule)
+@router.put("/{name}", response_model=Schedule, openapi_extra=conditions.DESCRIBED)
 def put_schedule(
     request: Request,
     name: Name,
     body: ScheduleRequest,
     acting: Annotated[Acting, needs(Scope.SCHEDULES_WRITE)],
 ) -> Response:
-    """Create or replace a schedule; new times apply from now on."""
+    """Create or replace a schedule; new times apply from now on.
+
+    If-Match takes its ETag, which changes with each run; `If-None-Match: *` only creates.
+    """
     if not name.strip() or not name.isprintable():
         raise _invalid("The name must be 1-100 printable characters.")
     wanted, slug = body.wanted(name, acting), tenants.slug_of(acting.tenant)
 
     def do(conn: Connection) -> Answer:
+        _check(request, conn, slug, name)
         row = schedule_changes.put(conn, acting.tenant, slug, wanted)
-        return Answer(schedule_changes.document(row))
+        return answers.tagged(schedule_changes.document(row))
 
     return answers.once(request, acting, do)
 
@@ -174,7 +179,7 @@ def resume_schedule(
     return _switch(request, name, acting, enabled=True)
 
 
-@router.delete("/{name}", response_model=ScheduleDeleted)
+@router.delete("/{name}", response_model=ScheduleDeleted, openapi_extra=conditions.DESCRIBED)
 def delete_schedule(
     request: Request, name: Name, acting: Annotated[Acting, needs(Scope.SCHEDULES_WRITE)]
 ) -> Response:
@@ -182,10 +187,18 @@ def delete_schedule(
     slug = tenants.slug_of(acting.tenant)
 
     def do(conn: Connection) -> Answer:
+        _check(request, conn, slug, name)
         schedule_id = schedule_changes.delete(conn, acting.tenant, slug, name)
         return Answer({"id": schedule_id, "name": name, "deleted": True})
 
     return answers.once(request, acting, do)
+
+
+def _check(request: Request, conn: Connection, slug: str, name: str) -> None:
+    if conditions.is_conditional(request):
+        row = queries.lock(conn, name)
+        current = row and schedule_changes.document(replace(row, tenant=slug))
+        conditions.check(request, current)
 
 
 def _switch(request: Request, name: str, acting: Acting, *, enabled: bool) -> Response:
@@ -193,7 +206,7 @@ def _switch(request: Request, name: str, acting: Acting, *, enabled: bool) -> Re
 
     def do(conn: Connection) -> Answer:
         row = schedule_changes.switch(conn, acting.tenant, slug, name, enabled=enabled)
-        return Answer(schedule_changes.document(row))
+        return answers.tagged(schedule_changes.document(row))
 
     return answers.once(request, acting, do)
 

@@ -29,7 +29,7 @@ def _found(port: int, key: str) -> list[str]:
             # That a job exists and its payload fits is more than a schema can say.
             "checks": {
                 "positive_data_acceptance": {
-                    "expected-statuses": ["2xx", "403", "404", "409", "413", "422"]
+                    "expected-statuses": ["2xx", "403", "404", "409", "412", "413", "422"]
                 }
             },
         }

@@ -1,0 +1,166 @@
+"""The HTTP API's frame: ETag with its conditions, HEAD on every GET, CORS by a setting."""
+
+import threading
+
+import pytest
+
+from shared.errors import PermanentError
+from tests.support.factories import claim, make_user, publish_probe, rows
+from tests.support.http_api import make_key, serving
+from workers.process import settlement
+
+SCHEDULE = {"cron": "0 7 * * *", "job": "probe"}
+PATH = "/v1/schedules/heartbeat"
+
+
+@pytest.fixture
+def key(acme):
+    """A key of an administrator of acme."""
+    scopes = ("jobs:read", "jobs:write", "dead:read", "dead:write")
+    more = ("schedules:read", "schedules:write", "preferences:read", "preferences:write")
+    return make_key(acme, make_user(acme, "bob", role="ADMIN"), *scopes, *more)
+
+
+def test_what_has_not_changed_is_not_sent_again(api, acme, key):
+    path = f"/v1/jobs/{publish_probe(acme)}"
+    first = api.ask("GET", path, key=key)
+    tag = first.headers["etag"]
+    same = api.ask("GET", path, key=key, If_None_Match=f'"other", W/{tag}')
+    other = api.ask("GET", path, key=key, If_None_Match='"other"')
+    api.ask("POST", f"{path}/cancel", key=key)
+    changed = api.ask("GET", path, key=key, If_None_Match=tag)
+
+    assert (same.status, same.body, same.headers["etag"]) == (304, b"", tag)
+    assert (other.status, other.body) == (200, first.body)
+    assert changed.status == 200
+    assert changed.headers["etag"] != tag
+    assert api.ask("GET", path, key=key, If_None_Match="*").status == 304
+    assert "etag" not in api.ask("GET", "/v1/jobs/nothing", key=key).headers
+
+
+def test_a_condition_is_no_way_around_the_key(api, acme, key):
+    path = f"/v1/jobs/{publish_probe(acme)}"
+    tag = api.ask("GET", path, key=key).headers["etag"]
+
+    assert api.ask("GET", path, If_None_Match=tag).status == 401
+    assert api.ask("GET", "/v1/schedules", key=key[:-1] + "x", If_None_Match="*").status == 401
+
+
+def test_a_schedule_is_replaced_only_as_it_was_read(api, acme, key):
+    made = api.ask("PUT", PATH, key=key, body=SCHEDULE, If_None_Match="*")
+    again = api.ask("PUT", PATH, key=key, body=SCHEDULE, If_None_Match="*")
+    tag = api.ask("GET", PATH, key=key).headers["etag"]
+    first = api.ask("PUT", PATH, key=key, body=SCHEDULE | {"cron": "0 8 * * *"}, If_Match=tag)
+    late = api.ask("PUT", PATH, key=key, body=SCHEDULE | {"cron": "0 9 * * *"}, If_Match=tag)
+    nowhere = api.ask("PUT", "/v1/schedules/x", key=key, body=SCHEDULE, If_Match="*")
+    kept = api.ask("DELETE", PATH, key=key, If_Match=tag)
+
+    assert made.headers["etag"] == tag
+    assert first.headers["etag"] == api.ask("GET", PATH, key=key).headers["etag"] != tag
+    for refused in (again, late, nowhere, kept):
+        assert (refused.status, refused.code) == (412, "precondition_failed")
+    assert rows('SELECT "name", "cron" FROM "Schedule"') == [("heartbeat", "0 8 * * *")]
+    gone = api.ask("DELETE", PATH, key=key, If_Match=first.headers["etag"])
+    assert gone.status == 200
+
+
+def test_a_repeated_request_is_answered_though_its_condition_is_no_longer_true(api, acme, key):
+    tag = api.ask("PUT", PATH, key=key, body=SCHEDULE).headers["etag"]
+    asked = {"key": key, "body": SCHEDULE | {"cron": "0 8 * * *"}, "If_Match": tag}
+    first = api.ask("PUT", PATH, **asked, Idempotency_Key="x")
+    again = api.ask("PUT", PATH, **asked, Idempotency_Key="x")
+
+    assert (again.status, again.body) == (200, first.body)
+    assert again.headers["etag"] == first.headers["etag"]
+
+
+def test_a_letter_is_edited_only_as_it_was_read(api, acme, key):
+    job_id = publish_probe(acme)
+    for lease in claim(job_id):
+        settlement.settle(lease, PermanentError("torn"))
+    path = f"/v1/dead/{job_id}"
+    tag = api.ask("GET", path, key=key).headers["etag"]
+    first = api.ask("PUT", f"{path}/payload", key=key, body={"payload": {"n": 1}}, If_Match=tag)
+    late = api.ask("PUT", f"{path}/payload", key=key, body={"payload": {"n": 2}}, If_Match=tag)
+
+    assert first.document["edited"]
+    assert (late.status, late.code) == (412, "precondition_failed")
+    assert api.ask("GET", path, key=key).document["payload"]["n"] == 1
+
+
+def test_of_preferences_put_at_once_after_one_reading_one_is_kept(api, acme, key):
+    path = "/v1/preferences/bob@example.org"
+    tag = api.ask("GET", path, key=key).headers["etag"]
+    asked, found = threading.Barrier(8), []
+
+    def put(n):
+        asked.wait()
+        body = {"tokensMax": n}
+        found.append((api.ask("PUT", path, key=key, body=body, If_Match=tag).status, n))
+
+    threads = [threading.Thread(target=put, args=(n,)) for n in range(1, 9)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    [kept] = [n for status, n in found if status == 200]
+    assert sorted(status for status, _ in found) == [200] + [412] * 7
+    assert api.ask("GET", path, key=key).document["tokensMax"] == kept
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", PATH, "/v1/jobs/nothing", "/openapi.json", "/health"])
+def test_head_is_the_get_without_its_body(api, acme, key, path):
+    api.ask("PUT", PATH, key=key, body=SCHEDULE)
+    get, head = api.ask("GET", path, key=key), api.ask("HEAD", path, key=key)
+
+    assert (head.status, head.body) == (get.status, b"")
+    if path != "/health":  # which tells how long it is up
+        ours = ("content-type", "content-length", "etag")
+        assert {name: head.headers.get(name) for name in ours} == {
+            name: get.headers.get(name) for name in ours
+        }
+
+
+def test_head_of_an_address_that_has_no_get_names_its_methods(api, acme, key):
+    reply = api.ask("HEAD", f"{PATH}/pause", key=key)
+    listed = api.ask("PATCH", "/v1/jobs", key=key, body={})
+
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+    assert listed.headers["allow"] == "GET, HEAD, POST"
+
+
+def preflight(api, origin, **headers):
+    asked = {"Access_Control_Request_Method": "PUT"} | headers
+    return api.ask("OPTIONS", PATH, Origin=origin, **asked)
+
+
+def test_without_the_setting_no_page_of_another_origin_may_call(api, acme, key):
+    reply = api.ask("GET", "/v1/jobs", key=key, Origin="https://console.example.org")
+
+    assert reply.status == 200
+    assert not any(name.startswith("access-control") for name in reply.headers)
+    assert preflight(api, "https://console.example.org").status == 405
+
+
+def test_pages_of_the_named_origins_alone_may_call(pool, redis_url, acme, key):
+    console = "https://console.example.org"
+    wanted = {"Access_Control_Request_Headers": "authorization,idempotency-key,if-match"}
+    with serving(redis_url, origins=[console]) as api:
+        asked = preflight(api, console, **wanted)
+        own = api.ask("GET", "/v1/jobs", key=key, Origin=console)
+        refused = api.ask("GET", "/v1/jobs", Origin=console)
+        other = api.ask("GET", "/v1/jobs", key=key, Origin=f"{console}.evil.org")
+        others = preflight(api, "https://evil.org")
+
+    assert asked.status == 200
+    assert asked.headers["access-control-allow-origin"] == console
+    assert "PUT" in asked.headers["access-control-allow-methods"]
+    assert own.headers["access-control-allow-origin"] == console
+    assert refused.status == 401
+    assert refused.headers["access-control-allow-origin"] == console
+    assert "ETag" in own.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in own.headers
+    assert others.status == 400
+    for one in (other, others):
+        assert "access-control-allow-origin" not in one.headers
