@@ -34,6 +34,7 @@ class Heads:
 
         async def sent(message: MutableMapping[str, Any]) -> None:
             if begun.is_set():
+                await asyncio.sleep(0)  # a stream that never waits lets its end be noticed
                 return
             await send(message)
             if message["type"] == "http.response.start":

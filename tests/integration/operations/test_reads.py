@@ -116,6 +116,15 @@ def values(size):
     return dict.fromkeys(nothing.split()) | most | common
 
 
+OF_QUEUES = {
+    name: {"queues": list(QUEUES)}
+    for name in (
+        "queue_figures.SELECT_FIGURES",
+        "queue_figures.SELECT_LAGS",
+        "queue_figures.SELECT_TENANT_FIGURES",
+        "dispatches.MEASURE_DEPTH",
+    )
+}
 OF_LISTS = {"jobs.SELECT_JOBS": {"before": "2030-01-01", "before_id": "none"}}
 
 
@@ -132,10 +141,7 @@ def special(size):
         "dead_letters.SELECT_DEAD_BY_IDS": {"ids": dead, "after": ""} | everything | WHERE,
         "dead_letters.REPLAY": {"ids": dead},
         "dead_letters.DISCARD": {"ids": dead},
-        "queue_figures.SELECT_FIGURES": {"queues": list(QUEUES)},
-        "queue_figures.SELECT_LAGS": {"queues": list(QUEUES)},
-        "queue_figures.SELECT_TENANT_FIGURES": {"queues": list(QUEUES)},
-        "dispatches.MEASURE_DEPTH": {"queues": list(QUEUES)},
+        **OF_QUEUES,
         "dispatches.SELECT_LANES": {
             "queues": list(QUEUES),
             "tenants": [""] * len(QUEUES),

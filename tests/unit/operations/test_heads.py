@@ -11,7 +11,6 @@ from tests.support.patience import patience
 async def endless():
     while True:
         yield b"data: 1\n\n"
-        await asyncio.sleep(0)
 
 
 def test_a_stream_that_never_ends_is_answered_with_its_headers_and_ended():
