@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 67f1f47f8344d2c6ce2e9747a1ecbbb3238082e50cc12d5e97ec1341d7149c06,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions d3b7b0c7df539d15dfdeedb34139a2dec77949e5d5ce64b1b09a8928a2219970}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 67f1f47f8344d2c6ce2e9747a1ecbbb3238082e50cc12d5e97ec1341d7149c06,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -1993,7 +1993,12 @@ CREATE TABLE IF NOT EXISTS "BulkAction" (
 COMMENT ON TABLE "BulkAction" IS
     'What an operator does to many jobs: page by page in the background, with its progress.';
 
-CREATE INDEX IF NOT EXISTS "BulkAction_running_idx" ON "BulkAction" ("nextAt") WHERE "state" = 'RUNNING';
+DO $$
+BEGIN
+    IF to_regclass('public."BulkAction_running_idx"') IS NULL THEN
+        CREATE INDEX "BulkAction_running_idx" ON "BulkAction" ("nextAt") WHERE "state" = 'RUNNING';
+    END IF;
+END $$;
 CALL ailydian_build_index('BulkAction', 'createdAt');
 
 CREATE TABLE IF NOT EXISTS "QueueState" (
@@ -5568,7 +5573,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 67f1f47f8344d2c6ce2e9747a1ecbbb3238082e50cc12d5e97ec1341d7149c06,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions d3b7b0c7df539d15dfdeedb34139a2dec77949e5d5ce64b1b09a8928a2219970}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 67f1f47f8344d2c6ce2e9747a1ecbbb3238082e50cc12d5e97ec1341d7149c06,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

@@ -81,7 +81,12 @@ CREATE TABLE IF NOT EXISTS "BulkAction" (
 COMMENT ON TABLE "BulkAction" IS
     'What an operator does to many jobs: page by page in the background, with its progress.';
 
-CREATE INDEX IF NOT EXISTS "BulkAction_running_idx" ON "BulkAction" ("nextAt") WHERE "state" = 'RUNNING';
+DO $$
+BEGIN
+    IF to_regclass('public."BulkAction_running_idx"') IS NULL THEN
+        CREATE INDEX "BulkAction_running_idx" ON "BulkAction" ("nextAt") WHERE "state" = 'RUNNING';
+    END IF;
+END $$;
 CALL ailydian_build_index('BulkAction', 'createdAt');
 
 CREATE TABLE IF NOT EXISTS "QueueState" (
