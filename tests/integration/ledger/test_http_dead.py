@@ -253,6 +253,18 @@ def test_canaries_that_fail_again_stop_the_others(api, acme, key):
     assert states(ids) == ["DEAD"] * 5
 
 
+def test_fewer_letters_than_canaries_are_judged_too(api, acme, key):
+    ids = dead(acme, 2)
+    reply = api.ask("POST", "/v1/dead/replay", key=key, body=ALL | {"canary": 9})
+    kill(*ids)
+    hurry()
+    go_on()
+
+    assert reply.document["state"] == "RUNNING"
+    shown = api.ask("GET", reply.headers["location"], key=key).document
+    assert (shown["state"], shown["matched"], shown["done"]) == ("STOPPED", 2, 2)
+
+
 def test_canaries_that_nobody_does_stop_the_others_in_time(api, acme, key):
     ids = dead(acme, 3)
     body = ALL | {"canary": 1, "canarySeconds": 60}

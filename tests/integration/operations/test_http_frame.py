@@ -52,12 +52,13 @@ def test_a_schedule_is_replaced_only_as_it_was_read(api, acme, key):
     tag = api.ask("GET", PATH, key=key).headers["etag"]
     first = api.ask("PUT", PATH, key=key, body=SCHEDULE | {"cron": "0 8 * * *"}, If_Match=tag)
     late = api.ask("PUT", PATH, key=key, body=SCHEDULE | {"cron": "0 9 * * *"}, If_Match=tag)
+    weak = api.ask("PUT", PATH, key=key, body=SCHEDULE, If_Match=f"W/{first.headers['etag']}")
     nowhere = api.ask("PUT", "/v1/schedules/x", key=key, body=SCHEDULE, If_Match="*")
     kept = api.ask("DELETE", PATH, key=key, If_Match=tag)
 
     assert made.headers["etag"] == tag
     assert first.headers["etag"] == api.ask("GET", PATH, key=key).headers["etag"] != tag
-    for refused in (again, late, nowhere, kept):
+    for refused in (again, late, weak, nowhere, kept):
         assert (refused.status, refused.code) == (412, "precondition_failed")
     assert rows('SELECT "name", "cron" FROM "Schedule"') == [("heartbeat", "0 8 * * *")]
     gone = api.ask("DELETE", PATH, key=key, If_Match=first.headers["etag"])
