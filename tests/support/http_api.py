@@ -106,7 +106,8 @@ def serving(
             pages.close()
 
 
-def make_key(tenant_id: TenantId, user_id: str, *scopes: str) -> str:
+def make_key(tenant_id: TenantId, user_id: str, *scopes: str, pepper: str | None = None) -> str:
     """Make an API key of a user, with the role that the user has."""
-    made = api_keys.create(PEPPERS, tenant_id, UserId(user_id), Wish("tests", scopes))
+    peppers = PEPPERS if pepper is None else Peppers((pepper.encode(),))
+    made = api_keys.create(peppers, tenant_id, UserId(user_id), Wish("tests", scopes))
     return made.key

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "idle": "`ailydian up` doing nothing: ready time and CPU.",
     "chunker": "MB a CPU-second with the fast tokenizer and with tiktoken alone.",
     "publish": "Publishing and relaying, against plain Dramatiq's drain.",
+    "http": "The HTTP API: publishes beside an echo and an INSERT; a large upload.",
     "fair": "Fairness of a small tenant beside a large one; rate and concurrency limits.",
     "flat": "Drain rates of 1,000 to 1,000,000 queued jobs; Redis wiped at the deepest.",
     "survive": "500 killed workers, 20 wipes, 20 crashes of Postgres, Redis away, fuzz.",
