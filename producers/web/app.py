@@ -16,6 +16,7 @@ from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedu
 from producers.web.messages import conversations, messages
 from producers.web.operations import audit, incidents
 from producers.web.pages import Pages, shown
+from producers.web.workflow import runs, workflows
 
 ROUTERS = (
     conversations.router,
@@ -33,10 +34,13 @@ ROUTERS = (
     keys.router,
     messages.router,
     messages.recall_router,
+    runs.router,
     search.router,
     tenants.router,
     users.router,
     users.preferences_router,
+    workflows.router,
+    workflows.definitions_router,
 )
 
 

@@ -25,6 +25,7 @@ def _iso_only(given: object) -> object:
     return given
 
 
+CONDITION_CHARS_MAX = 1_000  # of a field and its value
 Moment = Annotated[AwareDatetime, Strict(False), BeforeValidator(_iso_only)]
 Limit = Annotated[int, Query(ge=1, le=1_000, description="Rows of a page.")]
 

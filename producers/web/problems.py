@@ -32,6 +32,7 @@ _BY_ENDING: Final = (
     ("_sealed", HTTPStatus.CONFLICT),
     ("_busy", HTTPStatus.SERVICE_UNAVAILABLE),
     ("publisher_refused", HTTPStatus.FORBIDDEN),
+    ("run_refused", HTTPStatus.CONFLICT),
 )
 
 

@@ -142,6 +142,24 @@ def read_step(tenant_id: TenantId, run: RunRow, step_id: StepId) -> dict[str, An
     return _step(view, steps[0])
 
 
+def named_step(tenant_id: TenantId, run_id: str, slug: str, name: str) -> dict[str, Any]:
+    """Return a step of a run by its name, in full, as `--json` prints it; step[3] is an item.
+
+    Raises:
+        RunNotFound: The tenant has no such run, or the run no such step.
+    """
+    with db.transaction(tenant_id) as conn:
+        run = find(conn, run_id, slug)
+        named = queries.select_named(conn, run.id, name)
+        if named is None:
+            raise RunNotFound(f"The run {run_id} has no step {name!r}.")
+        step_id, whole = named
+    shown = read_step(tenant_id, run, step_id)
+    if whole is not None:
+        shown["output"] = whole
+    return shown
+
+
 def document(view: View) -> dict[str, Any]:
     """Return a run as `--json` prints it."""
     run = view.run

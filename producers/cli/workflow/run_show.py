@@ -20,7 +20,7 @@ from producers.workflow.differences import difference
 from producers.workflow.graph import mermaid
 from producers.workflow.run_view import View
 from shared import db
-from shared.errors import RunNotFound, UsageError, WorkflowNotFound
+from shared.errors import UsageError, WorkflowNotFound
 from shared.ids import RunId, TenantId
 from shared.queries.workflow import workflows as shelf
 from shared.workflow.definition import Definition
@@ -75,15 +75,7 @@ def show(run_id: str, slug: str, as_json: bool, watch: bool, **options: Any) -> 
 
 
 def _show_step(tenant_id: TenantId, run_id: str, slug: str, name: str, *, as_json: bool) -> None:
-    with db.transaction(tenant_id) as conn:
-        run = run_view.find(conn, run_id, slug)
-        found = queries.select_named(conn, run.id, name)
-        if found is None:
-            raise RunNotFound(f"The run {run_id} has no step {name!r}.")
-        step_id, whole = found
-    document = run_view.read_step(tenant_id, run, step_id)
-    if whole is not None:
-        document["output"] = whole
+    document = run_view.named_step(tenant_id, run_id, slug, name)
     if as_json:
         print_json(document)
     else:

@@ -11,7 +11,12 @@ from shared.ids import RunId, TenantId
 
 @dataclass(frozen=True, slots=True)
 class RunFilters:
-    """Filters of runs; None means any. `where`: dotted path of the input -> its value."""
+    """Filters of runs; None means any.
+
+    Attributes:
+        where: Dotted path of the input -> its value.
+        before: Time and id of the run that the list goes on after.
+    """
 
     workflow: str | None = None
     state: str | None = None
@@ -19,6 +24,7 @@ class RunFilters:
     until: datetime | None = None
     fingerprint: str | None = None
     where: Mapping[str, str] | None = None
+    before: tuple[datetime, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,13 @@ SELECT_RUNS: Final = """
                OR r."startedAt" >= %(since)s::timestamptz AT TIME ZONE 'UTC')
           AND (%(until)s::timestamptz IS NULL
                OR r."startedAt" < %(until)s::timestamptz AT TIME ZONE 'UTC')
+          AND (%(before)s::timestamptz IS NULL
+               OR (r."startedAt", r."id")
+                  < (%(before)s::timestamptz AT TIME ZONE 'UTC', %(before_id)s::text))
           AND (%(paths)s::text[] IS NULL OR NOT EXISTS (
               SELECT FROM unnest(%(paths)s::text[], %(values)s::text[]) AS f("path", "value")
               WHERE r."input" #>> string_to_array(f."path", '.') IS DISTINCT FROM f."value"))
-        ORDER BY r."startedAt" DESC LIMIT %(limit)s
+        ORDER BY r."startedAt" DESC, r."id" DESC LIMIT %(limit)s
     ) r
     ORDER BY r."startedAt" DESC, r."id" DESC LIMIT %(limit)s
 """
@@ -76,6 +85,8 @@ def select_runs(
         "since": wanted.since,
         "until": wanted.until,
         "fingerprint": wanted.fingerprint,
+        "before": wanted.before and wanted.before[0],
+        "before_id": wanted.before and wanted.before[1],
         "paths": list(where) or None,
         "values": list(where.values()) or None,
         "limit": limit,

@@ -1,0 +1,205 @@
+"""/v1/workflows and /v1/definitions: put, list, show, compare and check definitions."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from producers.accounts import tenants
+from producers.accounts.scopes import Scope
+from producers.json_rows import as_document
+from producers.queries.workflow import workflow_lists
+from producers.queries.workflow.workflow_lists import DefinitionRow
+from producers.web import answers, routes
+from producers.web.access import Acting, needs
+from producers.web.answers import Answer
+from producers.web.bodies import JSON, RAW
+from producers.web.lists import Limit
+from producers.web.problems import InvalidJson, Refused
+from producers.workflow import workflows
+from producers.workflow.differences import difference
+from producers.workflow.json_schema import json_schema
+from producers.workflow.workflows import Validation
+from shared import db
+from shared.db import Connection
+from shared.errors import DefinitionRefused, WorkflowNotFound
+from shared.ids import TenantId
+from shared.queries.workflow import workflows as shelf
+
+router = routes.router("workflows")
+definitions_router = routes.router("definitions")
+
+YAML: Final = "application/yaml"
+SOURCE: Final = "body"
+Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,63}$", examples=["answer-question"])]
+Version = Annotated[int, Query(ge=1, le=2**31 - 1)]
+# YAML, and JSON is YAML: read as one text, so that faults have line and column. What a definition
+# may be, /v1/definitions/schema says.
+TEXT: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {},
+                "example": {"name": "hello", "steps": {"a": {"uses": "transform", "with": {}}}},
+            },
+            YAML: {"schema": {}, "example": "name: hello\nsteps: {a: {uses: transform}}\n"},
+        },
+    }
+}
+
+
+class PutWorkflow(BaseModel):
+    """A stored definition; `changed` is false where it was the newest version already."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(description="Of the version.")
+    name: str
+    version: int
+    steps: int
+    changed: bool
+
+
+class Differences(BaseModel):
+    """Two versions, compared: steps added, removed and changed, as field -> [before, after]."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workflow: dict[str, list[Any]]
+    added: list[str]
+    removed: list[str]
+    changed: dict[str, dict[str, list[Any]]]
+
+
+WorkflowVersion = answers.model_of(DefinitionRow, name="WorkflowVersion")
+VersionList = answers.list_of(WorkflowVersion, name="VersionList")
+Workflow = create_model("Workflow", __base__=WorkflowVersion, definition=(dict[str, Any], ...))
+ValidationResult = answers.model_of(Validation, name="ValidationResult")
+
+
+@router.get("", response_model=VersionList)
+def list_workflows(
+    acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)], limit: Limit = 1_000
+) -> Response:
+    """List workflows by name, with their latest version."""
+    with db.transaction(acting.tenant) as conn:
+        rows = workflow_lists.select_definitions(conn, acting.tenant, None, limit=limit)
+    return answers.ok_list(rows)
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    response_model=PutWorkflow,
+    responses={200: {"model": PutWorkflow, "description": "It is the latest version already."}},
+    openapi_extra=TEXT,
+)
+def put_workflow(
+    request: Request,
+    body: Annotated[bytes, RAW],
+    acting: Annotated[Acting, needs(Scope.WORKFLOWS_WRITE)],
+) -> Response:
+    """Store a definition, as YAML or JSON. A changed one is a new version; runs keep theirs."""
+    text = _text(body)
+
+    def do(conn: Connection) -> Answer:
+        try:
+            done = workflows.put(conn, text, source=SOURCE)
+        except DefinitionRefused as refused:
+            raise _faults(refused) from None
+        document = as_document(done)
+        status = HTTPStatus.CREATED if done.changed else HTTPStatus.OK
+        headers = {"Location": f"/v1/workflows/{done.name}"}
+        return Answer({"id": document.pop("versionId")} | document, status, headers)
+
+    return answers.once(request, acting, do)
+
+
+@router.get("/{name}", response_model=Workflow)
+def show_workflow(
+    name: Name,
+    acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)],
+    version: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="Unset: the latest.")
+    ] = None,
+) -> Response:
+    """Show a version of a workflow with its definition."""
+    with db.transaction(acting.tenant) as conn:
+        rows = workflow_lists.select_definitions(conn, acting.tenant, name, limit=1_000_000)
+        row = next((one for one in rows if version in {None, one.version}), None)
+        if row is None:
+            raise _not_found(acting.tenant, name, version)
+        definition = _definition(conn, acting.tenant, name, row.version)
+    return answers.ok(as_document(row) | {"definition": definition})
+
+
+@router.get("/{name}/versions", response_model=VersionList)
+def list_versions(
+    name: Name, acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)], limit: Limit = 1_000
+) -> Response:
+    """List the versions of a workflow, newest first."""
+    with db.transaction(acting.tenant) as conn:
+        rows = workflow_lists.select_definitions(conn, acting.tenant, name, limit=limit)
+    if not rows:
+        raise _not_found(acting.tenant, name, None)
+    return answers.ok_list(rows)
+
+
+@router.get("/{name}/difference", response_model=Differences)
+def compare_versions(
+    name: Name,
+    before: Version,
+    after: Version,
+    acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)],
+) -> Response:
+    """Compare two versions of a workflow."""
+    with db.transaction(acting.tenant) as conn:
+        old, new = (_definition(conn, acting.tenant, name, one) for one in (before, after))
+    return answers.ok(difference(old, new))
+
+
+@definitions_router.post("/validate", response_model=ValidationResult, openapi_extra=TEXT)
+def validate_definition(
+    body: Annotated[bytes, RAW], _: Annotated[Acting, needs(Scope.WORKFLOWS_READ)]
+) -> Response:
+    """Check a definition without storing it; faults have line, column and rule."""
+    return answers.ok(as_document(workflows.validate(_text(body), source=SOURCE)))
+
+
+@definitions_router.get("/schema", response_model=dict[str, Any])
+def show_definition_schema(_: Annotated[Acting, needs(Scope.WORKFLOWS_READ)]) -> Response:
+    """Show the JSON Schema of definitions, for editors."""
+    return answers.ok(json_schema())
+
+
+def _definition(conn: Connection, tenant_id: TenantId, name: str, version: int) -> dict[str, Any]:
+    found = shelf.select_version(conn, name, version)
+    if found is None:
+        raise _not_found(tenant_id, name, version)
+    return found.definition
+
+
+def _not_found(tenant_id: TenantId, name: str, version: int | None) -> WorkflowNotFound:
+    which = f"workflow {name!r}" if version is None else f"version {version} of {name!r}"
+    return WorkflowNotFound(f"Tenant {tenants.slug_of(tenant_id)} has no {which}.")
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise InvalidJson(HTTPStatus.UNPROCESSABLE_ENTITY, "The body is not UTF-8.") from None
+
+
+def _faults(refused: DefinitionRefused) -> Refused:
+    """Return the refusal of a definition, with its faults one by one."""
+    faults = str(refused).splitlines()
+    return Refused(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        refused.code,
+        faults[0] if len(faults) == 1 else f"{faults[0]} {len(faults) - 1:,} more faults.",
+        invalid=[{"pointer": SOURCE, "detail": fault} for fault in faults],
+    )
