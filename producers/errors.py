@@ -35,6 +35,18 @@ class ConversationNotFound(PermanentError):
     code = "conversation_not_found"
 
 
+class ModelNotFound(PermanentError):
+    """The catalogue has no model of this slug."""
+
+    code = "model_not_found"
+
+
+class ExplanationNotFound(PermanentError):
+    """The tenant has no explanation of this id."""
+
+    code = "explanation_not_found"
+
+
 class TenantInUse(PermanentError):
     """A tenant that still has users cannot be deleted."""
 

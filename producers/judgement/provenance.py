@@ -37,6 +37,18 @@ class Report:
         return self.is_sealed and not self.findings
 
 
+def found(conn: Connection, message_id: MessageId, slug: str) -> ProvenanceRow:
+    """Return the record of an answer.
+
+    Raises:
+        MessageNotFound: The tenant of this slug has none.
+    """
+    row = provenance_records.select_record(conn, message_id)
+    if row is None:
+        raise MessageNotFound(f"The tenant {slug} has no provenance record of {message_id}.")
+    return row
+
+
 def verify(conn: Connection, key: bytes, message_id: MessageId) -> Report:
     """Compare a message, its question and its citations with its provenance record.
 

@@ -1,14 +1,88 @@
 """Changes to the catalogue of providers and models; each is audited."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from producers.errors import ModelNotFound
+from producers.json_rows import camel
+from producers.models.shipped_catalogue import COMPLETION
 from shared.db import Connection
-from shared.errors import ProviderNotFound
+from shared.errors import ProviderNotFound, UsageError
 from shared.operations import audit
 from shared.queries.models import models
 from shared.queries.models.models import ModelRow, NewModel, NewProvider
 from shared.queries.operations.audit_logs import AuditEntry
+
+_NEEDED: Final = ("provider", "context_window", "cost_in", "cost_out")
+
+
+class ModelIncomplete(UsageError):
+    """A new model lacks what a model needs.
+
+    Attributes:
+        slug: Of the model.
+        missing: The fields that it lacks.
+    """
+
+    code = "model_incomplete"
+
+    def __init__(self, slug: str, missing: Sequence[str]) -> None:
+        needed = ", ".join(map(camel, missing))
+        super().__init__(f"The model {slug} is new: it needs {needed}.")
+        self.slug = slug
+        self.missing = missing
+
+
+def found(conn: Connection, slug: str) -> ModelRow:
+    """Return the model of this slug, in the owner's role.
+
+    Raises:
+        ModelNotFound: The catalogue has none.
+    """
+    rows = models.select_models(conn, slug)
+    if not rows:
+        raise ModelNotFound(f"The catalogue has no model {slug!r}: see `ailydian models list`.")
+    return rows[0]
+
+
+def change_model(conn: Connection, slug: str, given: Mapping[str, Any]) -> ModelRow:
+    """Create a model, or change what is given of the one with this slug.
+
+    Args:
+        conn: A connection in the owner's role.
+        slug: Of the model.
+        given: Fields of `NewModel`; what is not there stays, or is the default of a new one.
+
+    Raises:
+        ModelIncomplete: It is new, and lacks provider, window or prices.
+        ProviderNotFound: Its provider does not exist.
+    """
+    known = models.select_models(conn, slug)
+    before: dict[str, Any] = {"name": slug, "capabilities": [COMPLETION], "enabled": True}
+    if known:
+        names = ("provider", "name", "context_window", "cost_in", "cost_out", "capabilities")
+        before = {name: getattr(known[0], name) for name in (*names, "enabled")}
+    wanted = before | dict(given)
+    missing = [name for name in _NEEDED if name not in wanted]
+    if missing:
+        raise ModelIncomplete(slug, missing)
+    return put_model(conn, NewModel(slug=slug, **wanted))
+
+
+def change_provider(
+    conn: Connection, slug: str, *, name: str | None, base_url: str | None, enabled: bool
+) -> NewProvider:
+    """Create a provider, or change the one with this slug; None leaves what is there."""
+    known = models.select_provider(conn, slug)
+    new = NewProvider(
+        slug,
+        name or (known.name if known else slug),
+        base_url or (known.base_url if known else None),
+        enabled,
+    )
+    put_provider(conn, new)
+    return new
 
 
 def put_model(conn: Connection, new: NewModel) -> ModelRow:

@@ -11,9 +11,10 @@ from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
 from producers.web.documents import documents, search
 from producers.web.heads import Heads
-from producers.web.judgement import feedback
+from producers.web.judgement import feedback, judgements
 from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedules, webhooks
 from producers.web.messages import conversations, messages
+from producers.web.models import models
 from producers.web.operations import audit, incidents
 from producers.web.pages import Pages, shown
 from producers.web.workflow import runs, workflows
@@ -31,9 +32,16 @@ ROUTERS = (
     schedules.router,
     incidents.router,
     audit.router,
+    judgements.explanations_router,
+    judgements.provenance_router,
+    judgements.trust_router,
+    judgements.verdicts_router,
     keys.router,
     messages.router,
     messages.recall_router,
+    models.router,
+    models.providers_router,
+    models.routes_router,
     runs.router,
     search.router,
     tenants.router,

@@ -27,6 +27,7 @@ RETRY_AFTER_S: Final = 5
 # By the end of its code, an error tells its status; the others by who must act.
 _BY_ENDING: Final = (
     ("_not_found", HTTPStatus.NOT_FOUND),
+    ("nothing_to_explain", HTTPStatus.NOT_FOUND),
     ("_too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     ("queue_full", HTTPStatus.TOO_MANY_REQUESTS),
     ("_sealed", HTTPStatus.CONFLICT),

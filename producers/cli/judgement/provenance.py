@@ -7,9 +7,7 @@ from producers.cli.terminal.output import json_option, print_fields, print_json
 from producers.cli.terminal.values import tenant_option
 from producers.json_rows import as_document
 from producers.judgement import provenance as verifying
-from producers.queries.judgement import provenance_records
 from shared import db
-from shared.errors import MessageNotFound
 from shared.ids import MessageId
 from shared.servers import embedded
 from shared.settings import settings
@@ -51,7 +49,5 @@ def show_record(message_id: str, slug: str, as_json: bool) -> None:
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
-            row = provenance_records.select_record(conn, MessageId(message_id))
-    if row is None:
-        raise MessageNotFound(f"The tenant {slug} has no provenance record of {message_id}.")
+            row = verifying.found(conn, MessageId(message_id), slug)
     (print_json if as_json else print_fields)(as_document(row))

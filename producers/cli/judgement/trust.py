@@ -9,13 +9,11 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import Between, tenant_option
 from producers.json_rows import as_document
+from producers.judgement import trust as judging
 from shared import db
 from shared.contracts import RefreshTrust
-from shared.judgement import trust as uses
 from shared.ledger.outbox import publish
 from shared.queries.judgement import trust_scores
-
-EVENTS_SHOWN = 20
 
 
 @click.group()
@@ -33,18 +31,9 @@ def show_trust(name: str, slug: str, as_json: bool) -> None:
         tenant_id = session.tenant_named(slug)
         user_id = users.named(tenant_id, name)
         with db.transaction(tenant_id) as conn:
-            known = trust_scores.select_trust(conn, user_id)
-            events = trust_scores.select_events(conn, user_id, limit=EVENTS_SHOWN)
-    score = known[0].score if known else uses.NEUTRAL
-    document = {
-        "id": user_id,
-        "score": score,
-        "factors": known[0].factors if known else {"base": uses.NEUTRAL},
-        "rateWeight": uses.rate_weight(score),
-        "rewardWeight": uses.reward_weight(score),
-        "strictness": uses.strictness(score),
-        "events": [as_document(one) for one in events],
-    }
+            found = judging.show(conn, user_id)
+    events = found.events
+    document = as_document(found) | {"events": [as_document(one) for one in events]}
     if as_json:
         print_json(document)
         return

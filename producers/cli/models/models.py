@@ -9,12 +9,12 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.json_rows import as_document
 from producers.models import catalogue, shipped_catalogue
+from producers.models.catalogue import ModelIncomplete
 from shared import db
 from shared.db import Role
 from shared.judgement import intents
 from shared.queries.models import model_routes
 from shared.queries.models import models as queries
-from shared.queries.models.models import NewModel, NewProvider
 
 
 class _Price(click.ParamType[Decimal]):
@@ -38,6 +38,7 @@ class _Price(click.ParamType[Decimal]):
 
 
 PRICE = _Price()
+_FLAGS = {"cost_in": "--in", "cost_out": "--out", "context_window": "--context-window"}
 
 
 @click.group()
@@ -80,28 +81,13 @@ def list_models(enabled: bool, as_json: bool) -> None:
 def put_model(slug: str, as_json: bool, **fields: Any) -> None:  # noqa: ANN401
     """Create or update a model. Options not given stay unchanged. Audited."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
-        known = queries.select_models(conn, slug)
-        row = catalogue.put_model(conn, _model(slug, known[0] if known else None, fields))
+        try:
+            given = {name: value for name, value in fields.items() if value not in (None, ())}
+            row = catalogue.change_model(conn, slug, given)
+        except ModelIncomplete as error:
+            needed = ", ".join(_FLAGS.get(name, f"--{name}") for name in error.missing)
+            raise click.UsageError(f"The model {slug} is new: it needs {needed}.") from None
     (print_json if as_json else print_fields)(as_document(row))
-
-
-def _model(slug: str, known: queries.ModelRow | None, fields: dict[str, Any]) -> NewModel:
-    given = {name: value for name, value in fields.items() if value not in (None, ())}
-    before: dict[str, Any] = {
-        "name": slug,
-        "capabilities": [shipped_catalogue.COMPLETION],
-        "enabled": True,
-    }
-    if known is not None:
-        names = ("provider", "name", "context_window", "cost_in", "cost_out", "capabilities")
-        before = {name: getattr(known, name) for name in (*names, "enabled")}
-    wanted = before | given
-    needs = ("provider", "context_window", "cost_in", "cost_out")
-    if missing := [name for name in needs if name not in wanted]:
-        flags = {"cost_in": "--in", "cost_out": "--out", "context_window": "--context-window"}
-        needed = ", ".join(flags.get(name, f"--{name}") for name in missing)
-        raise click.UsageError(f"The model {slug} is new: it needs {needed}.")
-    return NewModel(slug=slug, **wanted)
 
 
 @models.command("provider")
@@ -117,14 +103,7 @@ def put_provider(
 ) -> None:
     """Create or update a provider. Disabling it takes its models out of use at once."""
     with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
-        known = queries.select_provider(conn, slug)
-        new = NewProvider(
-            slug,
-            name or (known.name if known else slug),
-            base_url or (known.base_url if known else None),
-            enabled,
-        )
-        catalogue.put_provider(conn, new)
+        new = catalogue.change_provider(conn, slug, name=name, base_url=base_url, enabled=enabled)
     (print_json if as_json else print_fields)(as_document(new))
 
 
