@@ -17,7 +17,8 @@ from producers.web.messages import conversations, messages
 from producers.web.models import models
 from producers.web.operations import audit, incidents
 from producers.web.pages import Pages, shown
-from producers.web.workflow import runs, workflows
+from producers.web.workflow import run_texts, runs, workflows
+from shared.workflow.live_texts import LiveTexts
 
 ROUTERS = (
     conversations.router,
@@ -42,6 +43,7 @@ ROUTERS = (
     models.router,
     models.providers_router,
     models.routes_router,
+    run_texts.router,
     runs.router,
     search.router,
     tenants.router,
@@ -52,16 +54,17 @@ ROUTERS = (
 )
 
 
-def build(known: Keys, pages: Pages, *, origins: Sequence[str] = ()) -> FastAPI:
+def build(known: Keys, pages: Pages, texts: LiveTexts, *, origins: Sequence[str] = ()) -> FastAPI:
     """Return the application.
 
     Args:
         known: The API keys that this process knows.
         pages: /metrics, /health and /ready.
+        texts: Of models, while they come.
         origins: Whose pages in browsers may call the API.
     """
     app = routed()
-    app.state.keys = known
+    app.state.keys, app.state.texts = known, texts
     app.state.redis, app.state.wire = pages.client, pages.wire
     _add_pages(app, pages)
     app.add_middleware(BodyBounds)

@@ -18,6 +18,7 @@ from producers.web.server import serve
 from shared.ids import TenantId, UserId
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
+from shared.workflow.live_texts import LiveTexts
 from tests.support import factories
 from tests.support.patience import patience
 
@@ -93,7 +94,9 @@ def serving(
         pages = Pages(client, Wire("ailydian", factories.KEY))
         keys = Keys(PEPPERS, None)
         server = serve(
-            app.build(keys, pages, origins=origins),
+            app.build(
+                keys, pages, LiveTexts(client, "ailydian", factories.KEY), origins=origins
+            ),
             host="127.0.0.1",
             port=0,
             connections=Connections(connections_max),

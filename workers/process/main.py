@@ -36,6 +36,7 @@ from shared.queries.ledger import attempts, workers
 from shared.queries.ledger.workers import Process
 from shared.servers import embedded
 from shared.settings import Settings, settings
+from shared.workflow.live_texts import LiveTexts
 from workers import sandbox_level
 from workers.cache import semantic_cache
 from workers.process import signals, start_checks, thread_stacks, unsettled
@@ -45,6 +46,7 @@ from workers.process.leases import SLOTS_BYTES, HeldLeases, Slots
 from workers.process.settlement import JobCompleter
 from workers.process.signals import Bell
 from workers.sandbox_probe import forbid_dumps
+from workers.steps import live_text
 
 log = structlog.get_logger()
 
@@ -117,6 +119,8 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     outages.report_to(wire.connect(redis_url, timeout_s=ASK_REDIS_S), config.redis_namespace)
     providers.configure(wire.connect(redis_url, timeout_s=1.0))
     semantic_cache.configure(wire.connect(redis_url, timeout_s=CACHE_REDIS_S))
+    texts = wire.connect(redis_url, timeout_s=CACHE_REDIS_S)
+    live_text.configure(LiveTexts(texts, config.redis_namespace, embedded.signing_key(config)))
     dramatiq.set_broker(broker)
     worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=options.threads)
     host = socket.gethostname()
@@ -275,6 +279,7 @@ def _finish(
     heartbeat.end()
     providers.configure(None)
     semantic_cache.configure(None)
+    live_text.configure(None)
     left = runtime.held.all()
     try:
         with db.transaction(None, role=Role.RELAY) as conn:

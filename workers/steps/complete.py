@@ -21,6 +21,7 @@ from shared.workflow.kinds import CompleteWith
 from workers.cache import semantic_cache
 from workers.cache.semantic_cache import CachedAnswer, CacheQuestion, CacheResult
 from workers.steps import model_choice
+from workers.steps.live_text import LiveText
 from workers.steps.model_choice import Chosen
 from workers.steps.step import Step
 from workers.steps.table import step_kind
@@ -64,18 +65,20 @@ def complete(given: CompleteWith, step: Step) -> object:
         tokens_max=chosen.tokens_max,
         temperature=chosen.temperature,
     )
+    live = LiveText(step)
     began = time.monotonic()
-    found = _found(question, chosen, step, is_kept=given.cache)
+    found = _found(question, chosen, step, live, is_kept=given.cache)
+    live.end(found.answer.text)
     latency_ms = round((time.monotonic() - began) * 1000)
     return _described(found, chosen, latency_ms=latency_ms)
 
 
 def _found(
-    question: CompletionRequest, chosen: Chosen, step: Step, *, is_kept: bool
+    question: CompletionRequest, chosen: Chosen, step: Step, live: LiveText, *, is_kept: bool
 ) -> CacheResult:
     """The answer from the cache, or the model's; who asks by chance wants another each time."""
     if not is_kept or (question.temperature or 0.0) > semantic_cache.TEMPERATURE_MAX:
-        return CacheResult(_asked(question, chosen, step))
+        return CacheResult(_asked(question, chosen, step, live))
     with db.transaction(step.tenant_id) as conn:
         embedding_model = live_model(conn)
     ask = CacheQuestion(
@@ -93,14 +96,14 @@ def _found(
         ),
         embedding_model=embedding_model,
     )
-    return semantic_cache.answered(ask, lambda: _asked(question, chosen, step))
+    return semantic_cache.answered(ask, lambda: _asked(question, chosen, step, live))
 
 
-def _asked(question: CompletionRequest, chosen: Chosen, step: Step) -> CachedAnswer:
+def _asked(question: CompletionRequest, chosen: Chosen, step: Step, live: LiveText) -> CachedAnswer:
     completer = providers.completer_for(chosen.model)
     began = time.monotonic()
     try:
-        answer = completer.complete(question)
+        answer = completer.complete(question, live.add if live.is_followed else None)
     except AilydianError as error:
         latency_ms = (time.monotonic() - began) * 1000
         is_fault = isinstance(error, _FAULTS)

@@ -16,6 +16,7 @@ from shared import connections
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
 from shared.settings import settings
+from shared.workflow.live_texts import LiveTexts
 
 REDIS_TIMEOUT_S = 3.0
 
@@ -47,7 +48,9 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
         with connect(servers.redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
             pages = Pages(client, Wire(config.redis_namespace, key))
             try:
-                serving = serve(app.build(keys, pages, origins=origins), host=host, port=port)
+                texts = LiveTexts(client, config.redis_namespace, key)
+                application = app.build(keys, pages, texts, origins=origins)
+                serving = serve(application, host=host, port=port)
             except OSError as error:
                 pages.close()
                 raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None

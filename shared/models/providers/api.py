@@ -1,8 +1,10 @@
 """A connection to OpenAI, or to any compatible server: rate budget, limits, errors."""
 
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Final
 
 import httpx2
@@ -26,6 +28,12 @@ _BLOCK_S: Final = 2.0  # after a 429 that does not say how long
 _CLOSED_S: Final = 120.0  # after the account was refused: until one request asks again
 
 
+class _Listening(threading.local):
+    """Who listens to the response that this thread is waiting for."""
+
+    on_bytes: Callable[[bytes], None] | None = None
+
+
 class Api:
     """Posts JSON and returns the raw response; thread-safe."""
 
@@ -46,6 +54,7 @@ class Api:
             # At debug level they write whole requests, texts and all.
             logging.getLogger(name).setLevel(logging.WARNING)
         self._bucket = bucket
+        self._listening = _Listening()
         self._timeout_s = settings.openai_timeout_s
         key = settings.openai_api_key
         timeout = httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, 10.0))
@@ -61,13 +70,20 @@ class Api:
             ),
         )
 
-    def post(self, path: str, body: dict[str, object], tokens: int) -> httpx2.Response:
+    def post(
+        self,
+        path: str,
+        body: dict[str, object],
+        tokens: int,
+        on_bytes: Callable[[bytes], None] | None = None,
+    ) -> httpx2.Response:
         """Wait for the rate budget, send one request, and apply the response's rate limit headers.
 
         Args:
             path: Below the base URL, such as `/embeddings`.
             body: The JSON body.
             tokens: Estimated tokens, >= 0.
+            on_bytes: Called with the pieces of a 200's body as they come.
 
         Raises:
             ProviderRefused: The request or the URL is rejected.
@@ -79,6 +95,7 @@ class Api:
         wait_s = self._bucket.acquire(tokens)
         if wait_s > 0:
             time.sleep(wait_s)
+        self._listening.on_bytes = on_bytes
         try:
             # Not `embeddings.create`: it walks through every text, for half of the client's CPU.
             answer = self._client.post(
@@ -95,6 +112,8 @@ class Api:
             ) from None
         except APIStatusError as error:
             raise self._refused(error, tokens) from None
+        finally:
+            self._listening.on_bytes = None
         self._bucket.learn(heard(answer.headers), tokens=tokens)
         return answer
 
@@ -121,15 +140,23 @@ class Api:
                 "The provider sent a compressed response despite `Accept-Encoding: identity`."
             )
         assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _BoundedStream(response.stream, time.monotonic() + self._timeout_s)
+        on_bytes = self._listening.on_bytes if response.status_code == HTTPStatus.OK else None
+        deadline = time.monotonic() + self._timeout_s
+        response.stream = _BoundedStream(response.stream, deadline, on_bytes)
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """A body that raises at the deadline or when it is too large."""
+    """A body that raises at the deadline or when it is too large, and may be listened to."""
 
-    def __init__(self, stream: httpx2.SyncByteStream, deadline: float) -> None:
+    def __init__(
+        self,
+        stream: httpx2.SyncByteStream,
+        deadline: float,
+        on_bytes: Callable[[bytes], None] | None,
+    ) -> None:
         self._stream = stream
         self._deadline = deadline
+        self._on_bytes = on_bytes
 
     def __iter__(self) -> Iterator[bytes]:
         received = 0
@@ -139,6 +166,8 @@ class _BoundedStream(httpx2.SyncByteStream):
                 raise ProviderContractBroken("The provider's response is too large.")
             if time.monotonic() > self._deadline:
                 raise ProviderUnavailable("The provider's response timed out.")
+            if self._on_bytes is not None:
+                self._on_bytes(piece)
             yield piece
 
     def close(self) -> None:

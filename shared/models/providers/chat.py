@@ -6,13 +6,14 @@ import re
 from typing import Any, Final, cast
 
 from shared.errors import ProviderContractBroken, ProviderRefused
-from shared.models.providers import uses
+from shared.models.providers import streamed, uses
 from shared.models.providers.api import Api
 from shared.models.providers.completions import (
     AnswerCitation,
     AnswerPassage,
     Completion,
     CompletionRequest,
+    OnText,
 )
 from shared.models.providers.shaping import cleaned
 from shared.models.rate_limits import ProviderBucket
@@ -46,10 +47,11 @@ class OpenAICompleter:
         """
         self._api = Api(model, settings, bucket)
         self.model = model
+        self._is_compatible = settings.openai_base_url is not None
         # OpenAI's newer models know the longer name alone, other servers the shorter.
         self._limit = "max_tokens" if settings.openai_base_url else "max_completion_tokens"
 
-    def complete(self, question: CompletionRequest) -> Completion:
+    def complete(self, question: CompletionRequest, on_text: OnText | None = None) -> Completion:
         """Ask the model; see `providers.Completer`.
 
         Raises:
@@ -69,8 +71,8 @@ class OpenAICompleter:
         }
         if question.temperature is not None:
             body["temperature"] = question.temperature
-        answer = self._api.post("/chat/completions", body, read + question.tokens_max)
-        text, usage = _read(answer.content, self.model)
+        content = self._asked(body, read + question.tokens_max, on_text)
+        text, usage = _read(content, self.model)
         read = _believed(usage.get("prompt_tokens"), read)
         written = _believed(usage.get("completion_tokens"), tokens.count(text))
         uses.note(self.model, read, written)
@@ -81,6 +83,16 @@ class OpenAICompleter:
             tokens_in=read,
             tokens_out=written,
         )
+
+    def _asked(self, body: dict[str, object], tokens_max: int, on_text: OnText | None) -> bytes:
+        if on_text is None:
+            return self._api.post("/chat/completions", body, tokens_max).content
+        body["stream"] = True
+        if not self._is_compatible:  # other servers may refuse what they do not know
+            body["stream_options"] = {"include_usage": True}
+        feed = streamed.StreamReader(on_text).feed
+        answer = self._api.post("/chat/completions", body, tokens_max, feed)
+        return streamed.whole(answer.content)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,7 +1,10 @@
 """Types of completions, independent of the model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+OnText = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,12 @@ class Completer(Protocol):
     def model(self) -> str:
         """The name stored beside each answer."""
 
-    def complete(self, question: CompletionRequest) -> Completion:
+    def complete(self, question: CompletionRequest, on_text: OnText | None = None) -> Completion:
         """Answer a request. Do not hold a database connection meanwhile.
+
+        Args:
+            question: The request.
+            on_text: Called with the pieces of the answer as they come, before it is checked.
 
         Raises:
             ProviderRefused: The request or the account is rejected.

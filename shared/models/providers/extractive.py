@@ -21,6 +21,7 @@ from shared.models.providers.completions import (
     AnswerPassage,
     Completion,
     CompletionRequest,
+    OnText,
 )
 from shared.text import tokens
 from shared.text.sentences import Sentence, sentences
@@ -58,8 +59,8 @@ class ExtractiveCompleter:
         """Rank with a local embedder, which costs nothing either."""
         self._embedder = embedder
 
-    def complete(self, question: CompletionRequest) -> Completion:
-        """Answer with at most five sentences, in their original order.
+    def complete(self, question: CompletionRequest, on_text: OnText | None = None) -> Completion:
+        """Answer with at most five sentences, in their original order; they come all at once.
 
         Raises:
             ProviderRefused: No passages were given.
@@ -77,6 +78,8 @@ class ExtractiveCompleter:
         found = _candidates(question)
         taken = sorted(self._best(question, found), key=lambda it: (it.place, it.sentence.start))
         text = "\n".join(" ".join(it.sentence.text.split()) for it in taken)
+        if on_text is not None:
+            on_text(text)
         read = tokens.count(question.prompt) + sum(
             tokens.count_many([passage.content for passage in question.passages])
         )

@@ -308,3 +308,81 @@ def test_without_a_key_the_passages_answer_and_no_other_model_does():
     assert providers.completion_model() == LOCAL
     with pytest.raises(ConfigurationBroken, match="OPENAI_API_KEY"):
         ask("How long?", MODEL)
+
+
+# ---- as they come
+
+
+def streamed(*chunks, model=MODEL):
+    """A stream of a server: the chunks are deltas, or lines as they are."""
+    lines = [
+        one
+        if isinstance(one, bytes)
+        else b"data: " + json.dumps({"model": model, "choices": [one]}).encode()
+        for one in chunks
+    ]
+    return answer(b"\n\n".join([*lines, b""]), kind="text/event-stream")
+
+
+def delta(text=None, **more):
+    return {"index": 0, "delta": {} if text is None else {"content": text}, **more}
+
+
+def listen(prompt):
+    heard = []
+    completer = providers.completer_for(MODEL)
+    found = completer.complete(CompletionRequest(prompt, passages=PASSAGES), heard.append)
+    return found, heard
+
+
+def test_a_streamed_answer_is_heard_in_pieces_and_checked_whole(site):
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}
+    last = json.dumps({"model": MODEL, "choices": [], "usage": usage}).encode()
+    site.answers.append(
+        streamed(
+            delta("Otuz "),
+            b": a comment",
+            delta("g\u00fcn [1]."),
+            delta(finish_reason="stop"),
+            b"data: " + last,
+            b"data: [DONE]",
+        )
+    )
+    found, heard = listen("Yedekler?")
+
+    assert heard == ["Otuz ", "g\u00fcn [1]."]
+    assert found.text == "Otuz g\u00fcn [1]."
+    assert (found.tokens_in, found.tokens_out) == (100, 10)
+    assert [each.chunk_id for each in found.citations] == ["c1"]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error"),
+    [
+        ([delta("Thirty")], ProviderContractBroken),
+        ([delta(finish_reason="stop")], ProviderContractBroken),
+        ([b"data: {", b"data: [1]", b"data: [DONE]"], ProviderContractBroken),
+        ([b"data: " + b"[" * 100_000], ProviderContractBroken),
+        ([delta("Bad"), delta(finish_reason="content_filter")], ProviderRefused),
+        ([{"delta": {"refusal": "No."}}, delta(finish_reason="stop")], ProviderRefused),
+        ([{"delta": {"content": 7}, "finish_reason": "stop"}], ProviderContractBroken),
+    ],
+)
+def test_a_stream_that_is_cut_off_or_refused_is_no_answer(site, chunks, error):
+    site.answers.append(streamed(*chunks))
+    with pytest.raises(error):
+        listen("Backups?")
+
+
+def test_another_models_stream_is_no_answer(site):
+    chunks = (delta("Thirty days."), delta(finish_reason="stop"))
+    site.answers.append(streamed(*chunks, model="other"))
+    with pytest.raises(ProviderContractBroken):
+        listen("Backups?")
+
+
+def test_sentences_are_heard_at_once():
+    heard = []
+    question = CompletionRequest("How long are backups kept?", passages=PASSAGES)
+    found = providers.completer_for(LOCAL).complete(question, heard.append)
+    assert heard == [found.text]
