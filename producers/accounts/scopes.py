@@ -34,6 +34,8 @@ class Scope(StrEnum):
     MESSAGES_WRITE = "messages:write"
     MODELS_READ = "models:read"
     MODELS_WRITE = "models:write"
+    MODERATION_READ = "moderation:read"
+    MODERATION_WRITE = "moderation:write"
     PREFERENCES_READ = "preferences:read"
     PREFERENCES_WRITE = "preferences:write"
     QUARANTINE_READ = "quarantine:read"

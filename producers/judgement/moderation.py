@@ -1,6 +1,7 @@
 """Moderation policies, and appeals against verdicts."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from shared.contracts import RemoderateContent, UpdateTrust
 from shared.db import Connection
@@ -40,6 +41,34 @@ def put_policy(conn: Connection, new: ModerationPolicy) -> int:
     audit.note(conn, "policy.change", "ModerationPolicy", str(version), what)
     publish(conn, RemoderateContent(policy_version=version))
     return version
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPolicy:
+    """The policy in force; version 0 is the built-in one."""
+
+    version: int
+    policy: dict[str, Any]
+
+
+def current_policy(conn: Connection) -> CurrentPolicy:
+    """Return the policy of the transaction's tenant."""
+    held = moderations.select_policy(conn)
+    if held is None:
+        return CurrentPolicy(0, moderation_policy.DEFAULT.model_dump())
+    return CurrentPolicy(held[0], moderation_policy.read(held[1]).model_dump())
+
+
+def verdict(conn: Connection, verdict_id: str, slug: str) -> VerdictRow:
+    """Return a verdict.
+
+    Raises:
+        VerdictNotFound: The tenant of this slug has none of this id.
+    """
+    row = verdicts.select(conn, verdict_id)
+    if row is None:
+        raise VerdictNotFound(f"The tenant {slug} has no verdict {verdict_id}.")
+    return row
 
 
 def open_appeal(conn: Connection, result_id: str, *, reason: str) -> str:

@@ -11,7 +11,7 @@ from producers.web.accounts import keys, tenants, users
 from producers.web.bounds import BodyBounds
 from producers.web.documents import documents, search
 from producers.web.heads import Heads
-from producers.web.judgement import feedback, judgements
+from producers.web.judgement import feedback, judgements, moderation
 from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedules, webhooks
 from producers.web.messages import conversations, messages
 from producers.web.models import models
@@ -36,7 +36,9 @@ ROUTERS = (
     judgements.explanations_router,
     judgements.provenance_router,
     judgements.trust_router,
-    judgements.verdicts_router,
+    moderation.appeals_router,
+    moderation.policies_router,
+    moderation.verdicts_router,
     keys.router,
     messages.router,
     messages.recall_router,

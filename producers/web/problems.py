@@ -34,6 +34,7 @@ _BY_ENDING: Final = (
     ("_busy", HTTPStatus.SERVICE_UNAVAILABLE),
     ("publisher_refused", HTTPStatus.FORBIDDEN),
     ("run_refused", HTTPStatus.CONFLICT),
+    ("appeal_refused", HTTPStatus.CONFLICT),
 )
 
 

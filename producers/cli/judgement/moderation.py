@@ -11,7 +11,7 @@ from producers.cli.terminal.values import JSON_OBJECT, TEXT, tenant_option
 from producers.json_rows import as_document
 from producers.judgement import moderation as steering
 from shared import db
-from shared.errors import UsageError, VerdictNotFound
+from shared.errors import UsageError
 from shared.judgement import moderation_policy
 from shared.queries.judgement import moderations, verdicts
 
@@ -55,9 +55,7 @@ def list_verdicts(slug: str, action: str | None, flagged: bool, limit: int, as_j
 def show_verdict(verdict_id: str, slug: str, as_json: bool) -> None:
     """Show a verdict: scores, thresholds, spans, engine and the engine's known gaps."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
-        row = verdicts.select(conn, verdict_id)
-    if row is None:
-        raise VerdictNotFound(f"The tenant {slug} has no verdict {verdict_id}.")
+        row = steering.verdict(conn, verdict_id, slug)
     (print_json if as_json else print_fields)(as_document(row))
 
 
@@ -72,13 +70,7 @@ def policies() -> None:
 def show_policy(slug: str, as_json: bool) -> None:
     """Show the current policy; version 0 is the built-in one."""
     with session.opened(), db.transaction(session.tenant_named(slug)) as conn:
-        held = moderations.select_policy(conn)
-    version, chosen = (
-        (0, moderation_policy.DEFAULT)
-        if held is None
-        else (held[0], moderation_policy.read(held[1]))
-    )
-    document = {"version": version, "policy": chosen.model_dump()}
+        document = as_document(steering.current_policy(conn))
     (print_json if as_json else print_fields)(document)
 
 

@@ -1,4 +1,4 @@
-"""What was judged, and why: provenance of answers, explanations, verdicts, trust."""
+"""/v1/provenance, explanations and trust: what was judged, and why."""
 
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -22,19 +22,16 @@ from producers.web.lists import Limit
 from producers.web.routes import NO_NUL
 from shared import db
 from shared.db import Connection
-from shared.errors import VerdictNotFound
 from shared.ids import MessageId
 from shared.queries.judgement import explanations as explained
-from shared.queries.judgement import trust_scores, verdicts
+from shared.queries.judgement import trust_scores
 from shared.queries.judgement.explanations import KINDS, ExplanationRow
 from shared.queries.judgement.trust_scores import EventRow, TrustRow
-from shared.queries.judgement.verdicts import VerdictRow
 from shared.servers import embedded
 from shared.settings import settings
 
 provenance_router = routes.router("provenance")
 explanations_router = routes.router("explanations")
-verdicts_router = routes.router("verdicts")
 trust_router = routes.router("trust")
 
 Id = Annotated[str, Path(max_length=64, pattern=NO_NUL)]
@@ -83,8 +80,6 @@ class ProvenanceCheck(BaseModel):
 
 Explanation = answers.model_of(ExplanationRow, name="Explanation")
 RequestedList = answers.list_of(RequestedExplanation, name="RequestedExplanationList")
-Verdict = answers.model_of(VerdictRow, name="Verdict")
-VerdictList = answers.list_of(Verdict, name="VerdictList")
 TrustScore = answers.model_of(TrustRow, name="TrustScore")
 TrustList = answers.list_of(TrustScore, name="TrustList")
 TrustEvent = answers.model_of(EventRow, name="TrustEvent")
@@ -143,29 +138,6 @@ def show_explanation(explanation_id: Id, acting: Reading) -> Response:
     if row is None:
         slug = tenants.slug_of(acting.tenant)
         raise ExplanationNotFound(f"The tenant {slug} has no explanation {explanation_id}.")
-    return answers.ok(as_document(row))
-
-
-@verdicts_router.get("", response_model=VerdictList)
-def list_verdicts(
-    acting: Reading,
-    action: Annotated[Literal["allow", "flag", "block"] | None, Query()] = None,
-    limit: Limit = 100,
-) -> Response:
-    """List current verdicts of moderation, newest first."""
-    with db.transaction(acting.tenant) as conn:
-        rows = verdicts.select_latest(conn, action=action, limit=limit)
-    return answers.ok_list(rows)
-
-
-@verdicts_router.get("/{verdict_id}", response_model=Verdict)
-def show_verdict(verdict_id: Id, acting: Reading) -> Response:
-    """Show a verdict: scores, thresholds, spans and engine."""
-    with db.transaction(acting.tenant) as conn:
-        row = verdicts.select(conn, verdict_id)
-    if row is None:
-        slug = tenants.slug_of(acting.tenant)
-        raise VerdictNotFound(f"The tenant {slug} has no verdict {verdict_id}.")
     return answers.ok(as_document(row))
 
 

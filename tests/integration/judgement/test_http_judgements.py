@@ -6,7 +6,13 @@ from shared.ids import MessageId
 from tests.support.factories import claim, do, make_tenant, make_user, rows, waiting
 from tests.support.http_api import make_key
 
-SCOPES = ("messages:read", "messages:write", "users:read")
+SCOPES = (
+    "messages:read",
+    "messages:write",
+    "moderation:read",
+    "moderation:write",
+    "users:read",
+)
 
 pytestmark = pytest.mark.usefixtures("provider")
 
@@ -107,3 +113,49 @@ def test_others_judgements_do_not_exist(api, key, other, answer):
         assert (reply.status, reply.code) == (404, code)
     body = {"subject": answer, "kind": "quality"}
     assert api.ask("POST", "/v1/explanations", key=other, body=body).code == "nothing_to_explain"
+
+
+def test_a_policy_is_put_in_versions(api, key, other):
+    built_in = api.ask("GET", "/v1/policies/current", key=key).document
+    new = {"default": {"flag_at": 0.4, "block_at": None}}
+    asked = {"key": key, "body": {"policy": new}, "Idempotency_Key": "p-1"}
+    first, again = (api.ask("POST", "/v1/policies", **asked) for _ in range(2))
+    held = api.ask("GET", "/v1/policies/current", key=key).document
+    wrong = api.ask("POST", "/v1/policies", key=key, body={"policy": {"default": {"flag_at": 2}}})
+
+    assert built_in["version"] == 0
+    assert (first.status, first.document, again.body) == (201, {"version": 1}, first.body)
+    assert (held["version"], held["policy"]["default"]) == (1, new["default"])
+    assert (wrong.status, wrong.code) == (422, "policy_refused")
+    listed = api.ask("GET", "/v1/policies", key=key).document["items"]
+    assert [(one["version"], one["createdBy"][:8]) for one in listed] == [(1, "key:aly_")]
+    assert api.ask("GET", "/v1/policies", key=other).document == {"items": []}
+    assert len(waiting("remoderate_content")) == 1
+
+
+def test_an_appeal_is_opened_once_and_decided_once(api, key, other):
+    body = {"content": "You are a stupid idiot, I hate you.", "role": "USER", "user": "bob"}
+    api.ask("POST", "/v1/messages", key=key, body=body)
+    for name in ("record_message", "moderate_content"):
+        for lease in claim(*waiting(name)):
+            do(lease)
+    [verdict] = api.ask("GET", "/v1/verdicts", key=key).document["items"]
+    appeal = {"verdict": verdict["id"], "reason": "It was a quotation."}
+    refused = api.ask("POST", "/v1/appeals", key=other, body=appeal)
+    opened = api.ask("POST", "/v1/appeals", key=key, body=appeal)
+    again = api.ask("POST", "/v1/appeals", key=key, body=appeal)
+    place = f"/v1/appeals/{opened.document['id']}"
+    foreign = api.ask("POST", f"{place}/grant", key=other)
+    granted = api.ask("POST", f"{place}/grant", key=key)
+    rejected = api.ask("POST", f"{place}/reject", key=key)
+
+    assert verdict["flagged"]
+    assert (refused.status, refused.code) == (404, "verdict_not_found")
+    assert (opened.status, opened.document["state"]) == (201, "open")
+    assert (again.status, again.code) == (409, "appeal_refused")
+    assert (foreign.status, foreign.code) == (404, "verdict_not_found")
+    assert (granted.status, granted.document["state"]) == (200, "granted")
+    assert (rejected.status, rejected.code) == (409, "appeal_refused")
+    [listed] = api.ask("GET", "/v1/appeals?state=granted", key=key).document["items"]
+    assert listed["decidedBy"].startswith("key:aly_")
+    assert api.ask("GET", "/v1/appeals", key=other).document == {"items": []}
