@@ -13,7 +13,7 @@ from producers.web.documents import documents, search
 from producers.web.heads import Heads
 from producers.web.judgement import feedback, judgements, moderation
 from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedules, webhooks
-from producers.web.messages import conversations, messages
+from producers.web.messages import cache, conversations, messages
 from producers.web.models import models
 from producers.web.operations import audit, incidents
 from producers.web.pages import Pages, shown
@@ -21,6 +21,7 @@ from producers.web.workflow import run_texts, runs, workflows
 from shared.workflow.live_texts import LiveTexts
 
 ROUTERS = (
+    cache.router,
     conversations.router,
     documents.router,
     feedback.router,
@@ -53,6 +54,7 @@ ROUTERS = (
     users.preferences_router,
     workflows.router,
     workflows.definitions_router,
+    workflows.graphs_router,
 )
 
 

@@ -8,10 +8,9 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import tenant_option
 from producers.json_rows import as_document
+from producers.messages import answer_cache
 from shared import db
-from shared.operations.audit import note
 from shared.queries.messages import semantic_entries
-from shared.queries.messages.semantic_entries import CacheFigures
 
 COLUMNS = ("model", "entries", "expired", "hits", "spent usd", "saved usd", "unpriced")
 
@@ -36,7 +35,8 @@ def stats(slug: str, as_json: bool) -> None:
         with db.transaction(tenant_id) as conn:
             found = semantic_entries.select_figures(conn)
     if as_json:
-        print_json(_document(slug, found))
+        models = [as_document(one) for one in found]
+        print_json(as_document(answer_cache.totals(slug, found)) | {"models": models})
         return
     rows = [
         (
@@ -56,8 +56,7 @@ def clear(slug: str, as_json: bool) -> None:
     with session.opened():
         tenant_id = session.tenant_named(slug)
         with db.transaction(tenant_id) as conn:
-            removed = semantic_entries.clear(conn)
-            note(conn, "cache.clear", "SemanticCache", None, {"removed": removed})
+            removed = answer_cache.clear(conn)
     document: dict[str, object] = {"tenant": slug, "removed": removed}
     if as_json:
         print_json(document)
@@ -67,18 +66,3 @@ def clear(slug: str, as_json: bool) -> None:
 
 def _told(usd: Decimal | None) -> str | None:
     return None if usd is None else f"{usd:f}"
-
-
-def _document(slug: str, found: list[CacheFigures]) -> dict[str, object]:
-    known = [one.saved_usd for one in found if one.saved_usd is not None]
-    return {
-        "tenant": slug,
-        "entries": sum(one.entries for one in found),
-        "hits": sum(one.hits for one in found),
-        "savedUsd": _told(sum(known, Decimal(0))) if known or not found else None,
-        "unpriced": sum(one.unpriced for one in found),
-        "models": [
-            as_document(one) | {"costUsd": _told(one.cost_usd), "savedUsd": _told(one.saved_usd)}
-            for one in found
-        ],
-    }

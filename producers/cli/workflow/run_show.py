@@ -13,22 +13,18 @@ from producers.cli.terminal.values import MOMENT, Typed, tenant_option
 from producers.cli.workflow import run_tree, run_watch
 from producers.json_rows import as_document
 from producers.queries.workflow import workflow_lists
-from producers.queries.workflow import workflow_runs as queries
 from producers.queries.workflow.workflow_lists import ListedRun
-from producers.workflow import run_view
+from producers.workflow import graphs, run_view
 from producers.workflow.differences import difference
-from producers.workflow.graph import mermaid
 from producers.workflow.run_view import View
 from shared import db
 from shared.errors import UsageError, WorkflowNotFound
-from shared.ids import RunId, TenantId
+from shared.ids import TenantId
 from shared.queries.workflow import workflows as shelf
-from shared.workflow.definition import Definition
 from shared.workflow.reading import read
 
 STATES = ("queued", "running", "paused", "compensating", "completed", "failed", "cancelled")
 STEPS_SHOWN = 200
-GRAPH_STEPS_MAX = 5_000
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -140,36 +136,14 @@ def graph(what: str, slug: str | None, as_json: bool) -> None:
         raise UsageError(f"{what}: no such file; a run or a workflow needs --tenant.")
     else:
         with session.opened():
-            definition, states = _drawn(session.tenant_named(slug), what, slug)
-    if len(definition.steps) > GRAPH_STEPS_MAX:
-        raise UsageError(
-            f"{what} has {len(definition.steps):,} steps, too many to draw: "
-            f"{GRAPH_STEPS_MAX:,} at most."
-        )
-    text = mermaid(definition, states)
+            tenant_id = session.tenant_named(slug)
+            with db.transaction(tenant_id) as conn:
+                definition, states = graphs.read(conn, what, slug)
+    drawn = graphs.drawn(what, definition, states)
     if as_json:
-        print_json({"name": definition.name, "mermaid": text, "states": states})
+        print_json(as_document(drawn))
     else:
-        click.echo(text.rstrip())
-
-
-def _drawn(tenant_id: TenantId, what: str, slug: str) -> tuple[Definition, Mapping[str, str]]:
-    """Return the definition of a run with its states, or of a workflow."""
-    with db.transaction(tenant_id) as conn:
-        run = queries.select_run(conn, RunId(what))
-        if run is None:
-            found = shelf.select_newest(conn, what)
-        else:
-            found = shelf.select_version(conn, run.workflow, run.version)
-        if found is None:
-            raise WorkflowNotFound(
-                f"Tenant {slug} has no run and no workflow {what!r}: "
-                f"see `ailydian workflow definitions --tenant {slug}`."
-            )
-        states = {}
-        if run is not None:
-            states = queries.select_states(conn, run.id, limit=GRAPH_STEPS_MAX)
-    return Definition.model_validate(found.definition), states
+        click.echo(drawn.mermaid.rstrip())
 
 
 @click.command("diff")

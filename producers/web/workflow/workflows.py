@@ -18,8 +18,10 @@ from producers.web.answers import Answer
 from producers.web.bodies import JSON, RAW
 from producers.web.lists import Limit
 from producers.web.problems import InvalidJson, Refused
-from producers.workflow import workflows
+from producers.web.routes import NO_NUL
+from producers.workflow import graphs, workflows
 from producers.workflow.differences import difference
+from producers.workflow.graphs import WorkflowGraph
 from producers.workflow.json_schema import json_schema
 from producers.workflow.workflows import Validation
 from shared import db
@@ -30,6 +32,7 @@ from shared.queries.workflow import workflows as shelf
 
 router = routes.router("workflows")
 definitions_router = routes.router("definitions")
+graphs_router = routes.router("graphs")
 
 YAML: Final = "application/yaml"
 SOURCE: Final = "body"
@@ -77,6 +80,7 @@ class Differences(BaseModel):
 WorkflowVersion = answers.model_of(DefinitionRow, name="WorkflowVersion")
 VersionList = answers.list_of(WorkflowVersion, name="VersionList")
 Workflow = create_model("Workflow", __base__=WorkflowVersion, definition=(dict[str, Any], ...))
+Graph = answers.model_of(WorkflowGraph, name="Graph")
 ValidationResult = answers.model_of(Validation, name="ValidationResult")
 
 
@@ -159,6 +163,20 @@ def compare_versions(
     with db.transaction(acting.tenant) as conn:
         old, new = (_definition(conn, acting.tenant, name, one) for one in (before, after))
     return answers.ok(difference(old, new))
+
+
+@graphs_router.get("/{what}", response_model=Graph)
+def draw_graph(
+    what: Annotated[
+        str, Path(max_length=64, pattern=NO_NUL, description="Id of a run, or name of a workflow.")
+    ],
+    acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)],
+) -> Response:
+    """Draw a run, with the states of its steps, or a workflow as Mermaid text."""
+    slug = tenants.slug_of(acting.tenant)
+    with db.transaction(acting.tenant) as conn:
+        definition, states = graphs.read(conn, what, slug)
+    return answers.ok(as_document(graphs.drawn(what, definition, states)))
 
 
 @definitions_router.post("/validate", response_model=ValidationResult, openapi_extra=TEXT)

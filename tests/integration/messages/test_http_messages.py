@@ -7,6 +7,8 @@ import pytest
 from tests.support.factories import claim, do, make_tenant, make_user, rows, waiting
 from tests.support.http_api import make_key
 from tests.support.sample_documents import ingested
+from workers.cache import semantic_cache
+from workers.cache.semantic_cache import CachedAnswer, CacheQuestion
 
 SCOPES = ("messages:read", "messages:write", "conversations:read", "feedback:write", "search:read")
 HELLO = {"content": "Hello there.", "role": "USER", "user": "bob@example.org"}
@@ -175,6 +177,20 @@ def test_others_messages_do_not_exist(api, acme, key, other):
         assert len(api.ask("POST", path, key=key, body={"query": query}).document["items"]) == 1
     for path in ("/v1/conversations", "/v1/feedback"):
         assert api.ask("GET", path, key=other).document == {"items": [], "next": None}
+
+
+def test_the_answer_cache_is_shown_and_cleared(api, acme, key, other):
+    question = CacheQuestion(acme, "When?", "extractive", {})
+    semantic_cache.answered(question, lambda: CachedAnswer("Twice a day.", "extractive"))
+    shown = api.ask("GET", "/v1/cache", key=key).document
+    foreign = api.ask("DELETE", "/v1/cache", key=other).document
+    cleared = api.ask("DELETE", "/v1/cache", key=key).document
+
+    assert (shown["tenant"], shown["entries"]) == ("acme", 1)
+    assert [one["model"] for one in shown["models"]] == ["extractive"]
+    assert foreign == {"tenant": "other", "removed": 0}
+    assert cleared == {"tenant": "acme", "removed": 1}
+    assert api.ask("GET", "/v1/cache", key=key).document["entries"] == 0
 
 
 def test_each_scope_opens_its_own_routes_alone(api, acme):

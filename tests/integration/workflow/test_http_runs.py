@@ -118,6 +118,17 @@ def test_a_run_is_started_signalled_and_approved_to_its_end(ask, run_id):
     assert ask("GET", f"/v1/runs/{run_id}/steps/none")[0] == 404
 
 
+def test_a_run_and_a_workflow_are_drawn(api, ask, run_id, other):
+    drawn = ask("GET", f"/v1/graphs/{run_id}")[1]
+    plain = ask("GET", "/v1/graphs/ask")[1]
+
+    assert (drawn["name"], drawn["states"]["review"]) == ("ask", "waiting")
+    assert "class review waiting" in drawn["mermaid"]
+    assert (plain["states"], "class " in plain["mermaid"]) == ({}, False)
+    for what in (run_id, "ask"):
+        assert api.ask("GET", f"/v1/graphs/{what}", key=other).code == "workflow_not_found"
+
+
 def test_a_rejected_run_is_retried_and_forked(ask, run_id):
     ask("POST", f"/v1/runs/{run_id}/reject", {"step": "review"})
     do_all()
