@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from psycopg.errors import UniqueViolation
+
 from producers.errors import ModelNotFound
 from producers.json_rows import camel
 from producers.models.shipped_catalogue import COMPLETION
@@ -15,6 +17,12 @@ from shared.queries.models.models import ModelRow, NewModel, NewProvider
 from shared.queries.operations.audit_logs import AuditEntry
 
 _NEEDED: Final = ("provider", "context_window", "cost_in", "cost_out")
+
+
+class ProviderNameTaken(UsageError):
+    """Another provider has this name."""
+
+    code = "provider_name_taken"
 
 
 class ModelIncomplete(UsageError):
@@ -113,9 +121,18 @@ def put_provider(conn: Connection, new: NewProvider) -> None:
     Args:
         conn: A connection in the owner's role.
         new: The new values.
+
+    Raises:
+        ProviderNameTaken: Another provider has the name.
     """
     before = models.select_provider(conn, new.slug)
-    models.put_provider(conn, new)
+    try:
+        with conn.transaction():
+            models.put_provider(conn, new)
+    except UniqueViolation:
+        raise ProviderNameTaken(
+            f"Another provider is named {new.name!r}: names are unique, give another one."
+        ) from None
     was = None if before is None else dataclasses.asdict(before)
     _note(conn, "provider.put", "AIProvider", new.slug, was, dataclasses.asdict(new))
 

@@ -94,9 +94,7 @@ def serving(
         pages = Pages(client, Wire("ailydian", factories.KEY))
         keys = Keys(PEPPERS, None)
         server = serve(
-            app.build(
-                keys, pages, LiveTexts(client, "ailydian", factories.KEY), origins=origins
-            ),
+            app.build(keys, pages, LiveTexts(client, "ailydian", factories.KEY), origins=origins),
             host="127.0.0.1",
             port=0,
             connections=Connections(connections_max),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from producers.accounts import tenants, users
 from producers.accounts.scopes import Scope
@@ -18,6 +18,7 @@ from producers.queries.judgement.provenance_records import ProvenanceRow
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.routes import NO_NUL
 from shared import db
@@ -38,10 +39,8 @@ Id = Annotated[str, Path(max_length=64, pattern=NO_NUL)]
 Reading = Annotated[Acting, needs(Scope.MESSAGES_READ)]
 
 
-class ExplanationRequest(BaseModel):
+class ExplanationRequest(Body):
     """Whose scores to explain."""
-
-    model_config = ConfigDict(extra="forbid")
 
     subject: str = Field(
         min_length=1,
@@ -53,10 +52,8 @@ class ExplanationRequest(BaseModel):
     )
 
 
-class RequestedExplanation(BaseModel):
+class RequestedExplanation(Body):
     """The job that explains a score; its outcome has the `explanationId`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: str
     id: str
@@ -68,10 +65,8 @@ Provenance = answers.model_of(ProvenanceRow, name="Provenance")
 ProvenanceFinding = answers.model_of(Finding, name="ProvenanceFinding")
 
 
-class ProvenanceCheck(BaseModel):
+class ProvenanceCheck(Body):
     """Everything that was altered since an answer was recorded."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
     ok: bool

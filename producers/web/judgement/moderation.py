@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from producers.accounts import tenants
 from producers.accounts.scopes import Scope
@@ -15,6 +15,7 @@ from producers.judgement.moderation import REASON_CHARS_MAX, CurrentPolicy
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.routes import NO_NUL
 from shared import db
@@ -32,11 +33,7 @@ Reading = Annotated[Acting, needs(Scope.MODERATION_READ)]
 Writing = Annotated[Acting, needs(Scope.MODERATION_WRITE)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PolicyRequest(_Strict):
+class PolicyRequest(Body):
     """A policy of moderation, as `ailydian moderation policy put` takes it."""
 
     policy: dict[str, Any] = Field(
@@ -44,20 +41,20 @@ class PolicyRequest(_Strict):
     )
 
 
-class PutPolicy(_Strict):
+class PutPolicy(Body):
     """The version that is active from now on."""
 
     version: int
 
 
-class AppealRequest(_Strict):
+class AppealRequest(Body):
     """An appeal against a verdict that flagged or blocked."""
 
     verdict: str = Field(min_length=1, max_length=64, description="Id of the verdict.")
     reason: str = Field(min_length=1, max_length=REASON_CHARS_MAX)
 
 
-class AppealState(_Strict):
+class AppealState(Body):
     """An appeal and its state."""
 
     id: str

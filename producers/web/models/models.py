@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from producers.accounts.scopes import Scope
@@ -13,6 +13,7 @@ from producers.json_rows import as_document
 from producers.models import catalogue
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
+from producers.web.bodies import Body
 from producers.web.routes import NO_NUL
 from shared import db
 from shared.db import Role
@@ -28,13 +29,13 @@ routes_router = routes.router("routes")
 Slug = Annotated[str, Path(min_length=1, max_length=200, pattern=NO_NUL, examples=["gpt-4.1-mini"])]
 Price = Annotated[
     Decimal | None,
-    Field(ge=0, lt=10**12, max_digits=20, decimal_places=8, examples=["0.0004"]),
+    Field(strict=False, ge=0, lt=10**12, max_digits=20, decimal_places=8, examples=["0.0004"]),
 ]
 Changing = Annotated[Acting, needs(Scope.MODELS_WRITE)]
 
 
-class _Camel(BaseModel):
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
+class _Camel(Body):
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class ModelRequest(_Camel):

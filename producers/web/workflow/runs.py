@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from producers.accounts import tenants
 from producers.accounts.scopes import Scope
@@ -16,6 +16,7 @@ from producers.queries.workflow.workflow_lists import ListedRun, RunFilters
 from producers.web import answers, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
+from producers.web.bodies import Body
 from producers.web.lists import Cursor, Limit, Moment
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
@@ -40,11 +41,7 @@ StepName = Annotated[
 Writing = Annotated[Acting, needs(Scope.RUNS_WRITE)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class RunRequest(_Strict):
+class RunRequest(Body):
     """A run to start."""
 
     workflow: str = Field(min_length=1, max_length=64, examples=["answer-question"])
@@ -57,27 +54,27 @@ class RunRequest(_Strict):
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="Unset: the latest.")
 
 
-class SignalRequest(_Strict):
+class SignalRequest(Body):
     """A signal; it is stored until a step waits for it."""
 
     name: str = Field(min_length=1, max_length=100, examples=["paid"])
     payload: Any = Field(None, description="JSON, up to 64 kB.", examples=[{"sum": 7}])
 
 
-class DecisionRequest(_Strict):
+class DecisionRequest(Body):
     """The answer to a step that waits for an approval."""
 
     step: StepName
     comment: str | None = Field(None, max_length=10_000)
 
 
-class StepRequest(_Strict):
+class StepRequest(Body):
     """A step of the run."""
 
     step: StepName
 
 
-class ActedRun(_Strict):
+class ActedRun(Body):
     """A run and its state after the act; of a fork, the new run."""
 
     id: str

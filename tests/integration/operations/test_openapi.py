@@ -32,9 +32,7 @@ def _found(port: int, key: str) -> list[str]:
                     "expected-statuses": ["2xx", "403", "404", "409", "412", "413", "422"]
                 },
                 # A tag that is none is the tag of nothing: RFC 9110 answers 412.
-                "negative_data_rejection": {
-                    "expected-statuses": ["4xx", "5xx"]
-                },
+                "negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]},
             },
         }
     )
