@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 67f1f47f8344d2c6ce2e9747a1ecbbb3238082e50cc12d5e97ec1341d7149c06,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -1597,7 +1597,8 @@ END $$;
 
 -- 50_operations/functions/incident_noticed.sql
 
--- An incident was opened, escalated or resolved: on-call gets a notice, in the same transaction.
+-- An incident was opened, escalated or resolved: on-call gets a notice, and an event of it is noted, in
+-- the same transaction. An incident of no tenant is an event of the tenant ''.
 CREATE OR REPLACE FUNCTION ailydian_incident_noticed() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -1614,6 +1615,9 @@ BEGIN
         v_event := 'escalated';
     END IF;
     IF v_event IS NOT NULL THEN
+        INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        VALUES (coalesce(NEW."tenantId", ''), NEW."id", coalesce(NEW."cause", ''), 'maintenance',
+                'INCIDENT_' || upper(v_event));
         INSERT INTO "IncidentNotice" ("tenantId", "incidentId", "event", "body")
         VALUES (NEW."tenantId", NEW."id", v_event, jsonb_build_object(
             'event', 'incident.' || v_event,
@@ -2284,9 +2288,9 @@ CREATE TABLE IF NOT EXISTS "JobEvent" (
     PRIMARY KEY ("xid", "position")
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 COMMENT ON TABLE "JobEvent" IS
-    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, of a run RUN_COMPLETED, RUN_FAILED, '
-    'RUN_CANCELLED under its own id: noted as it commits. Read in the order of "EventFold", and by '
-    '"position" within a fold.';
+    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED of a job; RUN_..., STEP_..., BATCH_... and '
+    'INCIDENT_... of others, under their own ids, "job" their name: noted as it commits. Read in the order '
+    'of "EventFold", and by "position" within a fold.';
 
 CREATE TABLE IF NOT EXISTS "EventFold" (
     "fold"  XID8 PRIMARY KEY,
@@ -2419,6 +2423,18 @@ BEGIN
             WHERE "finishedAt" IS NULL;
         CREATE UNIQUE INDEX "Quarantine_queue_sha256_key" ON "Quarantine" ("queue", "sha256");
     END IF;
+END $$;
+
+
+-- 80_ledger/functions/batch_finished.sql
+
+-- A batch has finished: an event of it is noted, in the same transaction.
+CREATE OR REPLACE FUNCTION ailydian_batch_finished() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what", "batchId")
+    VALUES (NEW."tenantId", NEW."id", NEW."name", 'maintenance', 'BATCH_FINISHED', NEW."id");
+    RETURN NULL;
 END $$;
 
 
@@ -2775,6 +2791,7 @@ END $$;
 CALL ailydian_build_trigger('Job', 'kind', 'BEFORE INSERT ON ROW WHEN (NEW."queue" IS NULL OR current_user NOT IN (''ailydian_app'', ''ailydian_relay'', ''ailydian_owner'')) EXECUTE FUNCTION public.ailydian_job_kind()');
 CALL ailydian_build_trigger('Job', 'accepted', 'AFTER INSERT ON public."Job" REFERENCING NEW TABLE AS accepted FOR EACH STATEMENT EXECUTE FUNCTION public.ailydian_job_accepted()');
 CALL ailydian_build_trigger('Tenant', 'gone', 'AFTER DELETE ON ROW EXECUTE FUNCTION public.ailydian_tenant_gone()');
+CALL ailydian_build_trigger('JobBatch', 'finished', 'AFTER UPDATE ON ROW WHEN (OLD."finishedAt" IS NULL AND NEW."finishedAt" IS NOT NULL) EXECUTE FUNCTION public.ailydian_batch_finished()');
 
 
 -- 80_ledger/policies.sql
@@ -3114,9 +3131,14 @@ BEGIN
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "status" = 'PENDING', "jobId" = NULL
         WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running');
     ELSE
-        UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
-            "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-        WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running');
+        WITH stopped AS (
+            UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
+                "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+            WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running')
+            RETURNING s.*
+        )
+        INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        SELECT s."tenantId", s."id", s."stepName", 'workflow', 'STEP_CANCELLED' FROM stopped s;
     END IF;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;
@@ -3141,6 +3163,7 @@ CALL ailydian_build_rights('ailydian_cancel_run', 'ailydian_app');
 
 -- Write the end of a step, once, and keep its output: one too large for the row stands in
 -- "WorkflowOutput", and the row says only how large it is.
+-- Notes an event of it.
 -- Locks: the step.
 -- Returns where the step stands in its run; NULLs if it was over before, and then nothing changes.
 CREATE OR REPLACE FUNCTION ailydian_close_step(
@@ -3150,6 +3173,7 @@ CREATE OR REPLACE FUNCTION ailydian_close_step(
 DECLARE
     v_kept JSONB := p_output;
     v_tenant_id TEXT;
+    v_name TEXT;
 BEGIN
     IF pg_column_size(p_output) > 65536 THEN
         v_kept := jsonb_build_object('$bytes', pg_column_size(p_output));
@@ -3161,9 +3185,14 @@ BEGIN
         "fingerprint" = p_fingerprint, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC',
         "progress" = CASE p_verdict WHEN 'completed' THEN 1 ELSE s."progress" END
     WHERE s."id" = p_step_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
-    RETURNING s."runId", s."position", s."itemIndex", s."tenantId"
-    INTO "runId", "position", "itemIndex", v_tenant_id;
-    IF FOUND AND v_kept IS DISTINCT FROM p_output THEN
+    RETURNING s."runId", s."position", s."itemIndex", s."tenantId", s."stepName"
+    INTO "runId", "position", "itemIndex", v_tenant_id, v_name;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+    VALUES (v_tenant_id, p_step_id, v_name, 'workflow', 'STEP_' || upper(p_verdict));
+    IF v_kept IS DISTINCT FROM p_output THEN
         INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
         VALUES (p_step_id, v_tenant_id, p_output)
         ON CONFLICT ("stepId") DO UPDATE SET "output" = excluded."output";
@@ -3499,10 +3528,14 @@ CREATE OR REPLACE FUNCTION ailydian_fail_step(
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$
 BEGIN
     IF p_item_index >= 0 THEN
-        UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
-            "error" = format('item %s: %s', p_item_index, p_error), "fingerprint" = p_fingerprint,
-            "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-        WHERE s."id" = p_run_id || '/' || p_position AND s."state" = 'running';
+        WITH mapped AS (
+            UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
+                "error" = format('item %s: %s', p_item_index, p_error), "fingerprint" = p_fingerprint,
+                "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+            WHERE s."id" = p_run_id || '/' || p_position AND s."state" = 'running' RETURNING s.*
+        )
+        INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        SELECT m."tenantId", m."id", m."stepName", 'workflow', 'STEP_FAILED' FROM mapped m;
     END IF;
     UPDATE public."WorkflowRun" r SET "failedStepId" = p_step_id, "error" = p_error,
         "fingerprint" = p_fingerprint,
@@ -4662,7 +4695,10 @@ BEGIN
                 SELECT i."id" FROM public."WorkflowStep" i
                 WHERE i."runId" = p_run_id AND i."position" = v_step."position" AND i."itemIndex" >= 0
                   AND i."state" IN ('pending', 'ready', 'running', 'waiting')
-                FOR UPDATE SKIP LOCKED) RETURNING s."jobId"
+                FOR UPDATE SKIP LOCKED) RETURNING s."jobId", s."id", s."tenantId", s."stepName"
+        ), noted AS (
+            INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+            SELECT i."tenantId", i."id", i."stepName", 'workflow', 'STEP_CANCELLED' FROM items i
         )
         SELECT v_job_ids || coalesce(array_agg(i."jobId"), '{}') INTO v_job_ids FROM items i;
     END IF;
@@ -4919,7 +4955,10 @@ BEGIN
     ), stopped AS (
         UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
             "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-        FROM live WHERE s."id" = live."id" RETURNING s."jobId"
+        FROM live WHERE s."id" = live."id" RETURNING s."jobId", s."id", s."tenantId", s."stepName"
+    ), noted AS (
+        INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        SELECT s."tenantId", s."id", s."stepName", 'workflow', 'STEP_CANCELLED' FROM stopped s
     )
     SELECT array_agg(s."jobId") INTO v_job_ids FROM stopped s WHERE s."jobId" IS NOT NULL;
     FOR v_wait IN
@@ -5573,7 +5612,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds 67f1f47f8344d2c6ce2e9747a1ecbbb3238082e50cc12d5e97ec1341d7149c06,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

@@ -1,44 +1,50 @@
-"""Live job events, from now or from a position; none is missed or repeated."""
+"""Live events, from now or from a position; none is missed or repeated."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+from producers.json_rows import as_document
 from producers.queries.ledger import events
-from producers.queries.ledger.events import BEGINNING, Event, EventFilters, Position
+from producers.queries.ledger.events import BEGINNING, Event, EventFilters, Page, Position
 from shared import db
 from shared.db import Connection, Listener, Role
 from shared.errors import ServerUnavailable
-from shared.ids import JobId, TenantId
+from shared.ids import TenantId
 
-__all__ = ["BEGINNING", "Event", "Position", "follow"]
+__all__ = ["BEGINNING", "Event", "Position", "document", "follow", "follow_pages"]
 
 # The relay notifies this channel after counting events; the payload is the tenant.
 CHANNEL = "ailydian_events"
 PAGE = 1_000
 LOOK_S = 1.0
+EVERYTHING = EventFilters()
+
+
+def document(event: Event) -> dict[str, Any]:
+    """Return an event as JSON has it."""
+    named = {"position": str(event.position), "tenantId": event.tenant_id or None}
+    return as_document(event) | named
 
 
 def follow(
     tenant_id: TenantId | None = None,
-    job_id: JobId | None = None,
+    wanted: EventFilters = EVERYTHING,
     after: Position | None = None,
     *,
-    batch_id: str | None = None,
     listen_url: str | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Event]:
-    """Yield job events until the caller stops.
+    """Yield events until the caller stops.
 
-    It polls once a second, and as soon as the relay notifies if `listen_url` is given. It continues
-    after outages of Postgres. An event is yielded once: to resume after a restart, store
-    `event.position` and pass it as `after`.
+    It continues after outages of Postgres. An event is yielded once: to resume after a restart,
+    store `event.position` and pass it as `after`.
 
     Args:
-        tenant_id: The tenant of the jobs; None for all tenants, which needs the relay's role.
-        job_id: Only this job.
+        tenant_id: The tenant of the events; None for all tenants, which needs the relay's role.
+        wanted: Filters.
         after: The position to resume after; None is now, `BEGINNING` the oldest stored event.
-        batch_id: Only the jobs of this batch.
         listen_url: Where to LISTEN: a dedicated connection, not behind a transaction pooler.
         stop: Ends it within a second, when set.
 
@@ -46,16 +52,35 @@ def follow(
         Events in the order of their positions. None is left out: one that commits late gets a
         later position.
     """
-    reader = _Reader(tenant_id, EventFilters(job_id, batch_id), after)
     stop = stop or threading.Event()
+    for page in follow_pages(tenant_id, wanted, after, listen_url=listen_url, stop=stop):
+        yield from page.events
+
+
+def follow_pages(
+    tenant_id: TenantId | None,
+    wanted: EventFilters,
+    after: Position | None,
+    *,
+    listen_url: str | None,
+    stop: threading.Event,
+    look_s: float = LOOK_S,
+) -> Iterator[Page]:
+    """Yield events page by page, as `follow` does, with the position up to which all is read.
+
+    It looks every `look_s` seconds, and as soon as the relay notifies if `listen_url` is given.
+    The first page is empty and tells where it starts, as does the first after an outage: a crash
+    may have taken the newest events back.
+    """
+    reader = _Reader(tenant_id, wanted, after)
     while not stop.is_set():
         try:
             with _listening(listen_url) as listener:
-                reader.resume()
+                yield Page([], reader.resume(), full=False)
                 told = False
                 while not stop.is_set():
                     yield from reader.read(stop, placed=told)
-                    told = _wait(listener, stop)
+                    told = _wait(listener, stop, look_s)
         except ServerUnavailable:
             stop.wait(LOOK_S)
 
@@ -70,16 +95,17 @@ class _Reader:
         self._wanted = wanted
         self._after = after
 
-    def resume(self) -> None:
+    def resume(self) -> Position:
         """Find the position to start at, and after a crash the one to go back to."""
         with self._transaction() as conn:
             if self._after is None:
                 self._after = events.select_end(conn)
             else:
                 self._after = events.select_last(conn, self._after)
+        return self._after
 
-    def read(self, stop: threading.Event, *, placed: bool) -> Iterator[Event]:
-        """Yield the events that can be read now.
+    def read(self, stop: threading.Event, *, placed: bool) -> Iterator[Page]:
+        """Yield what can be read now.
 
         Args:
             stop: Ends it, when set.
@@ -92,11 +118,10 @@ class _Reader:
                 if not placed:
                     events.place(conn)
                 page = events.select_events(conn, self._after, self._wanted, limit=PAGE)
-            for event in page.events:
-                # Before it is yielded: the next read starts after it, whatever happens.
-                self._after = event.position
-                yield event
-            self._after, more = page.end, page.full
+            # Before it is yielded: the next read starts after it, whatever happens.
+            came, self._after, more = page.end > self._after, page.end, page.full
+            if came:
+                yield page
 
     def _transaction(self) -> AbstractContextManager[Connection]:
         role = Role.RELAY if self._tenant_id is None else Role.APP
@@ -107,12 +132,12 @@ def _listening(url: str | None) -> AbstractContextManager[Listener | None]:
     return nullcontext() if url is None else db.listening(url, CHANNEL)
 
 
-def _wait(listener: Listener | None, stop: threading.Event) -> bool:
-    """Wait for the relay to notify, or for a second. Returns whether it has."""
+def _wait(listener: Listener | None, stop: threading.Event, look_s: float) -> bool:
+    """Wait for the relay to notify, or until the next look. Returns whether it has."""
     if listener is None:
-        stop.wait(LOOK_S)
+        stop.wait(look_s)
         return False
-    told = listener.wait(LOOK_S)
+    told = listener.wait(look_s)
     while told and listener.wait(0):  # one poll answers all notifications that came together
         pass
     return told

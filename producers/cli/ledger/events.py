@@ -11,9 +11,8 @@ import click
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_json, print_table
 from producers.cli.terminal.values import Typed
-from producers.json_rows import as_document
 from producers.ledger import live_events
-from producers.ledger.live_events import BEGINNING, Event, Position
+from producers.ledger.live_events import BEGINNING, Event, Position, document
 from producers.queries.ledger import events as ledger
 from producers.queries.ledger import jobs
 from producers.queries.ledger.events import EventFilters
@@ -30,11 +29,11 @@ PAGE = 1_000
 
 @click.group()
 def events() -> None:
-    """Follow and list job events.
+    """Follow and list events of jobs, runs, steps, batches and incidents.
 
-    Job events: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, with ids only. Workflow run
-    events: RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED, with the run's id. To resume after an event,
-    pass its position to --after.
+    Of jobs: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, with ids only. Of others
+    RUN_..., STEP_..., BATCH_FINISHED, INCIDENT_..., with their ids. To resume after an event, pass
+    its position to --after.
     """
 
 
@@ -82,10 +81,10 @@ def list_events(
         tenant_id = None if slug is None else session.tenant_named(slug)
         found = list(islice(_kept(tenant_id, after, which), limit))
     if as_json:
-        print_json([_document(event) for event in found])
+        print_json([document(event) for event in found])
         return
     columns = ("position", "at", "what", "job", "jobId", "tenantId", "batchId", "tookS")
-    print_table(columns, [[_document(event)[name] for name in columns] for event in found])
+    print_table(columns, [[document(event)[name] for name in columns] for event in found])
 
 
 def _stream(
@@ -94,9 +93,8 @@ def _stream(
     listen_url = settings().database_listen_url
     return live_events.follow(
         tenant_id,
-        JobId(which["job_id"]) if which["job_id"] else None,
+        EventFilters(**which),
         after,
-        batch_id=which["batch_id"],
         listen_url=listen_url.get_secret_value() if listen_url else servers.database_url,
     )
 
@@ -124,13 +122,9 @@ def _has_ended(job_id: str) -> bool:
     return bool(rows) and rows[0].state in ENDED
 
 
-def _document(event: Event) -> dict[str, Any]:
-    return as_document(event) | {"position": str(event.position)}
-
-
 def _print(event: Event, as_json: bool) -> None:
     if as_json:
-        print_json(_document(event))
+        print_json(document(event))
         return
     took = "" if event.took_s is None else f"  {event.took_s:.3f} s"
     at = event.at.astimezone(UTC)

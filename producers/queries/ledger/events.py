@@ -52,6 +52,7 @@ WAIT_BRIEFLY: Final = """
 """
 
 # A kind that no process has registered is counted as 'unknown': such names come from outside.
+# Only what happened to jobs is counted: the others have a "_" in their "what".
 # One statement: it locks the cursor's row, counts from there and moves it. So no event counts
 # twice, and none is left out.
 FOLD: Final = """
@@ -69,7 +70,8 @@ FOLD: Final = """
                width_bucket(e."tookS"::float8, %(bounds)s::float8[]) AS "took",
                width_bucket(e."waitedS"::float8, %(bounds)s::float8[]) AS "waited",
                sum(e."tookS") AS "tookS", sum(e."waitedS") AS "waitedS", max(e."at") AS "at"
-        FROM news e LEFT JOIN kind k ON k."job" = e."job" GROUP BY 1, e."what", 5, 6
+        FROM news e LEFT JOIN kind k ON k."job" = e."job"
+        WHERE strpos(e."what", '_') = 0 GROUP BY 1, e."what", 5, 6
     ), kinds AS (
         SELECT a."job", max(a."queue") AS "queue", max(a."at") AS "at",
                coalesce(sum(a."n") FILTER (WHERE a."what" = 'COMPLETED'), 0) AS "completed",
@@ -130,7 +132,8 @@ FOLD: Final = """
                    - count(*) FILTER (WHERE e."what" IN ('REPLAYED', 'DISCARDED')) AS "dead",
                count(*) FILTER (WHERE e."what" IN ('CANCELLED', 'DISCARDED')) AS "cancelled",
                (array_agg(e."jobId" ORDER BY e."fold" DESC, e."position" DESC))[1] AS "jobId"
-        FROM news e WHERE e."batchId" IS NOT NULL AND e."what" <> 'RETRY' GROUP BY 1, 2
+        FROM news e WHERE e."batchId" IS NOT NULL AND e."what" NOT IN ('RETRY', 'BATCH_FINISHED')
+        GROUP BY 1, 2
     ), batches AS (
         UPDATE "JobBatch" b
         SET "completed" = b."completed" + e."completed", "dead" = b."dead" + e."dead",
@@ -240,21 +243,24 @@ class Position(NamedTuple):
 
 
 BEGINNING: Final = Position(0, 0)
+# What an event may be of: the part of `what` before the "_", or a job.
+SUBJECTS: Final = ("job", "batch", "run", "step", "incident")
 POSITION_MAX: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A job event, with ids only.
+    """An event, with ids and names only.
 
     Attributes:
         position: Its position; following after it continues with the next.
-        tenant_id: Its tenant.
-        job_id: The job.
-        job: Its kind.
+        tenant_id: Its tenant; "" for an incident that is of none.
+        job_id: The job, or what else it is of; a step's id begins with its run's and a "/".
+        job: The job's kind; a step's name, a batch's, an incident's cause.
         queue: Its queue.
-        what: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED; of a workflow's run
-            RUN_COMPLETED, RUN_FAILED or RUN_CANCELLED, with the run's id as `job_id`.
+        what: COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED or DISCARDED; of others RUN_COMPLETED,
+            RUN_FAILED, RUN_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_SKIPPED, STEP_CANCELLED,
+            BATCH_FINISHED, INCIDENT_OPENED, INCIDENT_ESCALATED or INCIDENT_RESOLVED.
         batch_id: Its batch, if any.
         waited_s: Seconds from due to the start of the completing attempt.
         took_s: Duration of the attempt that ended, in seconds.
@@ -272,6 +278,12 @@ class Event:
     took_s: float | None
     at: datetime
 
+    @property
+    def subject(self) -> str:
+        """What it is of: one of `SUBJECTS`."""
+        head, separator, _ = self.what.partition("_")
+        return head.lower() if separator else "job"
+
 
 # The last row of a full page is always returned: it is the end of the page.
 SELECT_EVENTS: Final = """
@@ -285,6 +297,8 @@ SELECT_EVENTS: Final = """
     WHERE p."n" = %(limit)s
        OR (%(job_id)s::text IS NULL OR p."jobId" = %(job_id)s)
       AND (%(batch_id)s::text IS NULL OR p."batchId" = %(batch_id)s)
+      AND (%(any_id)s::text IS NULL OR p."jobId" = %(any_id)s OR p."batchId" = %(any_id)s
+           OR starts_with(p."jobId", %(any_id)s || '/'))
     ORDER BY p."n"
 """
 
@@ -295,10 +309,32 @@ SELECT_LAST_FOLD: Final = """
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Filters of events; None means any."""
+    """Filters of events; None means any.
+
+    Attributes:
+        job_id: Of this job, or what else it is of.
+        batch_id: Of this batch.
+        any_id: Of this job, batch, run with its steps, step with its items, or incident.
+        subjects: Of these.
+    """
 
     job_id: JobId | None = None
     batch_id: str | None = None
+    any_id: str | None = None
+    subjects: frozenset[str] | None = None
+
+    def match(self, event: Event) -> bool:
+        """Return whether an event is wanted."""
+        return (
+            self.job_id in (None, event.job_id)
+            and self.batch_id in (None, event.batch_id)
+            and (
+                self.any_id is None
+                or self.any_id in (event.job_id, event.batch_id)
+                or event.job_id.startswith(f"{self.any_id}/")
+            )
+            and (self.subjects is None or event.subject in self.subjects)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,17 +363,13 @@ def select_events(conn: Connection, after: Position, wanted: EventFilters, *, li
         "limit": limit,
         "job_id": wanted.job_id,
         "batch_id": wanted.batch_id,
+        "any_id": wanted.any_id,
     }
     rows = conn.execute(SELECT_EVENTS, values).fetchall()
     found = [Event(Position(int(fold), position), *rest) for fold, position, *rest, _ in rows]
     full = [n for *_, n in rows[-1:]] == [limit]
     end = found[-1].position if full else last
-    ours = [
-        event
-        for event in found
-        if wanted.job_id in (None, event.job_id) and wanted.batch_id in (None, event.batch_id)
-    ]
-    return Page(ours, max(after, end), full)
+    return Page([event for event in found if wanted.match(event)], max(after, end), full)
 
 
 def select_end(conn: Connection) -> Position:

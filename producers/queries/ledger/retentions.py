@@ -108,7 +108,8 @@ def select_place(conn: Connection, walk: str) -> EventCursor:
 SELECT_EVENTS: Final = """
     WITH read AS (
         SELECT c."xid" AS "fold", c."position" FROM "EventCursor" c
-        WHERE c."reader" NOT LIKE 'retention:%%' ORDER BY c."xid", c."position" LIMIT 1
+        WHERE c."reader" NOT LIKE 'retention:%%' AND c."reader" <> 'gone'
+        ORDER BY c."xid", c."position" LIMIT 1
     )
     SELECT e."fold"::text, e."position", e."xid"::text, e."jobId", e."queue",
            e."what" IN ('COMPLETED', 'CANCELLED', 'DISCARDED') AS "ends",
@@ -330,9 +331,21 @@ def pass_by(
     """Delete these events, and move the scan from its start to a position."""
     events = {"xids": [one.xid for one in gone], "positions": [one.place.position for one in gone]}
     conn.execute(DELETE_EVENTS, events)
+    if gone:
+        last = gone[-1].place
+        conn.execute(NOTE_GONE, {"fold": last.fold, "position": last.position})
     conn.execute(DELETE_FOLDS, {"fold": start.fold, "to_fold": to.fold})
     conn.execute(MOVE, {"walk": walk, "to_fold": to.fold, "to_position": to.position})
 
+
+# Who resumes before it is told so.
+NOTE_GONE: Final = """
+    INSERT INTO "EventCursor" AS c ("reader", "xid", "position")
+    VALUES ('gone', %(fold)s::text::xid8, %(position)s::bigint)
+    ON CONFLICT ("reader") DO UPDATE
+    SET "xid" = excluded."xid", "position" = excluded."position", "movedAt" = now()
+    WHERE (c."xid", c."position") < (excluded."xid", excluded."position")
+"""
 
 DELETE_OTHER_WALKS: Final = """
     DELETE FROM "EventCursor"
@@ -343,3 +356,14 @@ DELETE_OTHER_WALKS: Final = """
 def delete_other_walks(conn: Connection, walks: Sequence[str]) -> None:
     """Delete positions of scans that are no longer used."""
     conn.execute(DELETE_OTHER_WALKS, {"readers": [f"{_READERS}{walk}" for walk in walks]})
+
+
+SELECT_GONE: Final = """
+    SELECT c."xid"::text AS "fold", c."position" FROM "EventCursor" c WHERE c."reader" = 'gone'
+"""
+
+
+def select_gone(conn: Connection) -> EventCursor:
+    """Return the place of the last event that was deleted: up to it, some are gone."""
+    row = conn.execute(SELECT_GONE).fetchone()
+    return START if row is None else EventCursor(*row)

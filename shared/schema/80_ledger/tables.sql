@@ -372,9 +372,9 @@ CREATE TABLE IF NOT EXISTS "JobEvent" (
     PRIMARY KEY ("xid", "position")
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 COMMENT ON TABLE "JobEvent" IS
-    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, of a run RUN_COMPLETED, RUN_FAILED, '
-    'RUN_CANCELLED under its own id: noted as it commits. Read in the order of "EventFold", and by '
-    '"position" within a fold.';
+    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED of a job; RUN_..., STEP_..., BATCH_... and '
+    'INCIDENT_... of others, under their own ids, "job" their name: noted as it commits. Read in the order '
+    'of "EventFold", and by "position" within a fold.';
 
 CREATE TABLE IF NOT EXISTS "EventFold" (
     "fold"  XID8 PRIMARY KEY,

@@ -17,9 +17,9 @@ COMMENT ON TABLE "EventFold" IS
 COMMENT ON TABLE "EventCursor" IS
     'How far each reader of "JobEvent" has come: "xid" is a fold, and "position" one in it.';
 COMMENT ON TABLE "JobEvent" IS
-    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED, of a run RUN_COMPLETED, RUN_FAILED, '
-    'RUN_CANCELLED under its own id: noted as it commits. Read in the order of "EventFold", and by '
-    '"position" within a fold.';
+    'COMPLETED, DEAD, CANCELLED, RETRY, REPLAYED, DISCARDED of a job; RUN_..., STEP_..., BATCH_... and '
+    'INCIDENT_... of others, under their own ids, "job" their name: noted as it commits. Read in the order '
+    'of "EventFold", and by "position" within a fold.';
 DO $$
 DECLARE
     v_end CONSTANT XID8 := '18446744073709551615';

@@ -1,4 +1,5 @@
--- An incident was opened, escalated or resolved: on-call gets a notice, in the same transaction.
+-- An incident was opened, escalated or resolved: on-call gets a notice, and an event of it is noted, in
+-- the same transaction. An incident of no tenant is an event of the tenant ''.
 CREATE OR REPLACE FUNCTION ailydian_incident_noticed() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -15,6 +16,9 @@ BEGIN
         v_event := 'escalated';
     END IF;
     IF v_event IS NOT NULL THEN
+        INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        VALUES (coalesce(NEW."tenantId", ''), NEW."id", coalesce(NEW."cause", ''), 'maintenance',
+                'INCIDENT_' || upper(v_event));
         INSERT INTO "IncidentNotice" ("tenantId", "incidentId", "event", "body")
         VALUES (NEW."tenantId", NEW."id", v_event, jsonb_build_object(
             'event', 'incident.' || v_event,

@@ -32,9 +32,14 @@ BEGIN
         UPDATE public."WorkflowStep" s SET "state" = 'ready', "status" = 'PENDING', "jobId" = NULL
         WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running');
     ELSE
-        UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
-            "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-        WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running');
+        WITH stopped AS (
+            UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
+                "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+            WHERE s."id" = v_job."stepId" AND s."jobId" = p_job_id AND s."state" IN ('ready', 'running')
+            RETURNING s.*
+        )
+        INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        SELECT s."tenantId", s."id", s."stepName", 'workflow', 'STEP_CANCELLED' FROM stopped s;
     END IF;
     RETURN public.ailydian_walk_on(p_job_id, '{}', NULL, NULL, 0);
 END $$;

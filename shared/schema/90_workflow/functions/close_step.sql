@@ -1,5 +1,6 @@
 -- Write the end of a step, once, and keep its output: one too large for the row stands in
 -- "WorkflowOutput", and the row says only how large it is.
+-- Notes an event of it.
 -- Locks: the step.
 -- Returns where the step stands in its run; NULLs if it was over before, and then nothing changes.
 CREATE OR REPLACE FUNCTION ailydian_close_step(
@@ -9,6 +10,7 @@ CREATE OR REPLACE FUNCTION ailydian_close_step(
 DECLARE
     v_kept JSONB := p_output;
     v_tenant_id TEXT;
+    v_name TEXT;
 BEGIN
     IF pg_column_size(p_output) > 65536 THEN
         v_kept := jsonb_build_object('$bytes', pg_column_size(p_output));
@@ -20,9 +22,14 @@ BEGIN
         "fingerprint" = p_fingerprint, "completedAt" = clock_timestamp() AT TIME ZONE 'UTC',
         "progress" = CASE p_verdict WHEN 'completed' THEN 1 ELSE s."progress" END
     WHERE s."id" = p_step_id AND s."state" IN ('pending', 'ready', 'running', 'waiting')
-    RETURNING s."runId", s."position", s."itemIndex", s."tenantId"
-    INTO "runId", "position", "itemIndex", v_tenant_id;
-    IF FOUND AND v_kept IS DISTINCT FROM p_output THEN
+    RETURNING s."runId", s."position", s."itemIndex", s."tenantId", s."stepName"
+    INTO "runId", "position", "itemIndex", v_tenant_id, v_name;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+    VALUES (v_tenant_id, p_step_id, v_name, 'workflow', 'STEP_' || upper(p_verdict));
+    IF v_kept IS DISTINCT FROM p_output THEN
         INSERT INTO public."WorkflowOutput" ("stepId", "tenantId", "output")
         VALUES (p_step_id, v_tenant_id, p_output)
         ON CONFLICT ("stepId") DO UPDATE SET "output" = excluded."output";

@@ -8,10 +8,14 @@ CREATE OR REPLACE FUNCTION ailydian_fail_step(
 ) RETURNS TEXT[] LANGUAGE plpgsql AS $$
 BEGIN
     IF p_item_index >= 0 THEN
-        UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
-            "error" = format('item %s: %s', p_item_index, p_error), "fingerprint" = p_fingerprint,
-            "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-        WHERE s."id" = p_run_id || '/' || p_position AND s."state" = 'running';
+        WITH mapped AS (
+            UPDATE public."WorkflowStep" s SET "state" = 'failed', "status" = 'FAILED',
+                "error" = format('item %s: %s', p_item_index, p_error), "fingerprint" = p_fingerprint,
+                "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
+            WHERE s."id" = p_run_id || '/' || p_position AND s."state" = 'running' RETURNING s.*
+        )
+        INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        SELECT m."tenantId", m."id", m."stepName", 'workflow', 'STEP_FAILED' FROM mapped m;
     END IF;
     UPDATE public."WorkflowRun" r SET "failedStepId" = p_step_id, "error" = p_error,
         "fingerprint" = p_fingerprint,

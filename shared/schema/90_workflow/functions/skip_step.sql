@@ -35,7 +35,10 @@ BEGIN
                 SELECT i."id" FROM public."WorkflowStep" i
                 WHERE i."runId" = p_run_id AND i."position" = v_step."position" AND i."itemIndex" >= 0
                   AND i."state" IN ('pending', 'ready', 'running', 'waiting')
-                FOR UPDATE SKIP LOCKED) RETURNING s."jobId"
+                FOR UPDATE SKIP LOCKED) RETURNING s."jobId", s."id", s."tenantId", s."stepName"
+        ), noted AS (
+            INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+            SELECT i."tenantId", i."id", i."stepName", 'workflow', 'STEP_CANCELLED' FROM items i
         )
         SELECT v_job_ids || coalesce(array_agg(i."jobId"), '{}') INTO v_job_ids FROM items i;
     END IF;

@@ -12,7 +12,10 @@ BEGIN
     ), stopped AS (
         UPDATE public."WorkflowStep" s SET "state" = 'cancelled', "status" = 'CANCELLED',
             "completedAt" = clock_timestamp() AT TIME ZONE 'UTC'
-        FROM live WHERE s."id" = live."id" RETURNING s."jobId"
+        FROM live WHERE s."id" = live."id" RETURNING s."jobId", s."id", s."tenantId", s."stepName"
+    ), noted AS (
+        INSERT INTO public."JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+        SELECT s."tenantId", s."id", s."stepName", 'workflow', 'STEP_CANCELLED' FROM stopped s
     )
     SELECT array_agg(s."jobId") INTO v_job_ids FROM stopped s WHERE s."jobId" IS NOT NULL;
     FOR v_wait IN
