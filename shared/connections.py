@@ -5,7 +5,7 @@ from typing import Final
 SUPERVISOR: Final = 1
 RELAY: Final = 4  # one of them listens
 SCHEDULER: Final = 4
-WEB: Final = 4
+WEB: Final = 5  # one of them listens
 # Of a command, and what an administrator and the server's own processes may need beside all.
 COMMAND: Final = 6
 SPARE: Final = 10

@@ -43,6 +43,7 @@ class Principal:
     prefix: str
     role: str
     tenant_id: TenantId | None
+    key_id: str
     scopes: frozenset[Scope]
 
 
@@ -173,6 +174,15 @@ async def _principal(keys: Keys, bearer: HTTPAuthorizationCredentials | None) ->
     held = seen.held if seen else await run_in_threadpool(keys.look_up, presented)
     if held is None:
         raise _unauthorized("Unknown API key.")
+    return principal_of(held)
+
+
+def principal_of(held: HeldKey) -> Principal:
+    """Return who a stored key lets ask, and for what.
+
+    Raises:
+        Refused: Nobody, any more.
+    """
     if held.revoked or held.expired:
         state = "revoked" if held.revoked else "expired"
         raise _unauthorized(f"The API key {held.prefix} is {state}.")
@@ -180,7 +190,8 @@ async def _principal(keys: Keys, bearer: HTTPAuthorizationCredentials | None) ->
     tenant_id = held.tenant_id or (None if above else held.owner_tenant_id)
     if not above and (tenant_id is None or tenant_id != held.owner_tenant_id):
         raise _unauthorized(f"The owner of the API key {held.prefix} is not of its tenant.")
-    return Principal(held.prefix, held.role, tenant_id, scopes.effective(held.scopes, held.role))
+    allowed = scopes.effective(held.scopes, held.role)
+    return Principal(held.prefix, held.role, tenant_id, held.id, allowed)
 
 
 def _unauthorized(sentence: str) -> Refused:

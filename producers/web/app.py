@@ -12,11 +12,21 @@ from producers.web.bounds import BodyBounds
 from producers.web.documents import documents, search
 from producers.web.heads import Heads
 from producers.web.judgement import feedback, judgements, moderation
-from producers.web.ledger import batches, dead, jobs, quarantine, queues, schedules, webhooks
+from producers.web.ledger import (
+    batches,
+    dead,
+    events,
+    jobs,
+    quarantine,
+    queues,
+    schedules,
+    webhooks,
+)
 from producers.web.messages import cache, conversations, messages
 from producers.web.models import models
 from producers.web.operations import audit, incidents
 from producers.web.pages import Pages, shown
+from producers.web.streams import Streams
 from producers.web.workflow import run_texts, runs, workflows
 from shared.workflow.live_texts import LiveTexts
 
@@ -40,6 +50,7 @@ ROUTERS = (
     moderation.appeals_router,
     moderation.policies_router,
     moderation.verdicts_router,
+    events.router,
     keys.router,
     messages.router,
     messages.recall_router,
@@ -58,17 +69,25 @@ ROUTERS = (
 )
 
 
-def build(known: Keys, pages: Pages, texts: LiveTexts, *, origins: Sequence[str] = ()) -> FastAPI:
+def build(
+    known: Keys,
+    pages: Pages,
+    texts: LiveTexts,
+    streams: Streams,
+    *,
+    origins: Sequence[str] = (),
+) -> FastAPI:
     """Return the application.
 
     Args:
         known: The API keys that this process knows.
         pages: /metrics, /health and /ready.
         texts: Of models, while they come.
+        streams: Of events; stopped by the caller before the server is.
         origins: Whose pages in browsers may call the API.
     """
     app = routed()
-    app.state.keys, app.state.texts = known, texts
+    app.state.keys, app.state.texts, app.state.streams = known, texts, streams
     app.state.redis, app.state.wire = pages.client, pages.wire
     _add_pages(app, pages)
     app.add_middleware(BodyBounds)

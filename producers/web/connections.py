@@ -5,6 +5,7 @@ reader for ever. A client that is cut off holds up nobody else.
 """
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,10 +16,22 @@ REQUEST_S: Final = 5.0  # for a request without a body to come
 BODY_BYTES_PER_S_MIN: Final = 20_000
 HEAD_BYTES_MAX: Final = 64 * 1024
 READER_S: Final = 20.0
+FILES_SPARE: Final = 224  # for all that is not a connection
 PIPELINED_MAX: Final = 16  # requests that are sent before the first is answered
 CONNECTIONS_MAX: Final = 800  # a process may open 1,024 files by default
+CONNECTIONS_MOST: Final = 5_000  # where it may open more
 _LOOK_S: Final = 0.1
 _HEAD_TOO_LARGE: Final = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+def connections_allowed() -> int:
+    """Return how many connections this process has files for; it takes as many as it is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MOST + FILES_SPARE
+    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, files - FILES_SPARE)
 
 
 class Connections:
@@ -96,6 +109,11 @@ class _Connection(HttpToolsProtocol):
         if self._head and self._came_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        # For answers that go on: how to end one whose client does not read.
+        self.scope["extensions"] = {"ailydian.cut_off": self.cut_off}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         self._head = False

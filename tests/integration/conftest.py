@@ -56,7 +56,7 @@ def run(pool: db.Pool, database_url: str, redis_url: str, tmp_path: Path) -> Run
 @pytest.fixture
 def api(pool: db.Pool, database_url: str, redis_url: str) -> Iterator[Api]:
     """The HTTP API, with as many connections to Postgres as `ailydian web` has."""
-    db.open_pool(database_url, size=connections.WEB)
+    db.open_pool(database_url, size=connections.WEB - 1)
     with serving(redis_url) as running:
         yield running
 

@@ -1,6 +1,7 @@
 """The HTTP API for tests: a server in this process, and a client that reads answers."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from producers.web.access import Keys
 from producers.web.connections import CONNECTIONS_MAX, Connections
 from producers.web.pages import Pages
 from producers.web.server import serve
+from producers.web.streams import Streams
 from shared.ids import TenantId, UserId
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
@@ -87,21 +89,42 @@ class Api:
 
 @contextmanager
 def serving(
-    redis_url: str, *, connections_max: int = CONNECTIONS_MAX, origins: Sequence[str] = ()
+    redis_url: str,
+    *,
+    connections_max: int = CONNECTIONS_MAX,
+    streams: Streams | None = None,
+    clock_speed: float = 1.0,
+    origins: Sequence[str] = (),
 ) -> Iterator[Api]:
-    """Serve the API on a free port; needs an open pool."""
+    """Serve the API on a free port; needs an open pool.
+
+    Args:
+        redis_url: Of the pages.
+        connections_max: How many clients.
+        streams: Of events.
+        clock_speed: How fast the time of slow clients runs.
+        origins: Whose pages in browsers may call it.
+    """
+    streams = streams or Streams()
     with wakeups.connect(redis_url) as client:
         pages = Pages(client, Wire("ailydian", factories.KEY))
         keys = Keys(PEPPERS, None)
         server = serve(
-            app.build(keys, pages, LiveTexts(client, "ailydian", factories.KEY), origins=origins),
+            app.build(
+                keys,
+                pages,
+                LiveTexts(client, "ailydian", factories.KEY),
+                streams,
+                origins=origins,
+            ),
             host="127.0.0.1",
             port=0,
-            connections=Connections(connections_max),
+            connections=Connections(connections_max, lambda: clock_speed * time.monotonic()),
         )
         try:
             yield Api(server.port)
         finally:
+            streams.stop()
             server.stop()
             keys.flush()
             pages.close()

@@ -10,8 +10,10 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import announce, json_option, say
 from producers.web import app, cors
 from producers.web.access import Keys
+from producers.web.connections import Connections, connections_allowed
 from producers.web.pages import Pages
 from producers.web.server import serve
+from producers.web.streams import Streams
 from shared import connections
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
@@ -39,18 +41,26 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
     stop = processes.stop_on_signals()
     config = settings()
     origins = cors.origins(config.web_cors_origins)
-    most = connections.WEB
+    most = connections.WEB - 1  # one listens
     with session.opened(
         role_of_its_own=True, migrated=parent is None, connections_max=most
     ) as servers:
         key = embedded.signing_key(config)
         keys = Keys(api_keys.peppers(config, key), config.platform_key_hash)
         with connect(servers.redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
+            listen_url = config.database_listen_url
+            clients = connections_allowed()
+            streams = Streams(
+                listen_url.get_secret_value() if listen_url else servers.database_url,
+                most=clients * 4 // 5,
+            )
             pages = Pages(client, Wire(config.redis_namespace, key))
             try:
                 texts = LiveTexts(client, config.redis_namespace, key)
-                application = app.build(keys, pages, texts, origins=origins)
-                serving = serve(application, host=host, port=port)
+                application = app.build(keys, pages, texts, streams, origins=origins)
+                serving = serve(
+                    application, host=host, port=port, connections=Connections(clients)
+                )
             except OSError as error:
                 pages.close()
                 raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None
@@ -58,6 +68,7 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
                 _announce(f"http://{host}:{serving.port}", as_json=as_json)
                 stop.wait()
             finally:
+                streams.stop()
                 serving.stop()
                 keys.flush()
                 pages.close()

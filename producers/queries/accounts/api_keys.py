@@ -73,6 +73,23 @@ def select_held(conn: Connection, hashes: Sequence[str]) -> HeldKey | None:
     return None if row is None else HeldKey(*row)
 
 
+SELECT_HELD_BY_IDS: Final = """
+    SELECT k."id", k."keyHash" AS "hash", k."prefix", k."userId" AS "user_id", u."email",
+           u."role"::text AS "role", k."tenantId" AS "tenant_id",
+           u."tenantId" AS "owner_tenant_id", coalesce(k."scopes", '{}') AS "scopes",
+           coalesce(k."expiresAt" <= now() AT TIME ZONE 'UTC', false) AS "expired",
+           r."keyId" IS NOT NULL AS "revoked"
+    FROM "ApiKey" k JOIN "User" u ON u."id" = k."userId"
+    LEFT JOIN "RevokedKey" r ON r."keyId" = k."id"
+    WHERE k."id" = ANY(%(ids)s)
+"""
+
+
+def select_held_by_ids(conn: Connection, ids: Sequence[str]) -> list[HeldKey]:
+    """These keys, as far as they are stored."""
+    return [HeldKey(*row) for row in conn.execute(SELECT_HELD_BY_IDS, {"ids": list(ids)})]
+
+
 INSERT_KEY: Final = """
     INSERT INTO "ApiKey" ("userId", "tenantId", "name", "keyHash", "prefix", "scopes", "expiresAt")
     VALUES (%(user_id)s, %(tenant_id)s::text, %(name)s, %(hash)s, %(prefix)s, %(scopes)s::text[],

@@ -356,6 +356,8 @@ def select_events(conn: Connection, after: Position, wanted: EventFilters, *, li
         limit: Maximum events to read, >= 1. Fewer means that everything readable was read.
     """
     last = select_end(conn)
+    if last <= after:
+        return Page([], after, full=False)
     values = {
         "fold": str(after.fold),
         "position": after.position,
