@@ -37,6 +37,7 @@ def _found(port: int, key: str) -> list[str]:
         }
     )
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json", config=config)
+    schema = schema.exclude(operation_id="stream_events")  # its answer has no end
     failed = {}
     for event in engine.from_schema(schema).execute():
         if isinstance(event, events.NonFatalError | events.FatalError):
