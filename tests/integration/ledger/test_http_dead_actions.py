@@ -1,6 +1,7 @@
 """Acts on many dead letters over HTTP: page by page, at a rate, behind canaries, and stopped."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -58,6 +59,22 @@ def test_more_than_a_page_goes_on_in_the_background_to_the_last(api, acme, key, 
     who = rows("""SELECT DISTINCT left("userId", 8) FROM "AuditLog" WHERE "resource" = 'Job' """)
     assert who == [("key:aly_",)]
     assert len(api.ask("GET", "/v1/dead/actions", key=key).document["items"]) == 1
+
+
+def test_schedulers_that_go_on_at_once_move_each_job_once(api, acme, key, monkeypatch):
+    page_by_page(monkeypatch, 1)
+    ids = dead(acme, 12)
+    place = api.ask("POST", "/v1/dead/replay", key=key, body=ALL).headers["location"]
+    with ThreadPoolExecutor(4) as schedulers:
+        for one in [schedulers.submit(go_on) for _ in range(4)]:
+            one.result()
+
+    shown = api.ask("GET", place, key=key).document
+    assert (shown["state"], shown["matched"], shown["done"]) == ("DONE", 12, 12)
+    assert states(ids) == ["PENDING"] * 12
+    assert rows("""SELECT count(*) FROM "JobEvent" WHERE "what" = 'REPLAYED'""") == [(12,)]
+    noted = rows("""SELECT "metadata" -> 'jobs' ->> 0 FROM "AuditLog" WHERE "resource" = 'Job'""")
+    assert sorted(one for (one,) in noted) == sorted(ids)
 
 
 def test_a_rate_lets_the_next_page_wait(api, acme, key):
