@@ -283,7 +283,9 @@ SELECT_INCIDENTS: Final = """
            i."lastSeenAt",
            i."resolvedAt" AT TIME ZONE 'UTC' AS "resolvedAt", i."handledBy", i."reason"
     FROM ailydian_list_incidents(%(id)s::text, %(tenant_id)s::text, %(system)s::boolean,
-                                 %(only_open)s::boolean, %(limit)s::int) i
+                                 %(only_open)s::boolean, %(limit)s::int,
+                                 %(before)s::timestamptz AT TIME ZONE 'UTC',
+                                 %(before_id)s::text) i
     LEFT JOIN "Tenant" t ON t."id" = i."tenantId"
     ORDER BY i."detectedAt" DESC, i."id" DESC
 """
@@ -299,9 +301,25 @@ class IncidentFilters:
     only_open: bool = False
 
 
-def select_incidents(conn: Connection, wanted: IncidentFilters, *, limit: int) -> list[IncidentRow]:
-    """Return incidents, newest first; those without a tenant are the system's."""
+def select_incidents(
+    conn: Connection,
+    wanted: IncidentFilters,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
+) -> list[IncidentRow]:
+    """Return incidents, newest first; those without a tenant are the system's.
+
+    Args:
+        conn: A connection in the relay's role.
+        wanted: Filters.
+        before: Time and id of the last row of the page before.
+        limit: Maximum rows.
+    """
+    at, before_id = before or (None, None)
     values = {
+        "before": at,
+        "before_id": before_id,
         "id": wanted.id,
         "tenant_id": wanted.tenant_id,
         "system": wanted.system,

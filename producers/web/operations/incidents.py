@@ -13,11 +13,11 @@ from producers.queries.operations import incident_notices
 from producers.queries.operations import incidents as queries
 from producers.queries.operations.incident_notices import NoticeRow
 from producers.queries.operations.incidents import IncidentFilters, IncidentRow
-from producers.web import answers, routes
+from producers.web import answers, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
-from producers.web.lists import Limit
+from producers.web.lists import Cursor, Limit
 from producers.web.routes import NO_NUL
 from shared import db
 from shared.db import Connection, Role
@@ -43,7 +43,7 @@ IncidentNoticed = answers.extended(
     name="IncidentNoticed",
     notices=list[IncidentNotice],  # type: ignore[valid-type]
 )
-IncidentList = answers.list_of(Incident, name="IncidentList")
+IncidentList = answers.page_of(Incident, name="IncidentList")
 
 
 @router.get("", response_model=IncidentList)
@@ -51,15 +51,17 @@ def list_incidents(
     acting: Annotated[Acting, needs(Scope.INCIDENTS_READ)],
     only_open: Annotated[bool, Query(alias="open", description="Only unresolved ones.")] = False,
     system: Annotated[bool, Query(description="Only those without a tenant.")] = False,
-    limit: Limit = 1_000,
+    after: Cursor = None,
+    limit: Limit = 100,
 ) -> Response:
     """List incidents, newest first; a key of a tenant sees that tenant's."""
+    before = lists.read(after)
     if system and acting.tenant_id is not None:
-        return answers.ok_list([])
+        return answers.ok({"items": [], "next": None})
     wanted = IncidentFilters(tenant_id=acting.tenant_id, system=system, only_open=only_open)
     with db.transaction(None, role=Role.RELAY) as conn:
-        rows = queries.select_incidents(conn, wanted, limit=limit)
-    return answers.ok_list(rows)
+        rows = queries.select_incidents(conn, wanted, before=before, limit=limit)
+    return answers.page(rows, limit=limit, place=lambda row: (row.detected_at, row.id))
 
 
 @router.get("/{incident_id}", response_model=IncidentNoticed)

@@ -83,6 +83,21 @@ def test_an_incident_is_taken_and_closed_once_and_each_act_is_noted(api, acme, k
     assert found[0]["what"]["reason"] == "limit raised"
 
 
+def test_pages_have_every_incident_once_newest_first(api, acme, key):
+    ids = [wrong(f"budget:b{n}", acme) for n in range(5)]
+    with db.transaction(None, role=Role.OWNER) as conn:  # some of one moment
+        conn.execute("""UPDATE "Incident" SET "detectedAt" = '2026-11-30 12:00'
+                        WHERE "cause" < 'budget:b3'""")
+    seen, path = [], "/v1/incidents?limit=2"
+    while path:
+        page = api.ask("GET", path, key=key).document
+        seen += [one["id"] for one in page["items"]]
+        path = page["next"] and f"/v1/incidents?limit=2&after={page['next']}"
+
+    assert seen == listed(api, key)
+    assert sorted(seen) == sorted(ids)
+
+
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 2_001])
 def test_a_close_needs_a_reason(api, acme, key, reason):
     path = f"/v1/incidents/{wrong('budget:b1', acme)}/close"
