@@ -39,6 +39,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "JobHold": {"queue": "maintenance"},
     "Job": {"state": "PENDING"},
     "Schedule": {"job": "probe"},
+    "Webhook": {"events": ["job.completed"]},
     "WorkflowWait": {"what": "run"},
 }
 

@@ -28,7 +28,7 @@ RELAY = {
     "JobLimit", "JobLimitUse", "EventCursor", "JobStat", "ModelUse", "Tenant", "WorkflowWait",
     "PlatformChange", "AuditLog", "IncidentNotice", "TenantDepth", "Publisher", "HttpAnswer",
     "EventFold",
-    "BulkAction",
+    "BulkAction", "Webhook",
 }  # fmt: skip
 PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState", "TenantDepth"}
 
