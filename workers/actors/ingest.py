@@ -3,8 +3,10 @@
 import atexit
 import hashlib
 import json
+import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -42,6 +44,12 @@ UPLOAD_KEPT_S = 7 * 86_400.0
 TITLE_CHARS_MAX = 300
 FETCHED_BYTES_MAX = 32 * 1024 * 1024  # of a URL: unlike an upload it is held in memory
 FETCH_S = 60.0
+# Documents as large as this are parsed one at a time, so that a worker holds one of 128 MB, not one
+# a thread. It costs nothing: what may be that large is read by the one parser process.
+LARGE_BYTES = 16 * 1024 * 1024
+LOOK_S = 1.0
+
+_large = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +70,32 @@ def _parsers() -> sandbox.Sandbox:
 @actor(IngestDocument)
 def ingest_document(job: IngestDocument, lease: Lease) -> None:
     """Parse, chunk and store one document, and request vectors for its new chunks."""
-    with db.transaction(lease.tenant_id) as conn:
-        content, title = _content(conn, job)
-    _ingest(job, lease, content, title)
+    with _room_for(job, lease):
+        # Read
+        with db.transaction(lease.tenant_id) as conn:
+            content, title = _content(conn, job)
+        # Think: the parser may take seconds, and no connection waits for it.
+        made = _make(job, lease, content, title)
+        del content
+    _write(job, lease, made)
+
+
+@contextmanager
+def _room_for(job: IngestDocument, lease: Lease) -> Iterator[None]:
+    """Wait until no other large upload is in this process's memory."""
+    size = 0
+    if job.upload_id is not None:
+        with db.transaction(lease.tenant_id) as conn:
+            size = documents.select_upload_size(conn, job.upload_id)
+    if size <= LARGE_BYTES:
+        yield
+        return
+    while not _large.acquire(timeout=LOOK_S):  # a time limit ends the wait as well
+        pass
+    try:
+        yield
+    finally:
+        _large.release()
 
 
 @actor(FetchDocument)
@@ -73,7 +104,7 @@ def fetch_document(job: FetchDocument, lease: Lease) -> None:
     content = _fetched(job.url)
     digest = hashlib.sha256(content).hexdigest()
     found = IngestDocument(content_sha256=digest, source=job.url, title=job.title, lossy=job.lossy)
-    _ingest(found, lease, content, job.title)
+    _write(found, lease, _make(found, lease, content, job.title))
 
 
 def _fetched(url: str) -> bytes:
@@ -84,10 +115,7 @@ def _fetched(url: str) -> bytes:
     return reply.body
 
 
-def _ingest(job: IngestDocument, lease: Lease, content: bytes, title: str | None) -> None:
-    # Think: the parser may take seconds, and no connection waits for it.
-    made = _make(job, lease, content, title)
-    # Write
+def _write(job: IngestDocument, lease: Lease, made: _Made) -> None:
     with effect(lease) as conn:
         if job.document_id is None:
             stored = documents.put_version(conn, made.version)

@@ -61,6 +61,18 @@ def select_upload(conn: Connection, upload_id: str) -> bytes | None:
     return None if row is None else bytes(row[0])
 
 
+SELECT_UPLOAD_SIZE: Final = """
+    SELECT octet_length("content") FROM "Upload" WHERE "id" = %(id)s
+        AND "tenantId" = current_setting('app.tenant_id')
+"""
+
+
+def select_upload_size(conn: Connection, upload_id: str) -> int:
+    """The bytes of an upload; 0 if it no longer exists."""
+    row = conn.execute(SELECT_UPLOAD_SIZE, {"id": upload_id}).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 DELETE_UPLOAD: Final = """
     DELETE FROM "Upload" WHERE "id" = %(id)s AND "tenantId" = current_setting('app.tenant_id')
 """

@@ -1,5 +1,7 @@
 """Bytes in, a document with its chunks and vectors out: the actors on a real Postgres."""
 
+import threading
+
 import psycopg
 import pytest
 
@@ -17,6 +19,7 @@ from tests.support.factories import (
     submit,
     waiting,
 )
+from tests.support.patience import patience
 from tests.support.sample_documents import (
     MODEL,
     TABLES,
@@ -28,7 +31,7 @@ from tests.support.sample_documents import (
     ingested,
 )
 from tests.support.stub_openai import Fault
-from workers.actors import embedding
+from workers.actors import embedding, ingest
 
 pytestmark = pytest.mark.usefixtures("pool", "provider")
 
@@ -159,6 +162,29 @@ def test_a_refused_document_is_not_half_in(content):
     assert refused.value.reason
     # The bytes stay: an operator who requeues the dead letter needs them.
     assert counts() == dict.fromkeys(TABLES, 0) | {"Upload": 1}
+
+
+def test_one_large_document_is_in_memory_at_a_time():
+    tenant = make_tenant()
+    large, small = (
+        claim(submit(tenant, content, source=source).job_id)[0]
+        for content, source in ((b"a" * (ingest.LARGE_BYTES + 1), "a"), (article(1), "b"))
+    )
+    refused = []
+
+    def work():
+        with pytest.raises(DocumentRefused) as error:
+            do(large)
+        refused.append(error.value.reason)
+
+    thread = threading.Thread(target=work)
+    with ingest._large:
+        thread.start()
+        do(small)
+        assert refused == []
+        assert thread.is_alive()
+    thread.join(patience(20))
+    assert refused == ["too_large"]
 
 
 def test_a_refused_version_leaves_the_one_before_as_it_was():
