@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557,0012_people d9284605614dcd3933a912d64ecfe17594ee1bfb83e38ce0709fa9d7069b08fa}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -455,6 +455,49 @@ CREATE TABLE IF NOT EXISTS "RevokedKey" (
     "revokedAt" TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
+-- What is asked of requests of a tenant (no "keyId") or of one key; what is empty is not asked.
+CREATE TABLE IF NOT EXISTS "RequestRule" (
+    "id"        TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
+    "tenantId"  TEXT REFERENCES "Tenant" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "keyId"     TEXT REFERENCES "ApiKey" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "ratePerS"  DOUBLE PRECISION,
+    "burst"     DOUBLE PRECISION,
+    "addresses" TEXT[],
+    "setBy"     TEXT NOT NULL,
+    "setAt"     TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT "RequestRule_tenantId_keyId_key" UNIQUE NULLS NOT DISTINCT ("tenantId", "keyId"),
+    CONSTRAINT "RequestRule_rate_check" CHECK ("ratePerS" > 0 AND "burst" >= 1),
+    CONSTRAINT "RequestRule_burst_check" CHECK (("ratePerS" IS NULL) = ("burst" IS NULL))
+);
+
+-- Rewritten several times a second under load: no index but the key, and room beside each row.
+CREATE TABLE IF NOT EXISTS "RequestBucket" (
+    "subject"  TEXT PRIMARY KEY,
+    "tokens"   DOUBLE PRECISION NOT NULL,
+    "filledAt" TIMESTAMPTZ NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+-- What "Session" has no columns for; a session of the platform's is not written by us.
+CREATE TABLE IF NOT EXISTS "SessionState" (
+    "sessionId" TEXT PRIMARY KEY
+                REFERENCES "Session" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "isOurs"    BOOLEAN NOT NULL DEFAULT false,
+    "seenAt"    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    "address"   TEXT,
+    "agent"     TEXT,
+    "revokedBy" TEXT,
+    "revokedAt" TIMESTAMPTZ,
+    CONSTRAINT "SessionState_revoked_check" CHECK (("revokedBy" IS NULL) = ("revokedAt" IS NULL))
+);
+
+CREATE TABLE IF NOT EXISTS "LoginLink" (
+    "hash"      TEXT PRIMARY KEY,
+    "userId"    TEXT NOT NULL REFERENCES "User" ("id") ON DELETE CASCADE ON UPDATE CASCADE,
+    "madeBy"    TEXT NOT NULL,
+    "expiresAt" TIMESTAMPTZ NOT NULL,
+    "usedAt"    TIMESTAMPTZ
+);
+
 CREATE TABLE IF NOT EXISTS "UserPreference" (
     "id"             TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
     "userId"         TEXT NOT NULL UNIQUE
@@ -472,12 +515,21 @@ CALL ailydian_build_index('User', 'tenantId');
 CALL ailydian_build_index('Session', 'userId');
 CALL ailydian_build_index('ApiKey', 'userId');
 CALL ailydian_build_index('ApiKey', 'tenantId');
+CALL ailydian_build_index('RequestRule', 'keyId');
+CALL ailydian_build_index('LoginLink', 'userId');
 
 COMMENT ON TABLE "Tenant" IS 'A customer. Its tier sets quotas; its id names every row it owns.';
 COMMENT ON TABLE "User" IS 'A person; the role decides what an API key of theirs may do.';
 COMMENT ON TABLE "Session" IS 'A signed-in browser. Tokens we issue are stored hashed.';
 COMMENT ON TABLE "ApiKey" IS 'A key for the HTTP door: hash only, with scopes and an expiry.';
 COMMENT ON TABLE "RevokedKey" IS 'API keys that do not work any more, and who revoked them.';
+COMMENT ON TABLE "RequestRule" IS
+    'How many requests a tenant or a key may make, and from which addresses.';
+COMMENT ON TABLE "RequestBucket" IS
+    'What is left of a rate: requests of a tenant or key, logins of an address.';
+COMMENT ON TABLE "SessionState" IS
+    'When and from where a session was last used, and who revoked it.';
+COMMENT ON TABLE "LoginLink" IS 'Links that sign in once; their secrets are stored hashed.';
 COMMENT ON TABLE "UserPreference" IS 'What a person asks of the models: which, how warm, how long.';
 
 -- Signing in ignores case; the plain unique key stays, the platform upserts by it.
@@ -528,6 +580,10 @@ CALL ailydian_build_security('User');
 CALL ailydian_build_security('Session');
 CALL ailydian_build_security('ApiKey');
 CALL ailydian_build_security('RevokedKey', '', 'false', p_platform => false);
+CALL ailydian_build_security('RequestRule', '', 'false', p_platform => false);
+CALL ailydian_build_security('RequestBucket', '', 'false', p_platform => false);
+CALL ailydian_build_security('SessionState', '', 'false', p_platform => false);
+CALL ailydian_build_security('LoginLink', '', 'false', p_platform => false);
 CALL ailydian_build_security('UserPreference');
 CALL ailydian_build_grant('Tenant', 'ailydian_relay', 'SELECT ("id", "slug", "tier")');
 
@@ -5614,7 +5670,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557,0012_people d9284605614dcd3933a912d64ecfe17594ee1bfb83e38ce0709fa9d7069b08fa}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

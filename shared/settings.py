@@ -73,6 +73,27 @@ class Settings(BaseModel):
     web_cors_origins: str = Field(
         "", description="whose pages in browsers may call the API with a key, comma-separated"
     )
+    platform_session_hash: Literal["plain", "sha256"] | None = Field(
+        None, description="how the platform stores tokens of its sessions; unset: none is accepted"
+    )
+    session_idle_s: Annotated[float, Field(gt=0)] = Field(
+        43_200.0, description="a session that is not used for so long ends"
+    )
+    session_s: Annotated[float, Field(gt=0)] = Field(
+        604_800.0, description="a session ends after this, however it is used"
+    )
+    oidc_issuer: str | None = Field(None, description="OpenID Connect provider, as it calls itself")
+    oidc_client_id: str | None = None
+    oidc_client_secret: Secret = None
+    oidc_redirect_url: str | None = Field(
+        None, description="where the provider sends people back: https://HOST/login/callback"
+    )
+    trusted_proxies: str = Field(
+        "", description="networks of proxies that are believed where a request comes from"
+    )
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        "x-forwarded-for", description="the one header in which trusted proxies say it"
+    )
 
     # Work
     plugins: str = Field("", description="your modules with contracts and actors, comma-separated")

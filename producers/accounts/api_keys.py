@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from producers.accounts import key_format, scopes
 from producers.accounts.key_format import Peppers
 from producers.queries.accounts import api_keys as queries
+from producers.queries.accounts import request_rules
 from producers.queries.accounts.api_keys import HeldKey, KeyRow, NewKeyRow
+from producers.queries.accounts.request_rules import HeldRules
 from shared import db
 from shared.db import Connection, Role
 from shared.errors import ConfigurationBroken, PermanentError, UsageError
@@ -138,17 +140,21 @@ def rotate(pepper: Peppers, tenant_id: TenantId | None, name: str, *, overlap_s:
     return MadeKey(key_id, made.prefix, made.secret, old.name, old.owner, old.scopes)
 
 
-def revoke(tenant_id: TenantId | None, name: str) -> KeyRow:
+def revoke(conn: Connection, tenant_id: TenantId | None, name: str) -> KeyRow:
     """Revoke a key, by id or prefix; processes notice within a second.
+
+    Args:
+        conn: In the owner's role.
+        tenant_id: Whose; None for any.
+        name: Id or prefix.
 
     Raises:
         KeyNotFound: The tenant has no such key.
     """
-    with db.transaction(None, role=Role.OWNER) as conn:
-        key = found(conn, tenant_id, name)
-        if queries.insert_revocation(conn, key.id, audit.who()):
-            _note(conn, tenant_id, "key.revoke", key.id, {"prefix": key.prefix})
-        return found(conn, tenant_id, key.id)
+    key = found(conn, tenant_id, name)
+    if queries.insert_revocation(conn, key.id, audit.who()):
+        _note(conn, tenant_id, "key.revoke", key.id, {"prefix": key.prefix})
+    return found(conn, tenant_id, key.id)
 
 
 def show(tenant_id: TenantId | None, name: str) -> KeyRow:
@@ -179,8 +185,12 @@ def found(conn: Connection, tenant_id: TenantId | None, name: str) -> KeyRow:
     return rows[0]
 
 
-def look_up(pepper: Peppers, presented: str, *, platform_hash: str | None) -> HeldKey | None:
-    """Return the key that a request presents, whatever its state; None for an unknown one.
+def look_up(
+    pepper: Peppers, presented: str, *, platform_hash: str | None
+) -> tuple[HeldKey, HeldRules] | None:
+    """Return the key that a request presents, whatever its state, with what it is held to.
+
+    None is an unknown one.
 
     Args:
         pepper: For keys of ours.
@@ -189,15 +199,15 @@ def look_up(pepper: Peppers, presented: str, *, platform_hash: str | None) -> He
     """
     if key_format.is_ours(presented):
         hashes = pepper.hashes(presented)
-    elif platform_hash is not None:
+    elif platform_hash is not None and not key_format.is_hash(presented):
         hashes = [_PLATFORM_HASHES[platform_hash](presented)]
     else:
         return None
     with db.transaction(None, role=Role.OWNER) as conn:
         held = queries.select_held(conn, hashes)
-    if held is None or not any(hmac.compare_digest(held.hash, one) for one in hashes):
-        return None
-    return held
+        if held is None or not any(hmac.compare_digest(held.hash, one) for one in hashes):
+            return None
+        return held, request_rules.select_held_rules(conn, held.acts_for, held.id)
 
 
 def _note(

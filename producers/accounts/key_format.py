@@ -20,6 +20,7 @@ _NAME_CHARS, _SECRET_CHARS, _SUM_CHARS = 8, 43, 6  # 62 ** 43 > 2 ** 256
 _FORM: Final = re.compile(
     rf"aly_[A-Za-z0-9]{{{_NAME_CHARS}}}_[A-Za-z0-9]{{{_SECRET_CHARS + _SUM_CHARS}}}"
 )
+_STORED: Final = re.compile(r"[0-9a-f]{8}:[0-9a-f]{64}")
 PREFIX_CHARS: Final = len("aly_") + _NAME_CHARS
 
 
@@ -63,6 +64,15 @@ def is_ours(key: str) -> bool:
     return _FORM.fullmatch(key) is not None and hmac.compare_digest(
         key[-_SUM_CHARS:].encode(), _sum(key[:-_SUM_CHARS]).encode()
     )
+
+
+def is_hash(text: str) -> bool:
+    """Whether a text has the form of what is stored: it is not presented for what it is a hash of.
+
+    Where the platform stores its own keys as they are, who reads a hash in the table could present
+    that.
+    """
+    return _STORED.fullmatch(text) is not None
 
 
 def _hash(pepper: bytes, key: str) -> str:

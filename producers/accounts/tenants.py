@@ -24,8 +24,16 @@ class SlugRefused(UsageError):
     code = "slug_refused"
 
 
-def put(slug: str, *, name: str | None, tier: str | None) -> tuple[TenantRow, bool]:
+def put(
+    conn: Connection, slug: str, *, name: str | None, tier: str | None
+) -> tuple[TenantRow, bool]:
     """Create a tenant, or set name and tier, where not None, of the one with this slug.
+
+    Args:
+        conn: In the owner's role.
+        slug: Of the tenant.
+        name: For people.
+        tier: One of TIERS.
 
     Returns:
         The tenant, and whether it is new.
@@ -37,14 +45,13 @@ def put(slug: str, *, name: str | None, tier: str | None) -> tuple[TenantRow, bo
         raise SlugRefused(
             f"invalid slug {slug!r}: use lower-case letters, digits and inner hyphens, at most 63."
         )
-    with db.transaction(None, role=Role.OWNER) as conn:
-        known = accounts.select_tenants(conn, slug)
-        row, created = accounts.put_tenant(conn, slug, name=name, tier=tier)
-        before = {"name": known[0].name, "tier": known[0].tier} if known else None
-        after = {"name": row.name, "tier": row.tier}
-        if before != after:
-            what = {"before": before, "after": after}
-            _note(conn, row.id, "tenant.create" if created else "tenant.change", row.id, what)
+    known = accounts.select_tenants(conn, slug)
+    row, created = accounts.put_tenant(conn, slug, name=name, tier=tier)
+    before = {"name": known[0].name, "tier": known[0].tier} if known else None
+    after = {"name": row.name, "tier": row.tier}
+    if before != after:
+        what = {"before": before, "after": after}
+        _note(conn, row.id, "tenant.create" if created else "tenant.change", row.id, what)
     return row, created
 
 

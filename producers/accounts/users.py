@@ -36,6 +36,14 @@ class ModelUnknown(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """The tenant of a user."""
+
+    id: TenantId
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
 class Person:
     """A user's trust score, None before the first event, and preferences."""
 
@@ -60,10 +68,32 @@ def named(tenant_id: TenantId, name: str) -> UserId:
     return found
 
 
+def anywhere(tenant_id: TenantId | None, name: str) -> UserId:
+    """Return the id of a user by e-mail or id; without a tenant, of any.
+
+    Raises:
+        UserNotFound: There is not such a user, or not in the tenant.
+    """
+    if tenant_id is not None:
+        return named(tenant_id, name)
+    with db.transaction(None, role=Role.OWNER) as conn:
+        found = accounts.select_user_id(conn, name)
+    if found is None:
+        raise UserNotFound(f"No user has the e-mail or id {name!r}.")
+    return found
+
+
 def create(
-    tenant_id: TenantId, slug: str, email: str, *, name: str | None, role: str
+    conn: Connection, tenant: Home, email: str, *, name: str | None, role: str
 ) -> tuple[UserRow, bool]:
     """Create a user; an existing one of this tenant is left unchanged.
+
+    Args:
+        conn: In the owner's role.
+        tenant: Whose.
+        email: Of the user.
+        name: For people.
+        role: One of ROLES.
 
     Returns:
         The user, and whether they are new. They can sign in once the platform has set a password.
@@ -74,14 +104,13 @@ def create(
     """
     if not re.fullmatch(EMAIL, email):
         raise EmailRefused(f"invalid e-mail address {email!r}.")
-    with db.transaction(None, role=Role.OWNER) as conn:
-        row, created = accounts.insert_user(conn, email, name=name, role=role, tenant_id=tenant_id)
-        if created:
-            what = {"role": row.role}
-            act = AuditEntry(tenant_id, audit.who(), "user.create", "User", row.id, what)
-            audit.write(conn, [act])
-    if row.tenant != slug:
-        raise UserTaken(f"{email} belongs to {row.tenant or 'the platform'}, not to {slug}.")
+    row, created = accounts.insert_user(conn, email, name=name, role=role, tenant_id=tenant.id)
+    if created:
+        what = {"role": row.role}
+        act = AuditEntry(tenant.id, audit.who(), "user.create", "User", row.id, what)
+        audit.write(conn, [act])
+    if row.tenant != tenant.slug:
+        raise UserTaken(f"{email} belongs to {row.tenant or 'the platform'}, not to {tenant.slug}.")
     return row, created
 
 

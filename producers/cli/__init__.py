@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tenant": ("producers.cli.accounts.tenants", "Manage tenants."),
     "user": ("producers.cli.accounts.users", "Manage users and their preferences."),
     "keys": ("producers.cli.accounts.keys", "Manage API keys of the HTTP API."),
+    "console": ("producers.cli.accounts.console", "Sign in at the HTTP API."),
     "ingest": ("producers.cli.documents.ingest", "Ingest files, folders, globs or standard input."),
     "documents": ("producers.cli.documents.documents", "List, show and delete documents."),
     "search": ("producers.cli.documents.search", "Search a tenant's documents."),

@@ -18,6 +18,7 @@ import psutil
 import psycopg
 import structlog
 
+from producers.accounts import account_sweep
 from producers.ledger import bulk_actions, retention, schedule_slots, schedules, webhooks
 from producers.ledger.schedule_slots import CronRefused, TimeZoneUnknown, Timing
 from producers.operations import incident_sweep, incident_webhook, platform_changes
@@ -89,11 +90,16 @@ def _actions(stop: threading.Event) -> None:
     bulk_actions.run_due(stop)
 
 
+def _accounts(_: threading.Event) -> None:
+    account_sweep.sweep()
+
+
 # By the name in "Schedule"."sweep"; no change of the platform waits longer than a minute.
 SWEEPS: Mapping[str, Sweep] = {
     "platform": Sweep("*/15 * * * * *", _platform, at_start=True),
     "retention": Sweep("17 * * * *", _retention),
     "answers": Sweep("*/5 * * * *", _answers),
+    "accounts": Sweep("*/5 * * * *", _accounts),
     "runs": Sweep("*/30 * * * * *", _runs),
     "incidents": Sweep("*/15 * * * * *", _incidents),
     "actions": Sweep("*/2 * * * * *", _actions, at_start=True),

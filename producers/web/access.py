@@ -9,16 +9,20 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from producers.accounts import api_keys, scopes
+from producers.accounts import api_keys, request_rules, scopes
 from producers.accounts.key_format import Peppers
 from producers.accounts.scopes import Scope
 from producers.accounts.tenants import SLUG
 from producers.queries.accounts import api_keys as queries
 from producers.queries.accounts.api_keys import HeldKey
+from producers.queries.accounts.request_rules import HeldRules
+from producers.web import visits
+from producers.web.principals import Principal, Recent
 from producers.web.problems import Refused
+from producers.web.sessions_seen import Sessions
 from shared import db
 from shared.db import Connection, Role
 from shared.errors import TenantNotFound
@@ -26,25 +30,18 @@ from shared.ids import TenantId
 from shared.ledger import outbox
 from shared.queries.accounts import accounts
 
-# A revocation is noticed after this; a key costs one query in that time, however often it comes.
-KNOWN_S: Final = 1.0
-KNOWN_MAX: Final = 10_000
 USED_EVERY_S: Final = 15.0
 
 BEARER: Final = HTTPBearer(
     auto_error=False, scheme_name="apiKey", description="An API key, from `ailydian keys create`."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks. `tenant_id` is None for one who may act for all tenants."""
-
-    prefix: str
-    role: str
-    tenant_id: TenantId | None
-    key_id: str
-    scopes: frozenset[Scope]
+COOKIE: Final = APIKeyCookie(
+    name=visits.SESSION,
+    auto_error=False,
+    scheme_name="session",
+    description="A session, from POST /v1/sessions; changes need the header X-CSRF-Token too. Off "
+    f"loopback the cookie is called __Host-{visits.SESSION}.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ class Acting:
             raise Refused(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "tenant_missing",
-                "Name the tenant: this key may act for all, so ?tenant=SLUG must say for which.",
+                f"Name the tenant with ?tenant=SLUG: the {self.by.title} may act for all.",
             )
         return self.tenant_id
 
@@ -80,15 +77,7 @@ class Acting:
 
     def named(self) -> AbstractContextManager[None]:
         """Do something in the name of the one who asks: jobs and the audit log have it."""
-        return outbox.published_by(f"key:{self.by.prefix}")
-
-
-@dataclass(frozen=True, slots=True)
-class SeenKey:
-    """What a key was found to be, None for unknown, and until when that is believed."""
-
-    held: HeldKey | None
-    until: float
+        return outbox.published_by(self.by.name)
 
 
 @dataclass(slots=True)
@@ -97,30 +86,24 @@ class Keys:
 
     pepper: Peppers
     platform_hash: str | None
-    _seen: dict[str, SeenKey] = field(default_factory=dict, repr=False)
+    recent: Recent[str] = field(default_factory=Recent)
     _used: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _noted_at: float = 0.0
 
-    def seen(self, presented: str) -> SeenKey | None:
-        """Return what was found for a key within the last second, if it was looked up."""
-        found = self._seen.get(presented)
-        return None if found is None or found.until < time.monotonic() else found
-
-    def look_up(self, presented: str) -> HeldKey | None:
-        """Look a key up and keep it for a second. Blocks."""
-        held = api_keys.look_up(self.pepper, presented, platform_hash=self.platform_hash)
+    def look_up(self, presented: str) -> Principal | str:
+        """Look a key up and keep what was found for a second. Blocks."""
+        found = api_keys.look_up(self.pepper, presented, platform_hash=self.platform_hash)
+        by = "Unknown API key." if found is None else _principal(*found)
+        self.recent.keep(presented, by)
         with self._lock:
-            if len(self._seen) >= KNOWN_MAX:
-                self._seen.clear()
-            self._seen[presented] = SeenKey(held, time.monotonic() + KNOWN_S)
-            if held is not None:
-                self._used.add(held.id)
+            if found is not None:
+                self._used.add(found[0].id)
             due = self._used and self._noted_at + USED_EVERY_S < time.monotonic()
             used = self._take_used() if due else ()
         if used:
             _note_used(used)
-        return held
+        return by
 
     def flush(self) -> None:
         """Note all keys that were used, as when the process ends."""
@@ -147,51 +130,109 @@ def needs(scope: Scope) -> Any:  # noqa: ANN401 - a dependency of FastAPI
     async def acting(
         request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
+        _cookie: Annotated[str | None, Depends(COOKIE)],
         tenant: Annotated[
             str | None,
             Query(description="The tenant, for a key that may act for all.", pattern=SLUG),
         ] = None,
     ) -> Acting:
-        by = await _principal(request.app.state.keys, bearer)
+        by = await _who(request, bearer)
+        await _let_in(request, by)
         if scope not in by.scopes:
             raise Refused(
                 HTTPStatus.FORBIDDEN,
                 "scope_missing",
-                f"The key {by.prefix} has no scope {scope}, or its owner's role does not allow it.",
+                _without(by, scope),
             )
         if tenant is None:
             return Acting(by, by.tenant_id)
-        return Acting(by, await run_in_threadpool(_tenant_of, by, tenant))
+        return Acting(by, await run_in_threadpool(tenant_named, by, tenant))
 
     return Depends(acting)
 
 
-async def _principal(keys: Keys, bearer: HTTPAuthorizationCredentials | None) -> Principal:
-    if bearer is None or not bearer.credentials:
+async def _who(request: Request, bearer: HTTPAuthorizationCredentials | None) -> Principal:
+    keys: Keys = request.app.state.keys
+    if bearer is not None and bearer.credentials:
+        presented = bearer.credentials
+        if request.app.state.sessions.accepts(presented):
+            return _found(await _of_session(request, presented))
+        found = keys.recent.get(presented)
+        if found is None:
+            found = await run_in_threadpool(keys.look_up, presented)
+        if isinstance(found, str) and request.app.state.sessions.policy.platform_hash is not None:
+            person = await _of_session(request, presented)
+            found = found if isinstance(person, str) else person
+        return _found(found)
+    token = visits.session_token(request)
+    if token is None:
         raise _unauthorized("Send an API key: Authorization: Bearer aly_...")
-    presented = bearer.credentials
-    seen = keys.seen(presented)
-    held = seen.held if seen else await run_in_threadpool(keys.look_up, presented)
-    if held is None:
-        raise _unauthorized("Unknown API key.")
-    return principal_of(held)
+    by = _found(await _of_session(request, token))
+    assert by.session is not None, "found by its token"
+    visits.check_own_page(request, by.session.csrf)
+    return by
 
 
-def principal_of(held: HeldKey) -> Principal:
-    """Return who a stored key lets ask, and for what.
+async def _of_session(request: Request, token: str) -> Principal | str:
+    sessions: Sessions = request.app.state.sessions
+    place = visits.place(request)
+    found = sessions.recent.get((token, place))
+    return await run_in_threadpool(sessions.look_up, token, place) if found is None else found
 
-    Raises:
-        Refused: Nobody, any more.
-    """
+
+def _found(by: Principal | str) -> Principal:
+    if isinstance(by, str):
+        raise _unauthorized(by)
+    return by
+
+
+def why_not(held: HeldKey) -> str | None:
+    """Return why nobody may ask with a stored key any more, None if somebody may."""
     if held.revoked or held.expired:
         state = "revoked" if held.revoked else "expired"
-        raise _unauthorized(f"The API key {held.prefix} is {state}.")
-    above = held.role == "SUPER_ADMIN"
-    tenant_id = held.tenant_id or (None if above else held.owner_tenant_id)
-    if not above and (tenant_id is None or tenant_id != held.owner_tenant_id):
-        raise _unauthorized(f"The owner of the API key {held.prefix} is not of its tenant.")
-    allowed = scopes.effective(held.scopes, held.role)
-    return Principal(held.prefix, held.role, tenant_id, held.id, allowed)
+        return f"The API key {held.prefix} is {state}."
+    tenant_id = held.acts_for
+    if held.role != "SUPER_ADMIN" and (tenant_id is None or tenant_id != held.owner_tenant_id):
+        return f"The owner of the API key {held.prefix} is not of its tenant."
+    return None
+
+
+def _principal(held: HeldKey, rules: HeldRules) -> Principal | str:
+    refusal, tenant_id = why_not(held), held.acts_for
+    if refusal is not None:
+        return refusal
+    return Principal(
+        held.id,
+        f"key:{held.prefix}",
+        f"key {held.prefix}",
+        held.role,
+        tenant_id,
+        scopes.effective(held.scopes, held.role),
+        request_rules.bounds(rules, tenant_id, held.id),
+    )
+
+
+async def _let_in(request: Request, by: Principal) -> None:
+    """Let a request in that comes from an allowed address and is not one of too many.
+
+    Raises:
+        Refused: It does not (403), or is (429).
+    """
+    if by.bounds.networks:
+        address = visits.address(request)
+        if not request_rules.is_allowed(by.bounds, address):
+            raise Refused(
+                HTTPStatus.FORBIDDEN,
+                "address_not_allowed",
+                f"Requests of the {by.title} are not accepted from {address or 'there'}.",
+            )
+    request.state.standing = await request.app.state.rates.count(by.bounds.rates)
+
+
+def _without(by: Principal, scope: Scope) -> str:
+    if by.session is not None:
+        return f"The role {by.role} does not allow {scope}."
+    return f"The {by.title} has no scope {scope}, or its owner's role does not allow it."
 
 
 def _unauthorized(sentence: str) -> Refused:
@@ -199,7 +240,7 @@ def _unauthorized(sentence: str) -> Refused:
     return Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", sentence, headers)
 
 
-def _tenant_of(by: Principal, slug: str) -> TenantId:
+def tenant_named(by: Principal, slug: str) -> TenantId:
     """Return a tenant that the principal may act for; others' tenants do not exist for it."""
     with db.transaction(None, role=Role.RELAY) as conn:
         found = accounts.select_tenant_id(conn, slug)

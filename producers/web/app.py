@@ -1,13 +1,17 @@
 """The HTTP API as an application: its routes, how it reads JSON, and the pages of operators."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from producers.accounts.openid import OpenIdProvider
+from producers.accounts.sessions import SessionPolicy
 from producers.web import cors, document, problems
 from producers.web.access import Keys
-from producers.web.accounts import keys, tenants, users
+from producers.web.accounts import keys, login_pages, sessions, tenants, users
 from producers.web.bounds import BodyBounds
 from producers.web.documents import documents, search
 from producers.web.heads import Heads
@@ -26,7 +30,10 @@ from producers.web.messages import cache, conversations, messages
 from producers.web.models import models
 from producers.web.operations import audit, incidents
 from producers.web.pages import Pages, shown
+from producers.web.rates import RateGate, Rates
+from producers.web.sessions_seen import Sessions
 from producers.web.streams import Streams
+from producers.web.visitors import Visitors
 from producers.web.workflow import run_texts, runs, workflows
 from shared.workflow.live_texts import LiveTexts
 
@@ -60,6 +67,7 @@ ROUTERS = (
     run_texts.router,
     runs.router,
     search.router,
+    sessions.router,
     tenants.router,
     users.router,
     users.preferences_router,
@@ -69,29 +77,48 @@ ROUTERS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is streamed: texts of models while they come, and events.
+
+    The streams of events are stopped by the caller before the server is.
+    """
+
+    texts: LiveTexts
+    streams: Streams
+
+
 def build(
     known: Keys,
     pages: Pages,
-    texts: LiveTexts,
-    streams: Streams,
+    live: Live,
     *,
     origins: Sequence[str] = (),
+    visitors: Visitors | None = None,
 ) -> FastAPI:
     """Return the application.
 
     Args:
         known: The API keys that this process knows.
         pages: /metrics, /health and /ready.
-        texts: Of models, while they come.
-        streams: Of events; stopped by the caller before the server is.
+        live: What is streamed.
         origins: Whose pages in browsers may call the API.
+        visitors: How people and addresses are known; None keeps sessions as keys.
     """
     app = routed()
-    app.state.keys, app.state.texts, app.state.streams = known, texts, streams
+    app.state.keys, app.state.texts, app.state.streams = known, live.texts, live.streams
+    app.state.rates = rates = Rates()
+    visitors = visitors or Visitors(Sessions(SessionPolicy(known.pepper)))
+    app.state.sessions, app.state.proxies = visitors.sessions, visitors.proxies
+    app.state.openid = visitors.provider and OpenIdProvider(visitors.provider)
+    app.state.comparing = CapacityLimiter(sessions.COMPARED_AT_ONCE)
+    app.state.asking = CapacityLimiter(login_pages.AT_ONCE)
     app.state.redis, app.state.wire = pages.client, pages.wire
     _add_pages(app, pages)
+    login_pages.add(app)
     app.add_middleware(BodyBounds)
     app.add_middleware(Heads)
+    app.add_middleware(RateGate, keys=known, rates=rates)
     if origins:
         app.add_middleware(
             CORSMiddleware,

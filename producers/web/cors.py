@@ -22,7 +22,15 @@ REQUEST_HEADERS: Final = (
     "Last-Event-ID",
     "traceparent",
 )
-ANSWER_HEADERS: Final = ("ETag", "Idempotent-Replayed", "Location", "Retry-After")
+ANSWER_HEADERS: Final = (
+    "ETag",
+    "Idempotent-Replayed",
+    "Location",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+)
 KEPT_S: Final = 600
 
 

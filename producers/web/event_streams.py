@@ -77,7 +77,7 @@ class EventStream(Response):
     Attributes:
         tenant_id: Whose events; None for all tenants'.
         allowed: The tenant that the key is bound to, if it is.
-        key_id: The key that asked.
+        asks: The id of the key or session that asked.
         after: All up to here was sent, or waits to be.
     """
 
@@ -90,7 +90,7 @@ class EventStream(Response):
         self.raw_headers.append((b"content-type", MEDIA_TYPE.encode()))
         self.tenant_id = acting.tenant_id
         self.allowed = acting.by.tenant_id
-        self.key_id = acting.by.key_id
+        self.asks = acting.by.id
         self.after = after or BEGINNING
         self._begun = False
         self._resumes = after is not None

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from producers.web.bounds import Receive, Scope, Send
+
+# In the scope of a request: what a GET does once, such as a link that signs in, it does not do.
+IS_HEAD: Final = "ailydian.is_head"
 
 
 class Heads:
@@ -41,4 +44,4 @@ class Heads:
                 await send({"type": "http.response.body", "body": b""})
                 begun.set()
 
-        await self._app({**scope, "method": "GET"}, received, sent)
+        await self._app({**scope, "method": "GET", IS_HEAD: True}, received, sent)

@@ -17,9 +17,10 @@ import psycopg
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+from producers.accounts import scopes
 from producers.accounts.scopes import Scope
 from producers.ledger import live_events
-from producers.queries.accounts import api_keys
+from producers.queries.accounts import api_keys, sessions
 from producers.queries.ledger.events import EventFilters, Position
 from producers.web import access
 from producers.web.event_streams import EventStream, Told, told
@@ -180,24 +181,25 @@ class Streams:
                 outages.note(error)  # nothing is told either, while Postgres is away
 
     async def _end_unfit(self) -> None:
-        ids = sorted({stream.key_id for stream in self._all})
+        ids = sorted({stream.asks for stream in self._all})
         if ids:
             fit = await run_in_threadpool(_fit, ids)
             for stream in [*self._all]:
-                if (stream.key_id, stream.allowed) not in fit and stream.key_id in ids:
+                if (stream.asks, stream.allowed) not in fit and stream.asks in ids:
                     stream.end()
 
 
 def _fit(ids: Sequence[str]) -> set[tuple[str, TenantId | None]]:
-    """Return those keys that may follow events, each with the tenant it is bound to."""
+    """Return those keys and sessions that may follow events, each with the tenant it acts for."""
     with db.transaction(None, role=Role.OWNER, durable=False) as conn:
-        held = api_keys.select_held_by_ids(conn, ids)
-    fit = set()
-    for one in held:
-        try:
-            by = access.principal_of(one)
-        except Refused:
-            continue
-        if Scope.EVENTS_READ in by.scopes:
-            fit.add((by.key_id, by.tenant_id))
-    return fit
+        keys = api_keys.select_held_by_ids(conn, ids)
+        people = sessions.select_live(conn, ids)
+    fit = {
+        (one.id, one.acts_for)
+        for one in keys
+        if access.why_not(one) is None
+        and Scope.EVENTS_READ in scopes.effective(one.scopes, one.role)
+    }
+    return fit | {
+        (one.id, one.acts_for) for one in people if Scope.EVENTS_READ in scopes.of_role(one.role)
+    }

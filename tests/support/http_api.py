@@ -1,7 +1,6 @@
 """The HTTP API for tests: a server in this process, and a client that reads answers."""
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,13 +9,19 @@ from typing import Any
 
 from producers.accounts import api_keys
 from producers.accounts.api_keys import Wish
+from producers.accounts.client_addresses import Proxies
 from producers.accounts.key_format import Peppers
+from producers.accounts.openid import OpenIdClient
+from producers.accounts.sessions import SessionPolicy
 from producers.web import app
 from producers.web.access import Keys
-from producers.web.connections import CONNECTIONS_MAX, Connections
+from producers.web.app import Live
+from producers.web.connections import Connections
 from producers.web.pages import Pages
 from producers.web.server import serve
+from producers.web.sessions_seen import Sessions
 from producers.web.streams import Streams
+from producers.web.visitors import Visitors
 from shared.ids import TenantId, UserId
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
@@ -24,7 +29,7 @@ from shared.workflow.live_texts import LiveTexts
 from tests.support import factories
 from tests.support.patience import patience
 
-PEPPERS = Peppers((b"a pepper for tests, which is long enough",))
+PEPPERS = Peppers((b"a pepper for tests that is long enough",))
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,12 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    set_cookies: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cookies(self) -> str:
+        """The cookies that a browser sends back."""
+        return "; ".join(f"{name}={rest.split(';')[0]}" for name, rest in self.set_cookies.items())
 
     @property
     def document(self) -> Any:
@@ -82,7 +93,12 @@ class Api:
             connection.request(method, path, body=body, headers=named)
             answer = connection.getresponse()
             found = {name.lower(): value for name, value in answer.getheaders()}
-            return Reply(answer.status, found, answer.read())
+            cookies = (
+                value.partition("=") for name, value in answer.getheaders() if name == "set-cookie"
+            )
+            return Reply(
+                answer.status, found, answer.read(), {name: rest for name, _, rest in cookies}
+            )
         finally:
             connection.close()
 
@@ -91,19 +107,19 @@ class Api:
 def serving(
     redis_url: str,
     *,
-    connections_max: int = CONNECTIONS_MAX,
+    connections: Connections | None = None,
     streams: Streams | None = None,
-    clock_speed: float = 1.0,
     origins: Sequence[str] = (),
+    **visitors: Any,
 ) -> Iterator[Api]:
     """Serve the API on a free port; needs an open pool.
 
     Args:
         redis_url: Of the pages.
-        connections_max: How many clients.
+        connections: What bounds clients.
         streams: Of events.
-        clock_speed: How fast the time of slow clients runs.
         origins: Whose pages in browsers may call it.
+        visitors: How people are known: `policy` of sessions, `proxies`, `provider`.
     """
     streams = streams or Streams()
     with wakeups.connect(redis_url) as client:
@@ -113,21 +129,33 @@ def serving(
             app.build(
                 keys,
                 pages,
-                LiveTexts(client, "ailydian", factories.KEY),
-                streams,
+                Live(LiveTexts(client, "ailydian", factories.KEY), streams),
                 origins=origins,
+                visitors=_visitors(**visitors),
             ),
             host="127.0.0.1",
             port=0,
-            connections=Connections(connections_max, lambda: clock_speed * time.monotonic()),
+            connections=connections,
         )
         try:
-            yield Api(server.port)
+            running = Api(server.port)
+            # FastAPI makes its routes at the first request, and silences a warning meanwhile: not
+            # in two servers of one process at once.
+            running.ask("GET", "/none")
+            yield running
         finally:
             streams.stop()
             server.stop()
             keys.flush()
             pages.close()
+
+
+def _visitors(
+    policy: SessionPolicy | None = None,
+    proxies: Proxies | None = None,
+    provider: OpenIdClient | None = None,
+) -> Visitors:
+    return Visitors(Sessions(policy or SessionPolicy(PEPPERS)), proxies or Proxies(), provider)
 
 
 def make_key(tenant_id: TenantId, user_id: str, *scopes: str, pepper: str | None = None) -> str:

@@ -21,6 +21,7 @@ CLOSED = {
     "SchemaMigration", "Quarantine", "WorkerProcess", "JobHold", "JobLimit", "JobLimitUse",
     "EventCursor", "JobStat", "ModelUse", "Publisher", "RevokedKey",
     "BulkAction",
+    "RequestRule", "RequestBucket", "SessionState", "LoginLink",
 }  # fmt: skip
 RELAY = {
     "Job", "JobOutbox", "JobFlight", "JobAttempt", "DeadLetter", "Upload", "ProbeEntry", "JobKind",

@@ -4,19 +4,22 @@ from typing import Any
 
 import click
 
-from producers.accounts import api_keys, users
+from producers.accounts import api_keys, request_rules, users
 from producers.accounts.api_keys import MadeKey, Wish
+from producers.cli.accounts import rules
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table, say
 from producers.cli.terminal.values import DURATION, tenant_option
 from producers.json_rows import as_document
+from shared import db
+from shared.db import Role
 from shared.servers import embedded
 from shared.settings import settings
 
 
 @click.group()
 def keys() -> None:
-    """Manage API keys: create, list, rotate, revoke."""
+    """Manage API keys: create, list, rotate, revoke, limit, allow."""
 
 
 @keys.command("create")
@@ -101,11 +104,45 @@ def rotate_key(key: str, slug: str, overlap_s: float, as_json: bool) -> None:
 def revoke_key(key: str, slug: str, as_json: bool) -> None:
     """Revoke a key. Every process refuses it within a second."""
     with session.opened():
-        row = api_keys.revoke(session.tenant_named(slug), key)
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(None, role=Role.OWNER) as conn:
+            row = api_keys.revoke(conn, tenant_id, key)
     if as_json:
         print_json(as_document(row))
     else:
         click.echo(f"The key {row.prefix} is revoked.")
+
+
+@keys.command("limit")
+@click.argument("key", metavar="PREFIX|ID")
+@tenant_option
+@rules.rate_options
+@json_option
+def limit_key(
+    key: str, slug: str, rate: float | None, burst: float | None, default: bool, as_json: bool
+) -> None:
+    """Limit how many requests a key may make, beside what its tenant may."""
+    wanted = rules.wanted_rate(rate, burst, default=default)
+    with session.opened():
+        subject = request_rules.of_key(session.tenant_named(slug), key)
+        rule = request_rules.limit(subject, wanted)
+    rules.print_rule(rule, as_json=as_json)
+
+
+@keys.command("allow")
+@click.argument("key", metavar="PREFIX|ID")
+@tenant_option
+@rules.address_options
+@json_option
+def allow_key(
+    key: str, slug: str, addresses: tuple[str, ...], anywhere: bool, as_json: bool
+) -> None:
+    """Accept requests of a key from these addresses alone."""
+    wanted = rules.wanted_addresses(addresses, anywhere=anywhere)
+    with session.opened():
+        subject = request_rules.of_key(session.tenant_named(slug), key)
+        rule = request_rules.allow(subject, wanted)
+    rules.print_rule(rule, as_json=as_json)
 
 
 def _print(made: MadeKey, as_json: bool) -> None:

@@ -2,17 +2,21 @@
 
 import click
 
-from producers.accounts import tenants
+from producers.accounts import request_rules, tenants
+from producers.accounts.request_rules import Subject
+from producers.cli.accounts import rules
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.json_rows import as_document
+from shared import db
+from shared.db import Role
 
 TIER = click.Choice(tenants.TIERS, case_sensitive=False)
 
 
 @click.group()
 def tenant() -> None:
-    """Manage tenants: create, list, delete, and adopt rows without a tenant."""
+    """Manage tenants: create, list, limit, allow, delete, and adopt rows without a tenant."""
 
 
 @tenant.command("create")
@@ -22,8 +26,8 @@ def tenant() -> None:
 @json_option
 def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) -> None:
     """Create a tenant, or update the name and tier of an existing one."""
-    with session.opened():
-        row, created = tenants.put(slug, name=name, tier=tier)
+    with session.opened(), db.transaction(None, role=Role.OWNER) as conn:
+        row, created = tenants.put(conn, slug, name=name, tier=tier)
     document = as_document(row) | {"created": created}
     if as_json:
         print_json(document)
@@ -42,6 +46,35 @@ def list_tenants(as_json: bool) -> None:
     else:
         columns = ("id", "slug", "name", "tier", "created")
         print_table(columns, [list(row.values()) for row in rows])
+
+
+@tenant.command("limit")
+@click.argument("slug")
+@rules.rate_options
+@json_option
+def limit_tenant(
+    slug: str, rate: float | None, burst: float | None, default: bool, as_json: bool
+) -> None:
+    """Limit how many requests the keys and users of a tenant may make together.
+
+    The default is of its tier: FREE 50/s, PRO 500/s, ENTERPRISE 5000/s.
+    """
+    wanted = rules.wanted_rate(rate, burst, default=default)
+    with session.opened():
+        rule = request_rules.limit(Subject(session.tenant_named(slug)), wanted)
+    rules.print_rule(rule, as_json=as_json)
+
+
+@tenant.command("allow")
+@click.argument("slug")
+@rules.address_options
+@json_option
+def allow_tenant(slug: str, addresses: tuple[str, ...], anywhere: bool, as_json: bool) -> None:
+    """Accept requests of a tenant from these addresses alone."""
+    wanted = rules.wanted_addresses(addresses, anywhere=anywhere)
+    with session.opened():
+        rule = request_rules.allow(Subject(session.tenant_named(slug)), wanted)
+    rules.print_rule(rule, as_json=as_json)
 
 
 @tenant.command("adopt")

@@ -5,11 +5,13 @@ from typing import Any
 import click
 
 from producers.accounts import users
+from producers.accounts.users import Home
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
 from producers.cli.terminal.values import Between, tenant_option
 from producers.json_rows import as_document
 from shared import db
+from shared.db import Role
 
 USER_ROLE = click.Choice(users.ROLES, case_sensitive=False)
 
@@ -32,7 +34,9 @@ def create_user(email: str, slug: str, name: str | None, role: str, as_json: boo
     """
     with session.opened():
         tenant_id = session.tenant_named(slug)
-        row, created = users.create(tenant_id, slug, email, name=name, role=role.upper())
+        home = Home(tenant_id, slug)
+        with db.transaction(None, role=Role.OWNER) as conn:
+            row, created = users.create(conn, home, email, name=name, role=role.upper())
     document = as_document(row) | {"created": created}
     if as_json:
         print_json(document)

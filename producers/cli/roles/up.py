@@ -9,15 +9,17 @@ import click
 import psutil
 import structlog
 
+from producers.cli.accounts import console
 from producers.cli.roles.processes import Process, TimeoutExpired, start, stop_on_signals
 from producers.cli.terminal import session, values
-from producers.cli.terminal.output import announce, json_option
+from producers.cli.terminal.output import announce, json_option, say
 from producers.errors import RoleKeepsEnding
 from producers.queries.ledger import queue_figures
 from shared import db
 from shared.contracts import QUEUES
 from shared.db import Role
-from shared.errors import ServerUnavailable
+from shared.errors import AilydianError, ServerUnavailable
+from shared.ledger import outbox
 from shared.servers.embedded import Servers
 from shared.settings import settings
 
@@ -52,7 +54,7 @@ class Running:
     "--web",
     "port",
     type=click.IntRange(1, 65_535),
-    help="Serve /metrics, /health and /ready on this port.",
+    help="Serve the HTTP API, /metrics, /health and /ready on this port.",
 )
 @json_option
 def up(per_queue: bool, processes: int | None, port: int | None, as_json: bool) -> None:  # noqa: ARG001 - it is JSON in any case
@@ -99,6 +101,19 @@ def _keep(
             }
             web = None if port is None else f"http://127.0.0.1:{port}"
             announce({"ready": True, **places, "web": web})
+            if web is not None and settings().database_url is None:
+                _tell_login(web)
+
+
+def _tell_login(web: str) -> None:
+    """Print where the API is, and a link: embedded servers have one operator, who is here."""
+    try:
+        with outbox.published_by(session.actor()):
+            link, user = console.login_link(web, None)
+    except AilydianError as error:
+        log.warning("login_link.failed", error=db.sentence(error))
+        return
+    say(f"The HTTP API is at {web}/v1. Sign in as {user}, once, within 10 minutes: {link}")
 
 
 def _answers(port: int | None) -> bool:

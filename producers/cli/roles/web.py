@@ -4,16 +4,19 @@ import os
 
 import click
 
-from producers.accounts import api_keys
+from producers.accounts import api_keys, client_addresses, openid, sessions
 from producers.cli.roles import processes
 from producers.cli.terminal import session
 from producers.cli.terminal.output import announce, json_option, say
 from producers.web import app, cors
 from producers.web.access import Keys
+from producers.web.app import Live
 from producers.web.connections import Connections, connections_allowed
 from producers.web.pages import Pages
 from producers.web.server import serve
+from producers.web.sessions_seen import Sessions
 from producers.web.streams import Streams
+from producers.web.visitors import Visitors
 from shared import connections
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
@@ -41,12 +44,14 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
     stop = processes.stop_on_signals()
     config = settings()
     origins = cors.origins(config.web_cors_origins)
+    proxies, provider = client_addresses.proxies(config), openid.client(config)
     most = connections.WEB - 1  # one listens
     with session.opened(
         role_of_its_own=True, migrated=parent is None, connections_max=most
     ) as servers:
         key = embedded.signing_key(config)
         keys = Keys(api_keys.peppers(config, key), config.platform_key_hash)
+        visitors = Visitors(Sessions(sessions.policy(config, keys.pepper)), proxies, provider)
         with connect(servers.redis_url, timeout_s=REDIS_TIMEOUT_S) as client:
             listen_url = config.database_listen_url
             clients = connections_allowed()
@@ -55,12 +60,10 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
                 most=clients * 4 // 5,
             )
             pages = Pages(client, Wire(config.redis_namespace, key))
+            live = Live(LiveTexts(client, config.redis_namespace, key), streams)
+            built = app.build(keys, pages, live, origins=origins, visitors=visitors)
             try:
-                texts = LiveTexts(client, config.redis_namespace, key)
-                application = app.build(keys, pages, texts, streams, origins=origins)
-                serving = serve(
-                    application, host=host, port=port, connections=Connections(clients)
-                )
+                serving = serve(built, host=host, port=port, connections=Connections(clients))
             except OSError as error:
                 pages.close()
                 raise click.ClickException(f"{host}:{port}: {error.strerror}.") from None

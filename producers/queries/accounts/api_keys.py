@@ -25,6 +25,11 @@ class HeldKey:
     expired: bool
     revoked: bool
 
+    @property
+    def acts_for(self) -> TenantId | None:
+        """The tenant that it acts for; None for all."""
+        return self.tenant_id or (None if self.role == "SUPER_ADMIN" else self.owner_tenant_id)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:

@@ -8,18 +8,21 @@ from fastapi import Path, Request
 from fastapi.responses import Response
 from pydantic import Field, Strict
 
-from producers.accounts import api_keys, scopes, users
+from producers.accounts import api_keys, request_rules, scopes, users
 from producers.accounts.api_keys import MadeKey, Wish
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
 from producers.queries.accounts.api_keys import KeyRow
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
+from producers.web.accounts import rules
+from producers.web.accounts.rules import Rule, RuleRequest
 from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
+from shared.db import Connection, Role
 
 router = routes.router("keys")
 
@@ -97,11 +100,33 @@ def rotate_key(
 
 
 @router.post("/{name}/revoke", response_model=Key)
-def revoke_key(name: Name, acting: Annotated[Acting, needs(Scope.KEYS_WRITE)]) -> Response:
+def revoke_key(
+    request: Request, name: Name, acting: Annotated[Acting, needs(Scope.KEYS_WRITE)]
+) -> Response:
     """Revoke a key. Every process refuses it within a second."""
-    with acting.named():
-        row = api_keys.revoke(acting.tenant_id, name)
-    return answers.ok(as_document(row))
+
+    def do(conn: Connection) -> Answer:
+        return Answer(as_document(api_keys.revoke(conn, acting.tenant_id, name)))
+
+    return answers.once(request, acting, do, role=Role.OWNER)
+
+
+@router.get("/{name}/rule", response_model=Rule)
+def show_key_rule(name: Name, acting: Annotated[Acting, needs(Scope.KEYS_READ)]) -> Response:
+    """Show how many requests a key may make, and from where."""
+    subject = request_rules.of_key(acting.tenant_id, name)
+    return answers.ok(as_document(request_rules.show(subject)))
+
+
+@router.put("/{name}/rule", response_model=Rule)
+def put_key_rule(
+    request: Request,
+    name: Name,
+    body: RuleRequest,
+    acting: Annotated[Acting, needs(Scope.KEYS_WRITE)],
+) -> Response:
+    """Set how many requests a key may make, and from where. It applies within a second."""
+    return rules.put(request, acting, request_rules.of_key(acting.tenant_id, name), body)
 
 
 def _check_within(acting: Acting, wanted: Iterable[str]) -> None:
@@ -110,5 +135,5 @@ def _check_within(acting: Acting, wanted: Iterable[str]) -> None:
         raise Refused(
             HTTPStatus.FORBIDDEN,
             "scope_missing",
-            f"The key {acting.by.prefix} cannot give what it has not: {', '.join(beyond)}.",
+            f"The {acting.by.title} cannot give what it has not: {', '.join(beyond)}.",
         )

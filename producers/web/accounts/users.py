@@ -9,6 +9,7 @@ from pydantic import Field
 
 from producers.accounts import tenants, users
 from producers.accounts.scopes import Scope
+from producers.accounts.users import Home
 from producers.json_rows import as_document
 from producers.web import answers, conditions, routes
 from producers.web.access import Acting, needs
@@ -17,7 +18,7 @@ from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
-from shared.db import Connection
+from shared.db import Connection, Role
 from shared.queries.accounts import preferences
 from shared.queries.accounts.accounts import UserRow
 from shared.queries.accounts.preferences import Preference
@@ -60,19 +61,23 @@ def list_users(
 @router.post(
     "", status_code=HTTPStatus.CREATED, response_model=User, responses={200: {"model": User}}
 )
-def create_user(body: UserRequest, acting: Annotated[Acting, needs(Scope.USERS_WRITE)]) -> Response:
+def create_user(
+    request: Request, body: UserRequest, acting: Annotated[Acting, needs(Scope.USERS_WRITE)]
+) -> Response:
     """Create a user (201); one that exists is left unchanged (200)."""
     if body.role == "SUPER_ADMIN" != acting.by.role:
         raise Refused(
             HTTPStatus.FORBIDDEN,
             "role_refused",
-            f"A key of {acting.by.role} cannot create a {body.role}.",
+            f"The role {acting.by.role} cannot create a {body.role}.",
         )
-    with acting.named():
-        slug = tenants.slug_of(acting.tenant)
-        row, created = users.create(acting.tenant, slug, body.email, name=body.name, role=body.role)
-    status = HTTPStatus.CREATED if created else HTTPStatus.OK
-    return answers.answer(Answer(as_document(row), status))
+    home = Home(acting.tenant, tenants.slug_of(acting.tenant))
+
+    def do(conn: Connection) -> Answer:
+        row, created = users.create(conn, home, body.email, name=body.name, role=body.role)
+        return Answer(as_document(row), HTTPStatus.CREATED if created else HTTPStatus.OK)
+
+    return answers.once(request, acting, do, role=Role.OWNER)
 
 
 @preferences_router.get("/{name}", response_model=Preferences)

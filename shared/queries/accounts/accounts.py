@@ -206,7 +206,7 @@ SELECT_USERS: Final = """
 
 
 def insert_user(
-    conn: Connection, email: str, *, name: str | None, role: str, tenant_id: TenantId
+    conn: Connection, email: str, *, name: str | None, role: str, tenant_id: TenantId | None
 ) -> tuple[UserRow, bool]:
     """Create a user, or find the one with this e-mail, of any tenant.
 

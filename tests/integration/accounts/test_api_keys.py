@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from producers.web.access import KNOWN_S
+from producers.web.principals import KNOWN_S
 from shared import db
 from shared.db import Role
 from tests.support.commands import document, refused
@@ -165,6 +165,16 @@ def test_a_key_that_the_platform_stored_is_accepted_by_its_own_hash(acme, bob):
 
     assert api_keys.look_up(PEPPERS, "pk_theirs", platform_hash=None) is None
     assert api_keys.look_up(PEPPERS, "pk_theirs", platform_hash="plain") is None
-    held = api_keys.look_up(PEPPERS, "pk_theirs", platform_hash="sha256")
-    assert held is not None
-    assert held.scopes == ["jobs:read"]
+    found = api_keys.look_up(PEPPERS, "pk_theirs", platform_hash="sha256")
+    assert found is not None
+    assert found[0].scopes == ["jobs:read"]
+
+
+def test_a_stored_hash_is_not_a_key(acme, bob):
+    from producers.accounts import api_keys  # noqa: PLC0415 - the lookup alone
+
+    made = make_key(acme, bob, "jobs:read")
+    [(stored,)] = rows('SELECT "keyHash" FROM "ApiKey"')
+
+    assert api_keys.look_up(PEPPERS, made, platform_hash="plain") is not None
+    assert api_keys.look_up(PEPPERS, stored, platform_hash="plain") is None

@@ -109,3 +109,23 @@ def test_preferences_are_what_was_put_last(api, bob):
     assert put.document["temperature"] == 0.5
     assert put.document["model"] is put.document["tokensMax"] is None
     assert (unknown.status, unknown.code) == (422, "model_unknown")
+
+
+def test_a_change_that_is_sent_again_with_its_key_is_answered_the_same(api, acme, bob, root):
+    user = {"email": "new@example.org"}
+    rule = {"ratePerS": 100}
+    changes = [
+        ("PUT", "/v1/tenants/new", root, {}, 201),
+        ("POST", "/v1/users", bob, user, 201),
+        ("PUT", "/v1/tenants/acme/rule", root, rule, 200),
+        ("PUT", f"/v1/keys/{bob[:12]}/rule", bob, rule, 200),
+        ("DELETE", "/v1/sessions?user=bob", bob, None, 200),
+        ("POST", f"/v1/keys/{make_key(acme, 'bob', 'jobs:read')[:12]}/revoke", bob, None, 200),
+    ]
+    for number, (method, path, key, body, status) in enumerate(changes):
+        asked = {"key": key, "body": body, "Idempotency_Key": f"change-{number}"}
+        first, second = (api.ask(method, path, **asked) for _ in range(2))
+        assert (first.status, second.status) == (status, status), path
+        assert second.body == first.body
+        assert second.headers["idempotent-replayed"] == "true"
+    assert api.ask("PUT", "/v1/tenants/other", key=bob, body={}).code == "scope_missing"

@@ -3,6 +3,7 @@
 import itertools
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import IncompleteRead
@@ -16,7 +17,7 @@ from producers.ledger import retention
 from producers.queries.ledger import events
 from producers.queries.operations import incidents
 from producers.queries.operations.incidents import NewIncident
-from producers.web.connections import CONNECTIONS_MAX, READER_S
+from producers.web.connections import READER_S, Connections
 from producers.web.event_streams import WAITING_MAX
 from producers.web.streams import Streams
 from shared import db
@@ -197,7 +198,8 @@ def test_a_reader_that_pauses_gets_all_of_a_flood_in_order(api, tenant):
 
 def test_who_does_not_read_is_dropped_and_can_resume(pool, tenant, redis_url):
     hurried = Streams()
-    with serving(redis_url, streams=hurried, clock_speed=20.0) as api:
+    slow = Connections(clock=lambda: 20.0 * time.monotonic())
+    with serving(redis_url, streams=hurried, connections=slow) as api:
         key = key_of(tenant)
         with following(api, key, receive_bytes=4_096) as reader:
             (last,) = reader.take(1)
@@ -249,7 +251,8 @@ def test_a_revoked_key_ends_its_streams_and_no_others(api, tenant):
     with following(api, revoked) as ends, following(api, kept) as stays:
         for one in (ends, stays):
             one.take(1)
-        api_keys.revoke(tenant, revoked[:12])
+        with db.transaction(None, role=Role.OWNER) as conn:
+            api_keys.revoke(conn, tenant, revoked[:12])
         took_s = until(lambda: ends.ends() is None, 2.0)
         note(tenant, "after")
         assert ids(stays.take(1)) == ["after"]
@@ -300,7 +303,7 @@ def test_requests_that_are_refused_are_problems(pool, tenant, redis_url):
 
 
 def test_a_server_that_stops_ends_its_streams_at_once(pool, tenant, redis_url):
-    with serving(redis_url, connections_max=CONNECTIONS_MAX) as api:
+    with serving(redis_url, connections=Connections()) as api:
         reading = following(api, key_of(tenant))
         reader = reading.__enter__()
         reader.take(1)

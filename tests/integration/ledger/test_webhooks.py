@@ -18,6 +18,7 @@ from tests.support.factories import environment, make_tenant, make_user, publish
 from tests.support.http_api import make_key
 from tests.support.stub_site import StubSite, answer
 from workers.actors.webhooks import WebhookFailed
+from workers.process.broker import signing_key
 
 pytestmark = pytest.mark.usefixtures("pool")
 KEY = "k" * 40
@@ -32,7 +33,9 @@ def site():
             AILYDIAN_EGRESS_ALLOW=f"{running.address}:{running.port}", AILYDIAN_SIGNING_KEY=KEY
         ),
     ):
+        signing_key.cache_clear()
         yield running
+    signing_key.cache_clear()
 
 
 def hook(tenant, site, *events, jobs=()):

@@ -26,10 +26,20 @@ def _found(port: int, key: str) -> list[str]:
             "headers": {"Authorization": f"Bearer {key}"},
             "generation": {"max-examples": EXAMPLES},
             "seed": 1,
-            # That a job exists and its payload fits is more than a schema can say.
+            # That a job exists, its payload fits and a password is right no schema can say.
             "checks": {
                 "positive_data_acceptance": {
-                    "expected-statuses": ["2xx", "403", "404", "409", "412", "413", "422"]
+                    "expected-statuses": [
+                        "2xx",
+                        "401",
+                        "403",
+                        "404",
+                        "409",
+                        "412",
+                        "413",
+                        "422",
+                        "429",
+                    ]
                 },
                 # A tag that is none is the tag of nothing: RFC 9110 answers 412.
                 "negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]},

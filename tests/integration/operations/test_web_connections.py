@@ -24,7 +24,7 @@ HALF = b"GET /health HTTP/1.1\r\nHost: x\r\nX-"
 
 @pytest.fixture
 def port(pool, redis_url):
-    with serving(redis_url, connections_max=CONNECTIONS_MAX) as api:
+    with serving(redis_url, connections=Connections(CONNECTIONS_MAX)) as api:
         yield api.port
 
 

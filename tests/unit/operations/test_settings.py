@@ -143,6 +143,8 @@ def _other_value(field: str) -> str:
         "log_level": "debug",
         "sandbox": "require",
         "platform_key_hash": "sha256",
+        "platform_session_hash": "sha256",
+        "proxy_header": "forwarded",
         "tracing": "true",
         "archive_done": "true",
         "egress_http": "true",

@@ -1,0 +1,51 @@
+"""The sessions of people that this process has seen in the last second."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from producers.accounts import request_rules, scopes, session_tokens, sessions
+from producers.accounts.scopes import Scope
+from producers.accounts.sessions import ClientPlace, SessionPolicy
+from producers.queries.accounts.request_rules import HeldRules
+from producers.queries.accounts.sessions import HeldSession
+from producers.web.principals import PersonSession, Principal, Recent
+
+# Everybody sees and ends their own sessions, whatever their role.
+OF_PEOPLE: Final = frozenset({Scope.SESSIONS_READ, Scope.SESSIONS_WRITE})
+
+
+@dataclass(slots=True)
+class Sessions:
+    """How sessions are looked up, and those that were."""
+
+    policy: SessionPolicy
+    recent: Recent[tuple[str, ClientPlace]] = field(default_factory=Recent)
+
+    def accepts(self, bearer: str) -> bool:
+        """Whether what is presented as a bearer is a session's token and not a key."""
+        return session_tokens.is_ours(bearer)
+
+    def look_up(self, token: str, place: ClientPlace) -> Principal | str:
+        """Look a session up and keep what was found for a second. Blocks."""
+        found = sessions.look_up(self.policy, token, place)
+        by = "Unknown session: log in again." if found is None else self._person(token, *found)
+        self.recent.keep((token, place), by)
+        return by
+
+    def _person(self, token: str, held: HeldSession, rules: HeldRules) -> Principal | str:
+        if held.state != "live":
+            return f"The session is {held.state}: log in again."
+        tenant_id = sessions.acts_for(held)
+        if tenant_id is None and held.role != "SUPER_ADMIN":
+            return f"{held.email} belongs to no tenant."
+        csrf = session_tokens.csrf(self.policy.pepper, token)
+        return Principal(
+            held.id,
+            f"user:{held.user_id}",
+            f"session of {held.email}",
+            held.role,
+            tenant_id,
+            scopes.of_role(held.role) | OF_PEOPLE,
+            request_rules.bounds(rules, tenant_id, None),
+            PersonSession(held.id, held.user_id, held.email, csrf),
+        )
