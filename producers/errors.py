@@ -41,6 +41,12 @@ class ModelNotFound(PermanentError):
     code = "model_not_found"
 
 
+class ProviderTaken(PermanentError):
+    """The name belongs to another provider."""
+
+    code = "provider_taken"
+
+
 class ExplanationNotFound(PermanentError):
     """The tenant has no explanation of this id."""
 

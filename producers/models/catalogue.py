@@ -4,9 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from psycopg.errors import UniqueViolation
-
-from producers.errors import ModelNotFound
+from producers.errors import ModelNotFound, ProviderTaken
 from producers.json_rows import camel
 from producers.models.shipped_catalogue import COMPLETION
 from shared.db import Connection
@@ -17,12 +15,6 @@ from shared.queries.models.models import ModelRow, NewModel, NewProvider
 from shared.queries.operations.audit_logs import AuditEntry
 
 _NEEDED: Final = ("provider", "context_window", "cost_in", "cost_out")
-
-
-class ProviderNameTaken(UsageError):
-    """Another provider has this name."""
-
-    code = "provider_name_taken"
 
 
 class ModelIncomplete(UsageError):
@@ -123,16 +115,12 @@ def put_provider(conn: Connection, new: NewProvider) -> None:
         new: The new values.
 
     Raises:
-        ProviderNameTaken: Another provider has the name.
+        ProviderTaken: Another provider has its name.
     """
     before = models.select_provider(conn, new.slug)
-    try:
-        with conn.transaction():
-            models.put_provider(conn, new)
-    except UniqueViolation:
-        raise ProviderNameTaken(
-            f"Another provider is named {new.name!r}: names are unique, give another one."
-        ) from None
+    if models.has_provider_name(conn, new.name, beside=new.slug):
+        raise ProviderTaken(f"Another provider has the name {new.name!r}: choose another name.")
+    models.put_provider(conn, new)
     was = None if before is None else dataclasses.asdict(before)
     _note(conn, "provider.put", "AIProvider", new.slug, was, dataclasses.asdict(new))
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 from fastapi.responses import Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, Strict
 from pydantic.alias_generators import to_camel
 
 from producers.accounts.scopes import Scope
@@ -29,7 +29,8 @@ routes_router = routes.router("routes")
 Slug = Annotated[str, Path(min_length=1, max_length=200, pattern=NO_NUL, examples=["gpt-4.1-mini"])]
 Price = Annotated[
     Decimal | None,
-    Field(strict=False, ge=0, lt=10**12, max_digits=20, decimal_places=8, examples=["0.0004"]),
+    Strict(False),
+    Field(ge=0, lt=10**12, max_digits=20, decimal_places=8, examples=["0.0004"]),
 ]
 Changing = Annotated[Acting, needs(Scope.MODELS_WRITE)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from producers.accounts import tenants
 from producers.accounts.scopes import Scope
@@ -15,7 +15,7 @@ from producers.queries.workflow.workflow_lists import DefinitionRow
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
-from producers.web.bodies import JSON, RAW, Body
+from producers.web.bodies import JSON, RAW
 from producers.web.lists import Limit
 from producers.web.problems import InvalidJson, Refused
 from producers.web.routes import NO_NUL
@@ -54,8 +54,10 @@ TEXT: Final = {
 }
 
 
-class PutWorkflow(Body):
+class PutWorkflow(BaseModel):
     """A stored definition; `changed` is false where it was the newest version already."""
+
+    model_config = ConfigDict(extra="forbid")
 
     id: str = Field(description="Of the version.")
     name: str
@@ -64,8 +66,10 @@ class PutWorkflow(Body):
     changed: bool
 
 
-class Differences(Body):
+class Differences(BaseModel):
     """Two versions, compared: steps added, removed and changed, as field -> [before, after]."""
+
+    model_config = ConfigDict(extra="forbid")
 
     workflow: dict[str, list[Any]]
     added: list[str]
@@ -203,7 +207,7 @@ def _not_found(tenant_id: TenantId, name: str, version: int | None) -> WorkflowN
 
 def _text(body: bytes) -> str:
     if not body.strip():
-        raise InvalidJson(HTTPStatus.UNPROCESSABLE_ENTITY, "Send the definition as the body.")
+        raise InvalidJson(HTTPStatus.UNPROCESSABLE_ENTITY, "The body has no definition.")
     try:
         return body.decode()
     except UnicodeDecodeError:

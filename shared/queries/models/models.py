@@ -108,6 +108,17 @@ def select_provider(conn: Connection, slug: str) -> NewProvider | None:
     return None if row is None else NewProvider(*row)
 
 
+SELECT_PROVIDER_NAMED: Final = """
+    SELECT FROM "AIProvider" WHERE "name" = %(name)s AND "slug" <> %(beside)s
+"""
+
+
+def has_provider_name(conn: Connection, name: str, *, beside: str) -> bool:
+    """Whether a provider has this name, beside the one with a slug."""
+    values = {"name": name, "beside": beside}
+    return conn.execute(SELECT_PROVIDER_NAMED, values).fetchone() is not None
+
+
 PUT_MODEL: Final = """
     INSERT INTO "AIModel" ("slug", "providerId", "name", "contextWindow", "costPer1kIn",
                            "costPer1kOut", "capabilities", "enabled")

@@ -59,6 +59,14 @@ def test_a_model_is_made_changed_and_disabled_with_its_provider(api, root, key):
     ]
 
 
+def test_two_providers_have_two_names(api, root):
+    assert api.ask("PUT", "/v1/providers/one", key=root, body={"name": "Acme"}).status == 200
+    reply = api.ask("PUT", "/v1/providers/two", key=root, body={"name": "Acme"})
+
+    assert (reply.status, reply.code) == (409, "provider_taken")
+    assert rows("""SELECT "slug" FROM "AIProvider" WHERE "name" = 'Acme'""") == [("one",)]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -69,6 +77,7 @@ def test_a_model_is_made_changed_and_disabled_with_its_provider(api, root, key):
         (NEW | {"costIn": "0.000000001"}, 422, "invalid_request"),
         (NEW | {"contextWindow": 2**31}, 422, "invalid_request"),
         (NEW | {"enabled": "perhaps"}, 422, "invalid_request"),
+        (NEW | {"enabled": 0}, 422, "invalid_request"),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(api, root, body, status, code):
