@@ -7,12 +7,13 @@ from http.client import HTTPConnection
 
 import pytest
 
+from producers.web.workflow import run_texts
 from shared.ledger import wakeups
 from shared.workflow.live_texts import LiveTexts, TextPiece
 from tests.support import factories
 from tests.support.factories import do_all, environment, make_tenant, make_user
 from tests.support.http_api import make_key
-from tests.support.patience import patience
+from tests.support.patience import patience, until
 from tests.support.stub_site import StubSite
 from workers.steps import live_text
 
@@ -198,3 +199,10 @@ def test_others_runs_have_no_text(api, run_id):
     assert (reply.status, reply.code) == (404, "run_not_found")
     reply = api.ask("GET", f"/v1/runs/{run_id}/text", key=other, Last_Event_ID="x")
     assert (reply.status, reply.code) == (422, "invalid_request")
+
+
+def test_a_reader_who_leaves_is_not_counted(api, key, run_id):
+    assert api.ask("HEAD", f"/v1/runs/{run_id}/text", key=key).status == 200
+    with following(api, key, run_id):
+        until(lambda: run_texts._READERS.count == 1)
+    until(lambda: run_texts._READERS.count == 0)
