@@ -1,7 +1,6 @@
 """The HTTP API as an application: its routes, how it reads JSON, and the pages of operators."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -35,7 +34,6 @@ from producers.web.sessions_seen import Sessions
 from producers.web.streams import Streams
 from producers.web.visitors import Visitors
 from producers.web.workflow import run_texts, runs, workflows
-from shared.workflow.live_texts import LiveTexts
 
 ROUTERS = (
     cache.router,
@@ -77,21 +75,10 @@ ROUTERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What is streamed: texts of models while they come, and events.
-
-    The streams of events are stopped by the caller before the server is.
-    """
-
-    texts: LiveTexts
-    streams: Streams
-
-
 def build(
     known: Keys,
     pages: Pages,
-    live: Live,
+    streams: Streams,
     *,
     origins: Sequence[str] = (),
     visitors: Visitors | None = None,
@@ -101,12 +88,12 @@ def build(
     Args:
         known: The API keys that this process knows.
         pages: /metrics, /health and /ready.
-        live: What is streamed.
+        streams: Of events; stopped by the caller before the server is.
         origins: Whose pages in browsers may call the API.
         visitors: How people and addresses are known; None keeps sessions as keys.
     """
     app = routed()
-    app.state.keys, app.state.texts, app.state.streams = known, live.texts, live.streams
+    app.state.keys, app.state.streams = known, streams
     app.state.rates = rates = Rates()
     visitors = visitors or Visitors(Sessions(SessionPolicy(known.pepper)))
     app.state.sessions, app.state.proxies = visitors.sessions, visitors.proxies

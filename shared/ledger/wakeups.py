@@ -59,6 +59,17 @@ class Wire:
         message = f'{{"v":1,"job":{named},"attempt":{attempt},"sig":"{signature}"}}'
         return message.encode()
 
+    def sign(self, *parts: str | int) -> str:
+        """Sign something else that goes through Redis; the first part says what it is."""
+        return signatures.sign(self._key, self.namespace, *parts)
+
+    def is_signed(self, signature: str, *parts: str | int) -> bool:
+        """Whether `sign` made this signature of the parts."""
+        try:
+            return signatures.verify(signature, self._key, self.namespace, *parts)
+        except UnicodeEncodeError:
+            return False
+
     def read(self, queue: str, message: bytes) -> tuple[JobId, int]:
         """Check a message taken from a queue.
 

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import redis
 
-from shared.ledger import signatures
+from shared.ledger.wakeups import Wire
 from shared.observability import outages
 
 KEPT_S: Final = 900
@@ -39,17 +39,15 @@ class TextPiece:
 class LiveTexts:
     """The texts of runs in Redis, signed: who can write there cannot put words into a mouth."""
 
-    def __init__(self, client: redis.Redis, namespace: str, key: bytes) -> None:
+    def __init__(self, client: redis.Redis, wire: Wire) -> None:
         """Describe; nothing is sent yet.
 
         Args:
             client: With short timeouts.
-            namespace: Of our keys.
-            key: The signing key.
+            wire: Our namespace and signatures.
         """
         self._client = client
-        self._namespace = namespace
-        self._key = key
+        self._wire = wire
 
     def follow(self, run_id: str) -> None:
         """Have workers tell the texts of a run from now on, for a while."""
@@ -73,7 +71,7 @@ class LiveTexts:
             "attempt": piece.attempt,
             "number": piece.number,
             "text": piece.text,
-            "sig": signatures.sign(self._key, *self._signed_parts(run_id, piece)),
+            "sig": self._wire.sign(*_signed(run_id, piece)),
         }
         try:
             with self._client.pipeline(transaction=False) as pipe:
@@ -101,15 +99,15 @@ class LiveTexts:
             piece = TextPiece(step, int(attempt), int(number), text)
         except (KeyError, ValueError):
             return None
-        is_ours = signatures.verify(signature, self._key, *self._signed_parts(run_id, piece))
+        is_ours = self._wire.is_signed(signature, *_signed(run_id, piece))
         return piece if is_ours else None
 
-    def _signed_parts(self, run_id: str, piece: TextPiece) -> tuple[str | int, ...]:
-        of_piece = (piece.step, piece.attempt, piece.number, piece.text)
-        return ("text", self._namespace, run_id, *of_piece)
-
     def _place(self, run_id: str) -> str:
-        return f"{self._namespace}:text:{run_id}"
+        return f"{self._wire.namespace}:text:{run_id}"
 
     def _wanted(self, run_id: str) -> str:
-        return f"{self._namespace}:follow:{run_id}"
+        return f"{self._wire.namespace}:follow:{run_id}"
+
+
+def _signed(run_id: str, piece: TextPiece) -> tuple[str | int, ...]:
+    return ("text", run_id, piece.step, piece.attempt, piece.number, piece.text)

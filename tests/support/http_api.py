@@ -15,7 +15,6 @@ from producers.accounts.openid import OpenIdClient
 from producers.accounts.sessions import SessionPolicy
 from producers.web import app
 from producers.web.access import Keys
-from producers.web.app import Live
 from producers.web.connections import Connections
 from producers.web.pages import Pages
 from producers.web.server import serve
@@ -25,7 +24,6 @@ from producers.web.visitors import Visitors
 from shared.ids import TenantId, UserId
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
-from shared.workflow.live_texts import LiveTexts
 from tests.support import factories
 from tests.support.patience import patience
 
@@ -129,7 +127,7 @@ def serving(
             app.build(
                 keys,
                 pages,
-                Live(LiveTexts(client, "ailydian", factories.KEY), streams),
+                streams,
                 origins=origins,
                 visitors=_visitors(**visitors),
             ),

@@ -120,7 +120,7 @@ def _work(config: Settings, redis_url: str, options: argparse.Namespace, bell: B
     providers.configure(wire.connect(redis_url, timeout_s=1.0))
     semantic_cache.configure(wire.connect(redis_url, timeout_s=CACHE_REDIS_S))
     texts = wire.connect(redis_url, timeout_s=CACHE_REDIS_S)
-    live_text.configure(LiveTexts(texts, config.redis_namespace, embedded.signing_key(config)))
+    live_text.configure(LiveTexts(texts, runtime.wire))
     dramatiq.set_broker(broker)
     worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=options.threads)
     host = socket.gethostname()

@@ -10,7 +10,6 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import announce, json_option, say
 from producers.web import app, cors
 from producers.web.access import Keys
-from producers.web.app import Live
 from producers.web.connections import Connections, connections_allowed
 from producers.web.pages import Pages
 from producers.web.server import serve
@@ -21,7 +20,6 @@ from shared import connections
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
 from shared.settings import settings
-from shared.workflow.live_texts import LiveTexts
 
 REDIS_TIMEOUT_S = 3.0
 
@@ -60,8 +58,7 @@ def web(port: int, host: str, parent: int | None, as_json: bool) -> None:
                 most=clients * 4 // 5,
             )
             pages = Pages(client, Wire(config.redis_namespace, key))
-            live = Live(LiveTexts(client, config.redis_namespace, key), streams)
-            built = app.build(keys, pages, live, origins=origins, visitors=visitors)
+            built = app.build(keys, pages, streams, origins=origins, visitors=visitors)
             try:
                 serving = serve(built, host=host, port=port, connections=Connections(clients))
             except OSError as error:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from producers.accounts import tenants, users
 from producers.accounts.scopes import Scope
@@ -52,8 +52,10 @@ class ExplanationRequest(Body):
     )
 
 
-class RequestedExplanation(Body):
+class RequestedExplanation(BaseModel):
     """The job that explains a score; its outcome has the `explanationId`."""
+
+    model_config = ConfigDict(extra="forbid")
 
     kind: str
     id: str
@@ -65,8 +67,10 @@ Provenance = answers.model_of(ProvenanceRow, name="Provenance")
 ProvenanceFinding = answers.model_of(Finding, name="ProvenanceFinding")
 
 
-class ProvenanceCheck(Body):
+class ProvenanceCheck(BaseModel):
     """Everything that was altered since an answer was recorded."""
+
+    model_config = ConfigDict(extra="forbid")
 
     id: str
     ok: bool

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Request
 from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
 
 from producers.accounts import tenants
 from producers.accounts.scopes import Scope
@@ -13,7 +14,6 @@ from producers.messages.answer_cache import CacheTotals
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
-from producers.web.bodies import Body
 from shared import db
 from shared.db import Connection
 from shared.queries.messages import semantic_entries
@@ -30,8 +30,10 @@ class Cache(answers.model_of(CacheTotals, name="CacheTotals")):  # type: ignore[
     models: list[CachedModel]  # type: ignore[valid-type]
 
 
-class ClearedCache(Body):
+class ClearedCache(BaseModel):
     """How many answers were deleted."""
+
+    model_config = ConfigDict(extra="forbid")
 
     tenant: str
     removed: int

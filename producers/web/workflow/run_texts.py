@@ -109,7 +109,7 @@ def follow_run_text(
     moderation has judged it. Who reads from the start of the run misses nothing; who comes when a
     model has answered gets the output. After ten minutes the stream ends: ask again.
     """
-    texts: LiveTexts = request.app.state.texts
+    texts = LiveTexts(request.app.state.redis, request.app.state.wire)
     slug = tenants.slug_of(acting.tenant)
     following = _Following(acting.tenant, slug, run_id, texts, last_event_id or FIRST)
     run = following.find()

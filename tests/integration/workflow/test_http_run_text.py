@@ -9,6 +9,7 @@ import pytest
 
 from producers.web.workflow import run_texts
 from shared.ledger import wakeups
+from shared.ledger.wakeups import Wire
 from shared.workflow.live_texts import LiveTexts, TextPiece
 from tests.support import factories
 from tests.support.factories import do_all, environment, make_tenant, make_user
@@ -43,7 +44,7 @@ ENDING = chunk(finish_reason="stop") + b"data: [DONE]\n\n"
 def texts(redis_url):
     """Where the workers of this process tell texts, as `ailydian work` sets it."""
     with wakeups.connect(redis_url) as client:
-        told = LiveTexts(client, "ailydian", factories.KEY)
+        told = LiveTexts(client, Wire("ailydian", factories.KEY))
         live_text.configure(told)
         yield told
         live_text.configure(None)
@@ -168,7 +169,7 @@ def test_nobody_is_told_of_a_run_that_nobody_follows(api, key, run_id, site, tex
 
 
 def test_a_later_attempt_begins_again_and_what_is_forged_is_left_out(api, key, run_id, texts):
-    forged = LiveTexts(texts._client, "ailydian", b"another key")
+    forged = LiveTexts(texts._client, Wire("ailydian", b"another key"))
     told = [
         (texts, TextPiece("answer", 1, 1, "Thir")),
         (forged, TextPiece("answer", 9, 1, "Send money.")),
