@@ -214,6 +214,7 @@ def main() -> None:
         harness.owner_sql(
             here.database_url, "CREATE TABLE bench_bare (n int PRIMARY KEY, body text)"
         )
+        http_api.make_busy(TENANT)
         key = http_api.make_key(
             TENANT,
             make_user(TENANT, "bench", role="ADMIN"),

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 
-from producers.accounts import api_keys
+from producers.accounts import api_keys, request_rules
 from producers.accounts.api_keys import Wish
 from producers.accounts.client_addresses import Proxies
 from producers.accounts.key_format import Peppers
 from producers.accounts.openid import OpenIdClient
+from producers.accounts.request_rules import RATE_MAX, Rate, Subject
 from producers.accounts.sessions import SessionPolicy
 from producers.web import app
 from producers.web.access import Keys
@@ -161,3 +162,8 @@ def make_key(tenant_id: TenantId, user_id: str, *scopes: str, pepper: str | None
     peppers = PEPPERS if pepper is None else Peppers((pepper.encode(),))
     made = api_keys.create(peppers, tenant_id, UserId(user_id), Wish("tests", scopes))
     return made.key
+
+
+def make_busy(tenant_id: TenantId) -> None:
+    """Let a tenant ask as often as it likes, as one that measures does."""
+    request_rules.limit(Subject(tenant_id), Rate(RATE_MAX, RATE_MAX))

@@ -24,7 +24,7 @@ from shared import db
 from tests.acceptance.faults.proxy import Proxy
 from tests.benchmarks import harness
 from tests.support.factories import make_tenant, make_user, rows
-from tests.support.http_api import Api, make_key, serving
+from tests.support.http_api import Api, make_busy, make_key, serving
 from tests.support.patience import patience
 
 COMMITS_LOST = 0.05
@@ -60,6 +60,7 @@ def cut_off(database_url: str, redis_url: str, *, seed: int) -> Iterator[tuple[A
     parts = urlsplit(database_url)
     folder = parse_qs(parts.query)["host"][0]
     tenant = make_tenant("acme")
+    make_busy(tenant)
     key = make_key(tenant, make_user(tenant, "bob", role="ADMIN"), "jobs:write")
     wire = Proxy(f"{folder}/.s.PGSQL.5432", seed=seed)
     try:
