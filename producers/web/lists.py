@@ -14,7 +14,11 @@ from producers.web.problems import Refused
 
 Cursor = Annotated[
     str | None,
-    Query(max_length=500, description="`next` of the page before; unset: the first page."),
+    Query(
+        max_length=500,
+        pattern=r"^[^\u0000]*$",
+        description="`next` of the page before; unset: the first page.",
+    ),
 ]
 
 
