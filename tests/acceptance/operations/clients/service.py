@@ -1,12 +1,21 @@
-"""A service in Python: publishes jobs, asks for one and cancels it, with the generated client."""
+"""A service in Python: publishes, uploads, asks, cancels and follows with the generated client."""
 
 import io
 import json
 import os
 
 from ailydian_client import AuthenticatedClient
+from ailydian_client.api.documents import submit_document
 from ailydian_client.api.jobs import cancel_job, list_jobs, publish_jobs, show_job
-from ailydian_client.models import Accepted, AcceptedList, JobRequest, JobRequestPayload, Problem
+from ailydian_client.models import (
+    Accepted,
+    AcceptedList,
+    DocumentForm,
+    JobRequest,
+    JobRequestPayload,
+    Problem,
+    Submission,
+)
 from ailydian_client.types import File
 
 client = AuthenticatedClient(base_url=os.environ["AILYDIAN_URL"], token=os.environ["AILYDIAN_KEY"])
@@ -30,6 +39,18 @@ assert len(many.items) == 2
 assert len(list_jobs.sync(client=client, job="probe").items) == 3
 
 assert cancel_job.sync(first.id, client=client).state == "CANCELLED"
+with client.get_httpx_client().stream(
+    "GET", "/v1/events", params={"id": first.id, "after": "0"}
+) as events:
+    lines_of_events = events.iter_lines()
+    told = next(json.loads(line[5:]) for line in lines_of_events if '"what"' in line)
+assert (told["jobId"], told["what"]) == (first.id, "CANCELLED")
+
+text = File(io.BytesIO(b"# Tides\n\nThe sea rises."), "tides.md", "text/markdown")
+uploaded = submit_document.sync(client=client, body=DocumentForm(file=text))
+assert isinstance(uploaded, Submission), uploaded
+assert uploaded.state == "PUBLISHED"
+
 problem = publish_jobs.sync(client=client, body=JobRequest(job="prob"))
 assert isinstance(problem, Problem)
 print(problem.code)
