@@ -29,9 +29,17 @@ What = Literal[
     "RETRY",
     "REPLAYED",
     "DISCARDED",
+    "BATCH_FINISHED",
     "RUN_COMPLETED",
     "RUN_FAILED",
     "RUN_CANCELLED",
+    "STEP_COMPLETED",
+    "STEP_FAILED",
+    "STEP_SKIPPED",
+    "STEP_CANCELLED",
+    "INCIDENT_OPENED",
+    "INCIDENT_ESCALATED",
+    "INCIDENT_RESOLVED",
 ]
 WHATS: Final[tuple[str, ...]] = get_args(What)
 

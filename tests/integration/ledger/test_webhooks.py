@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from producers.ledger import event_counters, webhooks
+from producers.ledger import batches, event_counters, webhooks
 from producers.ledger.webhooks import WebhookNotFound, WebhookRefused
 from shared import db
+from shared.contracts import Probe
 from shared.db import Role
 from shared.errors import AddressRefused
 from tests.support import factories
@@ -215,3 +216,17 @@ def test_the_api_and_the_commands_do_the_same(api, run, acme, site):
     assert sorted(actions) == [
         (f"webhook.{what}",) for what in ("create", "delete", "disable", "rotate")
     ]
+
+
+def test_a_finished_batch_is_posted_under_its_own_id(acme, site):
+    hook(acme, site, "BATCH_FINISHED")
+    with db.transaction(acme) as conn:
+        batch = batches.publish_batch(conn, [Probe(n=1, mode="receipt")], name="nightly")
+    for lease in factories.claim(*factories.waiting("probe")):
+        factories.do(lease)
+    assert sweep() + sweep() == 1
+    deliver(answer(), site=site)
+
+    [(_, body)] = posted(site)
+    event = json.loads(body)
+    assert (event["what"], event["jobId"], event["job"]) == ("BATCH_FINISHED", batch.id, "nightly")
