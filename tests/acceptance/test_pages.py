@@ -11,7 +11,7 @@ from tests.support.masks import Ids, matches
 from tests.support.pages import PROSE, Block
 from tests.support.source_code import ROOT
 
-LANGUAGES = {"console", "python", "sql", "yaml", "json", "js", "sh", PROSE, "setup"}
+LANGUAGES = {"console", "python", "sql", "yaml", "json", "js", "ts", "sh", PROSE, "setup"}
 
 # Parsed, not run: the page, the first word of the block's first line that tells, and why.
 PARSED_ONLY = {
@@ -19,6 +19,7 @@ PARSED_ONLY = {
     ("README.md", "make setup"): "this checkout has done it",
     ("README.md", "pip wheel"): "tests/acceptance/operations/test_wheel.py does it",
     ("README.md", "await redis.xadd"): "needs Node and ioredis; redis-cli runs the same words",
+    ("producers/web/README.md", "$ make clients"): "the block after it makes them, without make",
     ("producers/cli/README.md", "apiVersion: keda.sh"): "needs Kubernetes with KEDA",
     ("shared/schema/README.md", "make schema"): "its second line would run this suite",
     ("tests/README.md", "make unit"): "this suite would run itself",

