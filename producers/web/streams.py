@@ -136,8 +136,21 @@ class Streams:
             stream.end()
 
     def _read(self) -> None:
-        """Read all events, through outages of Postgres. A thread of its own."""
+        """Read all events, in a thread of its own; if it fails, all streams end, and resume."""
         assert self._loop is not None, "open comes first"
+        try:
+            self._read_on(self._loop)
+        finally:
+            if not self._stop.is_set():
+                self._loop.call_soon_threadsafe(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._end_all()
+        self._ready.clear()
+        self.position = self._reader = None
+
+    def _read_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read through outages of Postgres."""
         after = None
         while not self._stop.is_set():
             try:
@@ -150,7 +163,7 @@ class Streams:
                     look_s=LOOK_S,
                 ):
                     after = page.end
-                    self._loop.call_soon_threadsafe(self._tell, told(page.events), page.end)
+                    loop.call_soon_threadsafe(self._tell, told(page.events), page.end)
             except (AilydianError, psycopg.Error) as error:
                 outages.note(error)
                 self._stop.wait(_AWAY_S)
