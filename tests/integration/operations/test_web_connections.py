@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -258,3 +260,12 @@ def test_a_page_that_hangs_holds_no_more_threads_than_it_may():
     finally:
         site.released.set()
         site.server.stop()
+
+
+@pytest.mark.parametrize(("files", "most"), [(1_024, 800), (3_000, 2_776), (9_000, 5_000)])
+def test_a_process_takes_as_many_files_as_it_may_and_no_more_connections(files, most):
+    program = "from producers.web.connections import connections_allowed as most; print(most())"
+    limited = f"ulimit -Sn 256; ulimit -Hn {files}; exec {sys.executable} -c '{program}'"
+    ran = subprocess.run(["sh", "-c", limited], check=True, capture_output=True, text=True)
+
+    assert int(ran.stdout) == most
