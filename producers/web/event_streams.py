@@ -6,9 +6,9 @@ that is too slow for what it is told leaves, and reads on its own again, as fast
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import psycopg
 from fastapi.responses import Response
@@ -19,6 +19,7 @@ from producers.ledger import live_events
 from producers.queries.ledger import events, retentions
 from producers.queries.ledger.events import BEGINNING, Event, EventFilters, Page, Position
 from producers.web.access import Acting
+from producers.web.bounds import Receive, Scope, Send
 from shared import db
 from shared.db import Role
 from shared.errors import AilydianError
@@ -32,9 +33,6 @@ WAITING_MAX: Final = 5_000
 SEND_BYTES: Final = 32 * 1024
 _CUT_S: Final = 1.0
 _HEARTBEAT: Final = b": heartbeat\n\n"
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +56,20 @@ class Hub(Protocol):
     position: Position | None
     reading: asyncio.Semaphore
 
-    async def open(self, stream: "EventStream") -> None:
+    async def open(self, stream: "LiveStream") -> None:
         """Take a stream, and wait until it is known up to where all are told."""
 
-    def join(self, stream: "EventStream") -> bool:
+    def join(self, stream: "LiveStream") -> bool:
         """Tell a stream all from here on, if it has read up to here. Returns whether it has."""
 
-    def leave(self, stream: "EventStream") -> None:
+    def leave(self, stream: "LiveStream") -> None:
         """Tell a stream nothing more."""
 
-    def close(self, stream: "EventStream") -> None:
+    def close(self, stream: "LiveStream") -> None:
         """Forget a stream."""
 
 
-class EventStream(Response):
+class LiveStream(Response):
     """The answer that is a stream.
 
     Attributes:
@@ -105,7 +103,7 @@ class EventStream(Response):
 
     async def __call__(
         self,
-        scope: Message,
+        scope: Scope,
         receive: Receive,  # noqa: ARG002 - an ASGI application has it
         send: Send,
     ) -> None:

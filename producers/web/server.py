@@ -2,13 +2,13 @@
 
 import socket
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
+from producers.web.bounds import Receive, Scope, Send
 from producers.web.connections import Connections
 
 KEEP_ALIVE_S = 5
@@ -17,8 +17,6 @@ DRAIN_S = 5
 BACKLOG = 128
 
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # What a connection needs to know of a request whose answer goes on.
 _KEPT = frozenset({"type", "method", "http_version", "extensions"})
 
@@ -29,12 +27,12 @@ class GoingOn:
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self._app = app
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, then what it has put into the extension `ailydian.later`."""
         later: list[Callable[[Receive, Send], Awaitable[None]]] = []
         scope["extensions"]["ailydian.later"] = later
         await self._app(scope, receive, send)
-        while later:
+        while later and scope["method"] != "HEAD":
             for name in scope.keys() - _KEPT:
                 del scope[name]
             await later.pop()(receive, send)

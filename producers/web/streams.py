@@ -23,7 +23,7 @@ from producers.ledger import live_events
 from producers.queries.accounts import api_keys, sessions
 from producers.queries.ledger.events import EventFilters, Position
 from producers.web import access
-from producers.web.event_streams import EventStream, Told, told
+from producers.web.event_streams import LiveStream, Told, told
 from producers.web.problems import RETRY_AFTER_S, Refused
 from shared import db
 from shared.db import Role
@@ -62,8 +62,8 @@ class Streams:
         self._listen_url = listen_url
         self._most = most
         self._heartbeat_s = heartbeat_s
-        self._all: dict[EventStream, None] = {}
-        self._joined: dict[TenantId | None, dict[EventStream, None]] = defaultdict(dict)
+        self._all: dict[LiveStream, None] = {}
+        self._joined: dict[TenantId | None, dict[LiveStream, None]] = defaultdict(dict)
         self._stop = threading.Event()
         self._reader: threading.Thread | None = None
         self._ready = asyncio.Event()
@@ -91,7 +91,7 @@ class Streams:
                 {"Retry-After": str(RETRY_AFTER_S)},
             )
 
-    async def open(self, stream: EventStream) -> None:
+    async def open(self, stream: LiveStream) -> None:
         """Take a stream, and wait until it is known up to where all are told."""
         self._all[stream] = None
         if self._stop.is_set():
@@ -104,7 +104,7 @@ class Streams:
         if not self._stop.is_set():
             await self._ready.wait()
 
-    def join(self, stream: EventStream) -> bool:
+    def join(self, stream: LiveStream) -> bool:
         """Tell a stream all from here on, if it has read up to here. Returns whether it has."""
         assert self.position is not None, "it was opened"
         if stream.after < self.position:
@@ -112,11 +112,11 @@ class Streams:
         self._joined[stream.tenant_id][stream] = None
         return True
 
-    def leave(self, stream: EventStream) -> None:
+    def leave(self, stream: LiveStream) -> None:
         """Tell a stream nothing more: it is too slow, and reads on its own."""
         self._joined[stream.tenant_id].pop(stream, None)
 
-    def close(self, stream: EventStream) -> None:
+    def close(self, stream: LiveStream) -> None:
         """Forget a stream."""
         self.leave(stream)
         self._all.pop(stream, None)
@@ -194,9 +194,9 @@ class Streams:
                 outages.note(error)  # nothing is told either, while Postgres is away
 
     async def _end_unfit(self) -> None:
-        ids = sorted({stream.asks for stream in self._all})
+        ids = {stream.asks for stream in self._all}
         if ids:
-            fit = await run_in_threadpool(_fit, ids)
+            fit = await run_in_threadpool(_fit, sorted(ids))
             for stream in [*self._all]:
                 if (stream.asks, stream.allowed) not in fit and stream.asks in ids:
                     stream.end()

@@ -11,7 +11,7 @@ from producers.accounts.scopes import Scope
 from producers.queries.ledger.events import BEGINNING, SUBJECTS, EventFilters, Position
 from producers.web import routes
 from producers.web.access import Acting, needs
-from producers.web.event_streams import MEDIA_TYPE, EventStream
+from producers.web.event_streams import MEDIA_TYPE, LiveStream
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
 from producers.web.streams import Streams
@@ -67,11 +67,11 @@ async def stream_events(
     The first tells where the stream begins: `ready`, or `reset` where events after the position
     asked for are not kept any more. The others have the fields that `ailydian events` prints.
     """
-    streams: Streams = request.app.state.streams
-    streams.check_room(acting.tenant_id)
     subjects = None if which.types is None else frozenset(which.types.split(","))
     after = _position(last_event_id or which.after)
-    return EventStream(streams, acting, EventFilters(any_id=which.id, subjects=subjects), after)
+    streams: Streams = request.app.state.streams
+    streams.check_room(acting.tenant_id)
+    return LiveStream(streams, acting, EventFilters(any_id=which.id, subjects=subjects), after)
 
 
 def _position(text: str | None) -> Position | None:

@@ -299,6 +299,7 @@ def test_who_resumes_before_what_is_kept_is_told_so(api, tenant, tmp_path):
 def test_requests_that_are_refused_are_problems(pool, tenant, redis_url):
     with serving(redis_url, streams=Streams(most=1)) as api:
         key = key_of(tenant)
+        head = api.ask("HEAD", "/v1/events", key=key)
         unfit = make_key(tenant, make_user(tenant, "ada"), Scope.JOBS_READ)
         with following(api, key) as reader:
             reader.take(1)
@@ -307,6 +308,7 @@ def test_requests_that_are_refused_are_problems(pool, tenant, redis_url):
 
         assert api.ask("GET", "/v1/events", key=unfit).code == "scope_missing"
         assert api.ask("GET", "/v1/events?types=jobs", key=key).code == "invalid_request"
+    assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
     assert (full.status, full.code) == (429, "too_many_streams")
     assert (wrong.status, wrong.code) == (422, "invalid_position")
 
