@@ -14,20 +14,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
-
-from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # type: ignore[import-untyped]
-from authlib.oauth2.rfc7636 import create_s256_code_challenge  # type: ignore[import-untyped]
-from joserfc import jwk, jwt
-from joserfc.errors import JoseError
-from joserfc.jwt import JWTClaimsRegistry
 
 from producers.accounts.key_format import Peppers
 from shared.egress.fetching import FetchLimits, FetchRequest, Reply, fetch
 from shared.egress.targets import EgressPolicy, policy_of
 from shared.errors import AilydianError, ConfigurationBroken, PermanentError, ServerUnavailable
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    # Imported where a provider is asked: they take 9 MB, and most servers have no provider.
+    from joserfc import jwk
 
 FLOW_S: Final = 600.0
 KNOWN_S: Final = 3_600.0
@@ -124,10 +122,15 @@ class OpenIdProvider:
             LoginProviderUnavailable: The provider cannot be reached.
             LoginProviderRefused: What it publishes of itself is invalid.
         """
+        from authlib.oauth2.rfc6749 import parameters  # type: ignore[import-untyped]  # noqa: PLC0415
+        from authlib.oauth2.rfc7636 import (  # type: ignore[import-untyped]  # noqa: PLC0415
+            create_s256_code_challenge,
+        )
+
         endpoints, _ = self._known()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         flow = LoginFlow(state, nonce, verifier, now + FLOW_S)
-        address = prepare_grant_uri(
+        address = parameters.prepare_grant_uri(
             endpoints.authorization,
             self._at.client_id,
             "code",
@@ -147,6 +150,9 @@ class OpenIdProvider:
             LoginProviderUnavailable: The provider cannot be reached.
             LoginProviderRefused: It does not know the code, or its token does not hold.
         """
+        from joserfc import jwt  # noqa: PLC0415
+        from joserfc.errors import JoseError  # noqa: PLC0415
+
         endpoints, keys = self._known()
         token = self._id_token(endpoints, flow, code)
         try:
@@ -163,6 +169,8 @@ class OpenIdProvider:
         return str(found.claims["email"])
 
     def _check(self, claims: Mapping[str, Any], flow: LoginFlow) -> None:
+        from joserfc.jwt import JWTClaimsRegistry  # noqa: PLC0415
+
         registry = JWTClaimsRegistry(
             leeway=LEEWAY_S,
             iss={"essential": True, "value": self._at.issuer},
@@ -201,7 +209,7 @@ class OpenIdProvider:
             raise LoginProviderRefused("The provider has sent no token of the person.")
         return token
 
-    def _known(self) -> tuple[_Endpoints, jwk.KeySet]:
+    def _known(self) -> "tuple[_Endpoints, jwk.KeySet]":
         with self._lock:
             if self._endpoints is None or self._keys is None or self._until < time.monotonic():
                 self._endpoints = self._discovered()
@@ -210,7 +218,7 @@ class OpenIdProvider:
                 self._until = self._keys_at + KNOWN_S
             return self._endpoints, self._keys
 
-    def _newer_keys(self, endpoints: _Endpoints) -> jwk.KeySet:
+    def _newer_keys(self, endpoints: _Endpoints) -> "jwk.KeySet":
         """Fetch the keys again, at most every few seconds: a forged token costs no flood."""
         with self._lock:
             if self._keys is None or self._keys_at + KEYS_AGAIN_S < time.monotonic():
@@ -231,7 +239,10 @@ class OpenIdProvider:
             raise LoginProviderRefused(f"The provider publishes no {', '.join(names)}.")
         return _Endpoints(*map(str, found))
 
-    def _fetched_keys(self, endpoints: _Endpoints) -> jwk.KeySet:
+    def _fetched_keys(self, endpoints: _Endpoints) -> "jwk.KeySet":
+        from joserfc import jwk  # noqa: PLC0415
+        from joserfc.errors import JoseError  # noqa: PLC0415
+
         document = self._fetched(FetchRequest("GET", endpoints.keys))
         try:
             # Of a kind that signs by a public key; others are left aside.

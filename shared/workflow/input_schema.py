@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
-import cel
 import jsonschema
 from referencing.exceptions import Unresolvable
 
@@ -26,7 +25,6 @@ FAULTS_MAX: Final = 5
 _REFS: Final = ("$ref", "$dynamicRef")
 # Python's own engine would match these names.
 _UNREAD: Final = ("patternProperties", "unevaluatedProperties")
-_MATCHES: Final = cel.compile("text.matches(pattern)")
 
 Path = tuple[str, ...]
 
@@ -123,10 +121,17 @@ def _breaks(schema: Mapping[str, Any], instance: object) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1)
+def _matches() -> Any:  # noqa: ANN401 - the library has no types
+    import cel  # noqa: PLC0415 - it brings a terminal of its own, 11 MB
+
+    return cel.compile("text.matches(pattern)")
+
+
 @lru_cache(maxsize=1_024)
 def _is_pattern(pattern: str) -> bool:
     try:
-        _MATCHES.execute({"text": "", "pattern": pattern})
+        _matches().execute({"text": "", "pattern": pattern})
     except (ValueError, RuntimeError, TypeError):
         return False
     return True
@@ -135,7 +140,7 @@ def _is_pattern(pattern: str) -> bool:
 def _pattern(
     _validator: object, pattern: str, instance: object, _schema: object
 ) -> Iterator[jsonschema.ValidationError]:
-    if isinstance(instance, str) and not _MATCHES.execute({"text": instance, "pattern": pattern}):
+    if isinstance(instance, str) and not _matches().execute({"text": instance, "pattern": pattern}):
         yield jsonschema.ValidationError(f"{instance[:64]!r} does not match {pattern!r}")
 
 

@@ -9,8 +9,6 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
 
-import cel
-
 from shared.errors import ExpressionFailed, ExpressionRefused
 from shared.workflow.expressions.costs import CHUNK_ITEMS, is_expensive, refuse_expensive
 from shared.workflow.expressions.lexing import CHARS_MAX, ExpressionToken, spans, words
@@ -282,6 +280,8 @@ def _bare(text: str) -> str:
 
 
 def _program(bare: str) -> Any:  # noqa: ANN401 - the library has no types
+    import cel  # noqa: PLC0415 - it brings a terminal of its own, 11 MB
+
     try:
         return cel.compile(bare)
     except ValueError as error:
