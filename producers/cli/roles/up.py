@@ -2,18 +2,16 @@
 
 import socket
 import threading
-import time
-from dataclasses import dataclass
 
 import click
 import psutil
 import structlog
 
 from producers.cli.accounts import console
-from producers.cli.roles.processes import Process, TimeoutExpired, start, stop_on_signals
+from producers.cli.roles.children import Child, end, look_after
+from producers.cli.roles.processes import stop_on_signals
 from producers.cli.terminal import session, values
 from producers.cli.terminal.output import announce, json_option, say
-from producers.errors import RoleKeepsEnding
 from producers.queries.ledger import queue_figures
 from shared import db
 from shared.contracts import QUEUES
@@ -26,21 +24,6 @@ from shared.settings import settings
 log = structlog.get_logger()
 
 LOOK_S = 0.1
-STEADY_S = 10.0
-QUICK_DEATHS_MAX = 3
-AGAIN_S_MAX = 5.0
-KILL_AFTER_GRACE_S = 10.0
-
-
-@dataclass(slots=True)
-class Running:
-    """A role and its process."""
-
-    role: list[str]
-    process: Process
-    started_at: float
-    quick_deaths: int = 0
-    again_at: float | None = None
 
 
 @click.command()
@@ -74,15 +57,15 @@ def up(per_queue: bool, processes: int | None, port: int | None, as_json: bool) 
         roles.append(["web", "--port", str(port)])
     stop = stop_on_signals()
     with session.opened(role_of_its_own=True) as servers:
-        running = [Running(role, start(role), time.monotonic()) for role in roles]
+        running = [Child.of(role) for role in roles]
         try:
             _keep(running, servers, stop, expected=each * supervisors, port=port)
         finally:
-            _end(running)
+            end(running)
 
 
 def _keep(
-    running: list[Running],
+    running: list[Child],
     servers: Servers,
     stop: threading.Event,
     *,
@@ -92,7 +75,7 @@ def _keep(
     ready = False
     while not stop.wait(LOOK_S):
         for one in running:
-            _look_after(one, ready=ready)
+            look_after(one, ready=ready)
         if not ready and _answers(port) and _registered() >= expected:
             ready = True
             places = {
@@ -136,38 +119,3 @@ def _registered() -> int:
     ours = {child.pid for child in psutil.Process().children(recursive=True)}
     here = socket.gethostname()
     return sum(bool(row.queues) and row.host == here and row.pid in ours for row in rows)
-
-
-def _look_after(one: Running, *, ready: bool) -> None:
-    """Restart a role that has ended, with backoff if it ends immediately.
-
-    Raises:
-        RoleKeepsEnding: It cannot start, and nothing was ready yet.
-    """
-    now = time.monotonic()
-    if one.again_at is None and one.process.poll() is not None:
-        one.quick_deaths = one.quick_deaths + 1 if now - one.started_at < STEADY_S else 0
-        log.error("role.ended", role=one.role[0], code=one.process.returncode)
-        if not ready and one.quick_deaths >= QUICK_DEATHS_MAX:
-            raise RoleKeepsEnding(
-                f"`ailydian {' '.join(one.role)}` exits immediately with code "
-                f"{one.process.returncode}: its last lines above say why."
-            )
-        one.again_at = now + min(AGAIN_S_MAX, 0.1 * 2**one.quick_deaths)
-    if one.again_at is not None and now >= one.again_at:
-        one.process, one.started_at, one.again_at = start(one.role), now, None
-
-
-def _end(running: list[Running]) -> None:
-    """Stop every role; kill those that do not end within the grace period."""
-    for one in running:
-        if one.process.poll() is None:
-            one.process.terminate()
-    deadline = time.monotonic() + settings().grace_s + KILL_AFTER_GRACE_S
-    for one in running:
-        try:
-            one.process.wait(max(0.0, deadline - time.monotonic()))
-        except TimeoutExpired:
-            log.error("role.killed", role=one.role[0])
-            one.process.kill()
-            one.process.wait()
