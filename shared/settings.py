@@ -103,6 +103,7 @@ class Settings(BaseModel):
     chunk_tokens: Annotated[int, Field(ge=32, le=8191)] = 512
     threads: Annotated[int, Field(ge=1, le=256)] = 8
     processes: Annotated[int, Field(ge=1, le=256)] = 2
+    web_processes: Annotated[int, Field(ge=1, le=64)] = 1
     worker_rss_mb_max: Annotated[int, Field(ge=0)] = 1024
     worker_jobs_max: Annotated[int, Field(ge=0)] = 0
     grace_s: Annotated[float, Field(ge=0)] = 30.0

@@ -24,14 +24,14 @@ def _connections(conn: Connection) -> Faults:
     if not settings().prepared_statements:
         return
     alive = server_facts.select_roles_alive(conn)
-    needed = needed_by(alive) if alive else needed_by_up(settings())
+    needed = needed_by(alive, settings()) if alive else needed_by_up(settings())
     most = server_facts.select_connections_max(conn)
     if needed > most:
         who = f"the {len(alive)} processes that run" if alive else "`ailydian up`"
         yield f"{who} may open {needed} connections, max_connections leaves {most}"
 
 
-def needed_by(alive: Sequence[tuple[str, int]]) -> int:
+def needed_by(alive: Sequence[tuple[str, int]], config: Settings) -> int:
     """Connections that processes may open, given as role and threads.
 
     Supervisors are not in the ledger: there are at most as many as worker processes.
@@ -42,14 +42,18 @@ def needed_by(alive: Sequence[tuple[str, int]]) -> int:
         if role == "worker"
         else each.get(role, 0)
         for role, threads in alive
-    ) + (connections.WEB + connections.SPARE)
+    ) + of_web(config)
 
 
 def needed_by_up(config: Settings) -> int:
     """Connections that `ailydian up` may open with these settings."""
     workers = config.processes * connections.of_worker(config.threads) + connections.SUPERVISOR
-    others = connections.RELAY + connections.SCHEDULER + connections.WEB + connections.SPARE
-    return workers + others
+    return workers + connections.RELAY + connections.SCHEDULER + of_web(config)
+
+
+def of_web(config: Settings) -> int:
+    """Connections of the HTTP server, which is not in the ledger, and those to spare."""
+    return config.web_processes * connections.WEB + connections.SPARE
 
 
 FINDERS: Final[dict[str, Callable[[Connection], Faults]]] = {

@@ -1,6 +1,5 @@
 """The HTTP server: uvicorn in a thread, on a socket of ours."""
 
-import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from fastapi import FastAPI
 
 from producers.web.bounds import Receive, Scope, Send
 from producers.web.connections import Connections
+from producers.web.listeners import bound
 
 KEEP_ALIVE_S = 5
 DRAIN_S = 5
@@ -57,7 +57,14 @@ class Serving:
         self._thread.join()
 
 
-def serve(app: FastAPI, *, host: str, port: int, connections: Connections | None = None) -> Serving:
+def serve(
+    app: FastAPI,
+    *,
+    host: str,
+    port: int,
+    connections: Connections | None = None,
+    shared_port: bool = False,
+) -> Serving:
     """Answer requests in a thread until the server is stopped.
 
     Args:
@@ -65,11 +72,18 @@ def serve(app: FastAPI, *, host: str, port: int, connections: Connections | None
         host: The address to listen on.
         port: 0 takes a free one.
         connections: What bounds them.
+        shared_port: Whether other processes of ours listen there too: the system deals connections
+            out by a hash of both addresses.
 
     Raises:
         OSError: The address is taken.
     """
-    listener = _listener(host, port)
+    listener = bound(host, port, shared_port=shared_port)
+    try:
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     config = uvicorn.Config(
         GoingOn(app),
         http=(connections or Connections()).protocol,  # type: ignore[arg-type]  # called as a class
@@ -87,17 +101,3 @@ def serve(app: FastAPI, *, host: str, port: int, connections: Connections | None
     thread = threading.Thread(target=server.run, args=([listener],), name="web")
     thread.start()
     return Serving(listener.getsockname()[1], server, thread)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends at once, without waiting for acknowledgements, where the protocol is named.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -34,7 +34,7 @@ READ_S_MAX: Final = 600.0
 READERS_MAX: Final = 100  # of a process
 
 
-class EventStream(StreamingResponse):
+class TextStream(StreamingResponse):
     """Server-sent events."""
 
     media_type = EVENTS
@@ -90,7 +90,7 @@ class _Following:
 
 @router.get(
     "/{run_id}/text",
-    response_class=EventStream,
+    response_class=TextStream,
     responses={200: {"content": {EVENTS: {"schema": {"type": "string"}}}}},
 )
 def follow_run_text(
@@ -101,7 +101,7 @@ def follow_run_text(
         str | None,
         Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,15}-[0-9]{1,15}$"),
     ] = None,
-) -> EventStream:
+) -> TextStream:
     """Stream what models write for a run, and its output at the end.
 
     Events: `text` {step, attempt, text}; `restart` {step, attempt}: a later attempt of the step
@@ -123,7 +123,7 @@ def follow_run_text(
     if run.state in run_view.LIVE:
         texts.follow(run_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventStream(_events(following), headers=headers)
+    return TextStream(_events(following), headers=headers)
 
 
 async def _events(following: _Following) -> AsyncIterator[str]:
