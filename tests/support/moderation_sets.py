@@ -13,8 +13,11 @@ from tests.support.source_code import ROOT
 
 PASSAGE_CHARS = 1_500
 # Their examples are meant to be found; ours are those of the README.
-# The last shows a URL with a password in it.
-_ABOUT_ABUSE = {"ailydian-workers", "alt-profanity-check", "vaderSentiment", "pyrate-limiter"}
+# The last two show a URL with a password in it, and a token.
+_ABOUT_ABUSE = {
+    *("ailydian-workers", "alt-profanity-check", "vaderSentiment"),
+    *("pyrate-limiter", "joserfc"),
+}
 _DEMO = ROOT / "producers/demo/documents"
 
 

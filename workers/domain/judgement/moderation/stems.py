@@ -43,8 +43,8 @@ hate 0.85: nigger nigga faggot kike wetback raghead towelhead gook tranny shemal
 sexual 0.6: porn pornographic blowjob handjob cumshot gangbang creampie milf deepthroat hentai
 """
 
-# A stem and its suffix by their letters alone: the number of the Greek social security.
-_CLEAN: Final = frozenset({"amka"})
+# A stem and its suffix by their letters alone: the number of the Greek social security, a surname.
+_CLEAN: Final = frozenset({"amka", "pornin"})
 _ENGLISH_SUFFIXES: Final = re.compile(r"(?:s|es|ed|er|ers|ing|in|y|ies|ish)?")
 
 
