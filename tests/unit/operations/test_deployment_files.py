@@ -17,7 +17,7 @@ from shared.contracts import CONTRACTS, QUEUES
 from shared.settings import Settings, read
 
 ROOT = Path(__file__).parents[3]
-SERVERS = {"postgres", "redis"}
+SERVERS = {"postgres", "redis", "proxy"}
 ONE_SHOT = {"migrate"}
 PROCFILE = dict(
     line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines() if line
@@ -193,9 +193,12 @@ def test_networks_keep_apart_what_has_nothing_to_say_to_each_other():
         "worker_workflow",
     }
     assert {name for name, networks in reach.items() if "monitoring" in networks} == {"web"}
-    assert [name for name, it in COMPOSE["networks"].items() if not it.get("internal")] == [
-        "outside"
-    ]
+    # Clients come by the proxy, which reaches `web` and nothing else.
+    assert reach["proxy"] == {"front", "public"}
+    assert {name for name, networks in reach.items() if "public" in networks} == {"proxy"}
+    assert {name for name, networks in reach.items() if "front" in networks} == {"proxy", "web"}
+    open_ones = {name for name, it in COMPOSE["networks"].items() if not it.get("internal")}
+    assert open_ones == {"outside", "public"}
 
 
 def test_secrets_are_files_and_each_is_where_it_is_needed():
@@ -229,8 +232,9 @@ def test_the_secrets_of_the_compose_file_are_made_once(tmp_path: Path):
     compose_secrets.write(folder, environment)
 
     made = {path.name: path.read_text() for path in folder.iterdir()}
+    # The key for TLS is its owner's, who names the file.
     assert {f"./secrets/{name}" for name in made} == {
-        it["file"] for it in COMPOSE["secrets"].values()
+        it["file"] for name, it in COMPOSE["secrets"].items() if name != "tls_pem"
     }
     assert len(set(made.values())) == len(made)
     assert folder.stat().st_mode & 0o777 == 0o700
