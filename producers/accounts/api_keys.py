@@ -39,6 +39,12 @@ class KeyNotFound(PermanentError):
     code = "key_not_found"
 
 
+class KeyOwnerRefused(UsageError):
+    """Who shall own a key may not own one like it."""
+
+    code = "key_owner_refused"
+
+
 class KeyRefused(UsageError):
     """The key cannot be made or rotated."""
 
@@ -87,10 +93,11 @@ def peppers(settings: Settings, signing_key: bytes) -> Peppers:
     return Peppers(tuple(one.encode() for one in given))
 
 
-def create(pepper: Peppers, tenant_id: TenantId, user_id: UserId, wish: Wish) -> MadeKey:
-    """Make a key of a tenant's user.
+def create(pepper: Peppers, tenant_id: TenantId | None, user_id: UserId, wish: Wish) -> MadeKey:
+    """Make a key of a tenant's user, or without a tenant one of all tenants.
 
     Raises:
+        KeyOwnerRefused: A key of all tenants is a SUPER_ADMIN's alone.
         ScopesRefused: A scope is unknown, or the owner's role does not allow it.
         KeyRefused: The name is empty or too long.
     """
@@ -98,7 +105,12 @@ def create(pepper: Peppers, tenant_id: TenantId, user_id: UserId, wish: Wish) ->
         raise KeyRefused(f"The name of a key must have 1 to {NAME_CHARS_MAX} characters.")
     with db.transaction(None, role=Role.OWNER) as conn:
         owner = accounts.select_user(conn, user_id)
-        allowed = scopes.wanted(wish.scopes, owner.role)
+        if tenant_id is None and owner.role != "SUPER_ADMIN":
+            raise KeyOwnerRefused(
+                f"{owner.email} is {owner.role}: a key of all tenants is a SUPER_ADMIN's. Name the "
+                "tenant."
+            )
+        allowed = scopes.wanted(wish.scopes, scopes.bound_role(owner.role, tenant_id))
         made = key_format.new()
         row = NewKeyRow(
             prefix=made.prefix,

@@ -88,6 +88,11 @@ def of_role(role: str) -> frozenset[Scope]:
     return _ROLES.get(role, frozenset())
 
 
+def bound_role(role: str, tenant_id: str | None) -> str:
+    """Return what a role is within one tenant, for a key bound to it: ADMIN at most."""
+    return "ADMIN" if role == "SUPER_ADMIN" and tenant_id is not None else role
+
+
 def effective(names: Iterable[str], role: str) -> frozenset[Scope]:
     """Return what a stored key may do now: its scopes, as far as its owner's role allows them.
 

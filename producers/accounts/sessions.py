@@ -128,12 +128,12 @@ def create(
 
 
 def look_up(
-    policy: SessionPolicy, token: str, place: ClientPlace
+    policy: SessionPolicy, token: str, place: ClientPlace, *, noted: bool = True
 ) -> tuple[HeldSession, HeldRules] | None:
     """Return the session that a request presents, whatever its state, with its tenant's rules.
 
     A live one is noted as seen, from time to time; one that comes from another address or by
-    another agent than before at once, and in the audit log.
+    another agent than before at once, and in the audit log; not if `noted` is false.
     """
     if session_tokens.is_ours(token):
         hashes = policy.pepper.hashes(token)
@@ -145,7 +145,7 @@ def look_up(
         held = queries.select_held_session(conn, hashes, idle_s=policy.idle_s)
         if held is None or not any(hmac.compare_digest(held.token, one) for one in hashes):
             return None
-        if held.state == "live":
+        if noted and held.state == "live":
             _note_seen(conn, held, place)
         tenant_id = acts_for(held)
         return held, request_rules.select_held_rules(conn, tenant_id, None)

@@ -201,13 +201,14 @@ def _principal(held: HeldKey, rules: HeldRules) -> Principal | str:
     refusal, tenant_id = why_not(held), held.acts_for
     if refusal is not None:
         return refusal
+    role = scopes.bound_role(held.role, tenant_id)
     return Principal(
         held.id,
         f"key:{held.prefix}",
         f"key {held.prefix}",
-        held.role,
+        role,
         tenant_id,
-        scopes.effective(held.scopes, held.role),
+        scopes.effective(held.scopes, role),
         request_rules.bounds(rules, tenant_id, held.id),
     )
 

@@ -24,7 +24,7 @@ def keys() -> None:
 
 @keys.command("create")
 @click.argument("name")
-@tenant_option
+@click.option("--tenant", "slug", metavar="SLUG", help="Whose. Default: all, for a SUPER_ADMIN.")
 @click.option("--owner", required=True, metavar="EMAIL|ID", help="User whose role bounds the key.")
 @click.option(
     "--scope",
@@ -36,11 +36,15 @@ def keys() -> None:
 )
 @click.option("--expires", "expires_s", type=DURATION, help="Lifetime, such as 90d. Default: none.")
 @json_option
-def create_key(slug: str, name: str, owner: str, as_json: bool, **wish: Any) -> None:  # noqa: ANN401
-    """Create a key. It is printed once and stored as a hash only."""
+def create_key(slug: str | None, name: str, owner: str, as_json: bool, **wish: Any) -> None:  # noqa: ANN401
+    """Create a key. It is printed once and stored as a hash only.
+
+    Scopes are a thing and what is done with it: jobs:read, jobs:write, dead:replay, search:read,
+    documents:write, runs:write, events:read, webhooks:write, ... An unknown one names them all.
+    """
     with session.opened():
-        tenant_id = session.tenant_named(slug)
-        user_id = users.named(tenant_id, owner)
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        user_id = users.anywhere(tenant_id, owner)
         config = settings()
         pepper = api_keys.peppers(config, embedded.signing_key(config))
         made = api_keys.create(pepper, tenant_id, user_id, Wish(name, **wish))

@@ -18,19 +18,20 @@ class LoginUser:
     tenant_id: TenantId | None
 
 
-# Two addresses may differ by their case alone: the one that is written so goes first.
+# Two that differ by their case alone (the platform may have both) are nobody's: a log-in must not
+# choose between two people.
 SELECT_LOGIN_USER: Final = """
     SELECT u."id", u."email", u."passwordHash" AS "password_hash", u."role"::text AS "role",
            u."tenantId" AS "tenant_id"
     FROM "User" u WHERE lower(u."email") = lower(%(email)s)
-    ORDER BY u."email" = %(email)s DESC LIMIT 1
+    ORDER BY u."id" LIMIT 2
 """
 
 
 def select_login_user(conn: Connection, email: str) -> LoginUser | None:
-    """The person with this e-mail address, whatever its case."""
-    row = conn.execute(SELECT_LOGIN_USER, {"email": email}).fetchone()
-    return None if row is None else LoginUser(*row)
+    """The one person with this e-mail address, whatever its case; None if there are two."""
+    rows = conn.execute(SELECT_LOGIN_USER, {"email": email}).fetchall()
+    return LoginUser(*rows[0]) if len(rows) == 1 else None
 
 
 SELECT_LINKED_USER: Final = """

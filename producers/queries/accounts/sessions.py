@@ -165,7 +165,8 @@ SELECT_SESSIONS: Final = """
     FROM "Session" s JOIN "User" u ON u."id" = s."userId"
     LEFT JOIN "Tenant" t ON t."id" = u."tenantId"
     LEFT JOIN "SessionState" a ON a."sessionId" = s."id"
-    WHERE (%(tenant_id)s::text IS NULL OR u."tenantId" = %(tenant_id)s)
+    WHERE (%(tenant_id)s::text IS NULL
+           OR u."tenantId" = %(tenant_id)s AND u."role" <> 'SUPER_ADMIN')
       AND (%(user_id)s::text IS NULL OR s."userId" = %(user_id)s)
       AND (%(id)s::text IS NULL OR s."id" = %(id)s)
     ORDER BY s."createdAt" DESC, s."id" DESC LIMIT %(limit)s
@@ -198,7 +199,8 @@ def select_sessions(
 REVOKE_SESSIONS: Final = """
     INSERT INTO "SessionState" ("sessionId", "revokedBy", "revokedAt")
     SELECT s."id", %(who)s, now() FROM "Session" s JOIN "User" u ON u."id" = s."userId"
-    WHERE (%(tenant_id)s::text IS NULL OR u."tenantId" = %(tenant_id)s)
+    WHERE (%(tenant_id)s::text IS NULL
+           OR u."tenantId" = %(tenant_id)s AND u."role" <> 'SUPER_ADMIN')
       AND (%(user_id)s::text IS NULL OR s."userId" = %(user_id)s)
       AND (%(id)s::text IS NULL OR s."id" = %(id)s)
       AND s."expiresAt" > now() AT TIME ZONE 'UTC'

@@ -73,8 +73,8 @@ def create_key(
     _check_within(acting, body.scopes)
     wish = Wish(body.name, [*body.scopes], body.expires_s)
     with acting.named():
-        owner = users.named(acting.tenant, body.owner)
-        made = api_keys.create(request.app.state.keys.pepper, acting.tenant, owner, wish)
+        owner = users.anywhere(acting.tenant_id, body.owner)
+        made = api_keys.create(request.app.state.keys.pepper, acting.tenant_id, owner, wish)
     return answers.answer(Answer(as_document(made), HTTPStatus.CREATED))
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from producers.accounts import tenants, users
 from producers.accounts.scopes import Scope
 from producers.accounts.users import Home
+from producers.errors import UserTaken
 from producers.json_rows import as_document
 from producers.web import answers, conditions, routes
 from producers.web.access import Acting, needs
@@ -74,7 +75,11 @@ def create_user(
     home = Home(acting.tenant, tenants.slug_of(acting.tenant))
 
     def do(conn: Connection) -> Answer:
-        row, created = users.create(conn, home, body.email, name=body.name, role=body.role)
+        try:
+            row, created = users.create(conn, home, body.email, name=body.name, role=body.role)
+        except UserTaken:
+            sentence = f"{body.email} is taken."  # whose it is, is nothing for another tenant
+            raise Refused(HTTPStatus.CONFLICT, UserTaken.code, sentence) from None
         return Answer(as_document(row), HTTPStatus.CREATED if created else HTTPStatus.OK)
 
     return answers.once(request, acting, do, role=Role.OWNER)

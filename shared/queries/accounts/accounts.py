@@ -69,7 +69,7 @@ def select_slug(conn: Connection, tenant_id: TenantId) -> str | None:
 # In the tenant's own role. E-mails match whatever their case, as signing in does.
 SELECT_USER_ID: Final = """
     SELECT "id" FROM "User" WHERE lower("email") = lower(%(name)s) OR "id" = %(name)s
-    ORDER BY "id" = %(name)s DESC LIMIT 1
+    ORDER BY "id" = %(name)s DESC, "email" = %(name)s DESC, "createdAt" LIMIT 1
 """
 
 
@@ -189,9 +189,16 @@ def delete_tenant(conn: Connection, tenant_id: TenantId) -> bool:
 
 
 # '!' is the hash of no password: who is made here signs in once the platform has set one.
+# An address is one person's whatever its case, as at the log-in; the platform's index tells only
+# those apart that are written alike.
+LOCK_EMAIL: Final = """
+    SELECT pg_advisory_xact_lock(hashtextextended('email ' || lower(%(email)s), 0))
+"""
+
 INSERT_USER: Final = """
     INSERT INTO "User" ("email", "name", "passwordHash", "role", "tenantId")
-    VALUES (%(email)s, %(name)s::text, '!', %(role)s::text::"UserRole", %(tenant_id)s::text)
+    SELECT %(email)s, %(name)s::text, '!', %(role)s::text::"UserRole", %(tenant_id)s::text
+    WHERE NOT EXISTS (SELECT FROM "User" u WHERE lower(u."email") = lower(%(email)s))
     ON CONFLICT ("email") DO NOTHING
 """
 
@@ -199,7 +206,7 @@ SELECT_USERS: Final = """
     SELECT u."id", u."email", u."name", u."role"::text, t."slug" AS "tenant",
            u."createdAt" AT TIME ZONE 'UTC' AS "createdAt"
     FROM "User" u LEFT JOIN "Tenant" t ON t."id" = u."tenantId"
-    WHERE (%(email)s::text IS NULL OR u."email" = %(email)s)
+    WHERE (%(email)s::text IS NULL OR lower(u."email") = lower(%(email)s))
       AND (%(tenant_id)s::text IS NULL OR u."tenantId" = %(tenant_id)s)
     ORDER BY u."createdAt" DESC, u."id" DESC LIMIT %(limit)s
 """
@@ -214,6 +221,7 @@ def insert_user(
         The person, and whether they are new.
     """
     values = {"email": email, "name": name, "role": role, "tenant_id": tenant_id}
+    conn.execute(LOCK_EMAIL, {"email": email})
     created = conn.execute(INSERT_USER, values).rowcount == 1
     row = conn.execute(SELECT_USERS, {"email": email, "tenant_id": None, "limit": 1}).fetchone()
     assert row is not None, "inserted now or there before"

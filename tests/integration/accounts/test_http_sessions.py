@@ -17,7 +17,7 @@ from producers.accounts.sessions import SessionPolicy
 from shared import db
 from shared.db import Role
 from tests.support.factories import make_tenant, make_user, rows
-from tests.support.http_api import PEPPERS, make_key, serving
+from tests.support.http_api import PEPPERS, make_busy, make_key, serving
 from tests.support.patience import patience, until
 
 POLICY = SessionPolicy(PEPPERS)
@@ -310,6 +310,7 @@ def test_nobodys_login_does_the_work_that_the_platform_asks_for(api, acme):
 
 
 def test_logins_leave_the_loop_to_others(api, acme):
+    make_busy(acme)
     _person(acme, "ann", password_hash=bcrypt.hashpw(b"x", bcrypt.gensalt(12)).decode())
     key = make_key(acme, make_user(acme, "bob", role="ADMIN"), "jobs:read")
     with ThreadPoolExecutor(6) as pool:
