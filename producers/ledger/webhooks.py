@@ -3,6 +3,7 @@
 A delivery is a job, `deliver_webhook`: its retries, dead letters and replays are those of jobs.
 """
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Final, Literal, get_args
 from producers.queries.ledger import webhooks as queries
 from producers.queries.ledger.webhooks import WebhookRow
 from shared import db
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.egress import targets
 from shared.egress.signatures import webhook_secret
 from shared.errors import UsageError
@@ -116,17 +117,16 @@ def show(tenant_id: TenantId | None, webhook_id: str) -> WebhookRow:
     return rows[0]
 
 
-def enable(tenant_id: TenantId, webhook_id: str, *, enabled: bool) -> WebhookRow:
+def enable(conn: Connection, tenant_id: TenantId, webhook_id: str, *, enabled: bool) -> WebhookRow:
     """Post events from now on, or post none.
 
     Raises:
         WebhookNotFound: The tenant has no such webhook.
     """
-    with db.transaction(tenant_id) as conn:
-        if not queries.enable(conn, webhook_id, enabled=enabled):
-            raise _not_found(webhook_id)
-        audit.note(conn, f"webhook.{'enable' if enabled else 'disable'}", "Webhook", webhook_id)
-    return show(tenant_id, webhook_id)
+    if not queries.enable(conn, webhook_id, enabled=enabled):
+        raise _not_found(webhook_id)
+    audit.note(conn, f"webhook.{'enable' if enabled else 'disable'}", "Webhook", webhook_id)
+    return dataclasses.replace(show(tenant_id, webhook_id), enabled=enabled)
 
 
 def rotate(tenant_id: TenantId, webhook_id: str) -> WebhookSecret:
@@ -143,17 +143,16 @@ def rotate(tenant_id: TenantId, webhook_id: str) -> WebhookSecret:
     return WebhookSecret(webhook_id, _secret(webhook_id, number))
 
 
-def delete(tenant_id: TenantId, webhook_id: str) -> WebhookRow:
+def delete(conn: Connection, tenant_id: TenantId, webhook_id: str) -> WebhookRow:
     """Delete a webhook; deliveries that wait end without being posted.
 
     Raises:
         WebhookNotFound: The tenant has no such webhook.
     """
     row = show(tenant_id, webhook_id)
-    with db.transaction(tenant_id) as conn:
-        if not queries.delete_webhook(conn, webhook_id):
-            raise _not_found(webhook_id)
-        audit.note(conn, "webhook.delete", "Webhook", webhook_id)
+    if not queries.delete_webhook(conn, webhook_id):
+        raise _not_found(webhook_id)
+    audit.note(conn, "webhook.delete", "Webhook", webhook_id)
     return row
 
 

@@ -24,6 +24,12 @@ from shared.db import Connection, Role
 
 KEY_CHARS_MAX: Final = 255
 REPEATED: Final = "Idempotent-Replayed"
+# An answer is its caller's: no cache between keeps it, and the caller's own asks whether it holds.
+PRIVATE: Final = {
+    "Cache-Control": "private, no-cache",
+    "Vary": "Authorization, Cookie",
+    "X-Content-Type-Options": "nosniff",
+}
 Row = TypeVar("Row")
 Place = tuple[datetime, str]
 
@@ -214,5 +220,5 @@ def _kept(answer: Answer, fingerprint: bytes) -> KeptAnswer:
 
 
 def _response(kept: KeptAnswer, *, repeated: bool = False) -> Response:
-    headers = kept.headers | ({REPEATED: "true"} if repeated else {})
+    headers = PRIVATE | kept.headers | ({REPEATED: "true"} if repeated else {})
     return Response(kept.body, kept.status, headers)

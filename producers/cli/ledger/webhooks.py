@@ -11,6 +11,7 @@ from producers.json_rows import as_document
 from producers.ledger import webhooks as hooks
 from producers.ledger.webhooks import WHATS, WebhookSecret
 from producers.queries.ledger.webhooks import WebhookRow
+from shared import db
 
 
 @click.group()
@@ -82,7 +83,9 @@ def rotate_webhook(webhook_id: str, slug: str, as_json: bool) -> None:
 def enable_webhook(webhook_id: str, slug: str, as_json: bool) -> None:
     """Post events from now on."""
     with session.opened():
-        row = hooks.enable(session.tenant_named(slug), webhook_id, enabled=True)
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            row = hooks.enable(conn, tenant_id, webhook_id, enabled=True)
     _print(row, "enabled", as_json)
 
 
@@ -93,7 +96,9 @@ def enable_webhook(webhook_id: str, slug: str, as_json: bool) -> None:
 def disable_webhook(webhook_id: str, slug: str, as_json: bool) -> None:
     """Post no events; what happens meanwhile is not posted later."""
     with session.opened():
-        row = hooks.enable(session.tenant_named(slug), webhook_id, enabled=False)
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            row = hooks.enable(conn, tenant_id, webhook_id, enabled=False)
     _print(row, "disabled", as_json)
 
 
@@ -104,7 +109,9 @@ def disable_webhook(webhook_id: str, slug: str, as_json: bool) -> None:
 def delete_webhook(webhook_id: str, slug: str, as_json: bool) -> None:
     """Delete a webhook; deliveries that wait end without being posted."""
     with session.opened():
-        row = hooks.delete(session.tenant_named(slug), webhook_id)
+        tenant_id = session.tenant_named(slug)
+        with db.transaction(tenant_id) as conn:
+            row = hooks.delete(conn, tenant_id, webhook_id)
     _print(row, "deleted", as_json)
 
 

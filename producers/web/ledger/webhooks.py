@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Path, Request
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.lists import Limit
 from producers.web.routes import NO_NUL
+from shared.db import Connection
 
 router = routes.router("webhooks")
 
@@ -76,12 +77,18 @@ def show_webhook(webhook_id: Id, acting: Annotated[Acting, needs(Scope.WEBHOOKS_
 
 @router.patch("/{webhook_id}", response_model=Webhook)
 def change_webhook(
-    webhook_id: Id, body: WebhookChange, acting: Annotated[Acting, needs(Scope.WEBHOOKS_WRITE)]
+    request: Request,
+    webhook_id: Id,
+    body: WebhookChange,
+    acting: Annotated[Acting, needs(Scope.WEBHOOKS_WRITE)],
 ) -> Response:
     """Post events from now on, or post none."""
-    with acting.named():
-        row = hooks.enable(acting.tenant, webhook_id, enabled=body.enabled)
-    return answers.ok(as_document(row))
+
+    def do(conn: Connection) -> Answer:
+        row = hooks.enable(conn, acting.tenant, webhook_id, enabled=body.enabled)
+        return Answer(as_document(row))
+
+    return answers.once(request, acting, do)
 
 
 @router.post(
@@ -101,9 +108,11 @@ def rotate_webhook(
 
 @router.delete("/{webhook_id}", response_model=Webhook)
 def delete_webhook(
-    webhook_id: Id, acting: Annotated[Acting, needs(Scope.WEBHOOKS_WRITE)]
+    request: Request, webhook_id: Id, acting: Annotated[Acting, needs(Scope.WEBHOOKS_WRITE)]
 ) -> Response:
     """Delete a webhook; deliveries that wait end without being posted."""
-    with acting.named():
-        row = hooks.delete(acting.tenant, webhook_id)
-    return answers.ok(as_document(row))
+
+    def do(conn: Connection) -> Answer:
+        return Answer(as_document(hooks.delete(conn, acting.tenant, webhook_id)))
+
+    return answers.once(request, acting, do)

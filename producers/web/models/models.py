@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, Strict
 from pydantic.alias_generators import to_camel
@@ -13,10 +13,11 @@ from producers.json_rows import as_document
 from producers.models import catalogue
 from producers.web import answers, routes
 from producers.web.access import Acting, needs
+from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.routes import NO_NUL
 from shared import db
-from shared.db import Role
+from shared.db import Connection, Role
 from shared.queries.models import model_routes
 from shared.queries.models import models as queries
 from shared.queries.models.model_routes import RouteRow
@@ -89,22 +90,27 @@ def show_model(slug: Slug, _: Annotated[Acting, needs(Scope.MODELS_READ)]) -> Re
 
 
 @router.put("/{slug}", response_model=Model)
-def put_model(slug: Slug, body: ModelRequest, acting: Changing) -> Response:
+def put_model(request: Request, slug: Slug, body: ModelRequest, acting: Changing) -> Response:
     """Create a model, or change what is given of one."""
     given = body.model_dump(exclude_none=True)
-    with acting.named(), db.transaction(None, role=Role.OWNER) as conn:
-        row = catalogue.change_model(conn, slug, given)
-    return answers.ok(as_document(row))
+
+    def do(conn: Connection) -> Answer:
+        return Answer(as_document(catalogue.change_model(conn, slug, given)))
+
+    return answers.once(request, acting, do, role=Role.OWNER)
 
 
 @providers_router.put("/{slug}", response_model=Provider)
-def put_provider(slug: Slug, body: ProviderRequest, acting: Changing) -> Response:
+def put_provider(request: Request, slug: Slug, body: ProviderRequest, acting: Changing) -> Response:
     """Create a provider, or change one."""
-    with acting.named(), db.transaction(None, role=Role.OWNER) as conn:
+
+    def do(conn: Connection) -> Answer:
         new = catalogue.change_provider(
             conn, slug, name=body.name, base_url=body.base_url, enabled=body.enabled
         )
-    return answers.ok(as_document(new))
+        return Answer(as_document(new))
+
+    return answers.once(request, acting, do, role=Role.OWNER)
 
 
 @routes_router.get("", response_model=RouteList)

@@ -241,3 +241,9 @@ def test_one_who_may_act_for_all_replays_letters_of_all_and_is_repeatable(api, a
     assert [tenant for _, tenant, _, _ in acts()] == [other, acme]
     for lease in claim(*ids):
         do(lease)
+
+
+def test_a_condition_that_no_payload_can_meet_is_refused(api, key):
+    for where in ('a="\\u0000"', 'a="\\ud800"'):
+        reply = api.ask("POST", "/v1/dead/replay", key=key, body={"where": [where], "dryRun": True})
+        assert (reply.status, reply.code) == (422, "condition_refused"), where

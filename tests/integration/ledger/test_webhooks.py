@@ -154,8 +154,9 @@ def test_a_disabled_or_deleted_webhook_is_not_posted_to(acme, site):
     kept, gone = (hook(acme, site, "COMPLETED") for _ in range(2))
     done(acme)
     assert sweep() == 2
-    webhooks.enable(acme, kept.id, enabled=False)
-    webhooks.delete(acme, gone.id)
+    with db.transaction(acme) as conn:
+        webhooks.enable(conn, acme, kept.id, enabled=False)
+        webhooks.delete(conn, acme, gone.id)
     deliver(site=site)
     done(acme)
 
@@ -188,9 +189,11 @@ def test_an_address_that_is_not_allowed_is_refused(acme):
 def test_tenants_have_webhooks_of_their_own_and_only_so_many(acme, site):
     other = make_tenant("other")
     made = hook(acme, site, "DEAD")
-    for act in (webhooks.delete, webhooks.rotate, webhooks.show):
+    for act in (webhooks.rotate, webhooks.show):
         with pytest.raises(WebhookNotFound):
             act(other, made.id)
+    with pytest.raises(WebhookNotFound), db.transaction(other) as conn:
+        webhooks.delete(conn, other, made.id)
     for _ in range(webhooks.WEBHOOKS_MAX - 1):
         hook(acme, site, "DEAD")
     with pytest.raises(WebhookRefused):
