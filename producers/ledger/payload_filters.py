@@ -18,6 +18,7 @@ _NUMBER: Final = re.compile(
 )
 _WORDS: Final = ("true", "false", "null")
 _NOT_STORED: Final = re.compile("[\0\ud800-\udfff]")
+_NEVER: Final = "no payload holds NUL or half a surrogate pair."
 
 
 class ConditionRefused(UsageError):
@@ -55,14 +56,10 @@ def _one(text: str) -> str:
             f"a field has at most {FIELD_CHARS_MAX} characters and {DEPTH_MAX} names, "
             f"a value at most {VALUE_CHARS_MAX} characters."
         )
-    _check_stored(text)
+    if _NOT_STORED.search(text):
+        raise ConditionRefused(_NEVER)
     path = "$" + "".join(f".{json.dumps(name)}" for name in names)
     return " || ".join(f"{path} == {literal}" for literal in _literals(value))
-
-
-def _check_stored(text: str) -> None:
-    if _NOT_STORED.search(text):
-        raise ConditionRefused("no payload holds NUL or half a surrogate pair.")
 
 
 def _literals(value: str) -> list[str]:
@@ -71,7 +68,8 @@ def _literals(value: str) -> list[str]:
             text = json.loads(value)
         except ValueError:
             raise ConditionRefused(f"{value[:80]} is not a JSON string.") from None
-        _check_stored(text)
+        if _NOT_STORED.search(text):
+            raise ConditionRefused(_NEVER)
         return [json.dumps(text)]
     if value in _WORDS or _NUMBER.fullmatch(value):
         return [value, json.dumps(value)]
