@@ -30,6 +30,7 @@ _TRACES: Final = ("\\u0000", "\ufffd", "e308")
 _DIGITS: Final = b"0" * 309
 _ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
 _TOO_DEEP: Final = f"it is nested deeper than {DEPTH_MAX} levels"
+_TOO_MANY: Final = f"it holds more than {VALUES_MAX:,} values"
 _TOO_LARGE: Final = "a number is beyond 1e308"
 
 
@@ -46,6 +47,8 @@ def read_json(text: str) -> Any:  # noqa: ANN401 - JSON
     Raises:
         PayloadRefused: It is not JSON, or has what `fault_of` finds.
     """
+    if _holds_too_many(text):
+        raise PayloadRefused(f"Invalid JSON: {_TOO_MANY}.")
     try:
         value = _decoder.decode(text)
     except RecursionError:
@@ -116,7 +119,7 @@ def fault_of(value: Any) -> str | None:  # noqa: ANN401 - JSON, or a model of it
         if depth > DEPTH_MAX and any(isinstance(one, _NESTING) for one in level):
             return _TOO_DEEP
         if count > VALUES_MAX:
-            return f"it holds more than {VALUES_MAX:,} values"
+            return _TOO_MANY
         level = inner
     return None
 
@@ -148,6 +151,26 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _holds_too_many(text: str) -> bool:
+    """Whether JSON is sure to hold too many values, seen without making them.
+
+    A comma or a colon adds a value, and a bracket begins one; those within texts are left out.
+    """
+    if not _is_over(text):
+        return False
+    bare = text.replace("\\\\", "").replace('\\"', "")
+    if bare.count('"') // 2 > VALUES_MAX:
+        return True
+    return _is_over("".join(bare.split('"')[::2]))
+
+
+def _is_over(text: str) -> bool:
+    return (
+        text.count(",") + text.count(":") >= VALUES_MAX
+        or text.count("[") + text.count("{") > VALUES_MAX
+    )
 
 
 def _brackets(text: bytes) -> int:

@@ -20,6 +20,7 @@ from producers.queries.accounts import api_keys as queries
 from producers.queries.accounts.api_keys import HeldKey
 from producers.queries.accounts.request_rules import HeldRules
 from producers.web import visits
+from producers.web.admission import first
 from producers.web.principals import Principal, Recent
 from producers.web.problems import Refused
 from producers.web.sessions_seen import Sessions
@@ -148,7 +149,7 @@ def needs(scope: Scope) -> Any:  # noqa: ANN401 - a dependency of FastAPI
             return Acting(by, by.tenant_id)
         return Acting(by, await run_in_threadpool(tenant_named, by, tenant))
 
-    return Depends(acting)
+    return Depends(first(acting))
 
 
 async def _who(request: Request, bearer: HTTPAuthorizationCredentials | None) -> Principal:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from producers.web.problems import InvalidJson, Refused
 from shared.errors import AilydianError, PayloadRefused
@@ -14,6 +15,7 @@ from shared.json_values import read_json
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+PARSED_AT_ONCE_BYTES_MAX: Final = 64 * 1024
 ERRORS_MAX: Final = 100  # invalid lines that a problem names
 Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
@@ -49,6 +51,17 @@ def parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON
         raise InvalidJson(HTTPStatus.UNPROCESSABLE_ENTITY, "The body is not UTF-8.") from None
     except PayloadRefused as error:
         raise InvalidJson(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+
+
+async def parsed_aside(body: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Return the JSON value of a body, of a large one without keeping other requests waiting.
+
+    Raises:
+        InvalidJson: As `parsed`.
+    """
+    if len(body) <= PARSED_AT_ONCE_BYTES_MAX:
+        return parsed(body)
+    return await run_in_threadpool(parsed, body)
 
 
 def read(model: type[Model], body: bytes) -> Model:

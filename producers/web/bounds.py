@@ -14,6 +14,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+# Of a login, which nobody is known for yet: an address and a password, each character escaped.
+LOGIN_BYTES_MAX: Final = 16 * 1024
 # Of an upload, a file with its form: the file itself is bounded where it is received.
 UPLOAD_BYTES_MAX: Final = DOCUMENT_BYTES_MAX + 128 * 1024
 
@@ -68,5 +70,7 @@ class BodyBounds:
 
 
 def _bytes_max(scope: Scope, content_type: bytes) -> int:
+    if scope["path"] == "/v1/sessions":
+        return LOGIN_BYTES_MAX
     is_upload = scope["path"] == "/v1/documents" and content_type.lower().startswith(b"multipart/")
     return UPLOAD_BYTES_MAX if is_upload else BODY_BYTES_MAX

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from producers.web import answers, bodies, conditions
+from producers.web import admission, answers, bodies, conditions
 from producers.web.problems import RESPONSES
 
 # Requests that change something: they can be sent again with an Idempotency-Key.
@@ -20,7 +20,7 @@ class _StrictRequest(Request):
     """A request whose JSON is what every door accepts, see `shared.json_values`."""
 
     async def json(self) -> Any:  # noqa: ANN401 - JSON
-        return bodies.parsed(await self.body())
+        return await bodies.parsed_aside(await self.body())
 
 
 class _StrictRoute(APIRoute):
@@ -42,6 +42,7 @@ class _StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
+            await admission.admit(request, self.dependant)
             answer = await handler(_StrictRequest(request.scope, request.receive))
             return conditions.answered(request, answer)
 

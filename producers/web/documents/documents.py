@@ -122,7 +122,7 @@ async def submit_document(
             request.state.body = text(facts).encode()
             return await run_in_threadpool(_submit, request, acting, form.content, named, lossy)
     body = request.state.body = await request.body()
-    wanted = bodies.read(DocumentRequest, body)
+    wanted = await run_in_threadpool(bodies.read, DocumentRequest, body)
     named = {"source": wanted.source, "title": wanted.title}
     if wanted.text is not None:
         return await run_in_threadpool(_submit, request, acting, wanted.text, named, False)

@@ -89,3 +89,24 @@ def test_a_stored_value_that_cannot_be_read_is_its_text_and_says_why(text, why):
     assert isinstance(found, UnreadableJson)
     assert found == text.decode()
     assert why in found.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "1," * VALUES_MAX + "1]",
+        "[" + "[]," * VALUES_MAX + "[]]",
+        "[" * (VALUES_MAX + 1),
+        "[" + '"",' * VALUES_MAX + '""]',
+        "{" + '"a":1,' * (VALUES_MAX // 2) + '"b":1,"c":1}',
+    ],
+)
+def test_too_many_values_are_refused_before_they_are_made(text):
+    with pytest.raises(PayloadRefused, match="more than 1,000,000 values"):
+        read_json(text)
+
+
+def test_a_text_may_hold_what_separates_values():
+    text = ',:[{\\"' * (VALUES_MAX + 1)
+
+    assert read_json(f'["{text}"]') == [text.replace('\\"', '"')]
