@@ -53,7 +53,11 @@ def test_memory_and_environment_of_workers_are_closed_to_their_own_user(plant):
     plant.start_workers(processes=1, queues=("audit",), through=UNTRACED)
     ours = [str(pid) for pid in (*plant.supervisors(), *(one.pid for one in plant.workers()))]
 
-    with subprocess.Popen([*UNTRACED, "/bin/cat"], stdin=subprocess.PIPE) as other:
+    with subprocess.Popen(
+        [*UNTRACED, "/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as other:
+        other.stdin.write(b"x")
+        assert other.stdout.read(1) == b"x", "it is cat, and no more what starts it"
         ran = subprocess.run(
             [*UNTRACED, sys.executable, "-c", READ, str(other.pid), *ours],
             capture_output=True,
