@@ -8,7 +8,7 @@ from statistics import mean
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.text import tokens
@@ -80,6 +80,7 @@ def article(rng, paragraphs=120, *, headings=True):
 
 
 @given(TEXTS, st.sampled_from([8, 32, 64, 512]), KINDS)
+@example("0# Başlık\n# Başlık\n", 8, "markdown")  # lost by possessive repeats of 3.11.2
 def test_spans_are_ordered_and_hold_all_but_white_space(text, tokens_max, kind):
     chunks = chunks_of(text, tokens_max, kind)
 

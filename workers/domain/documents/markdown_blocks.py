@@ -3,6 +3,8 @@
 A block is what a reader would not cut without need: a heading, a fenced code block, or a run of
 lines without a blank one (a paragraph, a tight list, a quotation, a table). Front matter counts
 as code. The pattern has no choice to take back (possessive repeats), so no input makes it slow.
+Where a repeated line can fail behind a lookahead, an atomic group stands for the possessive repeat:
+until CPython 3.11.5 that one goes on where the failed line had looked to.
 """
 
 import re
@@ -16,22 +18,35 @@ TITLE_CHARS_MAX: Final = 200
 _BLANKS: Final = r"[^\S\n]*+"
 _FENCE: Final = rf"{_BLANKS}(?:`{{3,}}+[^`\n]*+$|~{{3,}}+)"
 _HEADING: Final = rf"{_BLANKS}\#{{1,6}}+(?:[^\S\n]|$)"
+
+
+def _lines(line: str, repeat: Literal["*", "+"]) -> str:
+    """Return a pattern of as many lines as there are, none given back.
+
+    A hundred at a time: what could still be given back is held in memory, some 250 bytes a line.
+    """
+    return f"(?> (?: (?> (?:{line}){{1,100}} ) ){repeat} )"
+
+
+_FILLED: Final = rf"{_BLANKS}[^\s][^\n]*+\n?+"
+_WRITTEN: Final = rf"(?!{_FENCE}|{_HEADING}){_FILLED}"
+_CODE: Final = rf"\n(?!{_BLANKS}(?P=ticks)(?(tick)`*+|~*+){_BLANKS}$)[^\n]*+"
 _MARKDOWN: Final = re.compile(
     rf"""
       (?P<front> \A---{_BLANKS}\n (?:{_BLANKS}[^\s][^\n]*+\n)*? ---{_BLANKS}$ \n? )
     | (?P<fence> ^{_BLANKS} (?P<ticks>(?P<tick>`)`{{2,}}+(?=[^`\n]*+$) | ~{{3,}}+) [^\n]*+
-                 (?: \n (?!{_BLANKS}(?P=ticks)(?(tick)`*+|~*+){_BLANKS}$) [^\n]*+ )*+
+                 {_lines(_CODE, "*")}
                  (?: \n [^\n]*+ )? \n? )
     | (?P<heading> ^{_BLANKS} (?P<marks>\#{{1,6}}+) (?: [^\S\n]++ (?P<title>[^\n]*+) | $ ) \n? )
     | (?P<setext> ^[ ]{{0,3}}+ (?![-*+>|]) (?P<over>[^\s][^\n]*+) \n
                   [ ]{{0,3}}+ (?P<under>=++|-++) {_BLANKS}$ \n? )
-    | (?P<rows> ^{_BLANKS} (?: \| | [-*+][^\S\n] | \d{{1,9}}+[.)][^\S\n] ) [^\n]*+ (?:\n|\Z)
-                (?: (?!{_FENCE}|{_HEADING}) {_BLANKS}[^\s][^\n]*+ (?:\n|\Z) )*+ )
-    | (?P<prose> ^(?: (?!{_FENCE}|{_HEADING}) {_BLANKS}[^\s][^\n]*+ (?:\n|\Z) )++ )
+    | (?P<rows> ^{_BLANKS} (?: \| | [-*+][^\S\n] | \d{{1,9}}+[.)][^\S\n] ) [^\n]*+ \n?+
+                {_lines(_WRITTEN, "*")} )
+    | (?P<prose> ^ {_lines(_WRITTEN, "+")} )
     """,
     re.MULTILINE | re.VERBOSE,
 )
-_PLAIN: Final = re.compile(rf"(?P<prose>^(?:{_BLANKS}[^\s][^\n]*+(?:\n|\Z))++)", re.MULTILINE)
+_PLAIN: Final = re.compile(rf"(?P<prose>^(?:{_FILLED})++)", re.MULTILINE)
 _ITEM: Final = re.compile(r"\s*+(?:[-*+]|\d{1,9}+[.)])[^\S\n]")
 
 
