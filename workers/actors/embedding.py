@@ -134,11 +134,18 @@ def verify_reindex(job: VerifyReindex, lease: Lease) -> None:
 
 @actor(FlipModel)
 def flip_model(job: FlipModel, lease: Lease) -> None:
-    """Switch the live model; in the same transaction, request what came in since the backfill."""
+    """Switch the live model; in the same transaction, request what came in since the backfill.
+
+    A model that nobody can load, or that has no vector yet, would leave search without hits.
+    """
+    providers.embedder_for(job.model)
     with effect(lease) as conn:
-        before = live_model(conn)
+        before, late = live_model(conn), _missing(conn, job.model)
+        if late and not embedding_models.select_sample(conn, job.model, limit=1, chars=1):
+            raise StepFailed(
+                f"No chunk has a vector of {job.model}: run the workflow reindex-model."
+            )
         embedding_models.flip(conn, job.model)
-        late = _missing(conn, job.model)
         _ask(conn, lease, late)
         outcome = json.dumps({"before": before, "after": job.model, "late": len(late)})
         outbox.set_outcome(conn, lease.job_id, lease.fence, outcome)

@@ -113,10 +113,19 @@ def test_the_platforms_vectors_follow(tenant):
 
 def test_one_tenants_flip_is_no_others(tenant):
     other = make_tenant()
+    backfill(tenant)
 
     done(tenant, FlipModel(model=NEW))
 
     assert (live(tenant), live(other)) == (NEW, MODEL)
+
+
+@pytest.mark.parametrize("model", [NEW, "nobodys-model"])
+def test_a_model_without_vectors_never_goes_live(tenant, model):
+    with pytest.raises(StepFailed, match=model):
+        do(claim(*publish_jobs(tenant, [FlipModel(model=model)]))[0])
+
+    assert live(tenant) == MODEL
 
 
 @pytest.mark.parametrize(
