@@ -2,22 +2,13 @@
 
 import pytest
 
+from tests.support import workflow_texts
 from tests.support.factories import do_all, make_tenant, make_user, rows
 from tests.support.http_api import make_key
 
 SCOPES = ("workflows:read", "workflows:write", "runs:read", "runs:write")
 YAML = {"Content_Type": "application/yaml"}
-ASK = b"""
-name: ask
-steps:
-  first: {uses: transform, with: {value: 1}}
-  paid: {needs: first, wait_for: paid}
-  review: {needs: first, uses: approval, with: {prompt: "ship?"}}
-  last:
-    needs: [paid, review]
-    uses: transform
-    with: {value: "${{ steps.paid.output.payload }}"}
-"""
+ASK = workflow_texts.ASK.encode()
 
 
 @pytest.fixture

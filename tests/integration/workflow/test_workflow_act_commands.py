@@ -9,18 +9,7 @@ from shared.ids import TenantId
 from tests.support import factories
 from tests.support.commands import document
 from tests.support.factories import make_tenant, rows
-
-ASK = """
-name: ask
-steps:
-  first: {uses: transform, with: {value: 1}}
-  paid: {needs: first, wait_for: paid}
-  review: {needs: first, uses: approval, with: {prompt: "ship?"}}
-  last:
-    needs: [paid, review]
-    uses: transform
-    with: {value: "${{ steps.paid.output.payload }}"}
-"""
+from tests.support.workflow_texts import ASK
 
 
 @pytest.fixture
