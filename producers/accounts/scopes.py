@@ -72,7 +72,13 @@ _OF_ALL_TENANTS = frozenset(
 )
 # What a member of a tenant who is no administrator of it has no business with.
 _OF_ADMINISTRATORS = frozenset(
-    {Scope.AUDIT_READ, Scope.KEYS_READ, Scope.SESSIONS_READ, Scope.USERS_READ}
+    {
+        Scope.AUDIT_READ,
+        Scope.KEYS_READ,
+        Scope.SESSIONS_READ,
+        Scope.USERS_READ,
+        Scope.WEBHOOKS_READ,
+    }
 )
 _ROLES = {
     "USER": frozenset(one for one in Scope if one.endswith(":read"))

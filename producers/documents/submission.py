@@ -9,6 +9,7 @@ from producers.documents import listing
 from producers.queries.documents import uploads
 from shared.contracts import DeleteDocument, FetchDocument, IngestDocument
 from shared.db import Connection
+from shared.egress import targets
 from shared.ids import DocumentId, JobId
 from shared.ledger.outbox import Published, publish
 from shared.operations import audit
@@ -109,8 +110,10 @@ def submit_url(conn: Connection, url: str, *, title: str | None = None) -> Publi
     """Publish the fetching of a document, which its URL identifies, by the rules of egress.
 
     Raises:
+        AddressRefused: The URL is invalid, or has a user or a password.
         PayloadRefused: The URL or the title is empty, too long (2,000 characters) or no Unicode.
     """
+    targets.check_syntax(url)
     payload = {"url": url, "title": title, "request_id": str(uuid.uuid4())}
     return publish(conn, FetchDocument.from_payload(payload, FetchDocument.schema_version))
 

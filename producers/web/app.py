@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from producers.accounts.openid import OpenIdProvider
 from producers.accounts.sessions import SessionPolicy
@@ -108,7 +107,7 @@ def build(
     app.add_middleware(RateGate, keys=known, rates=rates)
     if origins:
         app.add_middleware(
-            CORSMiddleware,
+            cors.Cors,
             allow_origins=origins,
             allow_methods=cors.METHODS,
             allow_headers=cors.REQUEST_HEADERS,

@@ -1,4 +1,4 @@
-"""What a request may weigh: bodies, and text that Postgres could not store."""
+"""What a request may be: its body's bytes, its one host, and text that Postgres can store."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
@@ -34,7 +34,7 @@ class _TooLarge(HTTPException):
 
 
 class BodyBounds:
-    """Refuses a body that is too large, before and while it comes."""
+    """Refuses what no route can answer, and a body that is too large before and while it comes."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
@@ -46,8 +46,11 @@ class BodyBounds:
             return
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             sentence = "The address has a NUL character."
-            refused = problems.answer(HTTPStatus.BAD_REQUEST, "invalid_request", sentence)
-            await refused(scope, receive, send)
+            await _refuse(sentence, scope, receive, send)
+            return
+        hosts = sum(name == b"host" for name, _ in scope["headers"])
+        if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
+            await _refuse("A request needs one header Host.", scope, receive, send)
             return
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
@@ -67,6 +70,11 @@ class BodyBounds:
             await refused(scope, receive, send)
         else:
             await self._app(scope, bounded, send)
+
+
+async def _refuse(sentence: str, scope: Scope, receive: Receive, send: Send) -> None:
+    refused = problems.answer(HTTPStatus.BAD_REQUEST, "invalid_request", sentence)
+    await refused(scope, receive, send)
 
 
 def _bytes_max(scope: Scope, content_type: bytes) -> int:

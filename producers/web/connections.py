@@ -8,9 +8,12 @@ import asyncio
 import resource
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from producers.web import problems
 
 REQUEST_S: Final = 5.0  # for a request without a body to come
 BODY_BYTES_PER_S_MIN: Final = 20_000
@@ -21,7 +24,6 @@ PIPELINED_MAX: Final = 16  # requests that are sent before the first is answered
 CONNECTIONS_MAX: Final = 800  # a process may open 1,024 files by default
 CONNECTIONS_MOST: Final = 5_000  # where it may open more
 _LOOK_S: Final = 0.1
-_HEAD_TOO_LARGE: Final = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 def connections_allowed() -> int:
@@ -107,8 +109,15 @@ class _Connection(HttpToolsProtocol):
         self._came_bytes += len(data)
         super().data_received(data)
         if self._head and self._came_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-            self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
+            self._refuse(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                f"The headers must be at most {HEAD_BYTES_MAX:,} bytes.",
+            )
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are not HTTP as every other error is answered."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "invalid_request", msg)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -150,6 +159,14 @@ class _Connection(HttpToolsProtocol):
             self._stuck_since = now
         self._unread_before = unread
         return self._stuck_since is not None and now - self._stuck_since > READER_S
+
+    def _refuse(self, status: HTTPStatus, code: str, sentence: str) -> None:
+        """Answer a request that no route will see, and end the connection."""
+        answer = problems.answer(status, code, sentence, headers={"Connection": "close"})
+        head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        first = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+        self.transport.write(b"%b%b\r\n%b" % (first, head, bytes(answer.body)))
+        self.transport.close()
 
     def _next_request(self) -> None:
         self.sends = self._head = True

@@ -1,8 +1,14 @@
 """CORS: which pages of other origins may call the API with a key. None by default."""
 
 import re
+from http import HTTPStatus
 from typing import Final
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from producers.web import problems
 from shared.errors import ConfigurationBroken
 
 _NAME: Final = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
@@ -32,6 +38,23 @@ ANSWER_HEADERS: Final = (
     "Retry-After",
 )
 KEPT_S: Final = 600
+
+
+class Cors(CORSMiddleware):
+    """Answers pages of other origins, and tells a refusal as every other problem."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return the answer to a browser that asks before it sends a request."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code != HTTPStatus.BAD_REQUEST:
+            return answer
+        named = {
+            name: value
+            for name, value in answer.headers.items()
+            if name not in {"content-type", "content-length"}
+        }
+        sentence = f"{bytes(answer.body).decode()}: AILYDIAN_WEB_CORS_ORIGINS names the origins."
+        return problems.answer(HTTPStatus.BAD_REQUEST, "cors_refused", sentence, headers=named)
 
 
 def origins(setting: str) -> list[str]:

@@ -32,6 +32,8 @@ _BY_ENDING: Final = (
     ("queue_full", HTTPStatus.TOO_MANY_REQUESTS),
     ("_sealed", HTTPStatus.CONFLICT),
     ("_busy", HTTPStatus.SERVICE_UNAVAILABLE),
+    ("address_refused", HTTPStatus.UNPROCESSABLE_ENTITY),
+    ("configuration", HTTPStatus.SERVICE_UNAVAILABLE),
     ("publisher_refused", HTTPStatus.FORBIDDEN),
     ("run_refused", HTTPStatus.CONFLICT),
     ("appeal_refused", HTTPStatus.CONFLICT),

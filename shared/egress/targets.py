@@ -129,6 +129,15 @@ def target(url: str, policy: EgressPolicy, resolve: Resolver = system_resolver) 
     return Target(scheme, host, port, path, addresses)
 
 
+def check_syntax(url: str) -> None:
+    """Check what a URL says by itself: nothing is resolved, no policy is asked.
+
+    Raises:
+        AddressRefused: It is invalid, ambiguous, or has a user or a password.
+    """
+    _read(url)
+
+
 def redirected(at: Target, location: str) -> str:
     """Return the absolute URL of a redirect; it is checked like any other afterwards."""
     if _BAD.search(location) or len(location) > URL_CHARS_MAX:

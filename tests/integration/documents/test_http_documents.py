@@ -355,7 +355,6 @@ def test_a_url_is_fetched_by_a_worker_under_the_rules_of_egress(api, key, stub):
     [
         ("https://127.0.0.1/a", AddressRefused),
         ("http://169.254.169.254/latest/meta-data", AddressRefused),
-        ("file:///etc/passwd", AddressRefused),
     ],
 )
 def test_a_url_that_may_not_be_fetched_ends_with_its_reason(api, key, url, kind):
@@ -367,6 +366,17 @@ def test_a_url_that_may_not_be_fetched_ends_with_its_reason(api, key, url, kind)
     shown = api.ask("GET", reply.headers["location"], key=key).document
 
     assert (shown["status"], shown["error"]) == ("DEAD", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "https://me:secret@example.org/a", "https://127.1/a", "no url"]
+)
+def test_a_url_that_is_invalid_in_itself_is_refused_at_once(api, key, url):
+    reply = api.ask("POST", "/v1/documents", key=key, body={"url": url})
+
+    assert (reply.status, reply.code) == (422, "address_refused")
+    assert "secret" not in reply.document["detail"]
+    assert rows('SELECT count(*) FROM "Job"') == [(0,)]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from producers.accounts.scopes import ScopesRefused
 from producers.ledger import batches, event_counters, webhooks
 from producers.ledger.webhooks import WebhookNotFound, WebhookRefused
 from shared import db
@@ -205,7 +206,11 @@ def test_the_api_and_the_commands_do_the_same(api, run, acme, site):
     body = {"url": f"{site.url}/hook", "events": ["DEAD"]}
     made = api.ask("POST", "/v1/webhooks", key=key, body=body)
     path = f"/v1/webhooks/{made.document['id']}"
+    inward = api.ask("POST", "/v1/webhooks", key=key, body=body | {"url": "https://10.0.0.1/"})
 
+    assert (inward.status, inward.code) == (422, "address_refused")
+    with pytest.raises(ScopesRefused):  # an address often has a secret in it
+        make_key(acme, make_user(acme, "eve", role="USER"), "webhooks:read")
     assert (made.status, made.document["secret"][:6]) == (201, "whsec_")
     [listed] = api.ask("GET", "/v1/webhooks", key=key).document["items"]
     code, printed = run("webhooks", "list", "--json")

@@ -1,6 +1,7 @@
 """Clients of `ailydian web` that send slowly, or are many: the others are answered all the same."""
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -97,6 +98,25 @@ def test_headers_without_an_end_are_refused(port):
             answer = client.recv(100)
 
     assert answer == b"" or b" 431 " in answer  # cut off while it sent, or told
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", "Invalid HTTP request received."),
+        (b"GET /health HTTP/1.1\r\n\r\n", "A request needs one header Host."),
+        (b"GET /health HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", "A request needs one header Host."),
+    ],
+)
+def test_an_invalid_request_is_told_as_every_problem(port, sent, sentence):
+    with _connect(port) as client, client.makefile("rb") as file:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        head, _, body = file.read().partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\ncontent-type: application/problem+json\r\n" in head.lower() + b"\r\n"
+    assert json.loads(body)["detail"] == sentence
 
 
 def test_a_body_that_drips_is_cut_off(port):
