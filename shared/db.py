@@ -1,12 +1,13 @@
 """The connection pool and transactions. Role and tenant are set here and nowhere else."""
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from pgvector.psycopg import register_vector
@@ -81,6 +82,13 @@ class _Connections(ConnectionPool[Connection]):
         return conn
 
 
+class _Thread(threading.local):
+    is_inside = False  # a transaction
+
+
+_this_thread: Final = _Thread()
+
+
 class Pool:
     """Connections of one process, handed out only inside `transaction`."""
 
@@ -149,8 +157,12 @@ class Pool:
             TransactionInterrupted: A deadlock, a lock that stayed taken, or a time limit.
             ConnectionClosed: The block has closed the connection itself.
         """
+        assert not _this_thread.is_inside, (
+            "who holds a connection and waits for another starves both"
+        )
         conn = self._connection()
         use = server_errors.ConnectionUse(conn)
+        _this_thread.is_inside = True
         try:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
             with use, forks.ending():
@@ -163,6 +175,7 @@ class Pool:
                 raise trouble from error
             raise
         finally:
+            _this_thread.is_inside = False
             _roll_back_what_is_left(conn)
             self._pool.putconn(conn)
 

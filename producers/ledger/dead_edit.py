@@ -46,7 +46,11 @@ def edit(
         PayloadTooLarge: Above 64 kB.
         EditRefused: Another job has this payload, or the job was changed concurrently.
     """
-    row, letter = found(conn, job_id, tenant_id)
+    return change(conn, *found(conn, job_id, tenant_id), payload)
+
+
+def change(conn: Connection, row: DeadRow, letter: LetterRow, payload: dict[str, Any]) -> Changes:
+    """Replace the payload of a dead job as it was read; see `edit`."""
     contract = contract_named(row.job)
     job = contract.from_payload(payload, contract.schema_version)
     changes = _changes(letter.payload, json.loads(payload_of(job)))

@@ -43,14 +43,21 @@ def switch(
 ) -> ScheduleRow:
     """Pause or resume a schedule in the transaction of its tenant; slots meanwhile are skipped.
 
+    One that fits its job or its workflow no more can still be paused.
+
     Raises:
         ScheduleNotFound: The tenant has none of this name.
+        AilydianError: It is to be resumed and is not valid, see `put`.
     """
     row = queries.lock(conn, name)
     if row is None:
         raise missing(slug, name)
     if row.enabled == enabled:
         return replace(row, tenant=slug)
+    if not enabled:
+        queries.pause(conn, row.id)
+        _note(conn, tenant_id, "schedule.pause", row.id, {"name": name})
+        return replace(row, tenant=slug, enabled=False)
     assert row.job is not None, "a tenant's schedule names a job"
     wanted = NewSchedule(
         name=row.name,
@@ -60,7 +67,7 @@ def switch(
         missed=row.missed,
         job=row.job,
         payload=row.payload,
-        enabled=enabled,
+        enabled=True,
     )
     return put(conn, tenant_id, slug, wanted)
 
@@ -78,16 +85,16 @@ def delete(conn: Connection, tenant_id: TenantId, slug: str, name: str) -> str:
     return schedule_id
 
 
-def found(conn: Connection, tenant_id: TenantId, slug: str, name: str) -> ScheduleRow:
-    """Return a schedule of a tenant, in the relay's role.
+def found(conn: Connection, slug: str, name: str) -> ScheduleRow:
+    """Return a schedule in the transaction of its tenant.
 
     Raises:
         ScheduleNotFound: The tenant has none of this name.
     """
-    rows = queries.select_schedules(conn, tenant_id, name=name, limit=1)
-    if not rows:
+    row = queries.select_own(conn, name)
+    if row is None:
         raise missing(slug, name)
-    return rows[0]
+    return replace(row, tenant=slug)
 
 
 def missing(slug: str, name: str) -> ScheduleNotFound:

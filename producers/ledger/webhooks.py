@@ -3,7 +3,6 @@
 A delivery is a job, `deliver_webhook`: its retries, dead letters and replays are those of jobs.
 """
 
-import dataclasses
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,7 +73,8 @@ def create(
         tenant_id: Whose events.
         url: Where to post: https, to a public address, if the settings of egress do not say more.
         events: What is posted, of `WHATS`.
-        jobs: Only events of these kinds of jobs and of these workflows; none for all.
+        jobs: Of jobs and runs, only events of these kinds of jobs and of these workflows; none for
+            all. Events of batches, steps and incidents are posted in any case.
 
     Raises:
         AddressRefused: The URL is invalid or not allowed.
@@ -111,14 +111,23 @@ def show(tenant_id: TenantId | None, webhook_id: str) -> WebhookRow:
         WebhookNotFound: The tenant has no such webhook.
     """
     with db.transaction(None, role=Role.RELAY) as conn:
-        rows = queries.select_webhooks(conn, tenant_id, webhook_id=webhook_id, limit=1)
+        return found(conn, tenant_id, webhook_id)
+
+
+def found(conn: Connection, tenant_id: TenantId | None, webhook_id: str) -> WebhookRow:
+    """Return a webhook, in the role of the relay or of its tenant.
+
+    Raises:
+        WebhookNotFound: The tenant has no such webhook.
+    """
+    rows = queries.select_webhooks(conn, tenant_id, webhook_id=webhook_id, limit=1)
     if not rows:
         raise _not_found(webhook_id)
     return rows[0]
 
 
 def enable(conn: Connection, tenant_id: TenantId, webhook_id: str, *, enabled: bool) -> WebhookRow:
-    """Post events from now on, or post none.
+    """Post events from now on, or post none, in the transaction of the tenant.
 
     Raises:
         WebhookNotFound: The tenant has no such webhook.
@@ -126,7 +135,7 @@ def enable(conn: Connection, tenant_id: TenantId, webhook_id: str, *, enabled: b
     if not queries.enable(conn, webhook_id, enabled=enabled):
         raise _not_found(webhook_id)
     audit.note(conn, f"webhook.{'enable' if enabled else 'disable'}", "Webhook", webhook_id)
-    return dataclasses.replace(show(tenant_id, webhook_id), enabled=enabled)
+    return found(conn, tenant_id, webhook_id)
 
 
 def rotate(tenant_id: TenantId, webhook_id: str) -> WebhookSecret:
@@ -144,12 +153,12 @@ def rotate(tenant_id: TenantId, webhook_id: str) -> WebhookSecret:
 
 
 def delete(conn: Connection, tenant_id: TenantId, webhook_id: str) -> WebhookRow:
-    """Delete a webhook; deliveries that wait end without being posted.
+    """Delete a webhook in the transaction of its tenant; deliveries that wait end unposted.
 
     Raises:
         WebhookNotFound: The tenant has no such webhook.
     """
-    row = show(tenant_id, webhook_id)
+    row = found(conn, tenant_id, webhook_id)
     if not queries.delete_webhook(conn, webhook_id):
         raise _not_found(webhook_id)
     audit.note(conn, "webhook.delete", "Webhook", webhook_id)

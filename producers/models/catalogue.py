@@ -58,6 +58,7 @@ def change_model(conn: Connection, slug: str, given: Mapping[str, Any]) -> Model
         ModelIncomplete: It is new, and lacks provider, window or prices.
         ProviderNotFound: Its provider does not exist.
     """
+    models.lock_model(conn, slug)
     known = models.select_models(conn, slug)
     before: dict[str, Any] = {"name": slug, "capabilities": [COMPLETION], "enabled": True}
     if known:
@@ -71,10 +72,13 @@ def change_model(conn: Connection, slug: str, given: Mapping[str, Any]) -> Model
 
 
 def change_provider(
-    conn: Connection, slug: str, *, name: str | None, base_url: str | None, enabled: bool
+    conn: Connection, slug: str, *, name: str | None, base_url: str | None, enabled: bool | None
 ) -> NewProvider:
     """Create a provider, or change the one with this slug; None leaves what is there."""
+    models.lock_provider(conn, slug)
     known = models.select_provider(conn, slug)
+    if enabled is None:
+        enabled = known.enabled if known else True
     new = NewProvider(
         slug,
         name or (known.name if known else slug),

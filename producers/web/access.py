@@ -139,17 +139,22 @@ def needs(scope: Scope) -> Any:  # noqa: ANN401 - a dependency of FastAPI
     ) -> Acting:
         by = await _who(request, bearer)
         await _let_in(request, by)
-        if scope not in by.scopes:
-            raise Refused(
-                HTTPStatus.FORBIDDEN,
-                "scope_missing",
-                _without(by, scope),
-            )
+        demand(by, scope)
         if tenant is None:
             return Acting(by, by.tenant_id)
         return Acting(by, await run_in_threadpool(tenant_named, by, tenant))
 
     return Depends(first(acting))
+
+
+def demand(by: Principal, scope: Scope) -> None:
+    """Check that somebody has a scope, such as one that what was found asks for.
+
+    Raises:
+        Refused: They do not (403).
+    """
+    if scope not in by.scopes:
+        raise Refused(HTTPStatus.FORBIDDEN, "scope_missing", _without(by, scope))
 
 
 async def _who(request: Request, bearer: HTTPAuthorizationCredentials | None) -> Principal:

@@ -54,6 +54,20 @@ def is_conditional(request: Request) -> bool:
     return "if-match" in request.headers or "if-none-match" in request.headers
 
 
+def refuse(request: Request) -> None:
+    """Refuse a condition where a route would not ask it: what is on condition is not just done.
+
+    Raises:
+        Refused: There is one (400).
+    """
+    if is_conditional(request):
+        raise Refused(
+            HTTPStatus.BAD_REQUEST,
+            "condition_unsupported",
+            "This address takes neither If-Match nor If-None-Match: leave them out.",
+        )
+
+
 def check(request: Request, current: object | None) -> None:
     """Check the conditions of a request that changes something.
 

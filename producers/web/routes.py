@@ -41,8 +41,13 @@ class _StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
+        asks_conditions = self.openapi_extra is conditions.DESCRIBED
+        refuses = not asks_conditions and bool(UNSAFE & (self.methods or set()))
+
         async def strict(request: Request) -> Response:
             await admission.admit(request, self.dependant)
+            if refuses:
+                conditions.refuse(request)
             answer = await handler(_StrictRequest(request.scope, request.receive))
             return conditions.answered(request, answer)
 

@@ -95,7 +95,7 @@ def put_model(slug: str, as_json: bool, **fields: Any) -> None:  # noqa: ANN401
 @click.option("--name", help="Display name. Default: the slug.")
 @click.option("--base-url", help="Base URL of its API. Default: the provider's own.")
 @click.option(
-    "--enabled/--disabled", default=True, show_default=True, help="Enable or disable the provider."
+    "--enabled/--disabled", default=None, help="Enable or disable the provider. New: enabled."
 )
 @json_option
 def put_provider(

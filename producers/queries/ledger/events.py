@@ -237,7 +237,7 @@ class Position(NamedTuple):
             ValueError: Invalid position.
         """
         match = re.fullmatch(r"(\d{1,19})-(\d{1,19})", text, re.ASCII)
-        if match is None:
+        if match is None or int(match[2]) > POSITION_MAX:
             raise ValueError(f"invalid position {text!r}: use an event's position, such as 812-3")
         return cls(int(match[1]), int(match[2]))
 

@@ -68,6 +68,22 @@ def lock(conn: Connection, name: str) -> ScheduleRow | None:
     return None if row is None else ScheduleRow(*row)
 
 
+SELECT_OWN: Final = """
+    SELECT s."id", NULL AS "tenant", s."name", s."cron", s."timeZone", s."jitterS", s."missed",
+           s."job",
+           s."payload", s."sweep", s."enabled", s."slotAt", s."nextAt", s."ranSlotAt", s."ranAt",
+           s."lastJobId", s."error"
+    FROM "Schedule" s
+    WHERE coalesce(s."tenantId", '') = current_setting('app.tenant_id') AND s."name" = %(name)s
+"""
+
+
+def select_own(conn: Connection, name: str) -> ScheduleRow | None:
+    """Return a schedule of the transaction's tenant, without its tenant's slug."""
+    row = conn.execute(SELECT_OWN, {"name": name}).fetchone()
+    return None if row is None else ScheduleRow(*row)
+
+
 # Not now(): it is asked after a lock was waited for.
 SELECT_NOW: Final = """
     SELECT clock_timestamp()
@@ -151,7 +167,6 @@ SELECT_SCHEDULES: Final = """
            s."lastJobId", s."error"
     FROM "Schedule" s LEFT JOIN "Tenant" t ON t."id" = s."tenantId"
     WHERE (%(tenant_id)s::text IS NULL OR s."tenantId" = %(tenant_id)s)
-      AND (%(name)s::text IS NULL OR s."name" = %(name)s)
       AND (coalesce(t."slug", ''), s."name") > (%(after_tenant)s::text, %(after_name)s::text)
     ORDER BY t."slug" NULLS FIRST, s."name" LIMIT %(limit)s
 """
@@ -161,7 +176,6 @@ def select_schedules(
     conn: Connection,
     tenant_id: TenantId | None,
     *,
-    name: str | None = None,
     after: tuple[str, str] = ("", ""),
     limit: int,
 ) -> list[ScheduleRow]:
@@ -170,11 +184,10 @@ def select_schedules(
     Args:
         conn: A connection in the relay's role.
         tenant_id: Whose; None for all.
-        name: Only of this name.
         after: Tenant ('' for the system) and name of the last row of the page before.
         limit: Maximum rows.
     """
-    values: dict[str, object] = {"tenant_id": tenant_id, "name": name, "limit": limit}
+    values: dict[str, object] = {"tenant_id": tenant_id, "limit": limit}
     after_tenant, after_name = after
     values |= {"after_tenant": after_tenant, "after_name": after_name}
     rows = conn.execute(SELECT_SCHEDULES, values)
@@ -295,6 +308,16 @@ DISABLE: Final = """
 def disable(conn: Connection, schedule_id: str, *, error: str) -> None:
     """Disable an invalid schedule, and store the error."""
     conn.execute(DISABLE, {"id": schedule_id, "error": error})
+
+
+PAUSE: Final = """
+    UPDATE "Schedule" SET "enabled" = false WHERE "id" = %(id)s
+"""
+
+
+def pause(conn: Connection, schedule_id: str) -> None:
+    """Disable a locked schedule; what it would run stays as it is."""
+    conn.execute(PAUSE, {"id": schedule_id})
 
 
 NOTE: Final = """

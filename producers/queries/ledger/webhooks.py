@@ -117,7 +117,8 @@ def put_cursor(conn: Connection) -> None:
 
 
 # One statement: it locks the cursor's row, publishes a delivery for each webhook of each event and
-# moves the cursor, so no event is posted twice by it, and none is left out.
+# moves the cursor, so no event is posted twice by it, and none is left out. `jobs` of a webhook are
+# kinds of jobs and names of workflows: an event of a batch, a step or an incident has a name of it.
 FAN_OUT: Final = """
     WITH cursor AS MATERIALIZED (
         SELECT c."xid", c."position" FROM "EventCursor" c
@@ -130,9 +131,10 @@ FAN_OUT: Final = """
                e."fold"::text || '-' || e."position" AS "id", e."at",
                e."what", e."job", e."queue", e."batchId"
         FROM news e JOIN "Webhook" w ON w."tenantId" = e."tenantId" AND w."enabled"
-        WHERE w."createdAt" <= e."at" AND e."job" <> 'deliver_webhook'
-          AND e."what" = ANY (w."events")
-          AND (w."jobs" = '{}' OR e."job" = ANY (w."jobs"))
+        WHERE w."createdAt" <= e."at" AND e."what" = ANY (w."events")
+          AND (e."what" ~ '^(BATCH|STEP|INCIDENT)_'
+               OR e."job" <> 'deliver_webhook'
+                  AND (w."jobs" = '{}' OR e."job" = ANY (w."jobs")))
     ), published AS (
         INSERT INTO "Job" ("tenantId", "job", "queue", "payload", "schemaVersion", "key",
                            "attemptsMax", "limitKey", "parentId", "producer")

@@ -90,6 +90,7 @@ def select_crash_loops(conn: Connection, *, limit: int) -> list[CrashLoop]:
 SELECT_ENDED: Final = """
     SELECT e."queue", count(*) AS "ended" FROM (
         SELECT x."queue", x."what", x."at" FROM "JobEvent" x
+        WHERE strpos(x."what", '_') = 0
         ORDER BY x."xid" DESC, x."position" DESC LIMIT %(limit)s
     ) e
     WHERE e."what" IN ('COMPLETED', 'DEAD') AND e."at" >= now() - interval '10 minutes'
@@ -98,7 +99,7 @@ SELECT_ENDED: Final = """
 
 
 def select_ended(conn: Connection, *, limit: int) -> dict[str, int]:
-    """Return how many jobs of each queue ended in ten minutes, among the last `limit` events."""
+    """Return how many jobs of each queue ended in ten minutes, among the last `limit` of jobs."""
     return {queue: ended for queue, ended in conn.execute(SELECT_ENDED, {"limit": limit})}
 
 

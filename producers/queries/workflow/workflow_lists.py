@@ -114,15 +114,33 @@ SELECT_DEFINITIONS: Final = """
     FROM "Workflow" w JOIN "WorkflowVersion" v ON v."workflowId" = w."id"
     WHERE w."tenantId" = %(tenant_id)s AND (%(workflow)s::text IS NULL OR w."name" = %(workflow)s)
       AND (%(workflow)s::text IS NOT NULL OR v."version" = w."version")
+      AND (%(version)s::int IS NULL OR v."version" = %(version)s)
+      AND w."name" > %(after)s
     ORDER BY w."name", v."version" DESC LIMIT %(limit)s
 """
 
 
 def select_definitions(
-    conn: Connection, tenant_id: TenantId, workflow: str | None, *, limit: int
+    conn: Connection,
+    tenant_id: TenantId,
+    workflow: str | None,
+    *,
+    version: int | None = None,
+    after: str = "",
+    limit: int,
 ) -> list[DefinitionRow]:
-    """Return the latest version of each workflow; with a name, all versions of that one."""
-    values = {"tenant_id": tenant_id, "workflow": workflow, "limit": limit}
+    """Return the latest version of each workflow; with a name, its versions, newest first.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        tenant_id: Whose.
+        workflow: Only of this name.
+        version: Only this one.
+        after: Name of the last row of the page before.
+        limit: Rows at most.
+    """
+    values: dict[str, object] = {"tenant_id": tenant_id, "workflow": workflow, "version": version}
+    values |= {"after": after, "limit": limit}
     return [DefinitionRow(*row) for row in conn.execute(SELECT_DEFINITIONS, values)]
 
 

@@ -12,11 +12,11 @@ from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
 from producers.judgement import moderation
 from producers.judgement.moderation import REASON_CHARS_MAX, CurrentPolicy
-from producers.web import answers, routes
+from producers.web import answers, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
-from producers.web.lists import Limit
+from producers.web.lists import Cursor, Limit
 from producers.web.routes import NO_NUL
 from shared import db
 from shared.db import Connection
@@ -62,24 +62,26 @@ class AppealState(Body):
 
 
 Verdict = answers.model_of(VerdictRow, name="Verdict")
-VerdictList = answers.list_of(Verdict, name="VerdictList")
+VerdictList = answers.page_of(Verdict, name="VerdictList")
 Policy = answers.model_of(CurrentPolicy, name="Policy")
 PolicyVersion = answers.model_of(moderations.PolicyRow, name="PolicyVersion")
 PolicyList = answers.list_of(PolicyVersion, name="PolicyList")
 Appeal = answers.model_of(AppealRow, name="Appeal")
-AppealList = answers.list_of(Appeal, name="AppealList")
+AppealList = answers.page_of(Appeal, name="AppealList")
 
 
 @verdicts_router.get("", response_model=VerdictList)
 def list_verdicts(
     acting: Reading,
     action: Annotated[Literal["allow", "flag", "block"] | None, Query()] = None,
+    after: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
     """List current verdicts, newest first."""
+    before = lists.read(after)
     with db.transaction(acting.tenant) as conn:
-        rows = verdicts.select_latest(conn, action=action, limit=limit)
-    return answers.ok_list(rows)
+        rows = verdicts.select_latest(conn, action=action, before=before, limit=limit)
+    return answers.page(rows, limit=limit, place=lambda row: (row.created_at, row.id))
 
 
 @verdicts_router.get("/{verdict_id}", response_model=Verdict)
@@ -122,12 +124,14 @@ def put_policy(request: Request, body: PolicyRequest, acting: Writing) -> Respon
 def list_appeals(
     acting: Reading,
     state: Annotated[Literal["open", "granted", "rejected"] | None, Query()] = None,
+    after: Cursor = None,
     limit: Limit = 100,
 ) -> Response:
     """List appeals, newest first."""
+    before = lists.read(after)
     with db.transaction(acting.tenant) as conn:
-        rows = verdicts.select_appeals(conn, state=state, limit=limit)
-    return answers.ok_list(rows)
+        rows = verdicts.select_appeals(conn, state=state, before=before, limit=limit)
+    return answers.page(rows, limit=limit, place=lambda row: (row.opened_at, row.id))
 
 
 @appeals_router.post("", status_code=HTTPStatus.CREATED, response_model=AppealState)

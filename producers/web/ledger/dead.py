@@ -173,10 +173,9 @@ def edit_dead_letter(
     """
 
     def do(conn: Connection) -> Answer:
-        if conditions.is_conditional(request):
-            found = dead_edit.read(conn, job_id, acting.tenant_id)
-            conditions.check(request, _document(found))
-        changes = dead_edit.edit(conn, job_id, body.payload, acting.tenant_id)
+        found = dead_edit.read(conn, job_id, acting.tenant_id)
+        conditions.check(request, _document(found))
+        changes = dead_edit.change(conn, found.row, found.letter, body.payload)
         return Answer({"id": job_id, "edited": bool(changes), "changes": changes})
 
     return answers.once(request, acting, do, role=Role.RELAY)

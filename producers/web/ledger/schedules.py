@@ -135,8 +135,8 @@ def list_schedules(
 def show_schedule(name: Name, acting: Annotated[Acting, needs(Scope.SCHEDULES_READ)]) -> Response:
     """Show a schedule."""
     slug = tenants.slug_of(acting.tenant)
-    with db.transaction(None, role=Role.RELAY) as conn:
-        row = schedule_changes.found(conn, acting.tenant, slug, name)
+    with db.transaction(acting.tenant) as conn:
+        row = schedule_changes.found(conn, slug, name)
     return answers.ok(schedule_changes.document(row))
 
 

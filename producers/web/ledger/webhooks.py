@@ -34,7 +34,8 @@ class WebhookRequest(Body):
     jobs: list[JobName] = Field(
         default_factory=list,
         max_length=100,
-        description="Only events of these kinds of jobs; none for all.",
+        description="Of jobs and runs, only events of these kinds and workflows; none for all. "
+        "Events of batches, steps and incidents are posted in any case.",
     )
 
 

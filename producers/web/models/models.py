@@ -59,7 +59,10 @@ class ProviderRequest(_Camel):
 
     name: str | None = Field(None, min_length=1, max_length=200)
     base_url: str | None = Field(None, min_length=1, max_length=2_000)
-    enabled: bool = Field(True, description="Disabled, its models are out of use at once.")
+    enabled: bool | None = Field(
+        None,
+        description="Disabled, its models are out of use at once. Unset, a new one is enabled.",
+    )
 
 
 Model = answers.model_of(ModelRow, name="Model")

@@ -26,8 +26,8 @@ class ActQuery(BaseModel):
     action: str | None = Field(None, max_length=200, pattern=NO_NUL, examples=["dead.replay"])
     resource: str | None = Field(None, max_length=200, pattern=NO_NUL, examples=["Job"])
     resource_id: str | None = Field(None, max_length=200, pattern=NO_NUL, alias="resourceId")
-    since: Moment | None = Field(None, description="Only after this time.")
-    until: Moment | None = Field(None, description="Only before this time.")
+    since: Moment | None = Field(None, description="From this time on.")
+    until: Moment | None = Field(None, description="Before this time.")
 
 
 AuditList = answers.page_of(answers.model_of(ActRow, name="AuditEntry"), name="AuditList")

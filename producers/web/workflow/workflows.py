@@ -12,11 +12,11 @@ from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
 from producers.queries.workflow import workflow_lists
 from producers.queries.workflow.workflow_lists import DefinitionRow
-from producers.web import answers, routes
-from producers.web.access import Acting, needs
+from producers.web import answers, lists, routes
+from producers.web.access import Acting, demand, needs
 from producers.web.answers import Answer
 from producers.web.bodies import JSON, RAW
-from producers.web.lists import Limit
+from producers.web.lists import Cursor, Limit
 from producers.web.problems import InvalidJson, Refused
 from producers.web.routes import NO_NUL
 from producers.workflow import graphs, workflows
@@ -27,7 +27,6 @@ from producers.workflow.workflows import Validation
 from shared import db
 from shared.db import Connection
 from shared.errors import DefinitionRefused, WorkflowNotFound
-from shared.ids import TenantId
 from shared.queries.workflow import workflows as shelf
 
 router = routes.router("workflows")
@@ -79,19 +78,24 @@ class Differences(BaseModel):
 
 WorkflowVersion = answers.model_of(DefinitionRow, name="WorkflowVersion")
 VersionList = answers.list_of(WorkflowVersion, name="VersionList")
+WorkflowList = answers.page_of(WorkflowVersion, name="WorkflowList")
 Workflow = create_model("Workflow", __base__=WorkflowVersion, definition=(dict[str, Any], ...))
 Graph = answers.model_of(WorkflowGraph, name="Graph")
 ValidationResult = answers.model_of(Validation, name="ValidationResult")
 
 
-@router.get("", response_model=VersionList)
+@router.get("", response_model=WorkflowList)
 def list_workflows(
-    acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)], limit: Limit = 1_000
+    acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)],
+    after: Cursor = None,
+    limit: Limit = 1_000,
 ) -> Response:
     """List workflows by name, with their latest version."""
+    name, _ = lists.read_texts(after) or ("", "")
     with db.transaction(acting.tenant) as conn:
-        rows = workflow_lists.select_definitions(conn, acting.tenant, None, limit=limit)
-    return answers.ok_list(rows)
+        rows = workflow_lists.select_definitions(conn, acting.tenant, None, after=name, limit=limit)
+    following = lists.write_texts(rows[-1].workflow, "") if len(rows) == limit else None
+    return answers.ok({"items": [as_document(row) for row in rows], "next": following})
 
 
 @router.post(
@@ -131,13 +135,15 @@ def show_workflow(
     ] = None,
 ) -> Response:
     """Show a version of a workflow with its definition."""
+    slug = tenants.slug_of(acting.tenant)
     with db.transaction(acting.tenant) as conn:
-        rows = workflow_lists.select_definitions(conn, acting.tenant, name, limit=1_000_000)
-        row = next((one for one in rows if version in {None, one.version}), None)
-        if row is None:
-            raise _not_found(acting.tenant, name, version)
-        definition = _definition(conn, acting.tenant, name, row.version)
-    return answers.ok(as_document(row) | {"definition": definition})
+        rows = workflow_lists.select_definitions(
+            conn, acting.tenant, name, version=version, limit=1
+        )
+        if not rows:
+            raise _not_found(slug, name, version)
+        definition = _definition(conn, slug, name, rows[0].version)
+    return answers.ok(as_document(rows[0]) | {"definition": definition})
 
 
 @router.get("/{name}/versions", response_model=VersionList)
@@ -148,7 +154,7 @@ def list_versions(
     with db.transaction(acting.tenant) as conn:
         rows = workflow_lists.select_definitions(conn, acting.tenant, name, limit=limit)
     if not rows:
-        raise _not_found(acting.tenant, name, None)
+        raise _not_found(tenants.slug_of(acting.tenant), name, None)
     return answers.ok_list(rows)
 
 
@@ -160,8 +166,9 @@ def compare_versions(
     acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)],
 ) -> Response:
     """Compare two versions of a workflow."""
+    slug = tenants.slug_of(acting.tenant)
     with db.transaction(acting.tenant) as conn:
-        old, new = (_definition(conn, acting.tenant, name, one) for one in (before, after))
+        old, new = (_definition(conn, slug, name, one) for one in (before, after))
     return answers.ok(difference(old, new))
 
 
@@ -172,10 +179,12 @@ def draw_graph(
     ],
     acting: Annotated[Acting, needs(Scope.WORKFLOWS_READ)],
 ) -> Response:
-    """Draw a run, with the states of its steps, or a workflow as Mermaid text."""
+    """Draw a workflow, or with the scope `runs:read` a run with the states of its steps."""
     slug = tenants.slug_of(acting.tenant)
     with db.transaction(acting.tenant) as conn:
         definition, states = graphs.read(conn, what, slug)
+    if states:
+        demand(acting.by, Scope.RUNS_READ)
     return answers.ok(as_document(graphs.drawn(what, definition, states)))
 
 
@@ -193,16 +202,16 @@ def show_definition_schema(_: Annotated[Acting, needs(Scope.WORKFLOWS_READ)]) ->
     return answers.ok(json_schema())
 
 
-def _definition(conn: Connection, tenant_id: TenantId, name: str, version: int) -> dict[str, Any]:
+def _definition(conn: Connection, slug: str, name: str, version: int) -> dict[str, Any]:
     found = shelf.select_version(conn, name, version)
     if found is None:
-        raise _not_found(tenant_id, name, version)
+        raise _not_found(slug, name, version)
     return found.definition
 
 
-def _not_found(tenant_id: TenantId, name: str, version: int | None) -> WorkflowNotFound:
+def _not_found(slug: str, name: str, version: int | None) -> WorkflowNotFound:
     which = f"workflow {name!r}" if version is None else f"version {version} of {name!r}"
-    return WorkflowNotFound(f"Tenant {tenants.slug_of(tenant_id)} has no {which}.")
+    return WorkflowNotFound(f"Tenant {slug} has no {which}.")
 
 
 def _text(body: bytes) -> str:

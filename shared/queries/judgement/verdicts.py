@@ -36,6 +36,8 @@ SELECT: Final = """
       AND (%(id)s::text IS NULL OR r."id" = %(id)s::text)
       AND (%(action)s::text IS NULL OR r."action" = %(action)s::text)
       AND (NOT %(current)s::bool OR NOT r."superseded")
+      AND (%(before)s::timestamptz IS NULL
+           OR (r."createdAt", r."id") < (%(before)s AT TIME ZONE 'UTC', %(before_id)s::text))
     ORDER BY r."createdAt" DESC, r."id" DESC LIMIT %(limit)s
 """
 
@@ -43,13 +45,29 @@ SELECT: Final = """
 def select(conn: Connection, verdict_id: str) -> VerdictRow | None:
     """A verdict of the tenant; None where there is none of this id."""
     values = {"id": verdict_id, "action": None, "current": False, "limit": 1}
+    values |= {"before": None, "before_id": None}
     row = conn.execute(SELECT, values).fetchone()
     return None if row is None else VerdictRow(*row)
 
 
-def select_latest(conn: Connection, *, action: str | None, limit: int) -> list[VerdictRow]:
-    """The current verdicts, newest first: all, or those of one action."""
-    values = {"id": None, "action": action, "current": True, "limit": limit}
+def select_latest(
+    conn: Connection,
+    *,
+    action: str | None,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
+) -> list[VerdictRow]:
+    """The current verdicts, newest first: all, or those of one action.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        action: None for any.
+        before: Time and id of the last row of the page before.
+        limit: Rows at most.
+    """
+    at, before_id = before or (None, None)
+    values: dict[str, object] = {"id": None, "action": action, "current": True, "limit": limit}
+    values |= {"before": at, "before_id": before_id}
     return [VerdictRow(*row) for row in conn.execute(SELECT, values)]
 
 
@@ -132,13 +150,30 @@ SELECT_APPEALS: Final = """
     WHERE a."tenantId" = current_setting('app.tenant_id')
       AND (%(id)s::text IS NULL OR a."id" = %(id)s::text)
       AND (%(state)s::text IS NULL OR a."state" = %(state)s::text)
+      AND (%(before)s::timestamptz IS NULL
+           OR (a."openedAt", a."id") < (%(before)s, %(before_id)s::text))
     ORDER BY a."openedAt" DESC, a."id" DESC LIMIT %(limit)s
 """
 
 
 def select_appeals(
-    conn: Connection, *, appeal_id: str | None = None, state: str | None = None, limit: int = 1
+    conn: Connection,
+    *,
+    appeal_id: str | None = None,
+    state: str | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int = 1,
 ) -> list[AppealRow]:
-    """Appeals, newest first: all, those of a state, or the one of this id."""
-    values = {"id": appeal_id, "state": state, "limit": limit}
+    """Appeals, newest first: all, those of a state, or the one of this id.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        appeal_id: None for any.
+        state: None for any.
+        before: Time and id of the last row of the page before.
+        limit: Rows at most.
+    """
+    at, before_id = before or (None, None)
+    values: dict[str, object] = {"id": appeal_id, "state": state, "limit": limit}
+    values |= {"before": at, "before_id": before_id}
     return [AppealRow(*row) for row in conn.execute(SELECT_APPEALS, values)]

@@ -108,6 +108,16 @@ def select_provider(conn: Connection, slug: str) -> NewProvider | None:
     return None if row is None else NewProvider(*row)
 
 
+LOCK_PROVIDER: Final = """
+    SELECT FROM "AIProvider" WHERE "slug" = %(slug)s FOR UPDATE
+"""
+
+
+def lock_provider(conn: Connection, slug: str) -> None:
+    """Let nobody else change a provider until the transaction ends."""
+    conn.execute(LOCK_PROVIDER, {"slug": slug})
+
+
 SELECT_PROVIDER_NAMED: Final = """
     SELECT FROM "AIProvider" WHERE "name" = %(name)s AND "slug" <> %(beside)s
 """
@@ -117,6 +127,16 @@ def has_provider_name(conn: Connection, name: str, *, beside: str) -> bool:
     """Whether a provider has this name, beside the one with a slug."""
     values = {"name": name, "beside": beside}
     return conn.execute(SELECT_PROVIDER_NAMED, values).fetchone() is not None
+
+
+LOCK_MODEL: Final = """
+    SELECT FROM "AIModel" WHERE "slug" = %(slug)s FOR UPDATE
+"""
+
+
+def lock_model(conn: Connection, slug: str) -> None:
+    """Let nobody else change a model until the transaction ends."""
+    conn.execute(LOCK_MODEL, {"slug": slug})
 
 
 PUT_MODEL: Final = """

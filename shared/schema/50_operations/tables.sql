@@ -27,6 +27,7 @@ CALL ailydian_build_index('AuditLog', 'userId');
 CALL ailydian_build_index('AuditLog', 'createdAt');
 CALL ailydian_build_index('AuditLog', 'action');
 CALL ailydian_build_index('AuditLog', 'tenantId', 'createdAt');
+CALL ailydian_build_index('AuditLog', 'tenantId', 'resourceId', 'createdAt');
 
 COMMENT ON TABLE "AuditLog" IS 'Who did what to which thing; append-only for our roles.';
 

@@ -85,7 +85,7 @@ def test_a_verdict_is_listed_and_shown(api, key, answer):
 
     assert answer in [one["contentId"] for one in listed]
     assert shown == listed[0]
-    assert api.ask("GET", "/v1/verdicts?action=block", key=key).document == {"items": []}
+    assert api.ask("GET", "/v1/verdicts?action=block", key=key).document == {"items": [], "next": None}
 
 
 def test_trust_is_shown_with_what_it_does(api, key):
@@ -101,7 +101,7 @@ def test_others_judgements_do_not_exist(api, key, other, answer):
         do(lease)
     [verdict, *_] = api.ask("GET", "/v1/verdicts", key=key).document["items"]
 
-    assert api.ask("GET", "/v1/verdicts", key=other).document == {"items": []}
+    assert api.ask("GET", "/v1/verdicts", key=other).document == {"items": [], "next": None}
     for path, code in (
         (f"/v1/provenance/{answer}", "message_not_found"),
         (f"/v1/provenance/{answer}/check", "message_not_found"),
@@ -158,4 +158,4 @@ def test_an_appeal_is_opened_once_and_decided_once(api, key, other):
     assert (rejected.status, rejected.code) == (409, "appeal_refused")
     [listed] = api.ask("GET", "/v1/appeals?state=granted", key=key).document["items"]
     assert listed["decidedBy"].startswith("key:aly_")
-    assert api.ask("GET", "/v1/appeals", key=other).document == {"items": []}
+    assert api.ask("GET", "/v1/appeals", key=other).document == {"items": [], "next": None}
