@@ -83,9 +83,16 @@ def test_a_verdict_is_listed_and_shown(api, key, answer):
     listed = api.ask("GET", "/v1/verdicts?action=allow", key=key).document["items"]
     shown = api.ask("GET", f"/v1/verdicts/{listed[0]['id']}", key=key).document
 
+    first = api.ask("GET", "/v1/verdicts?limit=1", key=key).document
+    second = api.ask("GET", f"/v1/verdicts?limit=1&after={first['next']}", key=key).document
+
     assert answer in [one["contentId"] for one in listed]
     assert shown == listed[0]
-    assert api.ask("GET", "/v1/verdicts?action=block", key=key).document == {"items": [], "next": None}
+    assert [first["items"], second["items"]] == [listed[:1], listed[1:2]]
+    assert api.ask("GET", "/v1/verdicts?action=block", key=key).document == {
+        "items": [],
+        "next": None,
+    }
 
 
 def test_trust_is_shown_with_what_it_does(api, key):

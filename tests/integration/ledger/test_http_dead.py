@@ -2,9 +2,10 @@
 
 import pytest
 
-from producers.ledger import bulk_actions
+from producers.ledger import bulk_actions, dead_edit
 from shared import db
 from shared.db import Role
+from shared.errors import EditRefused
 from tests.support.dead_jobs import dead, kill, states
 from tests.support.factories import claim, do, job, make_tenant, make_user, publish_probe, rows
 from tests.support.http_api import make_key
@@ -82,6 +83,18 @@ def test_an_edited_letter_is_replayed_with_what_was_put(api, acme, key):
         ("dead.edit", "key:aly_"),
         ("dead.replay", "key:aly_"),
     ]
+
+
+def test_an_edit_writes_over_what_was_read_and_over_nothing_newer(acme):
+    [job_id] = dead(acme, n=3)
+    payload = job(job_id)["payload"]
+    with db.transaction(None, role=Role.RELAY) as conn:
+        read = dead_edit.found(conn, job_id)
+        dead_edit.edit(conn, job_id, payload | {"n": 4})
+        with pytest.raises(EditRefused, match="changed or replayed concurrently"):
+            dead_edit.change(conn, *read, payload | {"n": 5})
+
+    assert job(job_id)["payload"]["n"] == 4
 
 
 @pytest.mark.parametrize(

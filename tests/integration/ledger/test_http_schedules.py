@@ -73,6 +73,18 @@ def test_a_paused_schedule_publishes_nothing_until_it_is_resumed(api, key):
     assert rows('SELECT "producer" FROM "Job"') == [("schedule:heartbeat",)]
 
 
+def test_a_schedule_whose_payload_fits_no_more_is_paused_and_not_resumed(api, key):
+    api.ask("PUT", PATH, key=key, body=BODY)
+    rows("""UPDATE "Schedule" SET "payload" = '{"gone": 1}', "cron" = 'broken'
+            WHERE "name" = 'heartbeat' RETURNING 1""")
+    paused = api.ask("POST", f"{PATH}/pause", key=key)
+    resumed = api.ask("POST", f"{PATH}/resume", key=key)
+
+    assert (paused.status, paused.document["enabled"]) == (200, False)
+    assert (resumed.status, resumed.code) == (422, "payload_refused")
+    assert [action for action, _, _ in acts()] == ["schedule.put", "schedule.pause"]
+
+
 def test_a_deleted_schedule_is_gone(api, key):
     made = api.ask("PUT", PATH, key=key, body=BODY).document
     gone = api.ask("DELETE", PATH, key=key, Idempotency_Key="x")

@@ -134,6 +134,19 @@ def test_a_text_with_nul_is_refused_with_a_sentence():
         publish_jobs(tenant, [Probe(note="a\0b")])
 
 
+def test_a_second_transaction_in_a_thread_that_holds_one_is_a_programmers_error():
+    tenant = make_tenant()
+    with (
+        db.transaction(tenant),
+        pytest.raises(AssertionError, match="waits for another"),
+        db.transaction(tenant),
+    ):
+        pass
+
+    with db.transaction(tenant) as conn:  # the first one's end is noticed
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_publishing_outside_a_transaction_is_a_programmers_error(database_url):
     with (
         psycopg.connect(database_url, autocommit=True) as conn,

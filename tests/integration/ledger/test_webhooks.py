@@ -118,6 +118,16 @@ def test_only_what_was_asked_for_since_it_was_asked_is_posted(acme, site):
     assert sweep() == 1
 
 
+def test_kinds_of_jobs_leave_events_of_steps_and_batches_alone(acme, site):
+    hook(acme, site, "BATCH_FINISHED", "COMPLETED", jobs=["no_such_kind"])
+    with db.transaction(acme) as conn:
+        batches.publish_batch(conn, [Probe(n=1, mode="receipt")], name="deliver_webhook")
+    for lease in factories.claim(*factories.waiting("probe")):
+        factories.do(lease)
+
+    assert sweep() + sweep() == 1
+
+
 def test_what_is_not_taken_fails_its_attempt(acme, site):
     hook(acme, site, "COMPLETED")
     done(acme)

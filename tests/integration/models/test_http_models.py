@@ -1,9 +1,15 @@
 """/v1/models and its neighbours: everybody reads the catalogue, those above all change it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from producers.models import catalogue
+from shared import db
+from shared.db import Role
 from tests.support.factories import make_user, rows
 from tests.support.http_api import make_key
+from tests.support.patience import until
 
 NEW = {
     "provider": "acme-ai",
@@ -57,6 +63,22 @@ def test_a_model_is_made_changed_and_disabled_with_its_provider(api, root, key):
         ("model.put", "key:aly_"),
         ("provider.put", "key:aly_"),
     ]
+
+
+def test_what_a_change_leaves_out_stays_as_another_has_made_it(api, root, pool):
+    api.ask("PUT", "/v1/providers/acme-ai", key=root, body={"name": "Acme", "enabled": False})
+    moved = api.ask("PUT", "/v1/providers/acme-ai", key=root, body={"baseUrl": "https://acme.org"})
+    api.ask("PUT", "/v1/models/acme-1", key=root, body=NEW)
+    threads = ThreadPoolExecutor(1)
+    with db.transaction(None, role=Role.OWNER) as conn:
+        catalogue.change_model(conn, "acme-1", {"enabled": False})
+        price = {"costIn": "0.001"}
+        priced = threads.submit(api.ask, "PUT", "/v1/models/acme-1", key=root, body=price)
+        until(lambda: conn.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+    found = priced.result()
+
+    assert (moved.document["enabled"], moved.document["baseUrl"]) == (False, "https://acme.org")
+    assert (found.document["enabled"], found.document["costIn"]) == (False, "0.00100000")
 
 
 def test_two_providers_have_two_names(api, root):

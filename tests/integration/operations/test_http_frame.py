@@ -65,6 +65,17 @@ def test_a_schedule_is_replaced_only_as_it_was_read(api, acme, key):
     assert gone.status == 200
 
 
+def test_a_condition_is_asked_or_refused_and_never_left_out(api, acme, key):
+    path = f"/v1/jobs/{publish_probe(acme)}"
+    tag = api.ask("GET", path, key=key).headers["etag"]
+    asked = [("POST", f"{path}/cancel", None), ("POST", f"{PATH}/pause", None)]
+    for method, address, body in asked:
+        refused = api.ask(method, address, key=key, body=body, If_Match=tag)
+        assert (refused.status, refused.code) == (400, "condition_unsupported")
+
+    assert rows('SELECT "state" FROM "Job"') == [("PENDING",)]
+
+
 def test_a_repeated_request_is_answered_though_its_condition_is_no_longer_true(api, acme, key):
     tag = api.ask("PUT", PATH, key=key, body=SCHEDULE).headers["etag"]
     asked = {"key": key, "body": SCHEDULE | {"cron": "0 8 * * *"}, "If_Match": tag}

@@ -67,6 +67,16 @@ def test_a_busy_queue_may_lose_a_few_more_and_ten_are_enough_anywhere():
     assert incident_sweep.sweep() == 1
 
 
+def test_events_of_steps_are_not_counted_as_ended_jobs(tenant):
+    change(
+        """INSERT INTO "JobEvent" ("tenantId", "jobId", "job", "queue", "what")
+           SELECT 't', 'j', 'probe', 'maintenance', w FROM unnest(
+               ARRAY['COMPLETED', 'DEAD', 'STEP_CANCELLED', 'STEP_CANCELLED']) AS w"""
+    )
+    with db.transaction(None, role=Role.RELAY) as conn:
+        assert incidents.select_ended(conn, limit=2) == {"maintenance": 2}
+
+
 def crash(job_id, worker, error="The worker process died: exit code 139."):
     """A worker process dies of a job."""
     [lease] = claim(job_id, worker=worker)

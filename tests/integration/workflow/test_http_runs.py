@@ -208,6 +208,14 @@ def test_what_cannot_be_is_said_and_changes_nothing(ask, run_id, path, body, sta
     assert rows('SELECT count(*) FROM "WorkflowRun"') == [(1,)]
 
 
+def test_a_graph_of_a_run_asks_for_the_right_to_runs(api, acme, ask, run_id):
+    editor = make_key(acme, make_user(acme, "ann", role="ADMIN"), "workflows:read")
+
+    assert api.ask("GET", "/v1/graphs/ask", key=editor).status == 200
+    assert api.ask("GET", f"/v1/graphs/{run_id}", key=editor).code == "scope_missing"
+    assert ask("GET", f"/v1/graphs/{run_id}")[0] == 200
+
+
 def test_others_runs_and_workflows_do_not_exist(api, ask, run_id, other):
     assert api.ask("GET", "/v1/runs", key=other).document == {"items": [], "next": None}
     assert api.ask("GET", "/v1/workflows", key=other).document == {"items": [], "next": None}
