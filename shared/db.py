@@ -90,7 +90,14 @@ _this_thread: Final = _Thread()
 
 
 class Pool:
-    """Connections of one process, handed out only inside `transaction`."""
+    """Connections of one process, handed out only inside `transaction`.
+
+    Attributes:
+        one_a_thread: Whether a thread that holds a connection and asks for a second is a mistake:
+            with more threads than connections, all of them wait for each other.
+    """
+
+    one_a_thread = False
 
     def __init__(self, url: str, *, size: int, prepared_statements: bool = True) -> None:
         self._prepare_threshold = 5 if prepared_statements else None
@@ -157,12 +164,11 @@ class Pool:
             TransactionInterrupted: A deadlock, a lock that stayed taken, or a time limit.
             ConnectionClosed: The block has closed the connection itself.
         """
-        assert not _this_thread.is_inside, (
-            "who holds a connection and waits for another starves both"
-        )
+        if self.one_a_thread:
+            assert not _this_thread.is_inside, "a thread waits for a second connection"
         conn = self._connection()
         use = server_errors.ConnectionUse(conn)
-        _this_thread.is_inside = True
+        outside, _this_thread.is_inside = not _this_thread.is_inside, True
         try:
             _begin(conn, tenant_id, role, first if durable else _REDOABLE + first)
             with use, forks.ending():
@@ -175,7 +181,7 @@ class Pool:
                 raise trouble from error
             raise
         finally:
-            _this_thread.is_inside = False
+            _this_thread.is_inside = not outside
             _roll_back_what_is_left(conn)
             self._pool.putconn(conn)
 
@@ -328,6 +334,12 @@ def open_pool(url: str, *, size: int = 4, prepared_statements: bool = True) -> P
     close_pool()
     _Process.pool = Pool(url, size=size, prepared_statements=prepared_statements)
     return _Process.pool
+
+
+def hold_one_a_thread() -> None:
+    """Let no thread of this process ask its pool for a second connection."""
+    assert _Process.pool is not None, "call db.open_pool() first"
+    _Process.pool.one_a_thread = True
 
 
 def close_pool() -> None:

@@ -112,7 +112,8 @@ def once(
 
     Args:
         request: Its header `Idempotency-Key` makes it repeatable, for a day.
-        acting: Who does it, for which tenant; a key belongs to the tenant.
+        acting: Who does it, for which tenant; an Idempotency-Key is the tenant's, and of a person
+            the session's.
         do: What is done; it is given the transaction.
         role: Of the transaction; in the relay's, one who names no tenant acts for all.
 
@@ -123,7 +124,7 @@ def once(
     if key is None:
         with _writing(request, acting, role) as conn:
             return _response(_kept(do(conn), b""))
-    fingerprint = _fingerprint(request)
+    fingerprint = _fingerprint(request, acting)
     with _writing(request, acting, role) as conn:
         if not http_answers.lock_key(conn, key):
             raise Refused(
@@ -208,8 +209,10 @@ def _writing(request: Request, acting: Acting, role: Role) -> Iterator[Connectio
         yield conn
 
 
-def _fingerprint(request: Request) -> bytes:
-    head = f"{request.method} {request.url.path}?{request.url.query}\n"
+def _fingerprint(request: Request, acting: Acting) -> bytes:
+    """Return what makes two requests the same: of people also the session, which some are about."""
+    session = acting.by.session.id if acting.by.session else ""
+    head = f"{session} {request.method} {request.url.path}?{request.url.query}\n"
     return hashlib.sha256(head.encode() + request.state.body).digest()
 
 

@@ -12,6 +12,8 @@ from producers import json_rows
 from producers.web.problems import Refused
 
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
+# Of an answer, what the 304 in its place says too (RFC 9110, 15.4.5).
+_KEPT: Final = ("Cache-Control", "Vary")
 # Of routes that take If-Match, for the OpenAPI document.
 DESCRIBED: Final[dict[str, Any]] = {
     "parameters": [
@@ -46,7 +48,8 @@ def answered(request: Request, response: Response) -> Response:
     given = request.headers.get("if-none-match")
     if given is None or not _names(given, found):
         return response
-    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": found})
+    kept = {name: response.headers[name] for name in _KEPT if name in response.headers}
+    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": found} | kept)
 
 
 def is_conditional(request: Request) -> bool:

@@ -55,6 +55,7 @@ class _Bucket:
     window: int = 0
     refused: int = 0  # in this window
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    failed: tuple[float, ServerUnavailable] | None = None  # when Postgres did not answer last
     returning: asyncio.TimerHandle | None = None
 
     def wanted(self, now: float) -> float:
@@ -137,8 +138,11 @@ class Rates:
     async def _pass(self, bucket: _Bucket) -> bool:
         if bucket.tokens < 1:
             bucket.waiting += 1
+            since = time.monotonic()
             try:
                 async with bucket.asking:
+                    if bucket.failed is not None and bucket.failed[0] > since:
+                        raise bucket.failed[1]  # who asked meanwhile was not answered
                     if bucket.tokens < 1 and bucket.closed_until <= time.monotonic():
                         await self._ask(bucket)
             finally:
@@ -154,7 +158,11 @@ class Rates:
         began = time.monotonic()
         wanted = 0.0 if back else bucket.wanted(began)
         returned, bucket.tokens = bucket.tokens, 0.0
-        taken = await run_in_threadpool(_take, bucket.subject, bucket.rate, wanted, returned)
+        try:
+            taken = await run_in_threadpool(_take, bucket.subject, bucket.rate, wanted, returned)
+        except ServerUnavailable as error:
+            bucket.failed = time.monotonic(), error
+            raise
         now = time.monotonic()
         bucket.tokens += taken.granted
         bucket.left, bucket.asked_at, bucket.used = taken.tokens, now, 0

@@ -3,7 +3,6 @@
 import hmac
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -101,7 +100,8 @@ def check_same_site(request: Request) -> None:
     """
     origin = request.headers.get("origin")
     sent_by = request.headers.get("sec-fetch-site", "none")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    host = request.headers.get("host")
+    foreign = origin is not None and origin not in {f"http://{host}", f"https://{host}"}
     if foreign or sent_by not in {"same-origin", "none"}:
         raise Refused(
             HTTPStatus.FORBIDDEN, "csrf_refused", "A page of another site has sent this request."

@@ -22,6 +22,7 @@ from producers.web.server import serve
 from producers.web.sessions_seen import Sessions
 from producers.web.streams import Streams
 from producers.web.visitors import Visitors
+from shared import db
 from shared.ids import TenantId, UserId
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
@@ -121,6 +122,7 @@ def serving(
         visitors: How people are known: `policy` of sessions, `proxies`, `provider`.
     """
     streams = streams or Streams()
+    db.hold_one_a_thread()
     with wakeups.connect(redis_url) as client:
         pages = Pages(client, Wire("ailydian", factories.KEY))
         keys = Keys(PEPPERS, None)

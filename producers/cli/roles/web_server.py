@@ -15,7 +15,7 @@ from producers.web.server import serve
 from producers.web.sessions_seen import Sessions
 from producers.web.streams import Streams
 from producers.web.visitors import Visitors
-from shared import connections
+from shared import connections, db
 from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
 from shared.settings import settings
@@ -50,6 +50,7 @@ def run(
     proxies, provider = client_addresses.proxies(config), openid.client(config)
     most = connections.WEB - 1  # one listens
     with session.opened(role_of_its_own=True, migrated=migrated, connections_max=most) as servers:
+        db.hold_one_a_thread()
         key = embedded.signing_key(config)
         keys = Keys(api_keys.peppers(config, key), config.platform_key_hash)
         visitors = Visitors(Sessions(sessions.policy(config, keys.pepper)), proxies, provider)

@@ -101,11 +101,33 @@ def test_a_change_by_cookie_needs_the_token_of_its_own_session(api, ann):
     assert _change(api, login, X_CSRF_Token="é").code == "csrf_refused"
     assert _change(api, login, X_CSRF_Token=other.document["csrfToken"]).code == "csrf_refused"
     assert _change(api, login, Origin="http://evil.example").code == "csrf_refused"
-    assert _change(api, login, Origin="null").code == "csrf_refused"
+    for foreign in ("null", "http://[", f"http://{host}.evil.example"):
+        assert _change(api, login, Origin=foreign).code == "csrf_refused"
     assert _change(api, login, Sec_Fetch_Site="cross-site").code == "csrf_refused"
     assert api.ask("GET", "/v1/jobs", Cookie=login.cookies).status == 200
     assert api.ask("DELETE", "/v1/sessions/none", key=bearer).code == "session_not_found"
     assert _log_in(api, "ann", Origin="http://evil.example").code == "csrf_refused"
+
+
+def test_a_key_for_repeating_a_log_out_is_of_one_session(api, acme, ann):
+    _person(acme, "eve")
+    asked = {"Idempotency_Key": "log-out"}
+    ended = []
+    for name in ("ann", "eve", "ann"):
+        login = _log_in(api, name)
+        token = login.document["csrfToken"]
+        ended.append(
+            api.ask(
+                "DELETE",
+                "/v1/sessions/current",
+                Cookie=login.cookies,
+                X_CSRF_Token=token,
+                **asked,
+            )
+        )
+
+    assert [one.status for one in ended] == [200, 422, 422]
+    assert {one.code for one in ended[1:]} == {"idempotency_key_reused"}
 
 
 def test_a_login_makes_another_session_and_ends_the_one_before(api, ann):

@@ -31,6 +31,8 @@ def test_what_has_not_changed_is_not_sent_again(api, acme, key):
     changed = api.ask("GET", path, key=key, If_None_Match=tag)
 
     assert (same.status, same.body, same.headers["etag"]) == (304, b"", tag)
+    for name in ("cache-control", "vary"):
+        assert same.headers[name] == first.headers[name]
     assert (other.status, other.body) == (200, first.body)
     assert changed.status == 200
     assert changed.headers["etag"] != tag
