@@ -1,4 +1,4 @@
-"""Live events for many: one reader of this process, and streams that it is told to.
+"""The streams of a process: how many there are, who may read, and one reader of events for all.
 
 A thread reads all events once, in their order, and the server's loop tells each to the streams of
 its tenant. Streams live in that loop alone, so a stream joins exactly where it has read up to: no
@@ -24,6 +24,7 @@ from producers.queries.accounts import api_keys, sessions
 from producers.queries.ledger.events import EventFilters, Position
 from producers.web import access
 from producers.web.event_streams import LiveStream, Told, told
+from producers.web.open_streams import STREAMS_MAX, OpenStream
 from producers.web.problems import RETRY_AFTER_S, Refused
 from shared import db
 from shared.db import Role
@@ -38,8 +39,6 @@ LOOK_S: Final = 0.05
 HEARTBEAT_S: Final = 15.0
 TICK_S: Final = 1.0
 READERS_MAX: Final = 2
-STREAMS_MAX: Final = 4_000
-TENANT_STREAMS_MAX: Final = 1_000
 _AWAY_S: Final = 1.0
 
 
@@ -62,7 +61,7 @@ class Streams:
         self._listen_url = listen_url
         self._most = most
         self._heartbeat_s = heartbeat_s
-        self._all: dict[LiveStream, None] = {}
+        self._all: dict[OpenStream, None] = {}
         self._joined: dict[TenantId | None, dict[LiveStream, None]] = defaultdict(dict)
         self._stop = threading.Event()
         self._reader: threading.Thread | None = None
@@ -76,29 +75,35 @@ class Streams:
         """How many are open."""
         return len(self._all)
 
-    def check_room(self, tenant_id: TenantId | None) -> None:
-        """Check that a tenant may have one more stream.
+    def take(self, stream: OpenStream) -> None:
+        """Count a stream, in the server's loop, if there is room for one more of its tenant.
 
         Raises:
             Refused: There are too many.
         """
-        alike = sum(one.tenant_id == tenant_id for one in self._all)
-        if len(self._all) >= self._most or alike >= TENANT_STREAMS_MAX:
+        alike = [one for one in self._all if type(one) is type(stream)]
+        its = sum(one.tenant_id == stream.tenant_id for one in alike)
+        if (
+            len(self._all) >= self._most
+            or len(alike) >= stream.process_max
+            or its >= stream.tenant_max
+        ):
             raise Refused(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too_many_streams",
-                "Too many streams of events are open: close some, or ask again.",
+                "Too many streams are open: close some, or ask again.",
                 {"Retry-After": str(RETRY_AFTER_S)},
             )
-
-    async def open(self, stream: LiveStream) -> None:
-        """Take a stream, and wait until it is known up to where all are told."""
         self._all[stream] = None
-        if self._stop.is_set():
-            stream.end()
-        elif self._reader is None:
+        if self._ticking is None:
             self._loop = asyncio.get_running_loop()
             self._ticking = self._loop.create_task(self._tick())
+        if self._stop.is_set():
+            stream.end()
+
+    async def open(self) -> None:
+        """Wait until it is known up to where all are told."""
+        if self._reader is None and not self._stop.is_set():
             self._reader = threading.Thread(target=self._read, name="events", daemon=True)
             self._reader.start()
         if not self._stop.is_set():
@@ -116,28 +121,27 @@ class Streams:
         """Tell a stream nothing more: it is too slow, and reads on its own."""
         self._joined[stream.tenant_id].pop(stream, None)
 
-    def close(self, stream: LiveStream) -> None:
+    def close(self, stream: OpenStream) -> None:
         """Forget a stream."""
-        self.leave(stream)
+        if isinstance(stream, LiveStream):
+            self.leave(stream)
         self._all.pop(stream, None)
 
     def stop(self) -> None:
         """End all streams, from another thread; those who follow come back to another process."""
         self._stop.set()
-        if self._reader is not None:
-            assert self._loop is not None, "the reader was started in one"
+        if self._loop is not None:
             self._loop.call_soon_threadsafe(self._end_all)
+        if self._reader is not None:
             self._reader.join()
 
     def _end_all(self) -> None:
-        if self._ticking is not None:
-            self._ticking.cancel()
         for stream in [*self._all]:
             stream.end()
 
     def _read(self) -> None:
         """Read all events, in a thread of its own; if it fails, all streams end, and resume."""
-        assert self._loop is not None, "open comes first"
+        assert self._loop is not None, "take comes first"
         try:
             self._read_on(self._loop)
         finally:
@@ -171,8 +175,7 @@ class Streams:
     def _tell(self, news: Sequence[Told], end: Position) -> None:
         if self.position is not None and end < self.position:
             # A crash of the server took back what was told: they find out when they come back.
-            for stream in [*self._all]:
-                stream.end()
+            self._end_all()
         everyone = self._joined[None]
         for one in news:
             its = self._joined.get(one.event.tenant_id) if one.event.tenant_id else None
@@ -182,8 +185,8 @@ class Streams:
         self._ready.set()
 
     async def _tick(self) -> None:
-        """Once a second: heartbeats for quiet streams, and an end for those whose key has ended."""
-        while True:
+        """Once a second: heartbeats for quiet streams, and an end for who may not read on."""
+        while not self._stop.is_set():
             await asyncio.sleep(TICK_S)
             quiet_since = time.monotonic() - self._heartbeat_s
             for stream in [*self._all]:
@@ -196,23 +199,21 @@ class Streams:
     async def _end_unfit(self) -> None:
         ids = {stream.asks for stream in self._all}
         if ids:
-            fit = await run_in_threadpool(_fit, sorted(ids))
+            allowed = await run_in_threadpool(_allowed, sorted(ids))
             for stream in [*self._all]:
-                if (stream.asks, stream.allowed) not in fit and stream.asks in ids:
+                may = allowed.get((stream.asks, stream.allowed), ())
+                if stream.asks in ids and stream.scope_needed not in may:
                     stream.end()
 
 
-def _fit(ids: Sequence[str]) -> set[tuple[str, TenantId | None]]:
-    """Return those keys and sessions that may follow events, each with the tenant it acts for."""
+def _allowed(ids: Sequence[str]) -> dict[tuple[str, TenantId | None], frozenset[Scope]]:
+    """Return what those of the keys and sessions that live may do, each with its tenant."""
     with db.transaction(None, role=Role.OWNER, durable=False) as conn:
         keys = api_keys.select_held_by_ids(conn, ids)
         people = sessions.select_live(conn, ids)
     fit = {
-        (one.id, one.acts_for)
+        (one.id, one.acts_for): scopes.effective(one.scopes, one.role)
         for one in keys
         if access.why_not(one) is None
-        and Scope.EVENTS_READ in scopes.effective(one.scopes, one.role)
     }
-    return fit | {
-        (one.id, one.acts_for) for one in people if Scope.EVENTS_READ in scopes.of_role(one.role)
-    }
+    return fit | {(one.id, one.acts_for): scopes.of_role(one.role) for one in people}
