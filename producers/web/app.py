@@ -100,6 +100,7 @@ def build(
     app.state.comparing = CapacityLimiter(sessions.COMPARED_AT_ONCE)
     app.state.asking = CapacityLimiter(login_pages.AT_ONCE)
     app.state.redis, app.state.wire = pages.client, pages.wire
+    app.state.reading_texts = CapacityLimiter(run_texts.READ_AT_ONCE)
     _add_pages(app, pages)
     login_pages.add(app)
     app.add_middleware(BodyBounds)

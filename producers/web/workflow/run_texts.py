@@ -1,53 +1,39 @@
 """/v1/runs/ID/text: what models write for a run, while they write it, as server-sent events."""
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Header, Path, Request
-from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
+from fastapi.responses import Response, StreamingResponse
 
 from producers.accounts import tenants
 from producers.accounts.scopes import Scope
-from producers.json_rows import text as json_text
 from producers.queries.workflow.workflow_runs import RunRow
 from producers.web import routes
 from producers.web.access import Acting, needs
-from producers.web.problems import Refused
+from producers.web.open_streams import MEDIA_TYPE, OpenStream, StreamHub, frame, joined
 from producers.web.routes import NO_NUL
 from producers.workflow import run_view
 from shared import db
+from shared.errors import RunNotFound
 from shared.ids import TenantId
 from shared.workflow.live_texts import FIRST, LiveTexts, TextPiece
 
 router = routes.router("runs")
 
-EVENTS: Final = "text/event-stream"
-LOOK_S: Final = 0.1
-STATE_S: Final = 0.5
-HEARTBEAT_S: Final = 15.0
+# Threads of a process that read for all its readers: a Redis that hangs keeps no others waiting.
+READ_AT_ONCE: Final = 4
+# Between two looks: a part of the time in which nothing came, within these bounds.
+QUIET_PART: Final = 0.25
+TEXT_S: Final = (0.1, 0.5)
+STATE_S: Final = (0.5, 3.0)
 READ_S_MAX: Final = 600.0
-READERS_MAX: Final = 100  # of a process
-
-
-class TextStream(StreamingResponse):
-    """Server-sent events."""
-
-    media_type = EVENTS
-
-
-@dataclass(slots=True)
-class _Readers:
-    """How many read; counted by one thread, the event loop's."""
-
-    count: int = 0
-
-
-_READERS: Final = _Readers()
+Found = TypeVar("Found")
 
 
 @dataclass(slots=True)
@@ -71,7 +57,15 @@ class _Following:
         with db.transaction(self.tenant_id) as conn:
             return run_view.find(conn, self.run_id, self.slug)
 
-    def pieces(self) -> list[str]:
+    def look(self) -> RunRow | None:
+        """Return the run if it has ended; else workers tell its text for a while. Blocks."""
+        run = self.find()
+        if run.state not in run_view.LIVE:
+            return run
+        self.texts.follow(self.run_id)
+        return None
+
+    def pieces(self) -> list[bytes]:
         """Return the next pieces as events. Blocks."""
         events = []
         for piece_id, piece in self.texts.read(self.run_id, self.after):
@@ -82,16 +76,65 @@ class _Following:
             if (piece.attempt, piece.number) <= before:
                 continue  # of an attempt that was given up, or told again by who can write there
             if piece.attempt > before[0]:
-                events.append(_event("restart", _named(piece), piece_id))
+                events.append(frame("restart", _named(piece), piece_id))
             self.told[piece.step] = (piece.attempt, piece.number)
-            events.append(_event("text", _named(piece) | {"text": piece.text}, piece_id))
+            events.append(frame("text", _named(piece) | {"text": piece.text}, piece_id))
         return events
+
+
+class TextStream(OpenStream):
+    """The stream of a run's text; it ends with the run."""
+
+    scope_needed = Scope.RUNS_READ
+    process_max = 100
+    tenant_max = 25
+    _has_more = True
+
+    def __init__(
+        self, hub: StreamHub, acting: Acting, following: _Following, threads: CapacityLimiter
+    ) -> None:
+        super().__init__(hub, acting)
+        self._following = following
+        self._threads = threads
+        self._began = self._told_at = time.monotonic()
+        self._looked_at = -math.inf
+        self._begun = False
+
+    async def _serve(self) -> None:
+        """Look once for news, and wait a while."""
+        now = time.monotonic()
+        run = None
+        if now - self._looked_at >= _pause_s(now - self._told_at, *STATE_S):
+            self._looked_at = now
+            try:
+                run = await self._aside(self._following.look)
+            except RunNotFound:  # it was deleted meanwhile
+                self._ending = True
+                return
+        if not self._begun:
+            self._begun = True
+            await self._write(b": follows\n\n")
+        # After the state: what was written before the end comes before the end.
+        while events := await self._aside(self._following.pieces):
+            self._told_at = now
+            for some in joined(events):
+                await self._write(some)
+        if run is not None:
+            ended = {"state": run.state, "output": run.output, "error": run.error}
+            await self._write(frame("end", ended))
+        if run is not None or now - self._began >= READ_S_MAX:
+            self._ending = True
+        else:
+            await asyncio.sleep(_pause_s(now - self._told_at, *TEXT_S))
+
+    async def _aside(self, read: Callable[[], Found]) -> Found:
+        return await to_thread.run_sync(read, limiter=self._threads)
 
 
 @router.get(
     "/{run_id}/text",
-    response_class=TextStream,
-    responses={200: {"content": {EVENTS: {"schema": {"type": "string"}}}}},
+    response_class=StreamingResponse,
+    responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
 )
 def follow_run_text(
     request: Request,
@@ -101,7 +144,7 @@ def follow_run_text(
         str | None,
         Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,15}-[0-9]{1,15}$"),
     ] = None,
-) -> TextStream:
+) -> Response:
     """Stream what models write for a run, and its output at the end.
 
     Events: `text` {step, attempt, text}; `restart` {step, attempt}: a later attempt of the step
@@ -109,57 +152,17 @@ def follow_run_text(
     moderation has judged it. Who reads from the start of the run misses nothing; who comes when a
     model has answered gets the output. After ten minutes the stream ends: ask again.
     """
-    texts = LiveTexts(request.app.state.redis, request.app.state.wire)
+    state = request.app.state
+    texts = LiveTexts(state.redis, state.wire)
     slug = tenants.slug_of(acting.tenant)
     following = _Following(acting.tenant, slug, run_id, texts, last_event_id or FIRST)
-    run = following.find()
-    if _READERS.count >= READERS_MAX:
-        raise Refused(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "readers_busy",
-            f"{READERS_MAX} readers follow runs of this server: ask again.",
-            {"Retry-After": "5"},
-        )
-    if run.state in run_view.LIVE:
-        texts.follow(run_id)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return TextStream(_events(following), headers=headers)
+    following.find()
+    return TextStream(state.streams, acting, following, state.reading_texts)
 
 
-async def _events(following: _Following) -> AsyncIterator[str]:
-    _READERS.count += 1
-    try:
-        began = told_at = time.monotonic()
-        state_at = -STATE_S
-        run: RunRow | None = None
-        yield ": follows\n\n"
-        while run is None and time.monotonic() - began < READ_S_MAX:
-            now = time.monotonic()
-            if now - state_at >= STATE_S:
-                state_at = now
-                found = await run_in_threadpool(following.find)
-                run = None if found.state in run_view.LIVE else found
-            # After the state: what was written before the end comes before the end.
-            while events := await run_in_threadpool(following.pieces):
-                told_at = now
-                for event in events:
-                    yield event
-            if now - told_at >= HEARTBEAT_S:
-                told_at = now
-                yield ": waits\n\n"
-            if run is None:
-                await asyncio.sleep(LOOK_S)
-        if run is not None:
-            ended = {"state": run.state, "output": run.output, "error": run.error}
-            yield _event("end", ended)
-    finally:
-        _READERS.count -= 1
+def _pause_s(quiet_s: float, least_s: float, most_s: float) -> float:
+    return min(most_s, max(least_s, quiet_s * QUIET_PART))
 
 
 def _named(piece: TextPiece) -> dict[str, Any]:
     return {"step": piece.step, "attempt": piece.attempt}
-
-
-def _event(name: str, document: dict[str, Any], event_id: str | None = None) -> str:
-    numbered = "" if event_id is None else f"id: {event_id}\n"
-    return f"{numbered}event: {name}\ndata: {json_text(document)}\n\n"

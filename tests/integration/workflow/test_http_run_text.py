@@ -1,19 +1,28 @@
 """/v1/runs/ID/text: the words of a model arrive while it writes; the output at the end counts."""
 
 import json
+import socket
 import threading
-from contextlib import contextmanager
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 
 import pytest
 
-from producers.web.workflow import run_texts
+from producers.accounts import api_keys, logins, sessions
+from producers.accounts.sessions import ClientPlace, SessionPolicy
+from producers.queries.accounts.sessions import SessionFilters
+from producers.web.streams import Streams
+from producers.web.workflow.run_texts import READ_AT_ONCE, TextStream
+from shared import db
+from shared.db import Role
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
 from shared.workflow.live_texts import LiveTexts, TextPiece
 from tests.support import factories
 from tests.support.factories import do_all, environment, make_tenant, make_user
-from tests.support.http_api import make_key
+from tests.support.http_api import PEPPERS, make_busy, make_key, serving
 from tests.support.patience import patience, until
 from tests.support.stub_site import StubSite
 from workers.steps import live_text
@@ -27,6 +36,9 @@ outputs:
   answer: "${{ steps.answer.output.text }}"
 """
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+HEARTBEAT = (b": heartbeat\n", b"\n")
+EXPIRE = """UPDATE "ApiKey" SET "expiresAt" = now() - interval '1 second' WHERE "prefix" = %s"""
+DEMOTE = """UPDATE "User" SET "role" = 'ADMIN', "tenantId" = %s WHERE "id" = %s"""
 SCOPES = ("workflows:write", "runs:read", "runs:write")
 
 
@@ -71,27 +83,40 @@ def key(acme):
 @pytest.fixture
 def run_id(api, key, texts):
     """A run whose model has not been asked."""
+    return start_run(api, key)
+
+
+def start_run(api, key):
+    """Start a run whose model is asked when a worker comes."""
     yaml = {"Content_Type": "application/yaml"}
     assert api.ask("POST", "/v1/workflows", key=key, body=SAY, **yaml).status == 201
     return api.ask("POST", "/v1/runs", key=key, body={"workflow": "say"}).document["id"]
 
 
 @contextmanager
-def following(api, key, run_id, **headers):
-    """The events of a run's text, as they come: (id, name, document)."""
+def asked(api, key, run_id, query="", **headers):
+    """The answer to who asks for a run's text, of which nothing was read."""
     connection = HTTPConnection("127.0.0.1", api.port, timeout=patience(30))
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(
-        "GET", f"/v1/runs/{run_id}/text", headers={"Authorization": f"Bearer {key}", **named}
-    )
-    answer = connection.getresponse()
     try:
+        connection.request(
+            "GET",
+            f"/v1/runs/{run_id}/text{query}",
+            headers={"Authorization": f"Bearer {key}", **named},
+        )
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def following(api, key, run_id, query="", **headers):
+    """The events of a run's text, as they come: (id, name, document)."""
+    with asked(api, key, run_id, query, **headers) as answer:
         assert answer.status == 200
         assert answer.getheader("content-type").startswith("text/event-stream")
         assert answer.readline() == b": follows\n"
         yield _events(answer)
-    finally:
-        connection.close()
 
 
 def _events(answer):
@@ -202,8 +227,126 @@ def test_others_runs_have_no_text(api, run_id):
     assert (reply.status, reply.code) == (422, "invalid_request")
 
 
-def test_a_reader_who_leaves_is_not_counted(api, key, run_id):
-    assert api.ask("HEAD", f"/v1/runs/{run_id}/text", key=key).status == 200
-    with following(api, key, run_id):
-        until(lambda: run_texts._READERS.count == 1)
-    until(lambda: run_texts._READERS.count == 0)
+def test_a_reader_who_leaves_is_not_counted(key, run_id, redis_url):
+    streams = Streams()
+    with serving(redis_url, streams=streams) as api:
+        assert api.ask("HEAD", f"/v1/runs/{run_id}/text", key=key).status == 200
+        assert streams.count == 0
+        with following(api, key, run_id):
+            assert streams.count == 1
+        until(lambda: streams.count == 0)
+
+
+def test_a_quiet_text_has_heartbeats_and_ends_with_its_server(key, run_id, redis_url):
+    with ExitStack() as reading:
+        with serving(redis_url, streams=Streams(heartbeat_s=0.1)) as api:
+            answer = reading.enter_context(asked(api, key, run_id))
+            assert [answer.readline() for _ in range(4)] == [b": follows\n", b"\n", *HEARTBEAT]
+        assert {*answer} <= {*HEARTBEAT}
+
+
+def revoke_key(tenant_id):
+    """Let a key read that is revoked."""
+    key = make_key(tenant_id, make_user(tenant_id, "ann"), "runs:read")
+
+    def revoke(conn):
+        api_keys.revoke(conn, tenant_id, key[:12])
+
+    return key, revoke
+
+
+def expire_key(tenant_id):
+    """Let a key read that expires."""
+    key = make_key(tenant_id, make_user(tenant_id, "ann"), "runs:read")
+
+    def expire(conn):
+        conn.execute(EXPIRE, [key[:12]])
+
+    return key, expire
+
+
+def end_session(tenant_id):
+    """Let a person read whose session is ended."""
+    make_user(tenant_id, "ann")
+    policy = SessionPolicy(PEPPERS)
+    token, _ = logins.make_link(policy, "ann@example.org")
+    login = logins.by_link(policy, token, ClientPlace(None, None))
+
+    def end(conn):
+        sessions.revoke(conn, policy, SessionFilters(None, id=login.id))
+
+    return login.token, end
+
+
+def lose_role(tenant_id):
+    """Let somebody of all tenants read who loses the role."""
+    user = make_user(None, "ann", role="SUPER_ADMIN")
+
+    def lose(conn):
+        conn.execute(DEMOTE, [tenant_id, user])
+
+    return make_key(None, user, "runs:read"), lose
+
+
+@pytest.mark.parametrize("way", [revoke_key, expire_key, end_session, lose_role])
+def test_who_may_not_read_any_more_is_told_nothing_more(api, acme, key, run_id, texts, way):
+    reader, lose_right = way(acme)
+    with (
+        following(api, reader, run_id, "?tenant=acme") as ends,
+        following(api, key, run_id) as stays,
+    ):
+        assert texts.add(run_id, TextPiece("answer", 1, 1, "Thirty "))
+        assert next(ends) == next(stays)
+        with db.transaction(None, role=Role.OWNER) as conn:
+            lose_right(conn)
+        took_s = until(lambda: list(ends) == [], 2.0)
+        assert texts.add(run_id, TextPiece("answer", 1, 2, "days."))
+        assert next(stays)[2]["text"] == "days."
+
+    assert took_s < patience(2.5)
+
+
+def test_a_tenant_has_its_share_of_readers_and_no_more(api, acme, key, run_id):
+    make_busy(acme)
+    tenant = make_tenant("other")
+    other = make_key(tenant, make_user(tenant, "eve", role="ADMIN"), *SCOPES)
+    its = start_run(api, other)
+    with ExitStack() as readers, ThreadPoolExecutor(TextStream.tenant_max + 5) as threads:
+        asking = [asked(api, key, run_id) for _ in range(TextStream.tenant_max + 5)]
+        answers = [*threads.map(readers.enter_context, asking)]
+        refused = [one for one in answers if one.status != 200]
+        with following(api, other, its):
+            pass
+
+        assert Counter(one.status for one in answers) == {200: TextStream.tenant_max, 429: 5}
+        assert {json.loads(one.read())["code"] for one in refused} == {"too_many_streams"}
+
+
+def test_a_redis_that_hangs_keeps_no_other_request_waiting(api, acme, key, run_id):
+    tenant = make_tenant("other")
+    other = make_key(tenant, make_user(tenant, "eve", role="ADMIN"), *SCOPES)
+    its = start_run(api, other)
+    for one in (acme, tenant):
+        make_busy(one)
+    # It takes connections and never answers; who waits is let go when it is closed.
+    silence = socket.create_server(("127.0.0.1", 0), backlog=128)
+    silence.setblocking(False)
+    held = []
+
+    def connections():
+        try:
+            while True:
+                held.append(silence.accept()[0])
+        except BlockingIOError:
+            return len(held)
+
+    url = f"redis://127.0.0.1:{silence.getsockname()[1]}?socket_timeout=600"
+    with serving(url) as hung, ExitStack() as all_:
+        all_.callback(lambda: [one.close() for one in held])
+        all_.enter_context(silence)
+        for who, run in [(key, run_id), (other, its)] * TextStream.tenant_max:
+            assert all_.enter_context(asked(hung, who, run)).status == 200
+        until(lambda: connections() >= READ_AT_ONCE)
+        reply = hung.ask("GET", f"/v1/runs/{run_id}", key=key)
+
+        assert (reply.status, connections()) == (200, READ_AT_ONCE)
