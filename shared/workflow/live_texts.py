@@ -13,7 +13,10 @@ from shared.ledger.wakeups import Wire
 from shared.observability import outages
 
 KEPT_S: Final = 900
-PIECES_MAX: Final = 20_000
+# Readers renew it, at least every three seconds.
+FOLLOWED_S: Final = 30
+# Of a run, the newest: minutes of what a model writes. With 500 characters each, 4 MB at most.
+PIECES_MAX: Final = 2_000
 READ_MAX: Final = 500
 FIRST: Final = "0-0"
 _FIELDS: Final = (b"step", b"attempt", b"number", b"text", b"sig")
@@ -52,7 +55,7 @@ class LiveTexts:
     def follow(self, run_id: str) -> None:
         """Have workers tell the texts of a run from now on, for a while."""
         try:
-            self._client.set(self._wanted(run_id), 1, ex=KEPT_S)
+            self._client.set(self._wanted(run_id), 1, ex=FOLLOWED_S)
         except redis.RedisError as error:
             outages.note(error)
 
@@ -75,7 +78,7 @@ class LiveTexts:
         }
         try:
             with self._client.pipeline(transaction=False) as pipe:
-                pipe.xadd(self._place(run_id), fields, maxlen=PIECES_MAX)
+                pipe.xadd(self._place(run_id), fields, maxlen=PIECES_MAX, approximate=False)
                 pipe.expire(self._place(run_id), KEPT_S)
                 pipe.execute()
         except redis.RedisError as error:

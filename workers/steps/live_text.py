@@ -6,8 +6,8 @@ from typing import Final
 from shared.workflow.live_texts import LiveTexts, TextPiece
 from workers.steps.step import Step
 
-_EVERY_S: Final = 0.05
-_CHARS_MAX: Final = 2_000
+PIECE_CHARS_MAX: Final = 500
+_EVERY_S: Final = 0.1  # readers look as often
 
 _texts: LiveTexts | None = None
 
@@ -19,7 +19,7 @@ def configure(texts: LiveTexts | None) -> None:
 
 
 class LiveText:
-    """The text of one attempt of a step, in pieces of 50 ms; once Redis fails, told no more."""
+    """The text of one attempt of a step, in pieces of 100 ms; once Redis fails, told no more."""
 
     def __init__(self, step: Step) -> None:
         self._run_id = step.run_id
@@ -39,7 +39,7 @@ class LiveText:
         """Tell the next words."""
         self._held += text
         now = time.monotonic()
-        if now - self._told_at >= _EVERY_S or len(self._held) >= _CHARS_MAX:
+        if now - self._told_at >= _EVERY_S or len(self._held) >= PIECE_CHARS_MAX:
             self._tell()
             self._told_at = now
 
@@ -51,7 +51,7 @@ class LiveText:
 
     def _tell(self) -> None:
         while self._held and self._texts is not None:
-            piece, self._held = self._held[:_CHARS_MAX], self._held[_CHARS_MAX:]
+            piece, self._held = self._held[:PIECE_CHARS_MAX], self._held[PIECE_CHARS_MAX:]
             self._number += 1
             told = TextPiece(self._name, self._attempt, self._number, piece)
             if not self._texts.add(self._run_id, told):

@@ -149,8 +149,8 @@ def follow_run_text(
 
     Events: `text` {step, attempt, text}; `restart` {step, attempt}: a later attempt of the step
     begins its text again; `end` {state, output, error}, which is what counts. Text comes before
-    moderation has judged it. Who reads from the start of the run misses nothing; who comes when a
-    model has answered gets the output. After ten minutes the stream ends: ask again.
+    moderation has judged it. Who reads from the start of the run misses nothing; who comes later
+    gets its newest 2,000 pieces, and the output. After ten minutes the stream ends: ask again.
     """
     state = request.app.state
     texts = LiveTexts(state.redis, state.wire)

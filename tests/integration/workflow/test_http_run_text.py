@@ -19,13 +19,14 @@ from shared import db
 from shared.db import Role
 from shared.ledger import wakeups
 from shared.ledger.wakeups import Wire
-from shared.workflow.live_texts import LiveTexts, TextPiece
+from shared.workflow.live_texts import FOLLOWED_S, PIECES_MAX, LiveTexts, TextPiece
 from tests.support import factories
 from tests.support.factories import do_all, environment, make_tenant, make_user
 from tests.support.http_api import PEPPERS, make_busy, make_key, serving
 from tests.support.patience import patience, until
 from tests.support.stub_site import StubSite
 from workers.steps import live_text
+from workers.steps.live_text import PIECE_CHARS_MAX
 
 MODEL = "gpt-4.1-mini"
 SAY = b"""
@@ -216,6 +217,29 @@ def test_a_later_attempt_begins_again_and_what_is_forged_is_left_out(api, key, r
         ("text", "days."),
         ("end", None),
     ]
+
+
+def test_a_run_is_followed_as_long_as_somebody_reads(api, key, run_id, texts):
+    followed = texts._wanted(run_id)
+    with following(api, key, run_id):
+        assert 0 < texts._client.ttl(followed) <= FOLLOWED_S
+        texts._client.delete(followed)
+        until(lambda: texts.is_followed(run_id))
+        assert 0 < texts._client.ttl(followed) <= FOLLOWED_S
+
+
+def test_the_text_of_a_run_is_bounded(api, key, run_id, site, texts):
+    for number in range(PIECES_MAX + 1):
+        assert texts.add(run_id, TextPiece("earlier", 1, number + 1, "x"))
+    text = "ğ" * (PIECE_CHARS_MAX + 1)
+    site.answers.append(HEAD + chunk(text) + ENDING)
+    with following(api, key, run_id) as events, working():
+        found = [document for _, _, document in events]
+
+    assert found[-1]["output"] == {"answer": text}
+    sizes = Counter(len(one["text"]) for one in found[:-1] if one["step"] == "answer")
+    assert sizes == {PIECE_CHARS_MAX: 1, 1: 1}
+    assert texts._client.xlen(texts._place(run_id)) == PIECES_MAX
 
 
 def test_others_runs_have_no_text(api, run_id):
