@@ -185,7 +185,7 @@ class Streams:
         self._ready.set()
 
     async def _tick(self) -> None:
-        """Once a second: heartbeats for quiet streams, and an end for who may not read on."""
+        """Once a second: heartbeats for quiet streams, and an end when the right is lost."""
         while not self._stop.is_set():
             await asyncio.sleep(TICK_S)
             quiet_since = time.monotonic() - self._heartbeat_s

@@ -3,10 +3,12 @@
 import json
 import socket
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
+from itertools import takewhile
 
 import pytest
 
@@ -255,7 +257,7 @@ def test_a_reader_who_leaves_is_not_counted(key, run_id, redis_url):
     streams = Streams()
     with serving(redis_url, streams=streams) as api:
         assert api.ask("HEAD", f"/v1/runs/{run_id}/text", key=key).status == 200
-        assert streams.count == 0
+        until(lambda: streams.count == 0)
         with following(api, key, run_id):
             assert streams.count == 1
         until(lambda: streams.count == 0)
@@ -316,14 +318,17 @@ def lose_role(tenant_id):
 def test_who_may_not_read_any_more_is_told_nothing_more(api, acme, key, run_id, texts, way):
     reader, lose_right = way(acme)
     with (
-        following(api, reader, run_id, "?tenant=acme") as ends,
+        asked(api, reader, run_id, "?tenant=acme") as ends,
         following(api, key, run_id) as stays,
     ):
         assert texts.add(run_id, TextPiece("answer", 1, 1, "Thirty "))
-        assert next(ends) == next(stays)
+        assert next(_events(ends)) == next(stays)
         with db.transaction(None, role=Role.OWNER) as conn:
             lose_right(conn)
-        took_s = until(lambda: list(ends) == [], 2.0)
+        began = time.monotonic()
+        assert [*takewhile(lambda line: line != HEARTBEAT[0], ends)] == [b"\n"]
+        took_s = time.monotonic() - began
+        assert ends.isclosed(), "it goes on"
         assert texts.add(run_id, TextPiece("answer", 1, 2, "days."))
         assert next(stays)[2]["text"] == "days."
 
