@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -225,6 +226,26 @@ def test_who_does_not_read_is_dropped_and_can_resume(pool, tenant, redis_url):
 
     assert 0 < len(seen) < 30_000
     assert [*seen, *rest] == [str(n) for n in range(30_000)]
+
+
+@pytest.mark.parametrize("ends", ["client", "server"])
+def test_a_stream_is_closed_though_its_connection_has_sent_another_request(
+    pool, tenant, redis_url, ends
+):
+    streams = Streams()
+    clock = (lambda: 20.0 * time.monotonic()) if ends == "server" else time.monotonic
+    with serving(redis_url, streams=streams, connections=Connections(clock=clock)) as api:
+        with socket.create_connection(("127.0.0.1", api.port), patience(20)) as client:
+            host = f"Host: x\r\nAuthorization: Bearer {key_of(tenant)}\r\n\r\n"
+            both = f"GET /v1/events HTTP/1.1\r\n{host}GET /health HTTP/1.1\r\n{host}"
+            client.sendall(both.encode())
+            assert client.recv(1_000)
+            until(lambda: streams.count == 1, 20)
+            if ends == "server":
+                flood(tenant, 0, 30_000)  # and nobody reads
+                until(lambda: streams.count == 0, READER_S)
+
+        until(lambda: streams.count == 0, 20)
 
 
 def test_many_streams_share_one_listening_connection(pool, tenant, redis_url, database_url):

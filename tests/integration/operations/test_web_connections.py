@@ -100,6 +100,21 @@ def test_headers_without_an_end_are_refused(port):
     assert answer == b"" or b" 431 " in answer  # cut off while it sent, or told
 
 
+def test_headers_that_end_are_refused_if_they_are_too_large(port):
+    with _connect(port) as client:
+        client.sendall(HALF + b": " + b"A" * HEAD_BYTES_MAX + b"\r\n\r\n")
+
+        assert b" 431 " in client.recv(100)
+
+
+def test_a_body_that_is_not_http_is_told_so(port):
+    head = b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with _connect(port) as client:
+        client.sendall(head + b"not a size\r\n")
+
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
@@ -179,12 +194,23 @@ class Clock:
         return self.now
 
 
+class Looked(Connections):
+    """Connections that count how often they are looked at, and know when."""
+
+    looks, looked_at = 0, 0.0
+
+    def look(self) -> None:
+        super().look()
+        self.looks += 1
+        self.looked_at = self.clock()
+
+
 class Site:
     """A server with a page of many bytes and one that is made when the test says so."""
 
     def __init__(self, connections_max: int) -> None:
         self.clock, self.released = Clock(), threading.Event()
-        self.connections = Connections(connections_max, self.clock)
+        self.connections = Looked(connections_max, self.clock)
         app = FastAPI()
         app.add_api_route("/big", lambda: Response(bytes(BIG)))
         app.add_api_route("/slow", shown(self._slow))
@@ -266,6 +292,63 @@ def test_those_that_wait_for_us_are_not_closed_for_one_that_comes_later(site):
         site.released.set()
 
         assert all(client.makefile("rb").read().endswith(b"made") for client in waiting)
+
+
+FOLLOWING = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: "
+
+
+def _pipeline(site: Site, following: bytes) -> socket.socket:
+    """Ask for the slow page and, in the same connection, for what comes after it."""
+    client = _connect(site.server.port)
+    client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    until(lambda: any(not one.sends for one in site.connections._open), 20)
+    client.sendall(following)
+    return client
+
+
+def test_headers_of_a_request_that_follows_are_bounded_while_one_is_answered(site):
+    with _pipeline(site, FOLLOWING) as client:
+        with contextlib.suppress(ConnectionError):
+            client.sendall(b"A" * (2 * HEAD_BYTES_MAX))
+
+        assert _rest(client) == 0  # it is cut off, though the clock stands still
+
+
+def test_headers_of_a_request_that_follows_have_a_deadline_while_one_is_answered(site):
+    with _pipeline(site, FOLLOWING) as client:
+        until(lambda: any(one.sends for one in site.connections._open), 20)
+        site.clock.now += REQUEST_S + 0.001
+
+        assert _ended(client)
+
+
+def test_bytes_that_are_not_http_are_no_part_of_the_answer_before(site):
+    with _pipeline(site, b"what?\r\n\r\n") as client:
+        assert _rest(client) == 0
+
+
+def test_a_body_that_waits_for_the_answer_before_has_its_time_after_it(site):
+    head = FOLLOWING + b"1\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+    with _pipeline(site, head) as client, client.makefile("rb") as file:
+        until(lambda: any(one.sends for one in site.connections._open), 20)
+        site.clock.now += 10 * REQUEST_S  # its client could send nothing: we have not read
+        until(lambda: site.connections.looked_at == site.clock.now, 20)
+        site.released.set()
+        client.sendall(b"body")
+
+        assert file.read().count(b"HTTP/1.1 ") == 2
+
+
+def test_connections_are_looked_at_as_often_whoever_came_before(site):
+    for _ in range(20):
+        _ask(site.server.port)
+        until(lambda: not site.connections._open, 20)
+    with _connect(site.server.port):
+        until(lambda: len(site.connections._open) == 1, 20)
+        began, before = time.monotonic(), site.connections.looks
+        until(lambda: site.connections.looks >= before + 20, 60)
+
+        assert time.monotonic() - began > 1.5  # ten times a second
 
 
 def test_a_page_that_hangs_holds_no_more_threads_than_it_may():
