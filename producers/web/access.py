@@ -21,7 +21,7 @@ from producers.queries.accounts.api_keys import HeldKey
 from producers.queries.accounts.request_rules import HeldRules
 from producers.web import visits
 from producers.web.admission import first
-from producers.web.principals import Principal, Recent
+from producers.web.principals import PRESENTED_CHARS_MAX, Principal, Recent
 from producers.web.problems import Refused
 from producers.web.sessions_seen import Sessions
 from shared import db
@@ -32,6 +32,7 @@ from shared.ledger import outbox
 from shared.queries.accounts import accounts
 
 USED_EVERY_S: Final = 15.0
+_UNKNOWN: Final = "Unknown API key."
 
 BEARER: Final = HTTPBearer(
     auto_error=False, scheme_name="apiKey", description="An API key, from `ailydian keys create`."
@@ -94,8 +95,10 @@ class Keys:
 
     def look_up(self, presented: str) -> Principal | str:
         """Look a key up and keep what was found for a second. Blocks."""
+        if len(presented) > PRESENTED_CHARS_MAX:
+            return _UNKNOWN
         found = api_keys.look_up(self.pepper, presented, platform_hash=self.platform_hash)
-        by = "Unknown API key." if found is None else _principal(*found)
+        by = _UNKNOWN if found is None else _principal(*found)
         self.recent.keep(presented, by)
         with self._lock:
             if found is not None:

@@ -12,6 +12,8 @@ from shared.ids import TenantId, UserId
 # A revocation is noticed after this; a key costs one query in that time, however often it comes.
 KNOWN_S: Final = 1.0
 KNOWN_MAX: Final = 10_000
+# Longer than each key and token that there is: what is longer is not looked up, and not kept.
+PRESENTED_CHARS_MAX: Final = 512
 Presented = TypeVar("Presented")
 
 
@@ -72,10 +74,15 @@ class Recent(Generic[Presented]):
 
     def keep(self, presented: Presented, by: Principal | str) -> None:
         """Keep who was found for a second."""
+        now = time.monotonic()
         with self._lock:
+            self._seen.pop(presented, None)
             if len(self._seen) >= KNOWN_MAX:
                 self._seen.clear()
-            self._seen[presented] = SeenPrincipal(by, time.monotonic() + KNOWN_S)
+            # They are in the order in which they end.
+            while self._seen and next(iter(self._seen.values())).until < now:
+                del self._seen[next(iter(self._seen))]
+            self._seen[presented] = SeenPrincipal(by, now + KNOWN_S)
 
     def forget(self) -> None:
         """Look everybody up again, as when somebody was revoked here."""

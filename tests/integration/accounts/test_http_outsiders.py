@@ -5,10 +5,14 @@ import time
 
 import pytest
 
+from producers.accounts.sessions import ClientPlace, SessionPolicy
+from producers.web.access import Keys
 from producers.web.bounds import LOGIN_BYTES_MAX
+from producers.web.principals import PRESENTED_CHARS_MAX, Recent
+from producers.web.sessions_seen import Sessions
 from tests.support.factories import make_user
-from tests.support.http_api import make_key
-from tests.support.patience import patience
+from tests.support.http_api import PEPPERS, make_key
+from tests.support.patience import patience, until
 
 # Sixteen megabytes of empty lists, which are slow to make and to walk through.
 HEAVY = b'{"query":[' + b"[]," * 5_500_000 + b"[]]}"
@@ -27,6 +31,27 @@ def test_an_outsider_is_told_so_before_the_body_is_read(api, acme, path, body):
     assert (reply.status, reply.code) == (401, "unauthorized")
     assert (unknown.status, unknown.code) == (401, "unauthorized")
     assert time.monotonic() - began < patience(2)
+
+
+def test_what_is_longer_than_all_keys_and_tokens_is_neither_looked_up_nor_kept():
+    place = ClientPlace(None, None)
+    keys, sessions = Keys(PEPPERS, None), Sessions(SessionPolicy(PEPPERS))
+    key, token = "aly_" + "A" * PRESENTED_CHARS_MAX, "als_" + "A" * PRESENTED_CHARS_MAX
+
+    assert keys.look_up(key) == "Unknown API key."  # there is no pool to ask Postgres with
+    assert keys.recent.get(key) is None
+    assert sessions.look_up(token, place) == "Unknown session: log in again."
+    assert sessions.recent.get((token, place)) is None
+
+
+def test_who_is_not_believed_any_more_is_forgotten_when_others_come():
+    recent = Recent()
+    for n in range(100):
+        recent.keep(f"key {n}", "Unknown API key.")
+    until(lambda: recent.get("key 99") is None, 10)
+    recent.keep("another", "Unknown API key.")
+
+    assert list(recent._seen) == ["another"]
 
 
 def test_a_login_is_refused_what_no_login_weighs(api):
