@@ -101,11 +101,12 @@ SELECT_LIVE: Final = """
     LEFT JOIN "SessionState" t ON t."sessionId" = s."id"
     WHERE s."id" = ANY(%(ids)s) AND t."revokedAt" IS NULL
       AND s."expiresAt" > now() AT TIME ZONE 'UTC'
+      AND (u."tenantId" IS NOT NULL OR u."role" = 'SUPER_ADMIN')
 """
 
 
 def select_live(conn: Connection, ids: Sequence[str]) -> list[LiveSession]:
-    """Those of the sessions that have not ended."""
+    """Those of the sessions that have not ended and may act for a tenant, or for all."""
     return [LiveSession(*row) for row in conn.execute(SELECT_LIVE, {"ids": list(ids)})]
 
 

@@ -22,6 +22,21 @@ def _follow(api, login, timeout=None):
     return connection, connection.getresponse()
 
 
+def test_a_stream_of_all_tenants_ends_when_its_person_is_no_super_admin(api):
+    make_user(None, "root", role="SUPER_ADMIN")
+    policy = SessionPolicy(PEPPERS)
+    token, _ = logins.make_link(policy, "root@example.org")
+    login = logins.by_link(policy, token, ClientPlace(None, None))
+    connection, answer = _follow(api, login)
+    first = answer.readline()
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute("""UPDATE "User" SET "role" = 'USER' WHERE "id" = 'root'""")
+    answer.read()  # the server ends it
+    connection.close()
+
+    assert (answer.status, bool(first)) == (200, True)
+
+
 def test_a_stream_ends_with_the_session_that_follows(api, acme):
     make_user(acme, "ann")
     policy = SessionPolicy(PEPPERS)
