@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Final
 
 import psycopg
-import structlog
 from starlette.concurrency import run_in_threadpool
 
 from producers.accounts import scopes
@@ -31,8 +30,6 @@ from shared.db import Role
 from shared.errors import AilydianError
 from shared.ids import TenantId
 from shared.observability import outages
-
-log = structlog.get_logger()
 
 # Without being told: the relay comes five times a second, when it has work.
 LOOK_S: Final = 0.05
