@@ -32,6 +32,7 @@ from shared.queries.operations.audit_logs import AuditEntry
 from shared.settings import Settings
 
 AGENT_CHARS_MAX: Final = 500
+PAGE_ROWS: Final = 1_000  # of sessions that are revoked in one statement
 _PLATFORM_HASHES: Final[Mapping[str, Callable[[str], str]]] = {
     "plain": lambda token: token,
     "sha256": lambda token: hashlib.sha256(token.encode()).hexdigest(),
@@ -193,8 +194,14 @@ def revoke(conn: Connection, policy: SessionPolicy, wanted: SessionFilters) -> S
 
 
 def revoke_all(conn: Connection, wanted: SessionFilters) -> int:
-    """Revoke all sessions of a person, a tenant or everybody. Returns how many."""
-    return len(_revoke(conn, wanted))
+    """Revoke all sessions of a person or a tenant, in pages. Returns how many.
+
+    Args:
+        conn: In the owner's role.
+        wanted: Whose; of one or the other.
+    """
+    assert wanted.user_id or wanted.tenant_id, "nobody ends the sessions of the whole installation"
+    return _revoke(conn, wanted)
 
 
 def replace(conn: Connection, policy: SessionPolicy, token: str | None) -> None:
@@ -208,15 +215,20 @@ def replace(conn: Connection, policy: SessionPolicy, token: str | None) -> None:
             _revoke(conn, SessionFilters(None, id=held.id))
 
 
-def _revoke(conn: Connection, wanted: SessionFilters) -> list[str]:
-    revoked = queries.revoke_sessions(conn, wanted, audit.who())
-    acts = [
-        AuditEntry(wanted.tenant_id, audit.who(), "session.revoke", "Session", one, {})
-        for one in revoked
-    ]
-    if acts:
-        audit.write(conn, acts)
-    return revoked
+def _revoke(conn: Connection, wanted: SessionFilters) -> int:
+    count = 0
+    while True:
+        ended = queries.revoke_sessions(conn, wanted, audit.who(), limit=PAGE_ROWS)
+        acts = [
+            AuditEntry(one.tenant_id, audit.who(), "session.revoke", "Session", one.id, {})
+            for one in ended
+            if one.is_new
+        ]
+        if acts:
+            audit.write(conn, acts)
+        count += len(acts)
+        if len(ended) < PAGE_ROWS:
+            return count
 
 
 def _note(

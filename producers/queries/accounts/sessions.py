@@ -197,30 +197,52 @@ def select_sessions(
     return [SessionRow(*row) for row in conn.execute(SELECT_SESSIONS, values)]
 
 
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that was to be revoked, and whether somebody else had done it meanwhile."""
+
+    id: str
+    tenant_id: TenantId | None
+    is_new: bool
+
+
+# In the order of ids, so that two who revoke the same ones do not wait for each other in a circle.
 REVOKE_SESSIONS: Final = """
-    INSERT INTO "SessionState" ("sessionId", "revokedBy", "revokedAt")
-    SELECT s."id", %(who)s, now() FROM "Session" s JOIN "User" u ON u."id" = s."userId"
-    WHERE (%(tenant_id)s::text IS NULL
-           OR u."tenantId" = %(tenant_id)s AND u."role" <> 'SUPER_ADMIN')
-      AND (%(user_id)s::text IS NULL OR s."userId" = %(user_id)s)
-      AND (%(id)s::text IS NULL OR s."id" = %(id)s)
-      AND s."expiresAt" > now() AT TIME ZONE 'UTC'
-    ON CONFLICT ("sessionId") DO UPDATE SET "revokedBy" = EXCLUDED."revokedBy",
-        "revokedAt" = EXCLUDED."revokedAt"
-    WHERE "SessionState"."revokedAt" IS NULL
-    RETURNING "sessionId"
+    WITH live AS (
+        SELECT s."id", u."tenantId" FROM "Session" s JOIN "User" u ON u."id" = s."userId"
+        WHERE (%(tenant_id)s::text IS NULL
+               OR u."tenantId" = %(tenant_id)s AND u."role" <> 'SUPER_ADMIN')
+          AND (%(user_id)s::text IS NULL OR s."userId" = %(user_id)s)
+          AND (%(id)s::text IS NULL OR s."id" = %(id)s)
+          AND s."expiresAt" > now() AT TIME ZONE 'UTC'
+          AND NOT EXISTS (SELECT FROM "SessionState" t
+                          WHERE t."sessionId" = s."id" AND t."revokedAt" IS NOT NULL)
+        ORDER BY s."id" LIMIT %(limit)s
+    ), revoked AS (
+        INSERT INTO "SessionState" ("sessionId", "revokedBy", "revokedAt")
+        SELECT l."id", %(who)s, now() FROM live l ORDER BY l."id"
+        ON CONFLICT ("sessionId") DO UPDATE SET "revokedBy" = EXCLUDED."revokedBy",
+            "revokedAt" = EXCLUDED."revokedAt"
+        WHERE "SessionState"."revokedAt" IS NULL
+        RETURNING "sessionId"
+    )
+    SELECT l."id", l."tenantId" AS "tenant_id", r."sessionId" IS NOT NULL AS "is_new"
+    FROM live l LEFT JOIN revoked r ON r."sessionId" = l."id"
 """
 
 
-def revoke_sessions(conn: Connection, wanted: SessionFilters, who: str) -> list[str]:
-    """Revoke sessions that are not expired. Returns the ids of those that were not before."""
+def revoke_sessions(
+    conn: Connection, wanted: SessionFilters, who: str, *, limit: int
+) -> list[EndedSession]:
+    """Revoke sessions that are neither expired nor revoked; fewer than `limit` are the last."""
     values = {
         "tenant_id": wanted.tenant_id,
         "user_id": wanted.user_id,
         "id": wanted.id,
         "who": who,
+        "limit": limit,
     }
-    return [str(row[0]) for row in conn.execute(REVOKE_SESSIONS, values)]
+    return [EndedSession(*row) for row in conn.execute(REVOKE_SESSIONS, values)]
 
 
 DELETE_ENDED: Final = """

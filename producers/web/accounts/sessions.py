@@ -148,15 +148,19 @@ def revoke_session(
 
 def _revoke(request: Request, acting: Acting, session_id: str) -> Response:
     known: Sessions = request.app.state.sessions
-    wanted = _filters(acting, None)
-    named = SessionFilters(wanted.tenant_id, wanted.user_id, session_id)
+    own = acting.by.session
+    if own is not None and own.id == session_id:
+        named = SessionFilters(None, own.user_id, own.id)  # whatever tenant the page has named
+    else:
+        wanted = _filters(acting, None)
+        named = SessionFilters(wanted.tenant_id, wanted.user_id, session_id)
 
     def do(conn: Connection) -> Answer:
         return Answer(as_document(sessions.revoke(conn, known.policy, named)))
 
     response = answers.once(request, acting, do, role=Role.OWNER)
     known.recent.forget()
-    if acting.by.session is not None and acting.by.session.id == session_id:
+    if own is not None and own.id == session_id:
         visits.clear_cookies(request, response)
     return response
 
@@ -165,10 +169,13 @@ def _revoke(request: Request, acting: Acting, session_id: str) -> Response:
 def revoke_sessions(
     request: Request, acting: Annotated[Acting, needs(Scope.SESSIONS_WRITE)], user: User = None
 ) -> Response:
-    """End all sessions of a user; unset, one's own, and with an API key all of the tenant."""
-    wanted = _filters(acting, user)
-    if user is None and acting.by.session is not None:
+    """End all sessions of a user; unset, one's own, and with an API key all of one tenant."""
+    if user is not None:
+        wanted = _filters(acting, user)
+    elif acting.by.session is not None:
         wanted = SessionFilters(None, acting.by.session.user_id)
+    else:
+        wanted = SessionFilters(acting.tenant)
 
     def do(conn: Connection) -> Answer:
         return Answer(as_document(RevokedSessions(sessions.revoke_all(conn, wanted))))
