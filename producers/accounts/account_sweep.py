@@ -6,12 +6,12 @@ from producers.queries.accounts import login_links, request_buckets, sessions
 from shared import db
 from shared.db import Role
 
-SESSIONS_MAX: Final = 10_000
+ROWS_MAX: Final = 10_000  # of each kind; the next sweep goes on
 
 
 def sweep() -> None:
     """Delete what ended a day ago: buckets, links, and sessions of ours."""
     with db.transaction(None, role=Role.OWNER) as conn:
-        request_buckets.delete_full(conn)
-        login_links.delete_old_links(conn)
-        sessions.delete_ended(conn, limit=SESSIONS_MAX)
+        request_buckets.delete_full(conn, limit=ROWS_MAX)
+        login_links.delete_old_links(conn, limit=ROWS_MAX)
+        sessions.delete_ended(conn, limit=ROWS_MAX)

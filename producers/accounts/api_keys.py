@@ -13,7 +13,7 @@ from producers.accounts import key_format, scopes
 from producers.accounts.key_format import Peppers
 from producers.queries.accounts import api_keys as queries
 from producers.queries.accounts import request_rules
-from producers.queries.accounts.api_keys import HeldKey, KeyRow, NewKeyRow
+from producers.queries.accounts.api_keys import HeldKey, KeyRow, LockedKey, NewKeyRow
 from producers.queries.accounts.request_rules import HeldRules
 from shared import db
 from shared.db import Connection, Role
@@ -130,12 +130,15 @@ def create(pepper: Peppers, tenant_id: TenantId | None, user_id: UserId, wish: W
 def rotate(pepper: Peppers, tenant_id: TenantId | None, name: str, *, overlap_s: float) -> MadeKey:
     """Make a key's successor; the old one goes on for `overlap_s` seconds.
 
+    It is held to the same rule: as many requests, from the same addresses.
+
     Raises:
         KeyNotFound: The tenant has no such key.
         KeyRefused: It is not live, or it has a live successor already.
     """
     with db.transaction(None, role=Role.OWNER) as conn:
-        old = found(conn, tenant_id, name)
+        locked = lock(conn, tenant_id, name)
+        old = found(conn, locked.tenant_id, locked.id)
         if old.state != "live":
             raise KeyRefused(f"The key {old.prefix} is {old.state}: create a new one.")
         if queries.count_live_namesakes(conn, old.id) >= LIVE_NAMESAKES_MAX:
@@ -146,9 +149,10 @@ def rotate(pepper: Peppers, tenant_id: TenantId | None, name: str, *, overlap_s:
         key_id = queries.insert_successor(
             conn, old.id, prefix=made.prefix, key_hash=pepper.hash(made.secret)
         )
+        request_rules.copy_key_rule(conn, old.id, key_id, audit.who())
         queries.end_after(conn, old.id, overlap_s)
         what = {"prefix": made.prefix, "before": old.prefix, "overlapSeconds": overlap_s}
-        _note(conn, tenant_id, "key.rotate", key_id, what)
+        _note(conn, locked.tenant_id, "key.rotate", key_id, what)
     return MadeKey(key_id, made.prefix, made.secret, old.name, old.owner, old.scopes)
 
 
@@ -163,10 +167,12 @@ def revoke(conn: Connection, tenant_id: TenantId | None, name: str) -> KeyRow:
     Raises:
         KeyNotFound: The tenant has no such key.
     """
-    key = found(conn, tenant_id, name)
-    if queries.insert_revocation(conn, key.id, audit.who()):
-        _note(conn, tenant_id, "key.revoke", key.id, {"prefix": key.prefix})
-    return found(conn, tenant_id, key.id)
+    locked = lock(conn, tenant_id, name)
+    is_new = queries.insert_revocation(conn, locked.id, audit.who())
+    key = found(conn, locked.tenant_id, locked.id)
+    if is_new:
+        _note(conn, locked.tenant_id, "key.revoke", key.id, {"prefix": key.prefix})
+    return key
 
 
 def show(tenant_id: TenantId | None, name: str) -> KeyRow:
@@ -193,8 +199,20 @@ def found(conn: Connection, tenant_id: TenantId | None, name: str) -> KeyRow:
     """
     rows = queries.select_keys(conn, tenant_id, name=name, limit=1)
     if not rows:
-        raise KeyNotFound(f"No API key has the id or prefix {name!r}: see `ailydian keys list`.")
+        raise _not_found(name)
     return rows[0]
+
+
+def lock(conn: Connection, tenant_id: TenantId | None, name: str) -> LockedKey:
+    """Lock a key, by id or prefix, before what it is decides what becomes of it.
+
+    Raises:
+        KeyNotFound: The tenant has none such.
+    """
+    locked = queries.lock_key(conn, tenant_id, name)
+    if locked is None:
+        raise _not_found(name)
+    return locked
 
 
 def look_up(
@@ -220,6 +238,10 @@ def look_up(
         if held is None or not any(hmac.compare_digest(held.hash, one) for one in hashes):
             return None
         return held, request_rules.select_held_rules(conn, held.acts_for, held.id)
+
+
+def _not_found(name: str) -> KeyNotFound:
+    return KeyNotFound(f"No API key has the id or prefix {name!r}: see `ailydian keys list`.")
 
 
 def _note(

@@ -24,6 +24,9 @@ ADDRESSES_MAX: Final = 1_000
 RATE_MAX: Final = 1_000_000.0
 # Without a word on it, so many seconds' worth may come at once.
 BURST_S: Final = 10.0
+# What a rate fills in this time is the most that may come at once: a bucket that nobody has asked
+# for as long is full, and is deleted.
+FULL_S: Final = 86_400.0
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -92,10 +95,11 @@ def rate(per_s: float, burst: float | None) -> Rate:
         RateRefused: It is out of range.
     """
     burst = max(1.0, per_s * BURST_S) if burst is None else burst
-    if not 0 < per_s <= RATE_MAX or not 1 <= burst <= RATE_MAX * BURST_S:
+    burst_max = min(RATE_MAX * BURST_S, per_s * FULL_S)
+    if not 0 < per_s <= RATE_MAX or not 1 <= burst <= burst_max:
         raise RateRefused(
-            f"The rate must be above 0 and at most {RATE_MAX:,.0f} requests a second, "
-            f"the burst at least 1."
+            f"The rate must be above 0 and at most {RATE_MAX:,.0f} requests a second, the burst at "
+            f"least 1 and at most {RATE_MAX * BURST_S:,.0f} and what the rate allows in a day."
         )
     return Rate(per_s, burst)
 
@@ -132,12 +136,45 @@ def show(subject: Subject) -> RequestRule:
         return queries.select_rule(conn, *subject.named)
 
 
+@dataclass(frozen=True, slots=True)
+class LockedRule:
+    """A rule that nobody else changes until this transaction ends.
+
+    Attributes:
+        subject: Whose.
+        tenant_id: Of the subject, not of the caller; None for a key of all tenants.
+        rule: As it is.
+    """
+
+    subject: Subject
+    tenant_id: TenantId | None
+    rule: RequestRule
+
+
+def lock(conn: Connection, subject: Subject) -> LockedRule:
+    """Read a rule that is to be changed, in the transaction of the change.
+
+    Args:
+        conn: In the owner's role.
+        subject: Whose.
+
+    Raises:
+        KeyNotFound: There is not such a key any more.
+    """
+    tenant_id = subject.tenant_id
+    if subject.key_id is not None:
+        tenant_id = api_keys.lock(conn, tenant_id, subject.key_id).tenant_id
+    elif tenant_id is not None:
+        queries.lock_tenant(conn, tenant_id)
+    return LockedRule(subject, tenant_id, queries.select_rule(conn, *subject.named))
+
+
 def limit(subject: Subject, wanted: Rate | None) -> RequestRule:
     """Set the rate of a rule, or with None leave it to the tier."""
+    per_s, burst = (None, None) if wanted is None else (wanted.per_s, wanted.burst)
     with db.transaction(None, role=Role.OWNER) as conn:
-        before = queries.select_rule(conn, *subject.named)
-        per_s, burst = (None, None) if wanted is None else (wanted.per_s, wanted.burst)
-        return put(conn, subject, replace(before, rate_per_s=per_s, burst=burst))
+        before = lock(conn, subject)
+        return put(conn, before, replace(before.rule, rate_per_s=per_s, burst=burst))
 
 
 def allow(subject: Subject, addresses: list[str]) -> RequestRule:
@@ -147,17 +184,17 @@ def allow(subject: Subject, addresses: list[str]) -> RequestRule:
         NetworkRefused: One is invalid, or there are too many.
     """
     with db.transaction(None, role=Role.OWNER) as conn:
-        before = queries.select_rule(conn, *subject.named)
-        return put(conn, subject, replace(before, addresses=addresses))
+        before = lock(conn, subject)
+        return put(conn, before, replace(before.rule, addresses=addresses))
 
 
-def put(conn: Connection, subject: Subject, wanted: RequestRule) -> RequestRule:
+def put(conn: Connection, before: LockedRule, wanted: RequestRule) -> RequestRule:
     """Set a whole rule. Every process follows it within a second.
 
     Args:
-        conn: In the owner's role.
-        subject: Whose.
-        wanted: The rule.
+        conn: In the owner's role, of the transaction that has locked the rule.
+        before: The rule until now.
+        wanted: The rule from now on.
 
     Raises:
         RateRefused: The rate is out of range.
@@ -172,14 +209,14 @@ def put(conn: Connection, subject: Subject, wanted: RequestRule) -> RequestRule:
         after = replace(after, rate_per_s=asked.per_s, burst=asked.burst)
     elif wanted.burst is not None:
         raise RateRefused("A burst needs a rate.")
-    before = queries.select_rule(conn, *subject.named)
-    if before != after:
+    if before.rule != after:
+        subject = before.subject
         queries.put_rule(conn, *subject.named, after, audit.who())
         resource = "Tenant" if subject.key_id is None else "ApiKey"
         resource_id = subject.key_id or subject.tenant_id
-        what = {"before": as_document(before), "after": as_document(after)}
+        what = {"before": as_document(before.rule), "after": as_document(after)}
         act = AuditEntry(
-            subject.tenant_id, audit.who(), "requests.rule", resource, resource_id, what
+            before.tenant_id, audit.who(), "requests.rule", resource, resource_id, what
         )
         audit.write(conn, [act])
     return after

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from producers.errors import TenantInUse
+from producers.queries.accounts import api_keys
 from shared import db
 from shared.db import Connection, Role
 from shared.errors import UsageError
@@ -80,16 +81,20 @@ def adopt(tenant_id: TenantId) -> dict[str, int]:
 def delete(tenant_id: TenantId, slug: str) -> None:
     """Delete a tenant with its documents, workflows and jobs.
 
+    Its keys are revoked: one that is left without a tenant would act for all, or for its owner's.
+
     Raises:
         TenantInUse: It still has users.
     """
     with db.transaction(None, role=Role.OWNER) as conn:
+        accounts.lock_tenant(conn, tenant_id)
+        keys = api_keys.insert_revocations(conn, tenant_id, audit.who())
         people = accounts.count_users(conn, tenant_id)
         if people or not accounts.delete_tenant(conn, tenant_id):
             raise TenantInUse(
                 f"The tenant {slug} still has {people} users: move or delete them first."
             )
-        _note(conn, None, "tenant.delete", tenant_id, {"slug": slug})
+        _note(conn, None, "tenant.delete", tenant_id, {"slug": slug, "keysRevoked": keys})
 
 
 def _note(

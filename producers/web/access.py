@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -158,6 +158,21 @@ def demand(by: Principal, scope: Scope) -> None:
     """
     if scope not in by.scopes:
         raise Refused(HTTPStatus.FORBIDDEN, "scope_missing", _without(by, scope))
+
+
+def demand_given(by: Principal, given: Iterable[Scope]) -> None:
+    """Check that somebody has what they give away, by a key or by the role of a new user.
+
+    Raises:
+        Refused: They do not (403).
+    """
+    beyond = sorted({*given} - by.scopes)
+    if beyond:
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            "scope_missing",
+            f"The {by.title} cannot give what it has not: {', '.join(beyond)}.",
+        )
 
 
 async def _who(request: Request, bearer: HTTPAuthorizationCredentials | None) -> Principal:

@@ -9,7 +9,7 @@ from producers.accounts.api_keys import MadeKey, Wish
 from producers.cli.accounts import rules
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table, say
-from producers.cli.terminal.values import DURATION, tenant_option
+from producers.cli.terminal.values import DURATION, any_tenant_option
 from producers.json_rows import as_document
 from shared import db
 from shared.db import Role
@@ -52,7 +52,7 @@ def create_key(slug: str | None, name: str, owner: str, as_json: bool, **wish: A
 
 
 @keys.command("list")
-@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
+@any_tenant_option
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
@@ -81,7 +81,7 @@ def list_keys(slug: str | None, limit: int, as_json: bool) -> None:
 
 @keys.command("rotate")
 @click.argument("key", metavar="PREFIX|ID")
-@tenant_option
+@any_tenant_option
 @click.option(
     "--overlap",
     "overlap_s",
@@ -91,10 +91,10 @@ def list_keys(slug: str | None, limit: int, as_json: bool) -> None:
     help="How long the old key goes on.",
 )
 @json_option
-def rotate_key(key: str, slug: str, overlap_s: float, as_json: bool) -> None:
+def rotate_key(key: str, slug: str | None, overlap_s: float, as_json: bool) -> None:
     """Create a key's successor: same owner, name, scopes and lifetime."""
     with session.opened():
-        tenant_id = session.tenant_named(slug)
+        tenant_id = None if slug is None else session.tenant_named(slug)
         config = settings()
         pepper = api_keys.peppers(config, embedded.signing_key(config))
         made = api_keys.rotate(pepper, tenant_id, key, overlap_s=overlap_s)
@@ -103,12 +103,12 @@ def rotate_key(key: str, slug: str, overlap_s: float, as_json: bool) -> None:
 
 @keys.command("revoke")
 @click.argument("key", metavar="PREFIX|ID")
-@tenant_option
+@any_tenant_option
 @json_option
-def revoke_key(key: str, slug: str, as_json: bool) -> None:
+def revoke_key(key: str, slug: str | None, as_json: bool) -> None:
     """Revoke a key. Every process refuses it within a second."""
     with session.opened():
-        tenant_id = session.tenant_named(slug)
+        tenant_id = None if slug is None else session.tenant_named(slug)
         with db.transaction(None, role=Role.OWNER) as conn:
             row = api_keys.revoke(conn, tenant_id, key)
     if as_json:
@@ -119,32 +119,39 @@ def revoke_key(key: str, slug: str, as_json: bool) -> None:
 
 @keys.command("limit")
 @click.argument("key", metavar="PREFIX|ID")
-@tenant_option
+@any_tenant_option
 @rules.rate_options
 @json_option
 def limit_key(
-    key: str, slug: str, rate: float | None, burst: float | None, default: bool, as_json: bool
+    key: str,
+    slug: str | None,
+    rate: float | None,
+    burst: float | None,
+    default: bool,
+    as_json: bool,
 ) -> None:
     """Limit how many requests a key may make, beside what its tenant may."""
     wanted = rules.wanted_rate(rate, burst, default=default)
     with session.opened():
-        subject = request_rules.of_key(session.tenant_named(slug), key)
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        subject = request_rules.of_key(tenant_id, key)
         rule = request_rules.limit(subject, wanted)
     rules.print_rule(rule, as_json=as_json)
 
 
 @keys.command("allow")
 @click.argument("key", metavar="PREFIX|ID")
-@tenant_option
+@any_tenant_option
 @rules.address_options
 @json_option
 def allow_key(
-    key: str, slug: str, addresses: tuple[str, ...], anywhere: bool, as_json: bool
+    key: str, slug: str | None, addresses: tuple[str, ...], anywhere: bool, as_json: bool
 ) -> None:
     """Accept requests of a key from these addresses alone."""
     wanted = rules.wanted_addresses(addresses, anywhere=anywhere)
     with session.opened():
-        subject = request_rules.of_key(session.tenant_named(slug), key)
+        tenant_id = None if slug is None else session.tenant_named(slug)
+        subject = request_rules.of_key(tenant_id, key)
         rule = request_rules.allow(subject, wanted)
     rules.print_rule(rule, as_json=as_json)
 

@@ -8,7 +8,7 @@ from producers.accounts import users
 from producers.accounts.users import Home
 from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_fields, print_json, print_table
-from producers.cli.terminal.values import Between, tenant_option
+from producers.cli.terminal.values import Between, any_tenant_option, tenant_option
 from producers.json_rows import as_document
 from shared import db
 from shared.db import Role
@@ -45,7 +45,7 @@ def create_user(email: str, slug: str, name: str | None, role: str, as_json: boo
 
 
 @user.command("list")
-@click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
+@any_tenant_option
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),

@@ -189,3 +189,9 @@ def tenant_option(function: Command) -> Command:
     """Add a required `--tenant SLUG` to a command; it is passed as `slug`."""
     option = click.option("--tenant", "slug", required=True, metavar="SLUG", help="Tenant slug.")
     return option(function)
+
+
+def any_tenant_option(function: Command) -> Command:
+    """Add an optional `--tenant SLUG` to a command; it is passed as `slug`, None for any."""
+    option = click.option("--tenant", "slug", metavar="SLUG", help="Only this tenant's.")
+    return option(function)

@@ -145,6 +145,30 @@ def select_keys(
     return [KeyRow(*row) for row in conn.execute(SELECT_KEYS, values)]
 
 
+@dataclass(frozen=True, slots=True)
+class LockedKey:
+    """A key that nobody else rotates, revokes or limits until this transaction ends."""
+
+    id: str
+    tenant_id: TenantId | None
+
+
+# It is locked before its state is read: what is read after the wait is what the other one has left.
+LOCK_KEY: Final = """
+    SELECT k."id", k."tenantId" AS "tenant_id" FROM "ApiKey" k
+    WHERE (%(tenant_id)s::text IS NULL OR k."tenantId" = %(tenant_id)s)
+      AND (k."id" = %(name)s OR k."prefix" = %(name)s)
+    ORDER BY k."createdAt" DESC, k."id" DESC LIMIT 1
+    FOR NO KEY UPDATE
+"""
+
+
+def lock_key(conn: Connection, tenant_id: TenantId | None, name: str) -> LockedKey | None:
+    """Lock a key, by id or prefix, of one tenant or of any."""
+    row = conn.execute(LOCK_KEY, {"tenant_id": tenant_id, "name": name}).fetchone()
+    return None if row is None else LockedKey(*row)
+
+
 SELECT_LIVE_NAMESAKES: Final = """
     SELECT count(*) FROM "ApiKey" k
     WHERE k."userId" = (SELECT o."userId" FROM "ApiKey" o WHERE o."id" = %(id)s)
@@ -200,6 +224,18 @@ INSERT_REVOCATION: Final = """
 def insert_revocation(conn: Connection, key_id: str, who: str) -> bool:
     """Revoke a key. Returns whether it was not revoked before."""
     return conn.execute(INSERT_REVOCATION, {"id": key_id, "who": who}).rowcount == 1
+
+
+INSERT_REVOCATIONS: Final = """
+    INSERT INTO "RevokedKey" ("keyId", "tenantId", "revokedBy")
+    SELECT k."id", k."tenantId", %(who)s FROM "ApiKey" k WHERE k."tenantId" = %(tenant_id)s
+    ON CONFLICT ("keyId") DO NOTHING
+"""
+
+
+def insert_revocations(conn: Connection, tenant_id: TenantId, who: str) -> int:
+    """Revoke all keys of a tenant. Returns how many were not revoked before."""
+    return conn.execute(INSERT_REVOCATIONS, {"tenant_id": tenant_id, "who": who}).rowcount
 
 
 UPDATE_LAST_USED: Final = """

@@ -49,10 +49,12 @@ def use_link(conn: Connection, hashes: list[str]) -> UserId | None:
 
 
 DELETE_OLD_LINKS: Final = """
-    DELETE FROM "LoginLink" WHERE "expiresAt" < now() - interval '1 day'
+    DELETE FROM "LoginLink" WHERE "hash" IN (
+        SELECT l."hash" FROM "LoginLink" l WHERE l."expiresAt" < now() - interval '1 day'
+        LIMIT %(limit)s)
 """
 
 
-def delete_old_links(conn: Connection) -> int:
+def delete_old_links(conn: Connection, *, limit: int) -> int:
     """Delete links that expired a day ago. Returns how many."""
-    return conn.execute(DELETE_OLD_LINKS).rowcount
+    return conn.execute(DELETE_OLD_LINKS, {"limit": limit}).rowcount

@@ -67,11 +67,16 @@ def take(
     return Grant(*row)
 
 
+# A burst is at most what its rate fills in a day: "RequestRule_rate_check". The time is compared
+# once more for the one that is asked for meanwhile.
 DELETE_FULL: Final = """
-    DELETE FROM "RequestBucket" WHERE "filledAt" < now() - interval '1 day'
+    DELETE FROM "RequestBucket" b
+    WHERE b."filledAt" < now() - interval '1 day' AND b."subject" IN (
+        SELECT f."subject" FROM "RequestBucket" f WHERE f."filledAt" < now() - interval '1 day'
+        LIMIT %(limit)s)
 """
 
 
-def delete_full(conn: Connection) -> int:
+def delete_full(conn: Connection, *, limit: int) -> int:
     """Delete buckets that nobody has asked for a day: they are full. Returns how many."""
-    return conn.execute(DELETE_FULL).rowcount
+    return conn.execute(DELETE_FULL, {"limit": limit}).rowcount

@@ -56,6 +56,28 @@ def put_rule(
     conn.execute(PUT_RULE, values)
 
 
+LOCK_TENANT: Final = """
+    SELECT FROM "Tenant" WHERE "id" = %(tenant_id)s FOR NO KEY UPDATE
+"""
+
+
+def lock_tenant(conn: Connection, tenant_id: TenantId) -> None:
+    """Let nobody else change the rule of a tenant until this transaction ends."""
+    conn.execute(LOCK_TENANT, {"tenant_id": tenant_id})
+
+
+COPY_KEY_RULE: Final = """
+    INSERT INTO "RequestRule" ("keyId", "ratePerS", "burst", "addresses", "setBy")
+    SELECT %(successor)s, r."ratePerS", r."burst", r."addresses", %(who)s
+    FROM "RequestRule" r WHERE r."keyId" = %(key_id)s
+"""
+
+
+def copy_key_rule(conn: Connection, key_id: str, successor: str, who: str) -> None:
+    """Give a new key the rule of the one that it follows."""
+    conn.execute(COPY_KEY_RULE, {"key_id": key_id, "successor": successor, "who": who})
+
+
 @dataclass(frozen=True, slots=True)
 class HeldRules:
     """What a request is held to by its tenant, the tenant's tier and its key."""

@@ -1,6 +1,5 @@
 """/v1/keys: API keys. Nobody gives away more than they have."""
 
-from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -13,14 +12,13 @@ from producers.accounts.api_keys import MadeKey, Wish
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
 from producers.queries.accounts.api_keys import KeyRow
-from producers.web import answers, routes
-from producers.web.access import Acting, needs
+from producers.web import answers, conditions, routes
+from producers.web.access import Acting, demand_given, needs
 from producers.web.accounts import rules
 from producers.web.accounts.rules import Rule, RuleRequest
 from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.lists import Limit
-from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
 from shared.db import Connection, Role
 
@@ -70,7 +68,7 @@ def create_key(
     request: Request, body: KeyRequest, acting: Annotated[Acting, needs(Scope.KEYS_WRITE)]
 ) -> Response:
     """Make a key. It is shown this once and stored as a hash."""
-    _check_within(acting, body.scopes)
+    demand_given(acting.by, body.scopes)
     wish = Wish(body.name, [*body.scopes], body.expires_s)
     with acting.named():
         owner = users.anywhere(acting.tenant_id, body.owner)
@@ -91,7 +89,7 @@ def rotate_key(
     acting: Annotated[Acting, needs(Scope.KEYS_WRITE)],
 ) -> Response:
     """Make a key's successor: same owner, name, scopes and lifetime."""
-    _check_within(acting, api_keys.show(acting.tenant_id, name).scopes)
+    demand_given(acting.by, scopes.known(api_keys.show(acting.tenant_id, name).scopes))
     with acting.named():
         made = api_keys.rotate(
             request.app.state.keys.pepper, acting.tenant_id, name, overlap_s=body.overlap_s
@@ -118,7 +116,7 @@ def show_key_rule(name: Name, acting: Annotated[Acting, needs(Scope.KEYS_READ)])
     return answers.ok(as_document(request_rules.show(subject)))
 
 
-@router.put("/{name}/rule", response_model=Rule)
+@router.put("/{name}/rule", response_model=Rule, openapi_extra=conditions.DESCRIBED)
 def put_key_rule(
     request: Request,
     name: Name,
@@ -127,13 +125,3 @@ def put_key_rule(
 ) -> Response:
     """Set how many requests a key may make, and from where. It applies within a second."""
     return rules.put(request, acting, request_rules.of_key(acting.tenant_id, name), body)
-
-
-def _check_within(acting: Acting, wanted: Iterable[str]) -> None:
-    beyond = sorted(scopes.known(wanted) - acting.by.scopes)
-    if beyond:
-        raise Refused(
-            HTTPStatus.FORBIDDEN,
-            "scope_missing",
-            f"The {acting.by.title} cannot give what it has not: {', '.join(beyond)}.",
-        )

@@ -10,7 +10,7 @@ from producers.accounts import request_rules
 from producers.accounts.request_rules import ADDRESSES_MAX, BURST_S, RATE_MAX, Subject
 from producers.json_rows import as_document
 from producers.queries.accounts.request_rules import RequestRule
-from producers.web import answers
+from producers.web import answers, conditions
 from producers.web.access import Acting
 from producers.web.answers import Answer
 from producers.web.bodies import Body
@@ -49,6 +49,8 @@ def put(request: Request, acting: Acting, subject: Subject, body: RuleRequest) -
     """Set a rule, and answer it."""
 
     def do(conn: Connection) -> Answer:
-        return answers.tagged(as_document(request_rules.put(conn, subject, body.rule())))
+        before = request_rules.lock(conn, subject)
+        conditions.check(request, as_document(before.rule))
+        return answers.tagged(as_document(request_rules.put(conn, before, body.rule())))
 
     return answers.once(request, acting, do, role=Role.OWNER)

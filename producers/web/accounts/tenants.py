@@ -11,7 +11,7 @@ from producers.accounts import request_rules, tenants
 from producers.accounts.request_rules import Subject
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
-from producers.web import answers, routes
+from producers.web import answers, conditions, routes
 from producers.web.access import Acting, needs, tenant_named
 from producers.web.accounts import rules
 from producers.web.accounts.rules import Rule, RuleRequest
@@ -65,7 +65,7 @@ def show_tenant_rule(slug: Slug, acting: Annotated[Acting, needs(Scope.TENANTS_R
     return answers.ok(as_document(request_rules.show(subject)))
 
 
-@router.put("/{slug}/rule", response_model=Rule)
+@router.put("/{slug}/rule", response_model=Rule, openapi_extra=conditions.DESCRIBED)
 def put_tenant_rule(
     request: Request,
     slug: Slug,

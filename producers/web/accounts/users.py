@@ -7,13 +7,13 @@ from fastapi import Path, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from producers.accounts import tenants, users
+from producers.accounts import scopes, tenants, users
 from producers.accounts.scopes import Scope
 from producers.accounts.users import Home
 from producers.errors import UserTaken
 from producers.json_rows import as_document
 from producers.web import answers, conditions, routes
-from producers.web.access import Acting, needs
+from producers.web.access import Acting, demand_given, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.lists import Limit
@@ -65,13 +65,18 @@ def list_users(
 def create_user(
     request: Request, body: UserRequest, acting: Annotated[Acting, needs(Scope.USERS_WRITE)]
 ) -> Response:
-    """Create a user (201); one that exists is left unchanged (200)."""
+    """Create a user (201); one that exists is left unchanged (200).
+
+    An ADMIN or SUPER_ADMIN is created by those who have all that the role allows.
+    """
     if body.role == "SUPER_ADMIN" != acting.by.role:
         raise Refused(
             HTTPStatus.FORBIDDEN,
             "role_refused",
             f"The role {acting.by.role} cannot create a {body.role}.",
         )
+    if body.role != "USER":
+        demand_given(acting.by, scopes.of_role(body.role))
     home = Home(acting.tenant, tenants.slug_of(acting.tenant))
 
     def do(conn: Connection) -> Answer:

@@ -161,6 +161,17 @@ def count_users(conn: Connection, tenant_id: TenantId) -> int:
     return int(row[0])
 
 
+# Nobody makes a user or a key of it meanwhile.
+LOCK_TENANT: Final = """
+    SELECT FROM "Tenant" WHERE "id" = %(tenant_id)s FOR UPDATE
+"""
+
+
+def lock_tenant(conn: Connection, tenant_id: TenantId) -> None:
+    """Lock a tenant that is to be deleted."""
+    conn.execute(LOCK_TENANT, {"tenant_id": tenant_id})
+
+
 DELETE_DOCUMENTS: Final = """
     DELETE FROM "Document" WHERE "tenantId" = %(tenant_id)s
 """

@@ -9,7 +9,9 @@ CREATE TABLE IF NOT EXISTS "RequestRule" (
     "setBy"     TEXT NOT NULL,
     "setAt"     TIMESTAMPTZ NOT NULL DEFAULT now(),
     CONSTRAINT "RequestRule_tenantId_keyId_key" UNIQUE NULLS NOT DISTINCT ("tenantId", "keyId"),
-    CONSTRAINT "RequestRule_rate_check" CHECK ("ratePerS" > 0 AND "burst" >= 1),
+    CONSTRAINT "RequestRule_subject_check" CHECK (num_nonnulls("tenantId", "keyId") = 1),
+    CONSTRAINT "RequestRule_rate_check" CHECK ("ratePerS" > 0 AND "burst" >= 1
+                                               AND "burst" <= "ratePerS" * 86400),
     CONSTRAINT "RequestRule_burst_check" CHECK (("ratePerS" IS NULL) = ("burst" IS NULL))
 );
 

@@ -44,7 +44,7 @@ def test_two_servers_let_through_what_one_rate_allows(api, acme, key, redis_url)
 
 def test_what_one_server_does_not_use_another_finds(api, acme, key, redis_url):
     with serving(redis_url) as other:
-        request_rules.limit(Subject(acme), Rate(0.001, 100))
+        request_rules.limit(Subject(acme), Rate(0.002, 100))
         first = flood([other.port], key, seconds=0.3, threads=1)
         until(lambda: flood([api.port], key, seconds=0.5)[404] == 0, 10)
         left = rows('SELECT "tokens" FROM "RequestBucket"')

@@ -3,7 +3,7 @@
 import pytest
 
 from producers.accounts import logins
-from producers.accounts.scopes import Scope
+from producers.accounts.scopes import Scope, of_role
 from producers.accounts.sessions import ClientPlace, SessionPolicy
 from shared import db
 from shared.db import Role
@@ -60,6 +60,20 @@ def test_a_key_of_all_tenants_is_a_super_admins(api, run, acme, key, root):
         *("keys", "create", "ops", "--owner", "root@example.org", "--scope", "queues:write")
     )
     assert code == 0, printed
+
+
+def test_who_makes_users_gives_them_no_more_than_they_have(api, acme, key, root):
+    small = make_key(acme, "bob", "users:write")
+    everything = make_key(acme, "bob", *of_role("ADMIN"))
+    admin = {"email": "new@example.org", "role": "ADMIN"}
+
+    assert api.ask("POST", "/v1/users", key=small, body=admin).code == "scope_missing"
+    assert rows("""SELECT FROM "User" WHERE "email" = 'new@example.org'""") == []
+    assert api.ask("POST", "/v1/users", key=small, body={"email": "uli@example.org"}).status == 201
+    assert api.ask("POST", "/v1/users", key=everything, body=admin).status == 201
+    some = make_key(None, root, "users:write", *of_role("ADMIN"))
+    above = {"email": "above@example.org", "role": "SUPER_ADMIN"}
+    assert api.ask("POST", "/v1/users?tenant=acme", key=some, body=above).code == "scope_missing"
 
 
 def test_an_address_is_one_persons_whatever_its_case(api, acme, key):
