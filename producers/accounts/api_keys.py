@@ -6,8 +6,9 @@ What the platform has written in "ApiKey" is accepted as it is and never changed
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from producers.accounts import key_format, scopes
 from producers.accounts.key_format import Peppers
@@ -27,10 +28,6 @@ from shared.settings import Settings
 NAME_CHARS_MAX = 100
 PEPPER_CHARS_MIN = 32
 LIVE_NAMESAKES_MAX = 2  # the old one and its successor
-_PLATFORM_HASHES: dict[str, Callable[[str], str]] = {
-    "plain": lambda key: key,
-    "sha256": lambda key: hashlib.sha256(key.encode()).hexdigest(),
-}
 
 
 class KeyNotFound(PermanentError):
@@ -185,10 +182,12 @@ def show(tenant_id: TenantId | None, name: str) -> KeyRow:
         return found(conn, tenant_id, name)
 
 
-def list_keys(tenant_id: TenantId | None, *, limit: int) -> list[KeyRow]:
-    """Return keys, newest first."""
+def list_keys(
+    tenant_id: TenantId | None, *, before: tuple[datetime, str] | None = None, limit: int
+) -> list[KeyRow]:
+    """Return keys, newest first, those before a time and id."""
     with db.transaction(None, role=Role.OWNER) as conn:
-        return queries.select_keys(conn, tenant_id, limit=limit)
+        return queries.select_keys(conn, tenant_id, before=before, limit=limit)
 
 
 def found(conn: Connection, tenant_id: TenantId | None, name: str) -> KeyRow:
@@ -229,9 +228,9 @@ def look_up(
     """
     if key_format.is_ours(presented):
         hashes = pepper.hashes(presented)
-    elif platform_hash is not None and not key_format.is_hash(presented):
-        hashes = [_PLATFORM_HASHES[platform_hash](presented)]
     else:
+        hashes = key_format.platform_forms(presented, platform_hash)
+    if not hashes:
         return None
     with db.transaction(None, role=Role.OWNER) as conn:
         held = queries.select_held(conn, hashes)

@@ -12,6 +12,7 @@ import re
 import secrets
 import string
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +23,11 @@ _FORM: Final = re.compile(
 )
 _STORED: Final = re.compile(r"[0-9a-f]{8}:[0-9a-f]{64}")
 PREFIX_CHARS: Final = len("aly_") + _NAME_CHARS
+
+_PLATFORM_HASHES: Final[Mapping[str, Callable[[str], str]]] = {
+    "plain": lambda text: text,
+    "sha256": lambda text: hashlib.sha256(text.encode()).hexdigest(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,18 @@ def is_ours(key: str) -> bool:
     return _FORM.fullmatch(key) is not None and hmac.compare_digest(
         key[-_SUM_CHARS:].encode(), _sum(key[:-_SUM_CHARS]).encode()
     )
+
+
+def platform_forms(presented: str, platform_hash: str | None) -> list[str]:
+    """Return in which form the platform stores a key or token of its own, if it may be presented.
+
+    Args:
+        presented: The whole text.
+        platform_hash: `plain` or `sha256`; None accepts none of the platform's.
+    """
+    if platform_hash is None or is_hash(presented):
+        return []
+    return [_PLATFORM_HASHES[platform_hash](presented)]
 
 
 def is_hash(text: str) -> bool:

@@ -4,10 +4,10 @@ A token of ours is stored as a hash. The platform's own sessions are accepted as
 written: that one is revoked, or was seen, is a row of our own.
 """
 
-import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from producers.accounts import key_format, session_tokens
@@ -33,10 +33,6 @@ from shared.settings import Settings
 
 AGENT_CHARS_MAX: Final = 500
 PAGE_ROWS: Final = 1_000  # of sessions that are revoked in one statement
-_PLATFORM_HASHES: Final[Mapping[str, Callable[[str], str]]] = {
-    "plain": lambda token: token,
-    "sha256": lambda token: hashlib.sha256(token.encode()).hexdigest(),
-}
 
 
 class SessionNotFound(PermanentError):
@@ -138,9 +134,9 @@ def look_up(
     """
     if session_tokens.is_ours(token):
         hashes = policy.pepper.hashes(token)
-    elif policy.platform_hash is not None and not key_format.is_hash(token):
-        hashes = [_PLATFORM_HASHES[policy.platform_hash](token)]
     else:
+        hashes = key_format.platform_forms(token, policy.platform_hash)
+    if not hashes:
         return None
     with db.transaction(None, role=Role.OWNER, durable=False) as conn:
         held = queries.select_held_session(conn, hashes, idle_s=policy.idle_s)
@@ -169,10 +165,18 @@ def _note_seen(conn: Connection, held: HeldSession, place: ClientPlace) -> None:
             _note(conn, held.tenant_id, "session.move", held.id, what, place)
 
 
-def list_sessions(policy: SessionPolicy, wanted: SessionFilters, *, limit: int) -> list[SessionRow]:
-    """Return sessions, newest first."""
+def list_sessions(
+    policy: SessionPolicy,
+    wanted: SessionFilters,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
+) -> list[SessionRow]:
+    """Return sessions, newest first, those before a time and id."""
     with db.transaction(None, role=Role.OWNER) as conn:
-        return queries.select_sessions(conn, wanted, idle_s=policy.idle_s, limit=limit)
+        return queries.select_sessions(
+            conn, wanted, idle_s=policy.idle_s, before=before, limit=limit
+        )
 
 
 def revoke(conn: Connection, policy: SessionPolicy, wanted: SessionFilters) -> SessionRow:

@@ -56,10 +56,10 @@ def put(
     return row, created
 
 
-def list_all() -> list[TenantRow]:
-    """Return all tenants by slug."""
+def list_page(after: str = "", *, limit: int) -> list[TenantRow]:
+    """Return tenants by slug, those after one."""
     with db.transaction(None, role=Role.OWNER) as conn:
-        return accounts.select_tenants(conn)
+        return accounts.select_tenants(conn, after=after, limit=limit)
 
 
 def slug_of(tenant_id: TenantId) -> str:

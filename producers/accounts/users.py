@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from producers.errors import UserTaken
@@ -114,10 +115,12 @@ def create(
     return row, created
 
 
-def list_users(tenant_id: TenantId | None, *, limit: int) -> list[UserRow]:
-    """Return users, newest first, of one tenant or of all."""
+def list_users(
+    tenant_id: TenantId | None, *, before: tuple[datetime, str] | None = None, limit: int
+) -> list[UserRow]:
+    """Return users, newest first, of one tenant or of all, those before a time and id."""
     with db.transaction(None, role=Role.OWNER) as conn:
-        return accounts.select_users(conn, tenant_id, limit=limit)
+        return accounts.select_users(conn, tenant_id, before=before, limit=limit)
 
 
 def show(tenant_id: TenantId, user_id: UserId) -> Person:

@@ -36,11 +36,18 @@ def create_tenant(slug: str, name: str | None, tier: str | None, as_json: bool) 
 
 
 @tenant.command("list")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=100_000,
+    show_default=True,
+    help="Maximum rows.",
+)
 @json_option
-def list_tenants(as_json: bool) -> None:
-    """List all tenants."""
+def list_tenants(limit: int, as_json: bool) -> None:
+    """List tenants by slug."""
     with session.opened():
-        rows = [as_document(row) for row in tenants.list_all()]
+        rows = [as_document(row) for row in tenants.list_page(limit=limit)]
     if as_json:
         print_json(rows)
     else:

@@ -133,15 +133,24 @@ SELECT_KEYS: Final = """
     LEFT JOIN "RevokedKey" r ON r."keyId" = k."id"
     WHERE (%(tenant_id)s::text IS NULL OR k."tenantId" = %(tenant_id)s)
       AND (%(name)s::text IS NULL OR k."id" = %(name)s OR k."prefix" = %(name)s)
+      AND (%(before)s::timestamptz IS NULL
+           OR (k."createdAt", k."id") < (%(before)s AT TIME ZONE 'UTC', %(before_id)s::text))
     ORDER BY k."createdAt" DESC, k."id" DESC LIMIT %(limit)s
 """
 
 
 def select_keys(
-    conn: Connection, tenant_id: TenantId | None, *, name: str | None = None, limit: int
+    conn: Connection,
+    tenant_id: TenantId | None,
+    *,
+    name: str | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[KeyRow]:
     """Keys, newest first, of one tenant or of all; by id or prefix with `name`."""
-    values = {"tenant_id": tenant_id, "name": name, "limit": limit}
+    at, before_id = before or (None, None)
+    values: dict[str, object] = {"tenant_id": tenant_id, "name": name, "limit": limit}
+    values |= {"before": at, "before_id": before_id}
     return [KeyRow(*row) for row in conn.execute(SELECT_KEYS, values)]
 
 

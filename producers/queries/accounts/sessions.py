@@ -170,6 +170,8 @@ SELECT_SESSIONS: Final = """
            OR u."tenantId" = %(tenant_id)s AND u."role" <> 'SUPER_ADMIN')
       AND (%(user_id)s::text IS NULL OR s."userId" = %(user_id)s)
       AND (%(id)s::text IS NULL OR s."id" = %(id)s)
+      AND (%(before)s::timestamptz IS NULL
+           OR (s."createdAt", s."id") < (%(before)s AT TIME ZONE 'UTC', %(before_id)s::text))
     ORDER BY s."createdAt" DESC, s."id" DESC LIMIT %(limit)s
 """
 
@@ -184,14 +186,22 @@ class SessionFilters:
 
 
 def select_sessions(
-    conn: Connection, wanted: SessionFilters, *, idle_s: float, limit: int
+    conn: Connection,
+    wanted: SessionFilters,
+    *,
+    idle_s: float,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[SessionRow]:
     """Sessions, newest first."""
+    at, before_id = before or (None, None)
     values = {
         "tenant_id": wanted.tenant_id,
         "user_id": wanted.user_id,
         "id": wanted.id,
         "idle_s": idle_s,
+        "before": at,
+        "before_id": before_id,
         "limit": limit,
     }
     return [SessionRow(*row) for row in conn.execute(SELECT_SESSIONS, values)]

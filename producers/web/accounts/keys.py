@@ -12,13 +12,13 @@ from producers.accounts.api_keys import MadeKey, Wish
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
 from producers.queries.accounts.api_keys import KeyRow
-from producers.web import answers, conditions, routes
+from producers.web import answers, conditions, lists, routes
 from producers.web.access import Acting, demand_given, needs
 from producers.web.accounts import rules
 from producers.web.accounts.rules import Rule, RuleRequest
 from producers.web.answers import Answer
 from producers.web.bodies import Body
-from producers.web.lists import Limit
+from producers.web.lists import Cursor, Limit
 from producers.web.routes import NO_NUL
 from shared.db import Connection, Role
 
@@ -49,13 +49,16 @@ class RotateRequest(Body):
 
 Key = answers.model_of(KeyRow, name="Key")
 NewKey = answers.model_of(MadeKey, name="NewKey")
-KeyList = answers.list_of(Key, name="KeyList")
+KeyList = answers.page_of(Key, name="KeyList")
 
 
 @router.get("", response_model=KeyList)
-def list_keys(acting: Annotated[Acting, needs(Scope.KEYS_READ)], limit: Limit = 1_000) -> Response:
+def list_keys(
+    acting: Annotated[Acting, needs(Scope.KEYS_READ)], after: Cursor = None, limit: Limit = 1_000
+) -> Response:
     """List keys, newest first; none is shown itself."""
-    return answers.ok_list(api_keys.list_keys(acting.tenant_id, limit=limit))
+    found = api_keys.list_keys(acting.tenant_id, before=lists.read(after), limit=limit)
+    return answers.page(found, limit=limit, place=lambda row: (row.created_at, row.id))
 
 
 @router.post(

@@ -16,11 +16,11 @@ from producers.accounts.scopes import Scope
 from producers.accounts.sessions import LoginRefused
 from producers.json_rows import as_document
 from producers.queries.accounts.sessions import SessionFilters, SessionRow
-from producers.web import answers, routes, visits
+from producers.web import answers, lists, routes, visits
 from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
-from producers.web.lists import Limit
+from producers.web.lists import Cursor, Limit
 from producers.web.principals import PersonSession
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
@@ -66,7 +66,7 @@ class RevokedSessions:
 
 
 Session = answers.model_of(SessionRow, name="Session")
-SessionList = answers.list_of(Session, name="SessionList")
+SessionList = answers.page_of(Session, name="SessionList")
 Current = answers.model_of(CurrentSession, name="CurrentSession")
 Revoked = answers.model_of(RevokedSessions, name="RevokedSessions")
 
@@ -118,11 +118,14 @@ def list_sessions(
     request: Request,
     acting: Annotated[Acting, needs(Scope.SESSIONS_READ)],
     user: User = None,
+    after: Cursor = None,
     limit: Limit = 1_000,
 ) -> Response:
     """List sessions, newest first: one's own, or all of the tenant for its administrators."""
     policy = request.app.state.sessions.policy
-    return answers.ok_list(sessions.list_sessions(policy, _filters(acting, user), limit=limit))
+    wanted = _filters(acting, user)
+    found = sessions.list_sessions(policy, wanted, before=lists.read(after), limit=limit)
+    return answers.page(found, limit=limit, place=lambda row: (row.created_at, row.id))
 
 
 @router.get("/current", response_model=Current)

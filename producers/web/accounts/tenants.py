@@ -11,12 +11,13 @@ from producers.accounts import request_rules, tenants
 from producers.accounts.request_rules import Subject
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
-from producers.web import answers, conditions, routes
+from producers.web import answers, conditions, lists, routes
 from producers.web.access import Acting, needs, tenant_named
 from producers.web.accounts import rules
 from producers.web.accounts.rules import Rule, RuleRequest
 from producers.web.answers import Answer
 from producers.web.bodies import Body
+from producers.web.lists import Cursor, Limit
 from shared.db import Connection, Role
 from shared.queries.accounts.accounts import TenantRow
 
@@ -33,13 +34,18 @@ class TenantRequest(Body):
 
 
 Tenant = answers.model_of(TenantRow, name="Tenant")
-TenantList = answers.list_of(Tenant, name="TenantList")
+TenantList = answers.page_of(Tenant, name="TenantList")
 
 
 @router.get("", response_model=TenantList)
-def list_tenants(_: Annotated[Acting, needs(Scope.TENANTS_READ)]) -> Response:
-    """List all tenants by slug."""
-    return answers.ok_list(tenants.list_all())
+def list_tenants(
+    _: Annotated[Acting, needs(Scope.TENANTS_READ)], after: Cursor = None, limit: Limit = 1_000
+) -> Response:
+    """List tenants by slug."""
+    slug, _rest = lists.read_texts(after) or ("", "")
+    found = tenants.list_page(slug, limit=limit)
+    following = lists.write_texts(found[-1].slug, "") if len(found) == limit else None
+    return answers.ok({"items": [as_document(row) for row in found], "next": following})
 
 
 @router.put("/{slug}", response_model=Tenant, responses={201: {"model": Tenant}})

@@ -12,11 +12,11 @@ from producers.accounts.scopes import Scope
 from producers.accounts.users import Home
 from producers.errors import UserTaken
 from producers.json_rows import as_document
-from producers.web import answers, conditions, routes
+from producers.web import answers, conditions, lists, routes
 from producers.web.access import Acting, demand_given, needs
 from producers.web.answers import Answer
 from producers.web.bodies import Body
-from producers.web.lists import Limit
+from producers.web.lists import Cursor, Limit
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
 from shared.db import Connection, Role
@@ -47,16 +47,17 @@ class PreferenceRequest(Body):
 
 
 User = answers.model_of(UserRow, name="User")
-UserList = answers.list_of(User, name="UserList")
+UserList = answers.page_of(User, name="UserList")
 Preferences = answers.model_of(Preference, name="Preferences")
 
 
 @router.get("", response_model=UserList)
 def list_users(
-    acting: Annotated[Acting, needs(Scope.USERS_READ)], limit: Limit = 1_000
+    acting: Annotated[Acting, needs(Scope.USERS_READ)], after: Cursor = None, limit: Limit = 1_000
 ) -> Response:
     """List users, newest first."""
-    return answers.ok_list(users.list_users(acting.tenant_id, limit=limit))
+    found = users.list_users(acting.tenant_id, before=lists.read(after), limit=limit)
+    return answers.page(found, limit=limit, place=lambda row: (row.created_at, row.id))
 
 
 @router.post(

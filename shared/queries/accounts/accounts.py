@@ -97,7 +97,8 @@ UPDATE_TENANT: Final = """
 SELECT_TENANTS: Final = """
     SELECT "id", "slug", "name", "tier"::text,
            "createdAt" AT TIME ZONE 'UTC' AS "createdAt" FROM "Tenant"
-    WHERE %(slug)s::text IS NULL OR "slug" = %(slug)s ORDER BY "slug"
+    WHERE (%(slug)s::text IS NULL OR "slug" = %(slug)s) AND "slug" > %(after)s
+    ORDER BY "slug" LIMIT %(limit)s
 """
 
 
@@ -116,9 +117,12 @@ def put_tenant(
     return select_tenants(conn, slug)[0], created
 
 
-def select_tenants(conn: Connection, slug: str | None = None) -> list[TenantRow]:
-    """All tenants by slug, or the one with this slug."""
-    return [TenantRow(*row) for row in conn.execute(SELECT_TENANTS, {"slug": slug})]
+def select_tenants(
+    conn: Connection, slug: str | None = None, *, after: str = "", limit: int = 1
+) -> list[TenantRow]:
+    """Tenants by slug, those after one; or the one with this slug."""
+    values = {"slug": slug, "after": after, "limit": limit}
+    return [TenantRow(*row) for row in conn.execute(SELECT_TENANTS, values)]
 
 
 # Rows of a person, a document or a workflow follow it by trigger.
@@ -219,8 +223,13 @@ SELECT_USERS: Final = """
     FROM "User" u LEFT JOIN "Tenant" t ON t."id" = u."tenantId"
     WHERE (%(email)s::text IS NULL OR lower(u."email") = lower(%(email)s))
       AND (%(tenant_id)s::text IS NULL OR u."tenantId" = %(tenant_id)s)
+      AND (%(before)s::timestamptz IS NULL
+           OR (u."createdAt", u."id") < (%(before)s AT TIME ZONE 'UTC', %(before_id)s::text))
     ORDER BY u."createdAt" DESC, u."id" DESC LIMIT %(limit)s
 """
+
+
+_BY_EMAIL: Final = {"tenant_id": None, "before": None, "before_id": None, "limit": 1}
 
 
 def insert_user(
@@ -234,7 +243,7 @@ def insert_user(
     values = {"email": email, "name": name, "role": role, "tenant_id": tenant_id}
     conn.execute(LOCK_EMAIL, {"email": email})
     created = conn.execute(INSERT_USER, values).rowcount == 1
-    row = conn.execute(SELECT_USERS, {"email": email, "tenant_id": None, "limit": 1}).fetchone()
+    row = conn.execute(SELECT_USERS, _BY_EMAIL | {"email": email}).fetchone()
     assert row is not None, "inserted now or there before"
     return UserRow(*row), created
 
@@ -253,7 +262,15 @@ def select_user(conn: Connection, user_id: UserId) -> UserRow:
     return UserRow(*row)
 
 
-def select_users(conn: Connection, tenant_id: TenantId | None, *, limit: int) -> list[UserRow]:
+def select_users(
+    conn: Connection,
+    tenant_id: TenantId | None,
+    *,
+    before: tuple[datetime, str] | None = None,
+    limit: int,
+) -> list[UserRow]:
     """People, newest first, of one tenant or of all."""
-    values = {"email": None, "tenant_id": tenant_id, "limit": limit}
+    at, before_id = before or (None, None)
+    values: dict[str, object] = {"email": None, "tenant_id": tenant_id, "limit": limit}
+    values |= {"before": at, "before_id": before_id}
     return [UserRow(*row) for row in conn.execute(SELECT_USERS, values)]

@@ -2,9 +2,11 @@
 
 import pytest
 
+from producers.accounts import logins
 from producers.accounts.scopes import Scope, of_role
+from producers.accounts.sessions import ClientPlace, SessionPolicy
 from tests.support.factories import make_tenant, make_user, rows
-from tests.support.http_api import make_key
+from tests.support.http_api import PEPPERS, make_key
 
 
 @pytest.fixture
@@ -129,3 +131,23 @@ def test_a_change_that_is_sent_again_with_its_key_is_answered_the_same(api, acme
         assert second.body == first.body
         assert second.headers["idempotent-replayed"] == "true"
     assert api.ask("PUT", "/v1/tenants/other", key=bob, body={}).code == "scope_missing"
+
+
+@pytest.mark.parametrize("kind", ["keys", "users", "sessions", "tenants"])
+def test_a_list_is_read_to_its_end_page_by_page(api, acme, root, kind):
+    for n in range(4):
+        make_tenant(f"t{n}")
+        make_key(acme, make_user(acme, f"u{n}", role="ADMIN"), "jobs:read")
+        policy = SessionPolicy(PEPPERS)
+        token, _ = logins.make_link(policy, f"u{n}@example.org")
+        logins.by_link(policy, token, ClientPlace(None, None))
+    whole = api.ask("GET", f"/v1/{kind}", key=root).document
+    found, after = [], ""
+    while after is not None:
+        page = api.ask("GET", f"/v1/{kind}?limit=2{after}", key=root).document
+        found += page["items"]
+        assert len(found) <= len(whole["items"])
+        after = page["next"] and f"&after={page['next']}"
+
+    assert len(found) >= 4
+    assert (found, whole["next"]) == (whole["items"], None)
