@@ -95,9 +95,11 @@ class Pool:
     Attributes:
         one_a_thread: Whether a thread that holds a connection and asks for a second is a mistake:
             with more threads than connections, all of them wait for each other.
+        statement_s: How long a statement may take; None without a limit.
     """
 
     one_a_thread = False
+    statement_s: int | None = None
 
     def __init__(self, url: str, *, size: int, prepared_statements: bool = True) -> None:
         self._prepare_threshold = 5 if prepared_statements else None
@@ -166,6 +168,8 @@ class Pool:
         """
         if self.one_a_thread:
             assert not _this_thread.is_inside, "a thread waits for a second connection"
+        if self.statement_s is not None:
+            first = f"SET LOCAL statement_timeout = '{self.statement_s}s'; {first}"
         conn = self._connection()
         use = server_errors.ConnectionUse(conn)
         outside, _this_thread.is_inside = not _this_thread.is_inside, True
@@ -336,10 +340,15 @@ def open_pool(url: str, *, size: int = 4, prepared_statements: bool = True) -> P
     return _Process.pool
 
 
-def hold_one_a_thread() -> None:
-    """Let no thread of this process ask its pool for a second connection."""
+def answer_requests(*, statement_s: int) -> None:
+    """Hold this process to what many requests at once allow.
+
+    Args:
+        statement_s: A statement that takes longer is ended; a thread has one connection at a time.
+    """
     assert _Process.pool is not None, "call db.open_pool() first"
     _Process.pool.one_a_thread = True
+    _Process.pool.statement_s = statement_s
 
 
 def close_pool() -> None:
@@ -373,46 +382,3 @@ def call(
 def sentence(error: BaseException) -> str:
     """Return any error's message, without the DETAIL in which Postgres quotes row values."""
     return error_texts.message(error)
-
-
-class Listener:
-    """A connection that only listens."""
-
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for a notification, at most `timeout_s` seconds. Returns whether one came.
-
-        Raises:
-            ServerUnavailable: The connection was lost.
-        """
-        try:
-            return any(True for _ in self._conn.notifies(timeout=timeout_s, stop_after=1))
-        except psycopg.OperationalError as error:
-            raise _lost(error) from error
-
-
-@contextmanager
-def listening(url: str, channel: str) -> Iterator[Listener]:
-    """Listen on a channel. Behind a transaction-mode pooler nothing arrives: poll as well.
-
-    Raises:
-        ServerUnavailable: Postgres is not responding, or does not let anybody listen.
-    """
-    try:
-        conn = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="ailydian")
-    except psycopg.OperationalError as error:
-        raise _lost(error) from error
-    with conn:
-        try:
-            conn.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-        except psycopg.Error as error:
-            raise _lost(error) from error
-        yield Listener(conn)
-
-
-def _lost(error: psycopg.Error) -> ServerUnavailable:
-    found = server_errors.unavailable(error, lost=True)
-    assert found is not None, "an error of a lost connection is the server's"
-    return found

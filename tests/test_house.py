@@ -34,6 +34,7 @@ TOP_LEVEL = {
 
 # Files that may hold SQL though they are not on the shelf, and why.
 SQL_ELSEWHERE = {
+    "producers/ledger/notifications.py": "LISTEN, on a connection of its own",
     "producers/operations/administrator.py": "prints what an administrator runs",
     "shared/db.py": "BEGIN, set_config, COMMIT: the one helper that opens transactions",
     "shared/ledger/outbox.py": "the claim of a receipt travels with BEGIN, before a connection",
@@ -42,16 +43,9 @@ SQL_ELSEWHERE = {
 }
 
 # The second level of every room that has one: the same subjects under the same words.
-CHAPTERS = {
-    "ledger",
-    "documents",
-    "messages",
-    "judgement",
-    "models",
-    "workflow",
-    "operations",
-    "accounts",
-}
+CHAPTERS = frozenset(
+    ["ledger", "documents", "messages", "judgement", "models", "workflow", "operations", "accounts"]
+)
 # Folders of a room that are no chapter, and what they hold.
 OTHER_FOLDERS = {
     "shared": {

@@ -88,7 +88,7 @@ def count(conn: Connection, action: str, choice: BulkChoice) -> int:
         return len(job_history.select_unended(conn, _unfinished(choice), limit=most))
     if action == "dead.undo":
         return len(_unbegun(conn, choice))
-    with regex_checked():
+    with regex_checked(conn, choice.filters.error):
         if not choice.ids:
             return dead_letters.count_dead(conn, choice.filters)
         most = len(choice.ids)
@@ -259,7 +259,7 @@ def _chosen(
     if running.action == "dead.undo":
         ids = [one for one in _unbegun(conn, choice) if one > running.after][:size]
         return ids, ids[-1] if ids else running.after
-    with regex_checked():
+    with regex_checked(conn, choice.filters.error):
         page = dead_letters.select_dead(
             conn, choice.filters, ids=choice.ids or None, after=running.after, limit=size
         )

@@ -1,5 +1,6 @@
 """Selected dead letters, in pages: by ids, by filters, or all."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,10 +22,20 @@ PAGE: Final = 2_000
 BATCHES_PER_SECOND: Final = 4
 
 
+COMPARED_S: Final = 5.0
+_comparing: Final = threading.Lock()
+
+
 class RegexRefused(UsageError):
-    """Postgres cannot read the regular expression."""
+    """Postgres cannot read the regular expression, or is busy with it for too long."""
 
     code = "regex_refused"
+
+
+class RegexBusy(UsageError):
+    """Another regular expression is being compared."""
+
+    code = "regex_busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +68,31 @@ def page_size(rate: float | None) -> int:
 
 
 @contextmanager
-def regex_checked() -> Iterator[None]:
-    """Validate a regular expression in Postgres.
+def regex_checked(conn: Connection, pattern: str | None) -> Iterator[None]:
+    """Compare with a regular expression: one at a time in a process, and for some seconds at most.
+
+    A short one can keep Postgres busy for half a minute, whatever it is compared with.
 
     Raises:
-        RegexRefused: It is invalid.
+        RegexBusy: Another one is being compared.
+        RegexRefused: It is invalid, or takes too long.
     """
+    if pattern is None:
+        yield
+        return
+    if not _comparing.acquire(blocking=False):
+        raise RegexBusy("Another regular expression is being compared: ask again.")
     try:
+        dead_letters.limit_time(conn, seconds=COMPARED_S)
         yield
     except psycopg.errors.InvalidRegularExpression as error:
         raise RegexRefused(f"{str(error).partition(chr(10))[0]}.") from error
+    except psycopg.errors.QueryCanceled as error:
+        raise RegexRefused(
+            f"The regular expression takes longer than {COMPARED_S:g} s: write a simpler one."
+        ) from error
+    finally:
+        _comparing.release()
 
 
 def pages(choice: DeadLetterSelection, first: int | None = None) -> Iterator[list[DeadRow]]:
@@ -81,8 +107,9 @@ def pages(choice: DeadLetterSelection, first: int | None = None) -> Iterator[lis
     wanted = replace(choice.wanted, until=min(choice.wanted.until or now, now))
     after: str | None = None
     size = min(first or choice.page, choice.page)
+    pattern = None if choice.ids else wanted.error
     while True:
-        with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+        with db.transaction(None, role=Role.RELAY) as conn, regex_checked(conn, pattern):
             page = dead_letters.select_dead(
                 conn, wanted, ids=choice.ids or None, after=after, limit=size
             )
@@ -98,7 +125,7 @@ def count(choice: DeadLetterSelection) -> int:
     """Count the selected letters."""
     if choice.ids:
         return len(choice.ids)
-    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+    with db.transaction(None, role=Role.RELAY) as conn, regex_checked(conn, choice.wanted.error):
         return dead_letters.count_dead(conn, choice.wanted)
 
 

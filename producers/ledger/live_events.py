@@ -6,10 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from producers.json_rows import as_document
+from producers.ledger import notifications
+from producers.ledger.notifications import Listener
 from producers.queries.ledger import events
 from producers.queries.ledger.events import BEGINNING, Event, EventFilters, Page, Position
 from shared import db
-from shared.db import Connection, Listener, Role
+from shared.db import Connection, Role
 from shared.errors import ServerUnavailable
 from shared.ids import TenantId
 
@@ -129,7 +131,7 @@ class _Reader:
 
 
 def _listening(url: str | None) -> AbstractContextManager[Listener | None]:
-    return nullcontext() if url is None else db.listening(url, CHANNEL)
+    return nullcontext() if url is None else notifications.listening(url, CHANNEL)
 
 
 def _wait(listener: Listener | None, stop: threading.Event, look_s: float) -> bool:

@@ -104,7 +104,7 @@ def act(
     size, after, page = dead_selection.page_size(choice.rate), "", [""]
     while page:
         began = time.monotonic()
-        with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+        with db.transaction(None, role=Role.RELAY) as conn, regex_checked(conn, wanted.error):
             page = quarantines.select_ids(
                 conn, wanted, ids=choice.ids or None, after=after, limit=size
             )
@@ -121,7 +121,7 @@ def act(
 
 def count(choice: QuarantineChoice) -> int:
     """Count the selected messages."""
-    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+    with db.transaction(None, role=Role.RELAY) as conn, regex_checked(conn, choice.wanted.error):
         return quarantines.count_quarantined(conn, choice.wanted, ids=choice.ids or None)
 
 

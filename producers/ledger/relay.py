@@ -19,7 +19,7 @@ import psycopg
 import redis
 import structlog
 
-from producers.ledger import dispatch, event_counters, unsendable
+from producers.ledger import dispatch, event_counters, notifications, unsendable
 from producers.ledger.dispatch import LimitUsage, Rules
 from producers.ledger.lane_looks import LaneLooks
 from producers.queries.ledger import flights, job_limits, pauses
@@ -114,7 +114,7 @@ class Relay:
         wait_s = 0.0
         while not stop.is_set():
             try:
-                with db.listening(listen_url, CHANNEL) as listener:
+                with notifications.listening(listen_url, CHANNEL) as listener:
                     while not stop.is_set():
                         listener.wait(wait_s)
                         wait_s = self._turn()

@@ -122,7 +122,7 @@ def serving(
         visitors: How people are known: `policy` of sessions, `proxies`, `provider`.
     """
     streams = streams or Streams()
-    db.hold_one_a_thread()
+    db.answer_requests(statement_s=60)
     with wakeups.connect(redis_url) as client:
         pages = Pages(client, Wire("ailydian", factories.KEY))
         keys = Keys(PEPPERS, None)

@@ -15,7 +15,7 @@ from producers.cli.ledger.selection import (
     OF_JOBS,
     PACE,
     options,
-    regex_checked,
+    regex_told,
 )
 from producers.cli.terminal import session
 from producers.cli.terminal.output import (
@@ -50,7 +50,7 @@ def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  
     select = dead_letters.select_groups if grouped else dead_letters.select_dead
     with session.opened():
         wanted = selection.read_filters(given)
-        with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+        with db.transaction(None, role=Role.RELAY) as conn, regex_told():
             documents = [as_document(row) for row in select(conn, wanted, limit=limit)]
     if as_json:
         print_json(documents)
@@ -187,7 +187,7 @@ def _act(
 ) -> tuple[int, int]:
     with (
         selection.progress(verb.title(), lambda: dead_selection.count(choice)) as advance,
-        regex_checked(),
+        regex_told(),
     ):
         return dead_actions.act(move, verb, choice, trial, advance)
 

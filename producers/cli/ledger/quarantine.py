@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from producers.cli.ledger import selection
-from producers.cli.ledger.selection import CHOICE, FILTERS, LIMIT, PACE, options, regex_checked
+from producers.cli.ledger.selection import CHOICE, FILTERS, LIMIT, PACE, options, regex_told
 from producers.cli.terminal import session
 from producers.cli.terminal.output import (
     json_option,
@@ -36,7 +36,7 @@ def quarantine() -> None:
 @options(json_option, LIMIT, *FILTERS)
 def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
     """List quarantined messages, newest first; --error matches the reason."""
-    with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+    with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_told():
         rows = quarantines.select_quarantined(conn, QuarantineFilters(**filters), limit=limit)
     documents = [quarantine_actions.document(row) for row in rows]
     if as_json:
@@ -105,7 +105,7 @@ def _act(
     choice = read_choice(given)
     with (
         selection.progress(verb.title(), lambda: quarantine_actions.count(choice)) as advance,
-        regex_checked(),
+        regex_told(),
     ):
         matched, done = quarantine_actions.act(move, verb, choice, advance)
     if done < matched and not choice.dry_run and verb == "replay":

@@ -115,15 +115,14 @@ def refuse_no_choice(ids: Sequence[str], every: bool, filters: dict[str, Any]) -
 
 
 @contextmanager
-def regex_checked() -> Iterator[None]:
+def regex_told() -> Iterator[None]:
     """Tell of an invalid regular expression as of any invalid option.
 
     Raises:
         click.UsageError: It is invalid.
     """
     try:
-        with dead_selection.regex_checked():
-            yield
+        yield
     except RegexRefused as error:
         raise click.UsageError(f"--error: {error}") from error
 

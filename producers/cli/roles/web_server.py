@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 import click
 
@@ -20,6 +21,7 @@ from shared.ledger.wakeups import Wire, connect
 from shared.servers import embedded
 from shared.settings import settings
 
+STATEMENT_S: Final = 60  # one that stores an upload of 128 MB takes some seconds
 REDIS_TIMEOUT_S = 3.0
 
 
@@ -50,7 +52,7 @@ def run(
     proxies, provider = client_addresses.proxies(config), openid.client(config)
     most = connections.WEB - 1  # one listens
     with session.opened(role_of_its_own=True, migrated=migrated, connections_max=most) as servers:
-        db.hold_one_a_thread()
+        db.answer_requests(statement_s=STATEMENT_S)
         key = embedded.signing_key(config)
         keys = Keys(api_keys.peppers(config, key), config.platform_key_hash)
         visitors = Visitors(Sessions(sessions.policy(config, keys.pepper)), proxies, provider)

@@ -49,6 +49,16 @@ class DeadRow:
 
 # The pages go by the primary key, and `after` is compared by itself: in a plan made once, an OR
 # around it would read every page before this one again.
+LIMIT_TIME: Final = """
+    SELECT set_config('statement_timeout', %(ms)s::text, true)
+"""
+
+
+def limit_time(conn: Connection, *, seconds: float) -> None:
+    """End each further statement of the transaction that takes longer."""
+    conn.execute(LIMIT_TIME, {"ms": str(round(1000 * seconds))})
+
+
 SELECT_DEAD: Final = """
     SELECT d."jobId" AS "id", d."job", d."queue", t."slug" AS "tenant", d."attempts", d."reason",
            d."error", d."fingerprint", d."diedAt", d."id" AS "letterId",

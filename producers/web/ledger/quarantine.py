@@ -100,9 +100,9 @@ def list_quarantined(
     limit: Limit = 100,
 ) -> Response:
     """List quarantined messages, newest first."""
-    before = lists.read(after)
-    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
-        rows = quarantines.select_quarantined(conn, filters.filters(), before=before, limit=limit)
+    before, wanted = lists.read(after), filters.filters()
+    with db.transaction(None, role=Role.RELAY) as conn, regex_checked(conn, wanted.error):
+        rows = quarantines.select_quarantined(conn, wanted, before=before, limit=limit)
     last = rows[-1] if len(rows) == limit else None
     items = [quarantine_actions.document(row) for row in rows]
     return answers.ok({"items": items, "next": last and lists.write(last.received_at, last.id)})
@@ -196,7 +196,7 @@ def _move_many(
     wanted, ids = body.filters(), body.ids or None
 
     def do(conn: Connection) -> Answer:
-        with regex_checked():
+        with regex_checked(conn, wanted.error):
             if body.dry_run:
                 matched = quarantines.count_quarantined(conn, wanted, ids=ids)
                 return Answer({"matched": matched, word: 0, "more": False})

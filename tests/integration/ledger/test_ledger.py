@@ -134,22 +134,6 @@ def test_a_text_with_nul_is_refused_with_a_sentence():
         publish_jobs(tenant, [Probe(note="a\0b")])
 
 
-def test_a_second_transaction_in_a_thread_of_a_server_is_a_programmers_error():
-    tenant = make_tenant()
-    with db.transaction(tenant), db.transaction(tenant) as conn:
-        assert conn.execute("SELECT 1").fetchone() == (1,)
-    db.hold_one_a_thread()
-    with (
-        db.transaction(tenant),
-        pytest.raises(AssertionError, match="second connection"),
-        db.transaction(tenant),
-    ):
-        pass
-
-    with db.transaction(tenant) as conn:  # the first one's end is noticed
-        assert conn.execute("SELECT 1").fetchone() == (1,)
-
-
 def test_publishing_outside_a_transaction_is_a_programmers_error(database_url):
     with (
         psycopg.connect(database_url, autocommit=True) as conn,
