@@ -31,8 +31,8 @@ __all__ = ["CONTRACTS", "QUEUES", "Contract", "Upcast", "contract_named", "regis
 
 # The first words of what our own entries of the audit log have as their actor.
 RESERVED_ACTORS = frozenset(
-    {"cli", "door", "platform", "relay", "schedule", "scheduler", "service", "system", "worker"}
-    | {"workflow"}
+    {"cli", "door", "key", "operator", "platform", "relay", "schedule", "scheduler", "service"}
+    | {"system", "user", "worker", "workflow"}
 )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 from fastapi import Path, Query, Request
 from fastapi.responses import Response
@@ -77,7 +78,7 @@ class BatchHead(Body):
         None,
         min_length=1,
         max_length=200,
-        pattern=r"^[^\u0000/?#]*$",
+        pattern=r"^[^\u0000-\u001f\u007f/?#]*$",
         description="An id of your own; publishing it again does nothing.",
     )
     delay_s: float = Field(0, ge=0, le=366 * 86_400, alias="delaySeconds")
@@ -110,7 +111,7 @@ class BatchAccepted:
     def answer(self, status: HTTPStatus) -> Answer:
         """Return what its publisher is answered."""
         found = {"duplicates": self.duplicates, "existed": self.existed}
-        headers = {"Location": f"/v1/batches/{self.row.id}"}
+        headers = {"Location": f"/v1/batches/{quote(self.row.id, safe='')}"}
         return Answer(as_document(self.row) | found, status, headers)
 
 

@@ -20,6 +20,7 @@ from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.ledger import bulk
 from producers.web.ledger.bulk import Choice, ChoiceOfFilters, Filters
+from producers.web.ledger.publications import contract_of
 from producers.web.ledger.rows import DeadLetter, JobAttempt
 from producers.web.lists import Limit
 from producers.web.routes import NO_NUL
@@ -105,7 +106,7 @@ def list_dead_letters(
 ) -> Response:
     """List dead jobs by time of death, oldest first."""
     wanted = filters.of(acting.tenant_id)
-    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+    with db.transaction(None, role=Role.RELAY) as conn, regex_checked(conn, wanted.error):
         rows = dead_letters.select_dead(conn, wanted, after=after, limit=limit)
     following = rows[-1].letter_id if len(rows) == limit else None
     return answers.ok({"items": [as_document(row) for row in rows], "next": following})
@@ -119,7 +120,7 @@ def list_dead_groups(
 ) -> Response:
     """List dead jobs grouped by failure, the most frequent first."""
     wanted = filters.of(acting.tenant_id)
-    with db.transaction(None, role=Role.RELAY) as conn, regex_checked():
+    with db.transaction(None, role=Role.RELAY) as conn, regex_checked(conn, wanted.error):
         rows = dead_letters.select_groups(conn, wanted, limit=limit)
     return answers.ok_list(rows)
 
@@ -175,6 +176,7 @@ def edit_dead_letter(
     def do(conn: Connection) -> Answer:
         found = dead_edit.read(conn, job_id, acting.tenant_id)
         conditions.check(request, _document(found))
+        contract_of(found.row.job, body.payload, acting)  # whether who asks might publish it
         changes = dead_edit.change(conn, found.row, found.letter, body.payload)
         return Answer({"id": job_id, "edited": bool(changes), "changes": changes})
 

@@ -35,14 +35,18 @@ def contract_of(name: str, payload: dict[str, Any], acting: Acting) -> Contract:
 
     Raises:
         UnknownJob: There is none of this name.
-        PublisherRefused: It is the system's, or an operator's.
+        PublisherRefused: It is the system's or an operator's, or speaks in the name of one.
         PayloadRefused: Its payload does not fit.
     """
     contract = contract_named(name)
     above = acting.by.role == "SUPER_ADMIN"
     if contract.audience == "system" or (contract.audience == "operators" and not above):
         raise PublisherRefused(f"{name} is not published by {acting.by.role} keys.")
-    return contract.from_payload(payload, contract.schema_version)
+    job = contract.from_payload(payload, contract.schema_version)
+    fault = job.outside_fault() if contract.audience == "anyone" else None
+    if fault is not None:
+        raise PublisherRefused(f"{fault}.")
+    return job
 
 
 def read_lines(body: bytes, read: Callable[[object], Item]) -> list[Item]:

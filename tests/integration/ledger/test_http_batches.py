@@ -84,6 +84,15 @@ def test_an_id_of_ones_own_is_published_once(api, key):
     assert payloads() == [0, 1, 2]
 
 
+def test_an_id_is_told_as_an_address_and_has_no_line_break(api, key):
+    broken = api.ask("POST", "/v1/batches", key=key, body=BATCH | {"id": "a\r\nX: 1"})
+    made = api.ask("POST", "/v1/batches", key=key, body=BATCH | {"id": "month 1é"})
+
+    assert (broken.status, broken.code) == (422, "invalid_request")
+    assert made.headers["location"] == "/v1/batches/month%201%C3%A9"
+    assert api.ask("GET", made.headers["location"], key=key).document["id"] == "month 1é"
+
+
 def test_an_open_batch_takes_jobs_until_it_is_sealed(api, key):
     place = api.ask(
         "POST", "/v1/batches", key=key, body=BATCH | {"open": True, "jobs": []}

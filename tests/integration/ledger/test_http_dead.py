@@ -1,13 +1,25 @@
 """/v1/dead: what the commands can, of one's own tenant, with who did it, and once."""
 
+from urllib.parse import quote
+
 import pytest
 
-from producers.ledger import bulk_actions, dead_edit
+from producers.ledger import bulk_actions, dead_edit, dead_selection
 from shared import db
+from shared.contracts import DeliverWebhook
 from shared.db import Role
 from shared.errors import EditRefused
 from tests.support.dead_jobs import dead, kill, states
-from tests.support.factories import claim, do, job, make_tenant, make_user, publish_probe, rows
+from tests.support.factories import (
+    claim,
+    do,
+    job,
+    make_tenant,
+    make_user,
+    publish_jobs,
+    publish_probe,
+    rows,
+)
 from tests.support.http_api import make_key
 
 ALL = {"all": True}
@@ -83,6 +95,31 @@ def test_an_edited_letter_is_replayed_with_what_was_put(api, acme, key):
         ("dead.edit", "key:aly_"),
         ("dead.replay", "key:aly_"),
     ]
+
+
+def test_a_regular_expression_takes_its_time_alone_and_not_for_long(api, acme, key, monkeypatch):
+    dead(acme)
+    monkeypatch.setattr(dead_selection, "COMPARED_S", 0.2)
+    slow = quote("((.*){1,200}(.*){1,200}){1,3}", safe="")
+    too_long = api.ask("GET", f"/v1/dead?error={slow}", key=key)
+    with dead_selection._comparing:
+        busy = api.ask("GET", "/v1/dead/groups?error=refused", key=key)
+        plain = api.ask("GET", "/v1/dead/groups", key=key)
+    again = api.ask("GET", "/v1/dead?error=refused", key=key)
+
+    assert (too_long.status, too_long.code) == (422, "regex_refused")
+    assert (busy.status, busy.code, busy.headers["retry-after"]) == (503, "regex_busy", "5")
+    assert (plain.status, again.status) == (200, 200)
+
+
+def test_a_dead_job_of_the_system_is_not_rewritten_from_outside(api, acme, key):
+    [job_id] = publish_jobs(acme, [DeliverWebhook(webhook_id="w", event={"id": "1-1"})])
+    kill(job_id)
+    body = {"payload": {"webhook_id": "w", "event": {"id": "1-1", "what": "RUN_COMPLETED"}}}
+    reply = api.ask("PUT", f"/v1/dead/{job_id}/payload", key=key, body=body)
+
+    assert (reply.status, reply.code) == (403, "publisher_refused")
+    assert job(job_id)["payload"]["event"] == {"id": "1-1"}
 
 
 def test_an_edit_writes_over_what_was_read_and_over_nothing_newer(acme):

@@ -111,6 +111,7 @@ def _example(schema):
         ("append_audit", AUDIT | {"actor": "cli\u200b:root"}),
         ("append_audit", AUDIT | {"actor": "platform"}),
         ("append_audit", AUDIT | {"actor": "schedule:nightly"}),
+        ("append_audit", AUDIT | {"actor": "user:ada"}),
     ],
 )  # fmt: skip
 def test_what_only_the_system_publishes_is_refused_at_the_door(door, client, job, payload):

@@ -17,8 +17,8 @@ BEGIN
     -- Whatever form the name is written in: wide letters, capitals, with spaces or marks that nobody sees.
     IF NEW."job" = 'append_audit' AND regexp_replace(
         lower(split_part(normalize(NEW."payload" ->> 'actor', NFKC), ':', 1) COLLATE "C"), '[^!-~]', '', 'g'
-    ) IN ('cli', 'door', 'platform', 'relay', 'schedule', 'scheduler', 'service', 'system', 'worker',
-          'workflow') THEN
+    ) IN ('cli', 'door', 'key', 'operator', 'platform', 'relay', 'schedule', 'scheduler', 'service',
+          'system', 'user', 'worker', 'workflow') THEN
         RAISE EXCEPTION 'publisher_refused: append_audit: the actor % is one of ours',
             public.ailydian_visible(to_json(NEW."payload" ->> 'actor')::text) USING ERRCODE = 'AL010';
     END IF;
