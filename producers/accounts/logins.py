@@ -93,10 +93,11 @@ def by_password(
         LoginWrong: The e-mail or the password is wrong.
         LoginRefused: They belong to no tenant.
     """
-    subjects = _subjects(policy, email, place)
     with db.transaction(None, role=Role.OWNER, durable=False) as conn:
         person = people.select_login_user(conn, email)
         other = _any_hash.get(conn)
+    # Who was found, however the address is written: the database knows more letters alike.
+    subjects = _subjects(policy, email if person is None else person.email, place)
     _throttle(subjects)
     stored = None if person is None else person.password_hash
     if not passwords.fits(password, stored, other=other) or person is None:

@@ -280,6 +280,14 @@ def test_failures_of_a_person_are_counted_over_all_processes(api, ann, redis_url
     assert 0 < int(right.headers["retry-after"]) <= 60
 
 
+def test_failures_of_a_person_are_counted_however_their_address_is_written(api, acme):
+    _person(acme, "jill")
+    spelled = ["jill", "j\u0130ll", "JILL"] * 4
+    found = [_log_in(api, name, "wrong").status for name in spelled]
+
+    assert found.count(429) == len(spelled) - int(OF_PERSON.burst)
+
+
 def test_failures_from_an_address_are_counted_whoever_is_tried(api, ann):
     found = [_log_in(api, f"no{n}", "wrong").status for n in range(int(OF_ADDRESS.burst) + 1)]
 
