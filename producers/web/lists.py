@@ -3,12 +3,12 @@
 import base64
 import binascii
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime, BeforeValidator, Strict
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Strict
 
 from producers.web.problems import Refused
 
@@ -29,8 +29,18 @@ def _iso_only(given: object) -> object:
     return given
 
 
+def _within_years(given: datetime) -> datetime:
+    """Return a time in UTC; the end of the year 9999 in a zone behind it is none."""
+    try:
+        return given.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time must be in the years 1 to 9999 of UTC") from None
+
+
 CONDITION_CHARS_MAX = 1_000  # of a field and its value
-Moment = Annotated[AwareDatetime, Strict(False), BeforeValidator(_iso_only)]
+Moment = Annotated[
+    AwareDatetime, Strict(False), BeforeValidator(_iso_only), AfterValidator(_within_years)
+]
 Limit = Annotated[int, Query(ge=1, le=1_000, description="Rows of a page.")]
 
 
@@ -61,7 +71,10 @@ def read(cursor: str | None) -> tuple[datetime, str] | None:
         raise _invalid() from None
     if found.tzinfo is None:
         raise _invalid()
-    return found, row_id
+    try:
+        return _within_years(found), row_id
+    except ValueError:
+        raise _invalid() from None
 
 
 def read_texts(cursor: str | None) -> tuple[str, str] | None:

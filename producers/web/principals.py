@@ -13,7 +13,7 @@ from shared.ids import TenantId, UserId
 KNOWN_S: Final = 1.0
 KNOWN_MAX: Final = 10_000
 # Longer than each key and token that there is: what is longer is not looked up, and not kept.
-PRESENTED_CHARS_MAX: Final = 512
+PRESENTED_CHARS_MAX: Final = 2_048
 Presented = TypeVar("Presented")
 
 

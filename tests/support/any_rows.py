@@ -43,7 +43,10 @@ ASKED: dict[str, dict[str, Any]] = {
     "WorkflowWait": {"what": "run"},
 }
 
-ASKED_OF_NOBODYS: dict[str, dict[str, Any]] = {"Schedule": {"job": None, "sweep": "prune"}}
+ASKED_OF_NOBODYS: dict[str, dict[str, Any]] = {
+    "RequestRule": {"keyId": "keyId-None"},
+    "Schedule": {"job": None, "sweep": "prune"},
+}
 
 Row = dict[str, Any]
 

@@ -11,6 +11,7 @@ from producers.accounts import api_keys, request_rules, scopes, users
 from producers.accounts.api_keys import MadeKey, Wish
 from producers.accounts.scopes import Scope
 from producers.json_rows import as_document
+from producers.queries.accounts import request_rules as rule_queries
 from producers.queries.accounts.api_keys import KeyRow
 from producers.web import answers, conditions, lists, routes
 from producers.web.access import Acting, demand_given, needs
@@ -19,7 +20,9 @@ from producers.web.accounts.rules import Rule, RuleRequest
 from producers.web.answers import Answer
 from producers.web.bodies import Body
 from producers.web.lists import Cursor, Limit
+from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
+from shared import db
 from shared.db import Connection, Role
 
 router = routes.router("keys")
@@ -70,7 +73,12 @@ def list_keys(
 def create_key(
     request: Request, body: KeyRequest, acting: Annotated[Acting, needs(Scope.KEYS_WRITE)]
 ) -> Response:
-    """Make a key. It is shown this once and stored as a hash."""
+    """Make a key. It is shown this once and stored as a hash.
+
+    A key that expires, or is held to a rule of its own, makes none.
+    """
+    with db.transaction(None, role=Role.OWNER) as conn:
+        _demand_unbounded(conn, acting)
     demand_given(acting.by, body.scopes)
     wish = Wish(body.name, [*body.scopes], body.expires_s)
     with acting.named():
@@ -127,4 +135,29 @@ def put_key_rule(
     acting: Annotated[Acting, needs(Scope.KEYS_WRITE)],
 ) -> Response:
     """Set how many requests a key may make, and from where. It applies within a second."""
-    return rules.put(request, acting, request_rules.of_key(acting.tenant_id, name), body)
+    subject = request_rules.of_key(acting.tenant_id, name)
+
+    def allowed(conn: Connection) -> None:
+        _demand_unbounded(conn, acting)
+        key = api_keys.found(conn, acting.tenant_id, name)
+        demand_given(acting.by, scopes.known(key.scopes))
+
+    return rules.put(request, acting, subject, body, allowed=allowed)
+
+
+def _demand_unbounded(conn: Connection, acting: Acting) -> None:
+    """Check that who makes or changes keys is not a key with bounds, which would be none then.
+
+    Raises:
+        Refused: It is one (403).
+    """
+    if acting.by.session is not None:
+        return
+    key = api_keys.found(conn, None, acting.by.id)
+    rule = rule_queries.select_rule(conn, None, key.id)
+    if key.expires_at is not None or rule.rate_per_s is not None or rule.addresses:
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            "key_bounded",
+            f"The {acting.by.title} expires or has a rule of its own: it changes no keys.",
+        )

@@ -1,5 +1,6 @@
 """What requests of a tenant or a key are held to, as bodies and answers have it."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Request
@@ -45,10 +46,18 @@ class RuleRequest(Body):
 Rule = answers.model_of(RequestRule, name="Rule")
 
 
-def put(request: Request, acting: Acting, subject: Subject, body: RuleRequest) -> Response:
-    """Set a rule, and answer it."""
+def put(
+    request: Request,
+    acting: Acting,
+    subject: Subject,
+    body: RuleRequest,
+    *,
+    allowed: Callable[[Connection], None] = lambda _: None,
+) -> Response:
+    """Set a rule, and answer it; `allowed` raises where the caller may not."""
 
     def do(conn: Connection) -> Answer:
+        allowed(conn)
         before = request_rules.lock(conn, subject)
         conditions.check(request, as_document(before.rule))
         return answers.tagged(as_document(request_rules.put(conn, before, body.rule())))

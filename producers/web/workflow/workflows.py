@@ -1,5 +1,6 @@
 """/v1/workflows and /v1/definitions: put, list, show, compare and check definitions."""
 
+import threading
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -75,6 +76,10 @@ class Differences(BaseModel):
     removed: list[str]
     changed: dict[str, dict[str, list[Any]]]
 
+
+VALIDATED_BYTES_MAX: Final = 1_000_000
+# Checking a large one takes seconds of CPU, of which others' requests need some.
+_validating: Final = threading.Lock()
 
 WorkflowVersion = answers.model_of(DefinitionRow, name="WorkflowVersion")
 VersionList = answers.list_of(WorkflowVersion, name="VersionList")
@@ -192,8 +197,24 @@ def draw_graph(
 def validate_definition(
     body: Annotated[bytes, RAW], _: Annotated[Acting, needs(Scope.WORKFLOWS_READ)]
 ) -> Response:
-    """Check a definition without storing it; faults have line, column and rule."""
-    return answers.ok(as_document(workflows.validate(_text(body), source=SOURCE)))
+    """Check a definition of up to 1 MB without storing it; faults have line, column and rule."""
+    if len(body) > VALIDATED_BYTES_MAX:
+        raise Refused(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "definition_too_large",
+            f"A definition to check must be at most {VALIDATED_BYTES_MAX:,} bytes.",
+        )
+    if not _validating.acquire(blocking=False):
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "validation_busy",
+            "Another definition is being checked: ask again.",
+            {"Retry-After": "1"},
+        )
+    try:
+        return answers.ok(as_document(workflows.validate(_text(body), source=SOURCE)))
+    finally:
+        _validating.release()
 
 
 @definitions_router.get("/schema", response_model=dict[str, Any])

@@ -32,6 +32,20 @@ def root(acme):
     return make_key(None, make_user(None, "root", role="SUPER_ADMIN"), *Scope)
 
 
+def test_a_key_with_bounds_makes_no_key_and_changes_no_rule(api, acme, key, root):
+    wanted = {"name": "more", "owner": "bob@example.org", "scopes": ["jobs:read"]}
+    bounded = wanted | {"scopes": ["jobs:read", "keys:write"], "expiresSeconds": 600}
+    made = api.ask("POST", "/v1/keys", key=key, body=bounded).document
+    asked = [("POST", "/v1/keys", wanted), ("PUT", f"/v1/keys/{made['prefix']}/rule", {})]
+    for method, path, body in asked:
+        reply = api.ask(method, path, key=made["key"], body=body)
+        assert (reply.status, reply.code) == (403, "key_bounded")
+    broad = make_key(acme, make_user(acme, "ann", role="ADMIN"), "dead:read")
+    beyond = api.ask("PUT", f"/v1/keys/{broad[:12]}/rule", key=key, body={"ratePerS": 1})
+    assert (beyond.status, beyond.code) == (403, "scope_missing")
+    assert api.ask("PUT", f"/v1/keys/{made['prefix']}/rule", key=root, body={}).status == 200
+
+
 def _waiting(database_url):
     # On a connection of its own: those of the pool are in transactions.
     with psycopg.connect(database_url) as conn:
