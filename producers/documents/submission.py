@@ -14,6 +14,7 @@ from shared.ids import DocumentId, JobId
 from shared.ledger.outbox import Published, publish
 from shared.operations import audit
 from shared.queries.documents import documents
+from shared.settings import settings
 
 DOCUMENT_BYTES_MAX: Final = 128 * 1024 * 1024  # what the parsers take
 ENDED = frozenset({"COMPLETED", "DEAD", "CANCELLED"})
@@ -110,10 +111,10 @@ def submit_url(conn: Connection, url: str, *, title: str | None = None) -> Publi
     """Publish the fetching of a document, which its URL identifies, by the rules of egress.
 
     Raises:
-        AddressRefused: The URL is invalid, or has a user or a password.
+        AddressRefused: The URL is invalid, or not allowed whatever its name resolves to.
         PayloadRefused: The URL or the title is empty, too long (2,000 characters) or no Unicode.
     """
-    targets.check_syntax(url)
+    targets.check_text(url, targets.policy_of(settings()))
     payload = {"url": url, "title": title, "request_id": str(uuid.uuid4())}
     return publish(conn, FetchDocument.from_payload(payload, FetchDocument.schema_version))
 

@@ -116,26 +116,21 @@ def target(url: str, policy: EgressPolicy, resolve: Resolver = system_resolver) 
     scheme, host, port, path = _read(url)
     literal = _literal(host)
     addresses = (literal,) if literal else _resolved(host, port, resolve)
-    exempt = all((_plain(address), port) in policy.allow for address in addresses)
-    if not exempt:
-        if scheme == "http" and not policy.http:
-            raise AddressRefused(
-                f"{host}: http is not allowed; use https or set AILYDIAN_EGRESS_HTTP."
-            )
-        if port != _PORTS[scheme]:
-            raise AddressRefused(f"{host}: port {port} is not allowed; use 443 or 80.")
-        if not all(is_public(address) for address in addresses):
-            raise AddressRefused(f"{host} resolves to an address that is not public.")
+    _check(scheme, host, port, addresses, policy)
     return Target(scheme, host, port, path, addresses)
 
 
-def check_syntax(url: str) -> None:
-    """Check what a URL says by itself: nothing is resolved, no policy is asked.
+def check_text(url: str, policy: EgressPolicy) -> None:
+    """Check what a URL says by itself: no name is resolved; a fetch checks it whole.
 
     Raises:
-        AddressRefused: It is invalid, ambiguous, or has a user or a password.
+        AddressRefused: It is invalid, has a user or a password, or its address is not allowed.
     """
-    _read(url)
+    scheme, host, port, _ = _read(url)
+    if literal := _literal(host):
+        _check(scheme, host, port, (literal,), policy)
+    elif scheme == "http" and not policy.http and not policy.allow:
+        raise _no_http(host)
 
 
 def redirected(at: Target, location: str) -> str:
@@ -146,6 +141,24 @@ def redirected(at: Target, location: str) -> str:
         return urljoin(f"{at.scheme}://{at.authority}{at.path}", location)
     except ValueError:
         raise AddressRefused(f"{at.host} redirects to an invalid URL.") from None
+
+
+def _check(
+    scheme: str, host: str, port: int, addresses: Sequence[str], policy: EgressPolicy
+) -> None:
+    """Check resolved addresses against the rules, unless all of them are exempt."""
+    exempt = all((_plain(address), port) in policy.allow for address in addresses)
+    if not exempt:
+        if scheme == "http" and not policy.http:
+            raise _no_http(host)
+        if port != _PORTS[scheme]:
+            raise AddressRefused(f"{host}: port {port} is not allowed; use 443 or 80.")
+        if not all(is_public(address) for address in addresses):
+            raise AddressRefused(f"{host} resolves to an address that is not public.")
+
+
+def _no_http(host: str) -> AddressRefused:
+    return AddressRefused(f"{host}: http is not allowed; use https or set AILYDIAN_EGRESS_HTTP.")
 
 
 def _read(url: str) -> tuple[str, str, int, str]:

@@ -20,7 +20,7 @@ def console() -> None:
     "--url",
     default="http://127.0.0.1:8080",
     show_default=True,
-    help="Where `ailydian web` is reached.",
+    help="Where the HTTP API is reached, such as at the port of `up --web`.",
 )
 @json_option
 def login(email: str | None, url: str, as_json: bool) -> None:
@@ -34,7 +34,7 @@ def login(email: str | None, url: str, as_json: bool) -> None:
         print_json({"url": link, "user": user, "seconds": logins.LINK_S})
     else:
         click.echo(link)
-        say(f"It signs {user} in, once, within {logins.LINK_S / 60:.0f} minutes.")
+        say(f"It signs {user} in, once, within {logins.LINK_S / 60:.0f} minutes; --url says where.")
 
 
 def login_link(url: str, email: str | None) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import structlog
 from producers.operations import migration
 from shared import connections, db
 from shared.db import Role
+from shared.egress import targets
 from shared.errors import ServerUnavailable, TenantNotFound
 from shared.ids import TenantId
 from shared.ledger import outbox, plugin_kinds
@@ -45,11 +46,12 @@ def opened(
 
     Raises:
         ServerUnavailable: A server is not responding.
-        ConfigurationBroken: A setting is missing or unsafe.
+        ConfigurationBroken: A setting is missing, invalid or unsafe.
     """
     config = settings()
     quiet = config.log_level == "info" and not role_of_its_own
     telemetry.configure("warning" if quiet else config.log_level)
+    targets.policy_of(config)  # an invalid setting is told here, not by jobs that fail of it
     with embedded.use(config) as servers:
         if migrated and config.database_url is None:
             migration.migrate(servers.database_url)
