@@ -1,4 +1,4 @@
-"""How the routes of the API are made: strict JSON, and a problem for every error."""
+"""How the routes of the API are made: strict requests, and a problem for every error."""
 
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from producers.web import admission, answers, bodies, conditions
+from producers.web import admission, answers, bodies, conditions, parameters
 from producers.web.problems import RESPONSES
 
 # Requests that change something: they can be sent again with an Idempotency-Key.
@@ -43,9 +43,11 @@ class _StrictRoute(APIRoute):
 
         asks_conditions = self.openapi_extra is conditions.DESCRIBED
         refuses = not asks_conditions and bool(UNSAFE & (self.methods or set()))
+        named = parameters.known(self.dependant)
 
         async def strict(request: Request) -> Response:
             await admission.admit(request, self.dependant)
+            parameters.refuse_others(request, named)
             if refuses:
                 conditions.refuse(request)
             answer = await handler(_StrictRequest(request.scope, request.receive))

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
+from producers.accounts.scopes import Scope
 from shared.errors import PermanentError
-from tests.support.factories import claim, make_user, publish_probe, rows
+from tests.support.factories import claim, make_tenant, make_user, publish_probe, rows
 from tests.support.http_api import make_key, serving
 from workers.process import settlement
 
@@ -19,6 +20,12 @@ def key(acme):
     scopes = ("jobs:read", "jobs:write", "dead:read", "dead:write")
     more = ("schedules:read", "schedules:write", "preferences:read", "preferences:write")
     return make_key(acme, make_user(acme, "bob", role="ADMIN"), *scopes, *more)
+
+
+@pytest.fixture
+def root(pool):
+    """A key of all tenants."""
+    return make_key(None, make_user(None, "root", role="SUPER_ADMIN"), *Scope)
 
 
 def test_what_has_not_changed_is_not_sent_again(api, acme, key):
@@ -178,3 +185,61 @@ def test_pages_of_the_named_origins_alone_may_call(pool, redis_url, acme, key):
     assert (others.status, others.code) == (400, "cors_refused")
     for one in (other, others):
         assert "access-control-allow-origin" not in one.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/queues/pause?tenat=acme", {"queue": "ingest"}),
+        ("POST", "/v1/dead/replay?tenat=acme", {"all": True}),
+        ("POST", "/v1/jobs/cancel?tenat=acme", {"all": True}),
+        ("DELETE", "/v1/cache?tenant=acme&tenat=acme", None),
+        ("GET", "/v1/jobs?tenant=acme&tenat=", None),
+    ],
+)
+def test_an_unknown_query_parameter_is_refused(api, acme, root, method, path, body):
+    job_id = publish_probe(acme)
+    reply = api.ask(method, path, key=root, body=body)
+
+    assert (reply.status, reply.code) == (422, "invalid_request")
+    [error] = reply.document["errors"]
+    assert error["pointer"] == "query/tenat"
+    for words in ("Unknown query parameter 'tenat'; did you mean 'tenant'", "known parameters: "):
+        assert words in reply.document["detail"]
+    assert rows('SELECT "id", "state" FROM "Job"') == [(job_id, "PENDING")]
+    assert rows('SELECT "queue" FROM "JobHold"') == []
+
+
+def test_who_may_not_ask_is_told_so_before_the_parameters(api, acme, key):
+    path = "/v1/queues/pause?tenat=acme"
+    body = {"queue": "ingest"}
+
+    assert api.ask("POST", path, body=body).status == 401
+    assert api.ask("POST", path, key=key, body=body).code == "scope_missing"
+    assert api.ask("POST", "/v1/sessions?email=bob", body={}).document["errors"] == [
+        {
+            "pointer": "query/email",
+            "detail": "Unknown query parameter 'email'; known parameters: none.",
+        }
+    ]
+
+
+def test_a_parameter_that_takes_one_value_is_given_once(api, acme, key, root):
+    make_tenant("other")
+    twice = api.ask("GET", "/v1/jobs?tenant=acme&tenant=other", key=root)
+    filters = api.ask("GET", "/v1/jobs?state=DEAD&state=COMPLETED&limit=1&limit=1", key=key)
+    letters = api.ask("GET", "/v1/dead?where=n=1&where=m=2", key=key)
+
+    assert (twice.status, twice.code) == (422, "invalid_request")
+    assert "'tenant' was given 2 times" in twice.document["detail"]
+    found = [one["pointer"] for one in filters.document["errors"]]
+    assert found == ["query/state", "query/limit"]
+    assert letters.status == 200
+
+
+def test_of_thousands_of_unknown_parameters_twenty_are_named(api, acme, key):
+    query = "&".join(f"limi{n}" for n in range(5_000))
+    reply = api.ask("GET", f"/v1/jobs?{query}", key=key)
+
+    assert reply.status == 422
+    assert len(reply.document["errors"]) == 20
