@@ -1,6 +1,6 @@
 """Bodies of requests that are read by hand, because one address takes more than one kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ from shared.json_values import read_json
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 PARSED_AT_ONCE_BYTES_MAX: Final = 64 * 1024
+TYPE_CHARS_MAX: Final = 100  # of a media type, as a problem repeats it
 ERRORS_MAX: Final = 100  # invalid lines that a problem names
 Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
@@ -36,7 +37,29 @@ RAW: Final = Depends(_raw)
 
 def media_type(request: Request) -> str:
     """Return what the body is said to be, without parameters."""
-    return request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return said or JSON
+
+
+def refuse_others(request: Request, taken: Collection[str]) -> None:
+    """Refuse a body that is said to be of a media type that its route does not read.
+
+    Args:
+        request: One without a Content-Type has JSON.
+        taken: What the route reads; with JSON also what is written in it, `application/*+json`.
+
+    Raises:
+        Refused: It is (415); the problem names what the route takes.
+    """
+    said = media_type(request)
+    is_json = said.startswith("application/") and said.endswith("+json")
+    if said in taken or (is_json and JSON in taken):
+        return
+    raise Refused(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        f"The Content-Type is {said[:TYPE_CHARS_MAX]!r}; this address takes {', '.join(taken)}.",
+    )
 
 
 def parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON

@@ -43,11 +43,13 @@ class _StrictRoute(APIRoute):
 
         asks_conditions = self.openapi_extra is conditions.DESCRIBED
         refuses = not asks_conditions and bool(UNSAFE & (self.methods or set()))
-        named = parameters.known(self.dependant)
+        named, taken = parameters.known(self.dependant), self._media_types()
 
         async def strict(request: Request) -> Response:
             await admission.admit(request, self.dependant)
             parameters.refuse_others(request, named)
+            if taken:
+                bodies.refuse_others(request, taken)
             if refuses:
                 conditions.refuse(request)
             answer = await handler(_StrictRequest(request.scope, request.receive))
@@ -55,9 +57,18 @@ class _StrictRoute(APIRoute):
 
         return strict
 
+    def _media_types(self) -> tuple[str, ...]:
+        """Return what bodies it reads, as the OpenAPI document has them; without one, none."""
+        by_hand = (self.openapi_extra or {}).get("requestBody", {}).get("content", {})
+        return (*by_hand,) or ((bodies.JSON,) if self.body_field else ())
+
 
 def router(name: str) -> APIRouter:
     """Return the router of `/v1/<name>`."""
     return APIRouter(
-        prefix=f"/v1/{name}", tags=[name], responses=RESPONSES, route_class=_StrictRoute
+        prefix=f"/v1/{name}",
+        tags=[name],
+        responses=RESPONSES,
+        route_class=_StrictRoute,
+        strict_content_type=False,  # a body is JSON where nothing else is said
     )

@@ -243,3 +243,45 @@ def test_of_thousands_of_unknown_parameters_twenty_are_named(api, acme, key):
 
     assert reply.status == 422
     assert len(reply.document["errors"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "taken"),
+    [
+        ("/v1/jobs", "text/plain", "application/json, application/x-ndjson"),
+        ("/v1/jobs", "application/x-www-form-urlencoded", "application/json, "),
+        ("/v1/documents", "text/markdown", "application/json, multipart/form-data"),
+        ("/v1/workflows", "text/html", "application/json, application/yaml"),
+        ("/v1/jobs", "text/json", "application/json, "),
+        ("/v1/runs", "application/x-ndjson", "application/json"),
+        ("/v1/search", "nothing", "application/json"),
+    ],
+)
+def test_a_body_of_another_media_type_is_refused(api, acme, root, path, kind, taken):
+    asked = {"body": b'{"job": "probe"}', "Content_Type": kind}
+    unknown = api.ask("POST", path, **asked)
+    reply = api.ask("POST", f"{path}?tenant=acme", key=root, **asked)
+
+    assert unknown.status == 401
+    assert (reply.status, reply.code) == (415, "unsupported_media_type")
+    assert f"{kind!r}" in reply.document["detail"]
+    assert f"takes {taken}" in reply.document["detail"]
+    assert rows('SELECT "id" FROM "Job"') == []
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "", "application/json; charset=utf-8", "Application/JSON", "application/a+json"]
+)
+def test_a_body_is_json_where_nothing_else_is_said(api, acme, key, kind):
+    given = {} if kind is None else {"Content_Type": kind}
+    job = api.ask("POST", "/v1/jobs", key=key, body=b'{"job": "probe"}', **given)
+    body = b'{"cron": "0 7 * * *", "job": "probe"}'
+    schedule = api.ask("PUT", PATH, key=key, body=body, **given)
+
+    assert (job.status, schedule.status) == (202, 200)
+
+
+def test_where_no_body_is_read_its_media_type_is_not_asked(api, acme, key):
+    path = f"/v1/jobs/{publish_probe(acme)}/cancel"
+
+    assert api.ask("POST", path, key=key, body=b"", Content_Type="text/plain").status == 200
