@@ -29,7 +29,7 @@ from producers.cli.terminal.values import DURATION, JOB, JSON_OBJECT, QUEUE
 from producers.json_rows import as_document
 from producers.ledger import dead_actions, dead_edit, dead_selection
 from producers.ledger.dead_actions import CanaryTrial, Move
-from producers.ledger.dead_selection import DeadLetterSelection
+from producers.ledger.dead_selection import DeadLetterSelection, regex_checked
 from producers.queries.ledger import dead_letters, replays
 from shared import db
 from shared.db import Role
@@ -50,7 +50,11 @@ def list_dead(limit: int, grouped: bool, as_json: bool, **given: Any) -> None:  
     select = dead_letters.select_groups if grouped else dead_letters.select_dead
     with session.opened():
         wanted = selection.read_filters(given)
-        with db.transaction(None, role=Role.RELAY) as conn, regex_told():
+        with (
+            regex_told(),
+            db.transaction(None, role=Role.RELAY) as conn,
+            regex_checked(conn, wanted.error),
+        ):
             documents = [as_document(row) for row in select(conn, wanted, limit=limit)]
     if as_json:
         print_json(documents)

@@ -17,6 +17,7 @@ from producers.cli.terminal.output import (
 )
 from producers.cli.terminal.values import JSON_OBJECT
 from producers.ledger import quarantine_actions, quarantine_edit
+from producers.ledger.dead_selection import regex_checked
 from producers.ledger.quarantine_actions import QuarantineChoice
 from shared import db
 from shared.db import Role
@@ -36,8 +37,14 @@ def quarantine() -> None:
 @options(json_option, LIMIT, *FILTERS)
 def list_quarantined(limit: int, as_json: bool, **filters: Any) -> None:  # noqa: ANN401
     """List quarantined messages, newest first; --error matches the reason."""
-    with session.opened(), db.transaction(None, role=Role.RELAY) as conn, regex_told():
-        rows = quarantines.select_quarantined(conn, QuarantineFilters(**filters), limit=limit)
+    wanted = QuarantineFilters(**filters)
+    with (
+        session.opened(),
+        regex_told(),
+        db.transaction(None, role=Role.RELAY) as conn,
+        regex_checked(conn, wanted.error),
+    ):
+        rows = quarantines.select_quarantined(conn, wanted, limit=limit)
     documents = [quarantine_actions.document(row) for row in rows]
     if as_json:
         print_json(documents)
