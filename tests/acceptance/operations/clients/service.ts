@@ -4,9 +4,11 @@ import {
   cancelJob,
   listJobs,
   publishJobs,
+  publishJobsAsNdjson,
+  putWorkflowAsYaml,
   showJob,
   streamEvents,
-  type Submission,
+  submitDocumentAsForm,
 } from "ailydian-client";
 import { createClient } from "ailydian-client/client";
 
@@ -41,17 +43,17 @@ for await (const event of stream) {
 }
 following.abort();
 
-const form = new FormData();
-form.append("file", new File(["# Tides\n\nThe sea rises."], "tides-ts.md"));
-const uploaded = await client.post<{ 202: Submission }, unknown, true>({
-  url: "/v1/documents",
-  security: [{ scheme: "bearer", type: "http" }],
-  body: form,
-  bodySerializer: null,
-  headers: { "Content-Type": null }, // fetch writes it, with the boundary
-  throwOnError: true,
-});
+const file = new File(["# Tides\n\nThe sea rises."], "tides-ts.md");
+const uploaded = await submitDocumentAsForm({ client, body: { file }, throwOnError: true });
 assert.equal(uploaded.data.state, "PUBLISHED");
+
+const lines = new Blob([2, 3].map((n) => `${JSON.stringify(probe(n))}\n`));
+const many = await publishJobsAsNdjson({ client, body: lines, throwOnError: true });
+assert("items" in many.data && many.data.items.length === 2);
+
+const yaml = "name: ask\nsteps: {review: {uses: approval, with: {prompt: 'ship?'}}}";
+const put = await putWorkflowAsYaml({ client, body: yaml, throwOnError: true });
+assert.deepEqual([put.data.name, put.data.steps], ["ask", 1]);
 
 const refused = await publishJobs({ client, body: { job: "prob" } });
 console.log(refused.error?.code);
