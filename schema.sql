@@ -89,7 +89,7 @@ BEGIN
     END IF;
     IF to_regclass('public."SchemaMigration"') IS NOT NULL THEN
         SELECT string_agg(split_part(step, ' ', 1), ', ') INTO v_missing
-        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557,0012_people ee8170fb4f3207b1e041602aceeed7464db14d2e1c4b22938e9cb2d239e57372,0013_audit_by_resource 0aebf5808ef1cf533613620ed81cc455b91e103c926facbc681bf6f6c8ad2bc6}'::text[]) AS step
+        FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557,0012_people ee8170fb4f3207b1e041602aceeed7464db14d2e1c4b22938e9cb2d239e57372,0013_audit_by_resource 0aebf5808ef1cf533613620ed81cc455b91e103c926facbc681bf6f6c8ad2bc6,0014_audit_seals 22f14e03c76a1f3d63792f56d90460202e27145d95e0d4ec575efb9bcb384152,0015_audit_by_transaction bff2cbaadedab16066d6672733c98fd27980559bc5c6f200bacf31f9d8e9984d}'::text[]) AS step
         WHERE NOT EXISTS (SELECT FROM public."SchemaMigration" m
                           WHERE m."version" = split_part(step, ' ', 1)
                             AND (m."version" <> 'schema' OR m."sha256" = split_part(step, ' ', 2)));
@@ -1513,7 +1513,9 @@ CREATE TABLE IF NOT EXISTS "AuditLog" (
     "ipAddress"  TEXT,
     "userAgent"  TEXT,
     "metadata"   JSONB,
-    "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
+    "createdAt"  TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    -- ours
+    "xid"        XID8 NOT NULL DEFAULT pg_current_xact_id()
 );
 
 CALL ailydian_build_index('AuditLog', 'tenantId');
@@ -1522,8 +1524,71 @@ CALL ailydian_build_index('AuditLog', 'createdAt');
 CALL ailydian_build_index('AuditLog', 'action');
 CALL ailydian_build_index('AuditLog', 'tenantId', 'createdAt');
 CALL ailydian_build_index('AuditLog', 'tenantId', 'resourceId', 'createdAt');
+CALL ailydian_build_index('AuditLog', 'xid', 'id');
 
 COMMENT ON TABLE "AuditLog" IS 'Who did what to which thing; append-only for our roles.';
+
+-- Seals: each tenant's audit entries are a chain of hashes; '' is the chain of those without a tenant.
+-- How they are computed stands in producers/operations/audit_verifier.py.
+CREATE TABLE IF NOT EXISTS "AuditSeal" (
+    "chain"   TEXT COLLATE "C" NOT NULL,
+    "seq"     BIGINT NOT NULL,
+    "auditId" TEXT NOT NULL UNIQUE,
+    "hash"    BYTEA NOT NULL,
+    PRIMARY KEY ("chain", "seq"),
+    CONSTRAINT "AuditSeal_seq_check" CHECK ("seq" > 0)
+);
+
+CREATE TABLE IF NOT EXISTS "AuditChain" (
+    "chain" TEXT COLLATE "C" PRIMARY KEY,
+    "seq"   BIGINT NOT NULL,
+    "hash"  BYTEA NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS "AuditCheckpoint" (
+    "number"    BIGINT PRIMARY KEY,
+    "body"      TEXT NOT NULL,
+    "signature" TEXT NOT NULL,
+    "at"        TIMESTAMPTZ NOT NULL,
+    CONSTRAINT "AuditCheckpoint_number_check" CHECK ("number" > 0)
+);
+
+CREATE TABLE IF NOT EXISTS "AuditHead" (
+    "checkpoint" BIGINT NOT NULL,
+    "chain"      TEXT COLLATE "C" NOT NULL,
+    "seq"        BIGINT NOT NULL,
+    "hash"       BYTEA NOT NULL,
+    PRIMARY KEY ("checkpoint", "chain")
+);
+
+CREATE TABLE IF NOT EXISTS "AuditState" (
+    "log"        TEXT PRIMARY KEY,
+    "begun"      XID8 NOT NULL DEFAULT pg_current_xact_id(),
+    "xid"        XID8 NOT NULL DEFAULT '0',
+    "auditId"    TEXT NOT NULL DEFAULT '',
+    "verifiedAt" TIMESTAMPTZ,
+    "broken"     TEXT
+);
+INSERT INTO "AuditState" ("log") SELECT ailydian_new_id() WHERE NOT EXISTS (SELECT FROM "AuditState");
+
+CREATE TABLE IF NOT EXISTS "AuditSink" (
+    "sink"       TEXT PRIMARY KEY,
+    "checkpoint" BIGINT NOT NULL DEFAULT 0,
+    "error"      TEXT,
+    "triedAt"    TIMESTAMPTZ,
+    "heardAt"    TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+CALL ailydian_build_index('AuditHead', 'chain', 'checkpoint');
+COMMENT ON TABLE "AuditSeal" IS 'The place of an audit entry in its chain, and the hash up to there.';
+COMMENT ON TABLE "AuditChain" IS 'The last place and hash of each chain.';
+COMMENT ON TABLE "AuditCheckpoint" IS
+    'Signed once a second where something was sealed: the Merkle root of all chains at that moment.';
+COMMENT ON TABLE "AuditHead" IS 'The chains that a checkpoint has moved, and where to.';
+COMMENT ON TABLE "AuditState" IS
+    'One row: the name of this log, how far within a fold it is sealed, and what was last found broken. '
+    'Entries of the transaction "begun" are older than the seals.';
+COMMENT ON TABLE "AuditSink" IS 'Which checkpoint each place outside the database has.';
 
 CREATE TABLE IF NOT EXISTS "Incident" (
     "id"          TEXT PRIMARY KEY DEFAULT ailydian_new_id(),
@@ -1843,6 +1908,28 @@ CALL ailydian_build_grant('AuditLog', 'ailydian_relay', 'INSERT');
 CALL ailydian_build_security('IncidentNotice', 'SELECT', p_platform => false);
 CALL ailydian_build_policy('IncidentNotice', 'ailydian_relay', 'true');
 CALL ailydian_build_grant('IncidentNotice', 'ailydian_relay', 'SELECT, UPDATE, DELETE');
+
+-- Who reads the audit log also seals it.
+DO $$
+DECLARE
+    v_table text;
+BEGIN
+    FOREACH v_table IN ARRAY ARRAY['AuditSeal', 'AuditChain', 'AuditCheckpoint', 'AuditHead', 'AuditState',
+            'AuditSink'] LOOP
+        CALL ailydian_build_security(v_table, '', 'false', p_platform => false);
+        CALL ailydian_build_policy(v_table, 'ailydian_audit_reader', 'true');
+    END LOOP;
+    FOREACH v_table IN ARRAY ARRAY['AuditSeal', 'AuditCheckpoint', 'AuditHead'] LOOP
+        CALL ailydian_build_grant(v_table, 'ailydian_audit_reader', 'SELECT, INSERT');
+    END LOOP;
+    FOREACH v_table IN ARRAY ARRAY['AuditChain', 'AuditState', 'AuditSink'] LOOP
+        CALL ailydian_build_grant(v_table, 'ailydian_audit_reader', 'SELECT, INSERT, UPDATE');
+    END LOOP;
+END $$;
+CALL ailydian_build_policy('AuditState', 'ailydian_relay', 'true');
+CALL ailydian_build_grant('AuditState', 'ailydian_relay', 'SELECT');
+CALL ailydian_build_policy('AuditSink', 'ailydian_relay', 'true');
+CALL ailydian_build_grant('AuditSink', 'ailydian_relay', 'SELECT');
 
 
 -- 60_money/tables.sql
@@ -2654,8 +2741,8 @@ END $$;
 
 -- 80_ledger/functions/place_events.sql
 
--- Give the events that were committed since the last fold their place: the number of a new fold. A fold
--- names the ended transactions whose events it holds; one that is still open is left to the fold after
+-- Give the events and audit entries that were committed since the last fold their place: the number of a
+-- new fold. A fold names the ended transactions whose events it holds; one that is still open is left to the fold after
 -- its commit, so nobody's open transaction keeps the others' events back, and none is left out. A job's
 -- events lie in their order: who notes the second has waited for the commit of the first.
 --
@@ -2698,8 +2785,12 @@ BEGIN
     ) r
     -- By the index for each range, whatever the statistics say.
     CROSS JOIN LATERAL (
-        SELECT FROM public."JobEvent" e WHERE e."xid" >= r."low" AND e."xid" < r."high"
-        ORDER BY e."xid" LIMIT 1
+        (SELECT FROM public."JobEvent" e WHERE e."xid" >= r."low" AND e."xid" < r."high"
+         ORDER BY e."xid" LIMIT 1)
+        UNION ALL
+        (SELECT FROM public."AuditLog" a WHERE a."xid" >= r."low" AND a."xid" < r."high"
+         ORDER BY a."xid" LIMIT 1)
+        LIMIT 1
     ) e
     WHERE r."low" < r."high";
     IF v_lows IS NULL THEN
@@ -2710,7 +2801,7 @@ BEGIN
             v_lows, v_highs, pg_snapshot_xmax(v_now), ARRAY(SELECT pg_snapshot_xip(v_now)));
     RETURN true;
 END $$;
-CALL ailydian_build_rights('ailydian_place_events', 'ailydian_relay, ailydian_app');
+CALL ailydian_build_rights('ailydian_place_events', 'ailydian_relay, ailydian_app, ailydian_audit_reader');
 
 
 -- 80_ledger/functions/read_events.sql
@@ -2911,6 +3002,12 @@ BEGIN
     CALL ailydian_build_grant('QueueState', 'ailydian_platform', 'SELECT');
     CALL ailydian_build_grant('TenantDepth', 'ailydian_platform', 'SELECT');
 END $$;
+
+-- The audit log is sealed in the order of the folds.
+CALL ailydian_build_policy('EventFold', 'ailydian_audit_reader', 'true');
+CALL ailydian_build_grant('EventFold', 'ailydian_audit_reader', 'SELECT');
+CALL ailydian_build_policy('EventCursor', 'ailydian_audit_reader', '"reader" = ''seals''');
+CALL ailydian_build_grant('EventCursor', 'ailydian_audit_reader', 'SELECT, INSERT, UPDATE');
 
 
 -- 90_workflow/tables.sql
@@ -5673,7 +5770,7 @@ CALL ailydian_build_security('QualityCalibration', 'SELECT, INSERT', p_platform 
 -- The version of a new database. An existing one is upgraded by `ailydian migrate` alone.
 INSERT INTO "SchemaMigration" ("version", "sha256")
 SELECT split_part(applied, ' ', 1), split_part(applied, ' ', 2)
-FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557,0012_people ee8170fb4f3207b1e041602aceeed7464db14d2e1c4b22938e9cb2d239e57372,0013_audit_by_resource 0aebf5808ef1cf533613620ed81cc455b91e103c926facbc681bf6f6c8ad2bc6}'::text[]) AS applied
+FROM unnest('{schema 3ed9a1674830899494112f99f17cbb4bdcfc7c9ad7f42a551cf802bde43c0156,0002_unpriced_uses 8ea4c9ee56c13ba2183615a92ef6a667ef6aa73d70e8c68800bee4a45b146b27,0003_closed_functions a5d6ca93489d8f6d3dea0c3fa4b48bedfefccb68e429eb28613233da0fdd4bfa,0004_tenant_depth bd973a0943dcf1d382076454c737a4aa62d7b5bd3182dff58143a7cf9894602c,0005_payload_limits 2ea21ec2390a358995b51f85354d6604b3141b24c11859388d3b3c746eb339a7,0006_publishers 8c55ad78f0a39162d1145cf03fd59b571853f818d514852770280b12e823d7dd,0007_crashed_attempts aba55ff4d5d18d781f0bc4518628bb94b824291411c8ba590e53cf23ba5c2620,0008_http_api 102a0aa7a88536a350fb835758ae1e5a9e314ea448a2a913b1e3dd1517fbf15f,0009_event_folds dcb75c45746d2bda8b572ce2e3e9d0a78310ec807f4aab0f64d95f7f7a06078e,0010_webhooks d6a462c52fa60cf4e47e2721192cb533e3b138ccd0300d6f29daf7f725cfe2ec,0011_bulk_actions 0914d39173e73d8da24fb49e272d97218b5013a1e47f6d0054f70770c6851557,0012_people ee8170fb4f3207b1e041602aceeed7464db14d2e1c4b22938e9cb2d239e57372,0013_audit_by_resource 0aebf5808ef1cf533613620ed81cc455b91e103c926facbc681bf6f6c8ad2bc6,0014_audit_seals 22f14e03c76a1f3d63792f56d90460202e27145d95e0d4ec575efb9bcb384152,0015_audit_by_transaction bff2cbaadedab16066d6672733c98fd27980559bc5c6f200bacf31f9d8e9984d}'::text[]) AS applied
 WHERE current_setting('ailydian.is_new')::boolean;
 
 RESET ailydian.is_new;

@@ -98,7 +98,7 @@ def _value(kind: str, label: str | None, text: str) -> Any:
         return dense if "vec" in size[1] else "0" * int(size[2])
     if kind.endswith("[]"):
         return "{}"
-    if kind == "xid8":  # a key of its own for each row
+    if kind == "xid8" or text.startswith("number-"):  # a key of its own for each row
         return str(crc32(text.encode()))
     for prefix, value in VALUES.items():
         if kind.startswith(prefix):

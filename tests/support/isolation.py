@@ -22,14 +22,19 @@ CLOSED = {
     "EventCursor", "JobStat", "ModelUse", "Publisher", "RevokedKey",
     "BulkAction",
     "RequestRule", "RequestBucket", "SessionState", "LoginLink",
+    "AuditSeal", "AuditChain", "AuditCheckpoint", "AuditHead", "AuditState", "AuditSink",
 }  # fmt: skip
 RELAY = {
     "Job", "JobOutbox", "JobFlight", "JobAttempt", "DeadLetter", "Upload", "ProbeEntry", "JobKind",
     "QueueState", "Quarantine", "WorkerProcess", "JobEvent", "JobBatch", "Schedule", "JobHold",
     "JobLimit", "JobLimitUse", "EventCursor", "JobStat", "ModelUse", "Tenant", "WorkflowWait",
     "PlatformChange", "AuditLog", "IncidentNotice", "TenantDepth", "Publisher", "HttpAnswer",
-    "EventFold",
+    "EventFold", "AuditState", "AuditSink",
     "BulkAction", "Webhook",
+}  # fmt: skip
+AUDITOR = {
+    "AuditLog", "AuditSeal", "AuditChain", "AuditCheckpoint", "AuditHead", "AuditState",
+    "AuditSink", "EventFold",
 }  # fmt: skip
 PLATFORM = {*platform_tables.TABLES, "Job", "JobOutbox", "JobKind", "QueueState", "TenantDepth"}
 
@@ -98,7 +103,7 @@ def _in_sight(table: str, role: str, tenant: str | None, tags: set[str | None]) 
         "ailydian_owner": True,
         "ailydian_relay": table in RELAY,
         "ailydian_platform": table in PLATFORM,
-        "ailydian_audit_reader": table == "AuditLog",
+        "ailydian_audit_reader": table in AUDITOR,
     }
     return tags if whole[role] else set()
 

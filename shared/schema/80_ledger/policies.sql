@@ -52,3 +52,9 @@ BEGIN
     CALL ailydian_build_grant('QueueState', 'ailydian_platform', 'SELECT');
     CALL ailydian_build_grant('TenantDepth', 'ailydian_platform', 'SELECT');
 END $$;
+
+-- The audit log is sealed in the order of the folds.
+CALL ailydian_build_policy('EventFold', 'ailydian_audit_reader', 'true');
+CALL ailydian_build_grant('EventFold', 'ailydian_audit_reader', 'SELECT');
+CALL ailydian_build_policy('EventCursor', 'ailydian_audit_reader', '"reader" = ''seals''');
+CALL ailydian_build_grant('EventCursor', 'ailydian_audit_reader', 'SELECT, INSERT, UPDATE');

@@ -1,5 +1,5 @@
--- Give the events that were committed since the last fold their place: the number of a new fold. A fold
--- names the ended transactions whose events it holds; one that is still open is left to the fold after
+-- Give the events and audit entries that were committed since the last fold their place: the number of a
+-- new fold. A fold names the ended transactions whose events it holds; one that is still open is left to the fold after
 -- its commit, so nobody's open transaction keeps the others' events back, and none is left out. A job's
 -- events lie in their order: who notes the second has waited for the commit of the first.
 --
@@ -42,8 +42,12 @@ BEGIN
     ) r
     -- By the index for each range, whatever the statistics say.
     CROSS JOIN LATERAL (
-        SELECT FROM public."JobEvent" e WHERE e."xid" >= r."low" AND e."xid" < r."high"
-        ORDER BY e."xid" LIMIT 1
+        (SELECT FROM public."JobEvent" e WHERE e."xid" >= r."low" AND e."xid" < r."high"
+         ORDER BY e."xid" LIMIT 1)
+        UNION ALL
+        (SELECT FROM public."AuditLog" a WHERE a."xid" >= r."low" AND a."xid" < r."high"
+         ORDER BY a."xid" LIMIT 1)
+        LIMIT 1
     ) e
     WHERE r."low" < r."high";
     IF v_lows IS NULL THEN
@@ -54,4 +58,4 @@ BEGIN
             v_lows, v_highs, pg_snapshot_xmax(v_now), ARRAY(SELECT pg_snapshot_xip(v_now)));
     RETURN true;
 END $$;
-CALL ailydian_build_rights('ailydian_place_events', 'ailydian_relay, ailydian_app');
+CALL ailydian_build_rights('ailydian_place_events', 'ailydian_relay, ailydian_app, ailydian_audit_reader');
