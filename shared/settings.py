@@ -63,6 +63,14 @@ class Settings(BaseModel):
     # Messages
     signing_key: Secret = None
 
+    # Audit log
+    audit_key: Secret = Field(
+        None, description="what signs checkpoints; several by comma, the first signs"
+    )
+    audit_sinks: str = Field(
+        "", description="where checkpoints are kept as well: files and https URLs, comma-separated"
+    )
+
     # HTTP API
     key_pepper: Secret = Field(
         None, description="what API keys are hashed with; several by comma, the first for new keys"

@@ -21,7 +21,15 @@ import structlog
 from producers.accounts import account_sweep
 from producers.ledger import bulk_actions, retention, schedule_slots, schedules, webhooks
 from producers.ledger.schedule_slots import CronRefused, TimeZoneUnknown, Timing
-from producers.operations import incident_sweep, incident_webhook, platform_changes
+from producers.operations import (
+    audit_keys,
+    audit_log,
+    audit_sealing,
+    audit_sinks,
+    incident_sweep,
+    incident_webhook,
+    platform_changes,
+)
 from producers.queries.ledger import bulk_actions as bulk_queries
 from producers.queries.ledger import http_answers
 from producers.queries.ledger import schedules as queries
@@ -41,6 +49,7 @@ AWAY_S = 1.0
 BEAT_S = 2.0
 ANSWERS_KEPT_S, ANSWERS_MAX = 86_400.0, 10_000
 ACTIONS_KEPT_S = 30 * 86_400.0
+FAULTS_MAX = 20  # that one line of the log tells of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,20 @@ def _accounts(_: threading.Event) -> None:
     account_sweep.sweep()
 
 
+def _seals(stop: threading.Event) -> None:
+    audit_sealing.sweep(audit_keys.audit_keys(settings()), stop)
+
+
+def _checkpoints(stop: threading.Event) -> None:
+    audit_sinks.sweep(settings(), stop)
+
+
+def _audit(_: threading.Event) -> None:
+    found = audit_log.verify_audit(settings())
+    if not found.ok:
+        log.error("audit.broken", faults=[fault.sentence for fault in found.faults[:FAULTS_MAX]])
+
+
 # By the name in "Schedule"."sweep"; no change of the platform waits longer than a minute.
 SWEEPS: Mapping[str, Sweep] = {
     "platform": Sweep("*/15 * * * * *", _platform, at_start=True),
@@ -105,6 +128,9 @@ SWEEPS: Mapping[str, Sweep] = {
     "actions": Sweep("*/2 * * * * *", _actions, at_start=True),
     "notices": Sweep("*/5 * * * * *", _notices),
     "webhooks": Sweep("*/2 * * * * *", webhooks.sweep),
+    "seals": Sweep("* * * * * *", _seals, at_start=True),
+    "checkpoints": Sweep("* * * * * *", _checkpoints, at_start=True),
+    "audit": Sweep("41 3 * * *", _audit),
 }
 
 

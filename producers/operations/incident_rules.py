@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from producers.queries.operations.audit_sinks import SilentSink
 from producers.queries.operations.horizons import Pin
 from producers.queries.operations.incidents import (
     CrashLoop,
@@ -27,7 +28,7 @@ from shared.server_errors import Trouble
 # ignores other incidents.
 KINDS: Final = (
     *("crashes", "dead", "quarantine", "lag", "provider"),
-    *("calibration", "moderation", "budget", "server"),
+    *("calibration", "moderation", "budget", "server", "audit"),
 )
 TOLD_KINDS: Final = ("door",)
 
@@ -59,6 +60,8 @@ FLAGGED_KNOWN: Final = 100
 # Seconds that a transaction may keep vacuum from dead rows, for an incident and for high severity.
 PINNED_S: Final = 60.0
 PINNED_HIGH_S: Final = 3_600.0
+# Seconds that a place has not taken checkpoints of the audit log.
+SILENT_S: Final = 60.0
 # Open incidents stay open down to this part of a threshold.
 STILL: Final = 0.5
 
@@ -71,6 +74,8 @@ class Signs:
         crashes: Processes that ended, by the kind of job that they ran.
         ended: Jobs that a queue ended in ten minutes.
         lags: Seconds that the oldest ready job of a queue has waited; paused ones left out.
+        broken: What the last verification of the audit log found.
+        silent: Places that have not taken its checkpoints for `SILENT_S`.
         pins: What has kept vacuum from dead rows for longer than `PINNED_S`.
         open: Tenant ('' for the system) and cause of open incidents.
     """
@@ -86,6 +91,8 @@ class Signs:
     budgets: Sequence[SpentBudget] = ()
     troubles: Sequence[Trouble] = ()
     pins: Sequence[Pin] = ()
+    broken: str | None = None
+    silent: Sequence[SilentSink] = ()
     open: Collection[tuple[str, str]] = frozenset()
 
 
@@ -102,6 +109,8 @@ def findings(signs: Signs) -> list[NewIncident]:
         *_spent(signs),
         *_troubled(signs),
         *_pinned(signs),
+        *_broken(signs),
+        *_silent(signs),
     ]
 
 
@@ -319,3 +328,29 @@ def pinned_by(pin: Pin) -> str:
     where += [f"database {pin.database}"] * (pin.database is not None)
     where += [pin.state] if pin.state is not None else []
     return f"{told} ({', '.join([*where, f'open for {pin.age_s:.0f} s'])})"
+
+
+def _broken(signs: Signs) -> Iterator[NewIncident]:
+    if signs.broken is not None:
+        yield NewIncident(
+            None,
+            "audit:broken",
+            "The audit log is broken",
+            f"{signs.broken} Run `ailydian audit verify --against` with checkpoints that were kept "
+            "outside; it stays open until a verification finds nothing.",
+            "CRITICAL",
+            1.0,
+        )
+
+
+def _silent(signs: Signs) -> Iterator[NewIncident]:
+    for place in signs.silent:
+        yield NewIncident(
+            None,
+            f"audit:sink:{place.sink}",
+            "Checkpoints of the audit log are not kept outside",
+            f"{place.sink} has taken none for {place.seconds:.0f} s: {place.error} They are sent "
+            "as soon as it answers; see AILYDIAN_AUDIT_SINKS.",
+            "HIGH",
+            place.seconds,
+        )

@@ -9,7 +9,7 @@ import structlog
 from producers.operations import incident_rules
 from producers.operations.incident_rules import Signs
 from producers.queries.ledger import queue_figures
-from producers.queries.operations import horizons
+from producers.queries.operations import audit_sinks, horizons
 from producers.queries.operations import incidents as queries
 from shared import db
 from shared.contracts import QUEUES
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 QUIET_S = 300.0
 OPEN_MAX = 10_000
 CRASHES_MAX = EVENTS_MAX = 5_000
-PINS_MAX = 10
+PINS_MAX = SINKS_MAX = 10
 
 
 def sweep() -> int:
@@ -69,6 +69,8 @@ def _signs(conn: Connection) -> Signs:
         budgets=queries.select_spent_budgets(conn),
         troubles=outages.lasting(),
         pins=horizons.select_pins(conn, older_s=incident_rules.PINNED_S, limit=PINS_MAX),
+        broken=audit_sinks.select_broken(conn),
+        silent=audit_sinks.select_silent(conn, seconds=incident_rules.SILENT_S, limit=SINKS_MAX),
         open=queries.select_open_causes(conn, limit=OPEN_MAX),
     )
 

@@ -29,6 +29,7 @@ BENCHMARKS = {
     "steady": "Half an hour of steady load, minute by minute; table growth.",
     "horizon": "A steady load beside transactions that keep vacuum away; events meanwhile.",
     "streams": "2,000 clients of /v1/events: how late, with how much memory.",
+    "audit": "Sealing and verifying an audit log of a million entries.",
     "messages": "A recorded message with all its follow-ups; recall over them.",
     "bandit": "Regret of routing on Postgres, against Thompson sampling and UCB1.",
     "calibration": "Calibration error on a synthetic truth; CPU of an answer's factors.",

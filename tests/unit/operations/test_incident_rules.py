@@ -188,6 +188,7 @@ def test_every_finding_is_of_a_kind_that_the_sweep_settles():
         flagged=share(20, 20),
         budgets=[SpentBudget("acme", "b1", "Chat", Decimal(10), Decimal(10), NOW)],
         troubles=[Trouble("postgres", "disk_full", "The disk of Postgres is full: x")],
+        broken="Chain acme, entry 2: the entry was changed.",
     )
 
     kinds = [one.cause.partition(":")[0] for one in findings(signs)]
