@@ -26,7 +26,7 @@ from producers.web.ledger import (
 )
 from producers.web.messages import cache, conversations, messages
 from producers.web.models import models
-from producers.web.operations import audit, incidents
+from producers.web.operations import audit, audit_proofs, incidents
 from producers.web.pages import Pages, shown
 from producers.web.rates import RateGate, Rates
 from producers.web.sessions_seen import Sessions
@@ -48,6 +48,7 @@ ROUTERS = (
     schedules.router,
     incidents.router,
     audit.router,
+    audit_proofs.router,
     judgements.explanations_router,
     judgements.provenance_router,
     judgements.trust_router,

@@ -68,13 +68,13 @@ def read(cursor: str | None) -> tuple[datetime, str] | None:
     try:
         found = datetime.fromisoformat(moment)
     except ValueError:
-        raise _invalid() from None
+        raise invalid_cursor() from None
     if found.tzinfo is None:
-        raise _invalid()
+        raise invalid_cursor()
     try:
         return _within_years(found), row_id
     except ValueError:
-        raise _invalid() from None
+        raise invalid_cursor() from None
 
 
 def read_texts(cursor: str | None) -> tuple[str, str] | None:
@@ -93,11 +93,12 @@ def read_texts(cursor: str | None) -> tuple[str, str] | None:
                 raise ValueError(cursor)
             one.encode()
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise _invalid() from None
+        raise invalid_cursor() from None
     return first, second
 
 
-def _invalid() -> Refused:
+def invalid_cursor() -> Refused:
+    """Return the error of a cursor that is not one of ours."""
     return Refused(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_cursor",
