@@ -1,5 +1,6 @@
 """The `demo` command: an end-to-end run on built-in documents, verified in Postgres."""
 
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from producers.cli.terminal import session
 from producers.cli.terminal.output import json_option, print_json
 from producers.cli.terminal.waiting import follow
 from producers.documents.submission import submit_document
+from producers.operations import audit_keys, audit_log, audit_sealing
 from producers.queries.documents import document_counts
 from producers.queries.ledger import dead_letters
 from shared import db
@@ -27,6 +29,7 @@ from shared.models.embedding_model import live_model
 from shared.queries.accounts import accounts
 from shared.queries.documents import documents
 from shared.servers.embedded import Servers
+from shared.settings import settings
 
 SLUG = "demo"
 QUEUES = ("ingest", "embedding", *workflow_runs.QUEUES)
@@ -79,6 +82,7 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
     if held.unsearchable or held.misquoted or held.embeddings != held.chunks:
         raise DemoFailed(f"The tables are inconsistent: {held}.")
     say(f"\n{held.documents} documents, {held.chunks} chunks, {held.embeddings} vectors ({model})")
+    audited = _seal(say)
     searches = [_ask(tenant_id, question, say) for question in documents_of_ours.QUESTIONS]
     return {
         "documents": held.documents,
@@ -88,7 +92,18 @@ def _run(servers: Servers, say: Say) -> dict[str, Any]:
         "workflow": runs,
         "judgement": judged,
         "replayed": replayed,
+        "audited": audited,
     }
+
+
+def _seal(say: Say) -> int:
+    """Seal the audit log and verify it whole."""
+    audit_sealing.sweep(audit_keys.audit_keys(settings()), threading.Event())
+    found = audit_log.verify_audit(settings())
+    if not found.ok:
+        raise DemoFailed(f"The audit log is broken: {found.faults[0].sentence}")
+    say(f"{found.entries} audit entries are sealed in chains of hashes and verified")
+    return found.entries
 
 
 def _ingest(tenant_id: TenantId, check: Check, say: Say) -> None:
