@@ -19,7 +19,9 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
+from shared import field_errors
 from shared.errors import AilydianError, PayloadRefused, UnknownJob
 from shared.json_values import UnreadableJson
 
@@ -40,6 +42,7 @@ QUEUES: tuple[str, ...] = (
 )
 
 _NAME_CHARS_MAX: Final = 100
+_FAULTS_MAX: Final = 5  # that an error tells of
 _AUDIENCES: Final = ", ".join(get_args(Audience))
 # What the numbers of a contract may be: whole or not, from, to. The ledger has the same ranges for
 # the columns of a job, in ailydian_job_accepted and ailydian_refuse_job.
@@ -123,15 +126,22 @@ class Contract(BaseModel):
         except AilydianError:
             raise
         except ValidationError as error:
+            fields = [
+                (fault["loc"], cls._told(fault))
+                for fault in error.errors(include_url=False, include_input=False)[:_FAULTS_MAX]
+            ]
             faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_input=False)[:5]
+                f"{'.'.join(map(str, where)) or 'payload'}: {why}" for where, why in fields
             )
-            raise PayloadRefused(f"{cls.actor_name}: {faults}.") from None
+            raise PayloadRefused(f"{cls.actor_name}: {faults}.", fields) from None
         except Exception as error:  # an upcast's or a validator's own: no reader may end by it
             raise PayloadRefused(
                 f"{cls.actor_name}: reading the payload raised {type(error).__name__}."
             ) from error
+
+    @classmethod
+    def _told(cls, fault: ErrorDetails) -> str:
+        return field_errors.told(fault, cls.model_fields if len(fault["loc"]) == 1 else ())
 
     @classmethod
     def _lifted(cls, payload: dict[str, Any], version: int) -> dict[str, Any]:

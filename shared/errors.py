@@ -4,6 +4,7 @@ PermanentError needs an operator: the job becomes a dead letter at once. Transie
 time: the job is retried. UsageError needs the caller: nothing was accepted.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -50,9 +51,19 @@ class UnknownJob(UsageError):
 
 
 class PayloadRefused(UsageError):
-    """The payload does not fit its contract."""
+    """The payload does not fit its contract.
+
+    Attributes:
+        fields: What is wrong with each field, and where it is.
+    """
 
     code = "payload_refused"
+
+    def __init__(
+        self, message: str, fields: Sequence[tuple[tuple[int | str, ...], str]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class PayloadTooLarge(UsageError):

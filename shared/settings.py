@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from shared import field_errors
 from shared.errors import ConfigurationBroken
 
 Secret = SecretStr | None
@@ -170,7 +171,7 @@ def read(environment: dict[str, str]) -> Settings:
         known = Settings.model_fields.get(name)
         if known is not None:
             name = known.alias or f"AILYDIAN_{name.upper()}"
-        raise ConfigurationBroken(f"Invalid setting {name}: {first['msg']}.") from None
+        raise ConfigurationBroken(f"Invalid setting {name}: {field_errors.told(first)}.") from None
 
 
 def _held_by_file(variable: str, path: Path) -> str:

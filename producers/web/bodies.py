@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from producers.web.problems import InvalidJson, Refused
+from shared import field_errors
 from shared.errors import AilydianError, PayloadRefused
 from shared.json_values import read_json
 
@@ -39,6 +40,23 @@ def media_type(request: Request) -> str:
     """Return what the body is said to be, without parameters."""
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return said or JSON
+
+
+def refuse_encoded(request: Request) -> None:
+    """Refuse a body that is compressed.
+
+    Raises:
+        Refused: It is (415).
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise Refused(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_content_encoding",
+            f"The Content-Encoding is {encoding[:TYPE_CHARS_MAX]!r}: send the body as it is, "
+            "without compression.",
+            {"Accept-Encoding": "identity"},
+        )
 
 
 def refuse_others(request: Request, taken: Collection[str]) -> None:
@@ -98,8 +116,15 @@ def read(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found = [one | {"loc": ("body", *one["loc"])} for one in error.errors()]
-        raise RequestValidationError(found) from None
+        raise RequestValidationError(_located(error, model)) from None
+
+
+def _located(error: ValidationError, model: type[BaseModel]) -> list[dict[str, Any]]:
+    names = [one.alias or name for name, one in model.model_fields.items()]
+    return [
+        {**one, "loc": ("body", *one["loc"]), "names": names if len(one["loc"]) == 1 else ()}
+        for one in error.errors()
+    ]
 
 
 def described(model: type[BaseModel], *, lines_of: type[BaseModel] | None = None) -> dict[str, Any]:
@@ -142,13 +167,13 @@ def lines(body: bytes, read_one: Callable[[object], Item], *, most: int, done: s
         try:
             found.append(read_one(read_json(line.decode())))
         except (AilydianError, ValidationError, UnicodeDecodeError) as error:
-            invalid.append({"pointer": f"line {number}", "detail": _why(error)})
+            invalid.append({"pointer": f"/lines/{number}", "detail": _why(error)})
     if invalid:
         raise Refused(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "invalid_request",
             f"{len(invalid):,} of {len(given):,} lines are invalid; nothing was {done}. "
-            f"{invalid[0]['pointer'].capitalize()}: {invalid[0]['detail']}",
+            f"Line {invalid[0]['pointer'].rpartition('/')[2]}: {invalid[0]['detail']}",
             invalid=invalid[:ERRORS_MAX],
         )
     return found
@@ -157,5 +182,5 @@ def lines(body: bytes, read_one: Callable[[object], Item], *, most: int, done: s
 def _why(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'/'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}."
+        return f"{'/'.join(map(str, first['loc'])) or 'the line'}: {field_errors.told(first)}."
     return "It is not UTF-8." if isinstance(error, UnicodeDecodeError) else str(error)

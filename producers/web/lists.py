@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
@@ -11,6 +12,9 @@ from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Strict
 
 from producers.web.problems import Refused
+
+# The address that is being asked: a cursor is of the list that it came from.
+asked: ContextVar[str] = ContextVar("asked", default="")
 
 Cursor = Annotated[
     str | None,
@@ -37,6 +41,7 @@ def _within_years(given: datetime) -> datetime:
         raise ValueError("the time must be in the years 1 to 9999 of UTC") from None
 
 
+ADDRESS_CHARS_MAX = 200
 CONDITION_CHARS_MAX = 1_000  # of a field and its value
 Moment = Annotated[
     AwareDatetime, Strict(False), BeforeValidator(_iso_only), AfterValidator(_within_years)
@@ -51,7 +56,7 @@ def write(moment: datetime, row_id: str) -> str:
 
 def write_texts(first: str, second: str) -> str:
     """Return the cursor of a row that a list is ordered by two texts at."""
-    text = json.dumps([first, second])
+    text = json.dumps([first, second, asked.get()])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -87,13 +92,20 @@ def read_texts(cursor: str | None) -> tuple[str, str] | None:
         return None
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        first, second = json.loads(text)
+        first, second, address = json.loads(text)
         for one in (first, second):
             if not isinstance(one, str) or "\0" in one:
                 raise ValueError(cursor)
             one.encode()
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise invalid_cursor() from None
+    if address != asked.get():
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_cursor",
+            f"The cursor is of another list, {str(address)[:ADDRESS_CHARS_MAX]}: use `next` of a "
+            "page of this one.",
+        )
     return first, second
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from http import HTTPStatus
 from itertools import islice
 from typing import Final
@@ -12,9 +11,10 @@ from fastapi._compat import ModelField, field_annotation_is_sequence
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_params
 
-from producers.web.problems import Refused
+from producers.web.problems import Refused, pointer
+from shared import field_errors
+from shared.field_errors import NAME_CHARS_MAX
 
-_NAME_CHARS_MAX: Final = 100  # of an unknown name, as a problem repeats it
 _INVALID_MAX: Final = 20  # parameters that a problem names
 
 
@@ -45,7 +45,7 @@ def refuse_others(request: Request, names: Mapping[str, bool]) -> None:
     """
     counts = Counter(name for name, _ in request.query_params.multi_items())
     found = (
-        {"pointer": f"query/{name[:_NAME_CHARS_MAX]}", "detail": sentence}
+        {"pointer": pointer(("query", name[:NAME_CHARS_MAX])), "detail": sentence}
         for name, count in counts.items()
         if (sentence := _fault(name, count, names)) is not None
     )
@@ -64,8 +64,5 @@ def _fault(name: str, count: int, names: Mapping[str, bool]) -> str | None:
         if count == 1 or names[name]:
             return None
         return f"The query parameter {name!r} was given {count} times: give it once."
-    shown = name[:_NAME_CHARS_MAX]
-    close = get_close_matches(shown, names, n=1)
-    meant = f"; did you mean {close[0]!r}" if close else ""
-    takes = ", ".join(sorted(names)) or "none"
-    return f"Unknown query parameter {shown!r}{meant}; known parameters: {takes}."
+    known_ones = field_errors.nearest(name, names, "parameters") or "; known parameters: none"
+    return f"Unknown query parameter {name[:NAME_CHARS_MAX]!r}{known_ones}."

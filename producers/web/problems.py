@@ -1,6 +1,6 @@
 """Errors of the HTTP API as Problem Details (RFC 9457), in the sentences of the command line."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from producers import errors, json_rows
 from producers.errors import Cause, Failure
-from shared.errors import AilydianError
+from shared import field_errors
+from shared.errors import AilydianError, PayloadRefused
 from shared.observability import error_texts
 
 log = structlog.get_logger()
@@ -43,7 +44,11 @@ _BY_ENDING: Final = (
 class Invalid(BaseModel):
     """One invalid part of a request."""
 
-    pointer: str = Field(description="Where, as a JSON Pointer or `query/NAME`.")
+    pointer: str = Field(
+        description="Where, as a JSON Pointer: `/body/payload/n`, `/query/limit`, `/path/id`, "
+        "`/header/If-Match`, `/lines/3`.",
+        examples=["/body/priority"],
+    )
     detail: str
 
 
@@ -144,7 +149,19 @@ def of(error: Exception) -> Response:
     if failure.cause is Cause.BUG:
         log.error("web.request_failed", error=error_texts.report(error))
         return answer(status, failure.code, "Internal error; the log of the server has it.")
-    return answer(status, failure.code, failure.sentence, headers=headers)
+    return answer(
+        status, failure.code, failure.sentence, headers=headers, invalid=_invalid_fields(error)
+    )
+
+
+def _invalid_fields(error: Exception) -> list[dict[str, str]] | None:
+    """Return the fields of a payload that a contract refuses; None where it is another error."""
+    if not isinstance(error, PayloadRefused) or not error.fields:
+        return None
+    return [
+        {"pointer": pointer(("body", "payload", *where)), "detail": why}
+        for where, why in error.fields
+    ]
 
 
 def _status(failure: Failure) -> HTTPStatus:
@@ -165,6 +182,12 @@ def _any(_request: Request, error: Exception) -> Response:
     return of(error)
 
 
+def pointer(parts: Iterable[object]) -> str:
+    """Return a JSON Pointer (RFC 6901) to what these names and numbers lead to."""
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join(f"/{part}" for part in escaped)
+
+
 def _left(_request: Request, _error: Exception) -> Response:
     """Answer nobody: the client closed the connection before its request had come whole."""
     return Response(status_code=HTTPStatus.BAD_REQUEST)
@@ -175,6 +198,11 @@ def _http(request: Request, error: Exception) -> Response:
     allowed = {}
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed["Allow"] = ", ".join(sorted(_methods(request)))
+    path = request.scope["path"]
+    if error.status_code == HTTPStatus.NOT_FOUND and path.endswith("/") and path != "/":
+        error = HTTPException(
+            HTTPStatus.NOT_FOUND, "Nothing is at this address: leave out the / at its end"
+        )
     return of_http(error, allowed)
 
 
@@ -219,13 +247,16 @@ _SENTENCES: Final = {
 def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError), "registered for it"
     found = [
-        {"pointer": "/".join(map(str, one["loc"])), "detail": str(one["msg"])}
+        {
+            "pointer": pointer(one["loc"]),
+            "detail": field_errors.told(one, one.get("names", ())),
+        }
         for one in error.errors()
     ]
     first = found[0]
     return answer(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_request",
-        f"Invalid {first['pointer']}: {first['detail']}.",
+        f"Invalid {first['pointer'].lstrip('/')}: {first['detail']}.",
         invalid=found,
     )

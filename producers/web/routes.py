@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from producers.web import admission, answers, bodies, conditions, parameters
+from producers.web import admission, answers, bodies, conditions, lists, parameters
 from producers.web.problems import RESPONSES
 
 # Requests that change something: they can be sent again with an Idempotency-Key.
@@ -47,8 +47,10 @@ class _StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             await admission.admit(request, self.dependant)
+            lists.asked.set(request.url.path)
             parameters.refuse_others(request, named)
             if taken:
+                bodies.refuse_encoded(request)
                 bodies.refuse_others(request, taken)
             if refuses:
                 conditions.refuse(request)

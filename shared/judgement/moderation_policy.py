@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from shared import field_errors
 from shared.errors import PolicyRefused
 
 Action = Literal["allow", "flag", "block"]
@@ -142,8 +143,7 @@ def read(document: object) -> ModerationPolicy:
         return ModerationPolicy.model_validate(document)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'policy'}: "
-            f"{fault['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(map(str, fault['loc'])) or 'policy'}: {field_errors.told(fault)}"
             for fault in error.errors(include_url=False, include_input=False)
         )
         raise PolicyRefused(f"Invalid policy: {faults}.") from None

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from shared import field_errors
 from shared.errors import ExpressionRefused
 from shared.workflow.definition import Definition, StepSpec
 from shared.workflow.durations import seconds
@@ -221,7 +222,7 @@ def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[
     try:
         fields.model_validate(given)
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_context=False):
+        for detail in error.errors(include_url=False):
             where = tuple(map(str, detail["loc"]))
             if detail["type"] == "missing":
                 yield Fault((), "missing_field", f"{where[-1]!r} is missing")
@@ -230,7 +231,7 @@ def _with_faults(fields: type[BaseModel], given: Mapping[str, Any]) -> Iterator[
                 wrong = f"there is no field {where[-1]!r}"
                 yield Fault(where, "unknown_field", wrong, (where[-1], known))
             elif not _is_open(given, where, detail["type"]):
-                yield Fault(where, "wrong_type", detail["msg"][:1].lower() + detail["msg"][1:])
+                yield Fault(where, "wrong_type", field_errors.told(detail))
 
 
 def _is_open(given: Any, where: Path, wrong: str) -> bool:  # noqa: ANN401 - a JSON value

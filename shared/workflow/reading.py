@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from shared import field_errors
 from shared.errors import DefinitionRefused
 from shared.workflow import checks
 from shared.workflow.checks import Fault, Path, shortened
@@ -152,7 +153,7 @@ def _fault(detail: ErrorDetails) -> Fault:
         return Fault(
             path, "bad_name", f"invalid step name {name!r}: letters, digits and _, at most 64"
         )
-    return Fault(path, detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
+    return Fault(path, detail["type"], field_errors.told(detail))
 
 
 class _Places:

@@ -254,5 +254,5 @@ def _faults(refused: DefinitionRefused) -> Refused:
         HTTPStatus.UNPROCESSABLE_ENTITY,
         refused.code,
         faults[0] if len(faults) == 1 else f"{faults[0]} {len(faults) - 1:,} more faults.",
-        invalid=[{"pointer": SOURCE, "detail": fault} for fault in faults],
+        invalid=[{"pointer": f"/{SOURCE}", "detail": fault} for fault in faults],
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from shared import field_errors
 from shared.errors import (
     PayloadRefused,
     PermanentError,
@@ -371,7 +372,7 @@ def _checked(fields: type[BaseModel], given: dict[str, Any], step: str) -> BaseM
         return fields.model_validate(given)
     except ValidationError as error:
         faults = "; ".join(
-            f"with.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            f"with.{'.'.join(map(str, fault['loc']))}: {field_errors.told(fault)}"
             for fault in error.errors(include_url=False, include_input=False)[:5]
         )
         raise PayloadRefused(f"Step {step}: {faults}.") from None

@@ -68,8 +68,8 @@ def test_lines_are_a_batch_and_its_jobs_and_one_invalid_line_refuses_all(api, ke
     headless = api.ask("POST", "/v1/batches", body=lines(*jobs), **asked)
 
     assert reply.document["total"] == 50
-    assert [one["pointer"] for one in wrong.document["errors"]] == ["line 3"]
-    assert [one["pointer"] for one in headless.document["errors"]] == ["line 1"]
+    assert [one["pointer"] for one in wrong.document["errors"]] == ["/lines/3"]
+    assert [one["pointer"] for one in headless.document["errors"]] == ["/lines/1"]
     assert payloads() == [*range(50)]
     assert rows('SELECT count(*) FROM "JobBatch"') == [(1,)]
 

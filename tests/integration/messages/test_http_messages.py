@@ -96,7 +96,7 @@ def test_many_messages_are_recorded_together_or_not_at_all(api, key):
     refused = api.ask("POST", "/v1/messages", key=key, body=bad, **ndjson)
 
     assert (refused.status, refused.code) == (422, "invalid_request")
-    assert refused.document["errors"][0]["pointer"] == "line 21"
+    assert refused.document["errors"][0]["pointer"] == "/lines/21"
     assert rows('SELECT * FROM "Job"') == []
     reply = api.ask("POST", "/v1/messages", key=key, body="\n".join(lines).encode(), **ndjson)
     assert reply.status == 202

@@ -203,7 +203,7 @@ def test_an_unknown_query_parameter_is_refused(api, acme, root, method, path, bo
 
     assert (reply.status, reply.code) == (422, "invalid_request")
     [error] = reply.document["errors"]
-    assert error["pointer"] == "query/tenat"
+    assert error["pointer"] == "/query/tenat"
     for words in ("Unknown query parameter 'tenat'; did you mean 'tenant'", "known parameters: "):
         assert words in reply.document["detail"]
     assert rows('SELECT "id", "state" FROM "Job"') == [(job_id, "PENDING")]
@@ -218,7 +218,7 @@ def test_who_may_not_ask_is_told_so_before_the_parameters(api, acme, key):
     assert api.ask("POST", path, key=key, body=body).code == "scope_missing"
     assert api.ask("POST", "/v1/sessions?email=bob", body={}).document["errors"] == [
         {
-            "pointer": "query/email",
+            "pointer": "/query/email",
             "detail": "Unknown query parameter 'email'; known parameters: none.",
         }
     ]
@@ -233,7 +233,7 @@ def test_a_parameter_that_takes_one_value_is_given_once(api, acme, key, root):
     assert (twice.status, twice.code) == (422, "invalid_request")
     assert "'tenant' was given 2 times" in twice.document["detail"]
     found = [one["pointer"] for one in filters.document["errors"]]
-    assert found == ["query/state", "query/limit"]
+    assert found == ["/query/state", "/query/limit"]
     assert letters.status == 200
 
 
