@@ -22,7 +22,12 @@ from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import NDJSON, Body
 from producers.web.ledger import bulk
-from producers.web.ledger.publications import LINES_MAX, contract_of, read_lines
+from producers.web.ledger.publications import (
+    LINES_MAX,
+    contract_of,
+    note_operators_batch,
+    read_lines,
+)
 from producers.web.lists import Cursor, Limit
 from producers.web.problems import Refused
 from producers.web.routes import NO_NUL
@@ -148,6 +153,7 @@ def publish_batch(
     def do(conn: Connection) -> Answer:
         with tracing.continued(request.headers.get("traceparent")):
             done = batches.publish_new(conn, wanted, jobs)
+        note_operators_batch(conn, done.id, [*jobs, *([then] if then else [])])
         row = batches.found(conn, done.id, acting.tenant)
         return BatchAccepted(row, done.duplicates, done.existed).answer(HTTPStatus.ACCEPTED)
 
@@ -199,6 +205,7 @@ def add_batch_jobs(
         batches.found(conn, batch_id, acting.tenant)
         with tracing.continued(request.headers.get("traceparent")):
             duplicates = batches.add_all(conn, batch_id, jobs)
+        note_operators_batch(conn, batch_id, jobs)
         row = batches.found(conn, batch_id, acting.tenant)
         return BatchAccepted(row, duplicates).answer(HTTPStatus.ACCEPTED)
 

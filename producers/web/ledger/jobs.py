@@ -22,7 +22,7 @@ from producers.web.access import Acting, needs
 from producers.web.answers import Answer
 from producers.web.bodies import NDJSON, Body
 from producers.web.ledger import bulk
-from producers.web.ledger.publications import JobRequest, contract_of, read_lines
+from producers.web.ledger.publications import JobRequest, contract_of, note_operators, read_lines
 from producers.web.ledger.rows import DeadLetter, JobAttempt
 from producers.web.lists import Cursor, Limit, Moment
 from producers.web.routes import NO_NUL
@@ -125,6 +125,7 @@ def publish_jobs(
             one = outbox.publish(
                 conn, job, key=wanted.key, delay_s=wanted.delay_s, priority=wanted.priority
             )
+        note_operators(conn, [(job, one)])
         headers = {"Location": f"/v1/jobs/{one.id}"}
         return Answer(as_document(one), HTTPStatus.ACCEPTED, headers)
 
@@ -147,6 +148,7 @@ def _publish_lines(request: Request, body: bytes, acting: Acting) -> Response:
                     conn, jobs, keys=keys, delay_s=delay_s, priority=priority
                 )
                 published |= zip(numbers, done, strict=True)
+        note_operators(conn, ((lines[one][1], done) for one, done in published.items()))
         documents = [as_document(published[number]) for number in range(len(lines))]
         return Answer({"items": documents}, HTTPStatus.ACCEPTED)
 

@@ -1,6 +1,6 @@
 """Jobs as requests ask for them, one or a line for each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from pydantic import Field
@@ -9,7 +9,10 @@ from producers.web import bodies
 from producers.web.access import Acting
 from producers.web.bodies import Body
 from shared.contracts import Contract, contract_named
+from shared.db import Connection
 from shared.errors import PublisherRefused
+from shared.ledger.outbox import Published
+from shared.operations import audit
 
 LINES_MAX: Final = 10_000
 Item = TypeVar("Item")
@@ -47,6 +50,20 @@ def contract_of(name: str, payload: dict[str, Any], acting: Acting) -> Contract:
     if fault is not None:
         raise PublisherRefused(f"{fault}.")
     return job
+
+
+def note_operators(conn: Connection, done: Iterable[tuple[Contract, Published]]) -> None:
+    """Note in the audit log the jobs of operators among those that were published."""
+    for job, published in done:
+        if job.audience == "operators" and not published.duplicate:
+            audit.note(conn, "job.publish", "Job", published.id, {"job": job.actor_name})
+
+
+def note_operators_batch(conn: Connection, batch_id: str, jobs: Iterable[Contract]) -> None:
+    """Note in the audit log the kinds of operators' jobs that were published in a batch."""
+    kinds = sorted({job.actor_name for job in jobs if job.audience == "operators"})
+    if kinds:
+        audit.note(conn, "batch.publish", "JobBatch", batch_id, {"jobs": kinds})
 
 
 def read_lines(body: bytes, read: Callable[[object], Item]) -> list[Item]:
