@@ -1,8 +1,11 @@
 """Conversations and messages of a tenant, by their ids."""
 
+from collections.abc import Sequence
+
 from producers.errors import ConversationNotFound
 from producers.queries.messages import message_lists
 from producers.queries.messages.message_lists import ConversationRow, MessageRow
+from shared.contracts import RecordMessage
 from shared.db import Connection
 from shared.errors import MessageNotFound
 from shared.ids import MessageId
@@ -18,6 +21,20 @@ def found(conn: Connection, conversation_id: str, slug: str) -> ConversationRow:
     if row is None:
         raise ConversationNotFound(f"The tenant {slug} has no conversation {conversation_id}.")
     return row
+
+
+def refuse_lacking(conn: Connection, messages: Sequence[RecordMessage], slug: str) -> None:
+    """Refuse messages of a conversation that the tenant, or the user they name, does not have.
+
+    Raises:
+        ConversationNotFound: Of one of them.
+    """
+    wanted = {(one.conversation_id, one.user_id) for one in messages if one.conversation_id}
+    lacking = message_lists.select_lacking(conn, [*wanted]) if wanted else None
+    if lacking is not None:
+        raise ConversationNotFound(
+            f"The tenant {slug} has no conversation {lacking}, or it is another user's."
+        )
 
 
 def message(conn: Connection, message_id: MessageId, slug: str) -> MessageRow:

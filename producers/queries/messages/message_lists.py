@@ -1,5 +1,6 @@
 """Lists of conversations and messages, with their scores and verdicts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -170,3 +171,24 @@ def select_of_conversation(
         "limit": limit,
     }
     return [MessageRow(*row) for row in conn.execute(SELECT_MESSAGES, values)]
+
+
+SELECT_LACKING: Final = """
+    SELECT w."id" FROM unnest(%(ids)s::text[], %(users)s::text[]) AS w("id", "userId")
+    WHERE NOT EXISTS (
+        SELECT FROM "Conversation" c
+        WHERE c."id" = w."id" AND (w."userId" IS NULL OR c."userId" = w."userId"))
+    LIMIT 1
+"""
+
+
+def select_lacking(conn: Connection, wanted: Sequence[tuple[str, str | None]]) -> str | None:
+    """Return one of these conversations that the tenant lacks; None if it has all of them.
+
+    Args:
+        conn: A connection inside `db.transaction(tenant_id)`.
+        wanted: Ids of conversations, and of the users that they must be of; None of any.
+    """
+    values = {"ids": [one for one, _ in wanted], "users": [user for _, user in wanted]}
+    row = conn.execute(SELECT_LACKING, values).fetchone()
+    return None if row is None else str(row[0])

@@ -79,7 +79,7 @@ def test_messages_without_a_conversation_begin_one_each(tenant):
 
 
 def test_one_that_has_no_place_refuses_the_batch_and_writes_nothing(tenant):
-    with pytest.raises(PermanentError, match="neither that conversation"):
+    with pytest.raises(PermanentError, match="or it is another user"):
         record_all(tenant, said(1), said(2, conversation_id="nobody's"))
 
     assert rows('SELECT count(*) FROM "Message"') == [(0,)]

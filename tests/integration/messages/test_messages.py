@@ -79,7 +79,7 @@ def test_an_answer_is_never_put_into_another_persons_conversation(tenant):
     make_user(tenant, "bob")
     _, adas = record(tenant, user_id="ada")
 
-    with pytest.raises(PermanentError, match="neither that conversation"):
+    with pytest.raises(PermanentError, match="or it is another user"):
         record(tenant, conversation_id=adas["conversationId"], user_id="bob")
 
     assert rows('SELECT count(*) FROM "Message"') == [(2,)]
@@ -91,7 +91,7 @@ def test_another_tenants_conversation_is_none(tenant):
     make_user(other, "eve")
     _, adas = record(tenant)
 
-    with pytest.raises(PermanentError, match="neither that conversation"):
+    with pytest.raises(PermanentError, match="or it is another user"):
         record(other, conversation_id=adas["conversationId"])
 
 

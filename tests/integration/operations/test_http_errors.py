@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.support.factories import make_tenant, make_user
+from tests.support.factories import make_tenant, make_user, rows
 from tests.support.http_api import make_key
 
 
@@ -71,3 +71,13 @@ def test_an_address_with_a_slash_at_its_end_says_so(api, key):
     assert reply.status == 404
     assert reply.document["detail"] == ("Nothing is at this address: leave out the / at its end.")
     assert "openapi.json" in api.ask("GET", "/v1/nothing", key=key).document["detail"]
+
+
+@pytest.mark.parametrize("user", [None, "bob"])
+def test_a_message_of_a_conversation_that_is_not_there_is_refused_at_the_door(api, key, user):
+    make_user("acme", "bob", email="bob@example.org")
+    body = {"content": "Hello.", "role": "USER", "conversationId": "nobody's"}
+    reply = api.ask("POST", "/v1/messages", key=key, body=body | ({"user": user} if user else {}))
+
+    assert (reply.status, reply.code) == (404, "conversation_not_found")
+    assert rows('SELECT count(*) FROM "Job"') == [(0,)]

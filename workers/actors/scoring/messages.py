@@ -93,10 +93,7 @@ def _recorded(
     ]
     opened = messages.open_conversations(conn, asks)
     if len(opened) < len(jobs):
-        raise PermanentError(
-            "There is neither that conversation of that user nor a user to begin one for: name "
-            "one of the tenant's users, or make one with `ailydian user create`."
-        )
+        raise PermanentError(_nowhere(jobs))
     new = [
         row
         for job, place, count in zip(jobs, opened, counted, strict=True)
@@ -108,6 +105,20 @@ def _recorded(
         question = next(made) if job.question else None
         pairs.append(_Pair(job, place, next(made), question))
     return pairs
+
+
+def _nowhere(jobs: Sequence[RecordMessage]) -> str:
+    """Return why there is no conversation for one of the messages."""
+    named = sorted({job.conversation_id for job in jobs if job.conversation_id})
+    if named:
+        return (
+            f"The tenant has no conversation {', '.join(named[:3])}, or it is another user's: "
+            "leave it out to begin a new one."
+        )
+    return (
+        "There is no user to begin a conversation for: name one of the tenant's users, or make one "
+        "with `ailydian user create`."
+    )
 
 
 def _rows(
