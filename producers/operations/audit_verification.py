@@ -22,7 +22,7 @@ FAULTS_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class AuditFault:
     """Something in the log that is not what was sealed.
 
     `seq` and `id` are None where it is not one entry's.
@@ -66,7 +66,7 @@ class Verification:
     checkpoints: int = 0
     pending: int = 0
     late: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[AuditFault] = field(default_factory=list)
     orphans: dict[str, SealedEntry] = field(default_factory=dict)
 
     @property
@@ -87,7 +87,7 @@ class Verification:
     def note(self, chain: str | None, seq: int | None, audit_id: str | None, why: str) -> None:
         """Note a fault."""
         if len(self.faults) < FAULTS_MAX:
-            self.faults.append(Fault(chain, seq, audit_id, why))
+            self.faults.append(AuditFault(chain, seq, audit_id, why))
 
 
 def verify_log(

@@ -163,7 +163,7 @@ class ExportBroken(Exception):
 
 
 @dataclass
-class Report:
+class ExportReport:
     """What an export holds."""
 
     entries: int = 0
@@ -171,7 +171,7 @@ class Report:
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
 
 
-def verify_export(lines: Iterable[bytes], keys: Sequence[str]) -> Report:
+def verify_export(lines: Iterable[bytes], keys: Sequence[str]) -> ExportReport:
     """Verify the lines of an export.
 
     Args:
@@ -191,7 +191,7 @@ class _Walk:
     """A walk over the lines of an export: each must follow from those before it."""
 
     def __init__(self) -> None:
-        self._report = Report()
+        self._report = ExportReport()
         self._at = Head("", 0, NOTHING)
         self._digest = hashlib.sha256()
         self._proofs: list[tuple[Head, Mapping[str, Any]]] = []
@@ -217,7 +217,7 @@ class _Walk:
         elif line["type"] != "log":
             raise ExportBroken(f"line {number}: unknown type {line['type']!r}")
 
-    def end(self, keys: Sequence[str]) -> Report:
+    def end(self, keys: Sequence[str]) -> ExportReport:
         if self._checkpoint is None or self._signature is None:
             raise ExportBroken("the end is missing: no checkpoint or no signature")
         body = self._report.checkpoint = _opened(self._checkpoint, keys)

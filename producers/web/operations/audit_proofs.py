@@ -37,7 +37,7 @@ AuditCheckpoint = answers.made(
 CheckpointList = answers.page_of(AuditCheckpoint, name="AuditCheckpointList")
 
 
-class AuditFault(BaseModel):
+class BrokenEntry(BaseModel):
     """Something in the log that is not what was sealed; null where it is not one entry's."""
 
     chain: str | None
@@ -51,11 +51,11 @@ class AuditVerification(BaseModel):
 
     ok: bool
     entries: int = Field(description="Entries that were compared.")
-    firstBroken: AuditFault | None  # noqa: N815 - of the wire
+    firstBroken: BrokenEntry | None  # noqa: N815 - of the wire
     checkpoints: int
     pending: int = Field(description="Entries that were committed after the last seal.")
     late: int = Field(description="Entries that were sealed over an hour after their time.")
-    faults: list[AuditFault]
+    faults: list[BrokenEntry]
     verifiedAt: datetime  # noqa: N815 - of the wire
 
 
