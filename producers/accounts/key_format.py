@@ -22,7 +22,6 @@ _FORM: Final = re.compile(
     rf"aly_[A-Za-z0-9]{{{_NAME_CHARS}}}_[A-Za-z0-9]{{{_SECRET_CHARS + _SUM_CHARS}}}"
 )
 _STORED: Final = re.compile(r"[0-9a-f]{8}:[0-9a-f]{64}")
-PREFIX_CHARS: Final = len("aly_") + _NAME_CHARS
 
 _PLATFORM_HASHES: Final[Mapping[str, Callable[[str], str]]] = {
     "plain": lambda text: text,

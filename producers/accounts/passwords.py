@@ -1,7 +1,7 @@
 """Passwords against the hashes that the platform has stored: bcrypt and argon2.
 
-The work is the same whether the person exists: for nobody, the hash of somebody else is compared
-and the outcome dropped.
+For nobody, the hash of somebody else is compared and the outcome dropped: that takes as long as for
+a person whose hash is of the same kind and cost.
 """
 
 from functools import cache

@@ -66,7 +66,7 @@ def list_users(
 def create_user(
     request: Request, body: UserRequest, acting: Annotated[Acting, needs(Scope.USERS_WRITE)]
 ) -> Response:
-    """Create a user (201); one that exists is left unchanged (200).
+    """Create a user (201). One that exists stays (200); another role than theirs is refused (409).
 
     An ADMIN or SUPER_ADMIN is created by those who have all that the role allows.
     """
@@ -86,6 +86,9 @@ def create_user(
         except UserTaken:
             sentence = f"{body.email} is taken."  # whose it is, is nothing for another tenant
             raise Refused(HTTPStatus.CONFLICT, UserTaken.code, sentence) from None
+        if row.role != body.role and "role" in body.model_fields_set:
+            sentence = f"{body.email} exists, as {row.role}: nothing was changed."
+            raise Refused(HTTPStatus.CONFLICT, "user_exists", sentence)
         return Answer(as_document(row), HTTPStatus.CREATED if created else HTTPStatus.OK)
 
     return answers.once(request, acting, do, role=Role.OWNER)

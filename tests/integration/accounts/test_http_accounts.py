@@ -86,6 +86,17 @@ def test_a_user_is_created_once_and_belongs_to_one_tenant(api, acme, bob, root):
     assert (taken.status, taken.code) == (409, "user_taken")
 
 
+def test_a_user_who_exists_with_another_role_is_told_of(api, bob):
+    body = {"email": "cy@example.org", "role": "USER"}
+    assert api.ask("POST", "/v1/users", key=bob, body=body).status == 201
+
+    other = api.ask("POST", "/v1/users", key=bob, body=body | {"role": "ADMIN"})
+    assert (other.status, other.code) == (409, "user_exists")
+    assert other.document["detail"] == "cy@example.org exists, as USER: nothing was changed."
+    unsaid = api.ask("POST", "/v1/users", key=bob, body={"email": "cy@example.org"})
+    assert (unsaid.status, unsaid.document["role"]) == (200, "USER")
+
+
 def test_tenants_are_for_those_who_may_act_for_all(api, bob, root):
     made = api.ask("PUT", "/v1/tenants/new", key=root, body={"tier": "PRO"})
     again = api.ask("PUT", "/v1/tenants/new", key=root, body={"name": "New"})
