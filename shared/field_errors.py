@@ -1,5 +1,6 @@
 """Errors of fields in plain words: what pydantic finds, as people and operators are told it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -12,7 +13,6 @@ _NAMES_MAX: Final = 20
 # By the type of pydantic's error; braces are filled from its context.
 _SENTENCES: Final[Mapping[str, str]] = {
     "missing": "is required",
-    "extra_forbidden": "unknown field",
     "none_required": "must be null",
     "string_type": "must be text",
     "string_unicode": "must be text in UTF-8",
@@ -54,6 +54,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "datetime_object_invalid": "must be a time such as 2026-11-01T12:00:00Z",
     "timezone_aware": "must have a time zone, as 2026-11-01T12:00:00Z has",
 }
+_ONE: Final = re.compile(r"\b1 (item|character)s\b")
 # What a pattern asks for. One that is not here is an invalid form.
 _PATTERNS: Final[Mapping[str, str]] = {
     r"^[^\u0000]*$": "must not contain NUL characters",
@@ -88,7 +89,7 @@ def told(found: ErrorDetails | Mapping[str, Any], names: Iterable[str] = ()) -> 
         return _PATTERNS.get(str(context.get("pattern")), "has an invalid form")
     sentence = _SENTENCES.get(kind)
     if sentence is not None:
-        return sentence.format_map(context)
+        return _ONE.sub(r"1 \1", sentence.format_map(context))
     message = str(found["msg"])
     return message[:1].lower() + message[1:]
 

@@ -23,7 +23,7 @@ def found(conn: Connection, conversation_id: str, slug: str) -> ConversationRow:
     return row
 
 
-def refuse_lacking(conn: Connection, messages: Sequence[RecordMessage], slug: str) -> None:
+def refuse_lacking(conn: Connection, messages: Sequence[RecordMessage]) -> None:
     """Refuse messages of a conversation that the tenant, or the user they name, does not have.
 
     Raises:
@@ -33,7 +33,7 @@ def refuse_lacking(conn: Connection, messages: Sequence[RecordMessage], slug: st
     lacking = message_lists.select_lacking(conn, [*wanted]) if wanted else None
     if lacking is not None:
         raise ConversationNotFound(
-            f"The tenant {slug} has no conversation {lacking}, or it is another user's."
+            f"The tenant has no conversation {lacking}, or it is another user's."
         )
 
 

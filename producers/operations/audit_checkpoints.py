@@ -1,13 +1,12 @@
 """Checkpoints of the audit log as they are kept outside the database: one JSON object a line."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from producers.operations import audit_verifier
-from producers.operations.audit_verifier import Head
 from producers.queries.operations.audit_seals import ChainEnd, StoredCheckpoint
 from shared.errors import PermanentError
 
@@ -24,7 +23,7 @@ class KeptCheckpoint:
 
     text: str
     body: Mapping[str, Any]
-    heads: Sequence[Head]
+    heads: Sequence[ChainEnd]
 
 
 def line(signed: StoredCheckpoint, moved: Sequence[ChainEnd]) -> bytes:
@@ -48,29 +47,38 @@ def read_kept(
         CheckpointRefused: There is none, or one is not signed by a trusted key.
     """
     believed, found = frozenset(trusted), []
+    after: Mapping[str, Any] | None = None
+    # From the end: who signed one has signed what it names, the one before it.
+    for number, one, signature in reversed([*_parsed(lines, where)]):
+        named = after is not None and after["previous"] == audit_verifier.body_hash(one.text)
+        if not named and not audit_verifier.is_signed(one.text, signature, one.body["key"]):
+            raise CheckpointRefused(f"{where}, line {number}: the signature is invalid.")
+        if one.body["key"] not in believed:
+            raise CheckpointRefused(
+                f"{where}, line {number}: signed by another key, {one.body['key']}. Add its "
+                "secret to AILYDIAN_AUDIT_KEY, after a comma."
+            )
+        if one.body["moved"] != audit_verifier.heads_hash(one.heads):
+            raise CheckpointRefused(f"{where}, line {number}: its heads were changed.")
+        found.append(one)
+        after = one.body
+    if not found:
+        raise CheckpointRefused(f"{where} holds no checkpoint.")
+    return found[::-1]
+
+
+def _parsed(lines: Iterable[bytes], where: str) -> Iterator[tuple[int, KeptCheckpoint, str]]:
     for number, raw in enumerate(lines, 1):
         try:
             document = json.loads(raw)
-            heads = [
-                Head(chain, seq, bytes.fromhex(hash_)) for chain, seq, hash_ in document["heads"]
-            ]
+            heads = [ChainEnd(of, seq, bytes.fromhex(at)) for of, seq, at in document["heads"]]
             text, signature = document["body"], document["signature"]
         except (ValueError, TypeError, KeyError):
             continue
         body = opened_body(text)
-        if body is None or not audit_verifier.is_signed(text, signature, body["key"]):
-            raise CheckpointRefused(f"{where}, line {number}: the signature is invalid.")
-        if body["key"] not in believed:
-            raise CheckpointRefused(
-                f"{where}, line {number}: signed by another key, {body['key']}. Add its secret to "
-                "AILYDIAN_AUDIT_KEY, after a comma."
-            )
-        if body["moved"] != audit_verifier.heads_hash(heads):
-            raise CheckpointRefused(f"{where}, line {number}: its heads were changed.")
-        found.append(KeptCheckpoint(text, body, heads))
-    if not found:
-        raise CheckpointRefused(f"{where} holds no checkpoint.")
-    return found
+        if body is None:
+            raise CheckpointRefused(f"{where}, line {number}: the body is invalid.")
+        yield number, KeptCheckpoint(text, body, heads), signature
 
 
 def opened_body(text: str) -> Mapping[str, Any] | None:

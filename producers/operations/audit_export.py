@@ -12,9 +12,9 @@ from typing import Any
 
 from producers.operations import audit_verifier
 from producers.operations.audit_keys import AuditKeys
-from producers.operations.audit_verifier import FIELDS, FORMAT, NOTHING, Head
+from producers.operations.audit_verifier import FIELDS, FORMAT, NOTHING
 from producers.queries.operations import audit_seals, audit_walk
-from producers.queries.operations.audit_seals import StoredCheckpoint
+from producers.queries.operations.audit_seals import ChainEnd, StoredCheckpoint
 from shared.db import Connection
 from shared.errors import PermanentError
 
@@ -72,19 +72,23 @@ def _documents(
     yield {"type": "log", "format": FORMAT, "after": after, "to": last.number}
     ends = audit_seals.select_ends(conn, at=last.number)
     starts = {end.chain: end for end in audit_seals.select_ends(conn, at=after)}
-    leaves = [audit_verifier.leaf(Head(end.chain, end.seq, end.hash)) for end in ends]
+    tree = audit_verifier.tree([audit_verifier.leaf(end) for end in ends])
     for index, end in enumerate(ends):
         if chains is not None and end.chain not in chains:
             continue
-        start = starts.get(end.chain)
-        seq, hash_ = (0, NOTHING) if start is None else (start.seq, start.hash)
-        yield {"type": "chain", "chain": end.chain, "after": seq, "hash": hash_.hex()}
-        for entry in audit_walk.select_sealed(conn, end.chain, after=seq, to=end.seq):
-            fields = dict(zip(FIELDS, entry.fields or (entry.audit_id,), strict=False))
-            yield {"type": "entry", "seq": entry.seq, "hash": entry.hash.hex(), **fields}
-        proof = [one.hex() for one in audit_verifier.path(leaves, index)]
+        start = starts.get(end.chain, ChainEnd(end.chain, 0, NOTHING))
+        yield {"type": "chain", "chain": end.chain, "after": start.seq, "hash": start.hash.hex()}
+        if start.seq < end.seq:
+            yield from _entries(conn, start, end)
+        proof = [one.hex() for one in audit_verifier.path(tree, index)]
         yield {
             **{"type": "head", "chain": end.chain, "seq": end.seq, "hash": end.hash.hex()},
             **{"index": index, "path": proof},
         }
     yield {"type": "checkpoint", "body": last.body, "signature": last.signature}
+
+
+def _entries(conn: Connection, start: ChainEnd, end: ChainEnd) -> Iterator[dict[str, Any]]:
+    for entry in audit_walk.select_sealed(conn, end.chain, after=start.seq, to=end.seq):
+        fields = dict(zip(FIELDS, entry.fields or (entry.audit_id,), strict=False))
+        yield {"type": "entry", "seq": entry.seq, "hash": entry.hash.hex(), **fields}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from producers.json_rows import as_document
 from producers.operations import (
     audit_checkpoints,
     audit_export,
@@ -68,9 +69,7 @@ def verify_audit(
 
 def as_result(found: Verification) -> dict[str, Any]:
     """Return a verification as commands and the API answer it."""
-    faults = [
-        {"chain": one.chain, "seq": one.seq, "id": one.id, "why": one.why} for one in found.faults
-    ]
+    faults = [as_document(one) for one in found.faults]
     return {
         "ok": found.ok,
         "entries": found.entries,

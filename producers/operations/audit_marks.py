@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from producers.operations import audit_verifier
 from producers.operations.audit_checkpoints import KeptCheckpoint, opened_body
-from producers.operations.audit_verifier import Head
 from producers.queries.operations import audit_seals
-from producers.queries.operations.audit_seals import StoredCheckpoint
+from producers.queries.operations.audit_seals import ChainEnd, StoredCheckpoint
 from shared.db import Connection
 
 # An entry that is sealed so long after its time is told of, and is no fault.
@@ -32,13 +31,16 @@ class Mark:
 
 @dataclass
 class Marks:
-    """What the checkpoints say, by chain and number, and what is wrong with them."""
+    """What the checkpoints say, by chain and number.
+
+    `faults`: what is wrong with them, with the chain where it is one's.
+    """
 
     marks: dict[str, list[Mark]] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    faults: list[tuple[str | None, str]] = field(default_factory=list)
     checkpoints: int = 0
 
-    def add(self, body: Mapping[str, Any], heads: Sequence[Head]) -> None:
+    def add(self, body: Mapping[str, Any], heads: Sequence[ChainEnd]) -> None:
         """Add what a checkpoint says."""
         late = datetime.fromisoformat(body["at"]).astimezone(UTC).replace(tzinfo=None) - LATE
         text = late.isoformat(timespec="milliseconds")
@@ -60,7 +62,7 @@ def read_marks(conn: Connection, trusted: Collection[str], kept: Sequence[KeptCh
     log = audit_seals.select_log(conn)
     outside = {one.body["number"]: one for one in kept if one.body["log"] == log}
     if len(outside) < len({one.body["number"] for one in kept}):
-        found.faults.append(f"the checkpoints kept outside are of another log than {log}")
+        found.faults.append((None, f"the checkpoints kept outside are of another log than {log}"))
     before: StoredCheckpoint | None = None
     for row, heads in _stored(conn):
         found.checkpoints += 1
@@ -74,24 +76,23 @@ def read_marks(conn: Connection, trusted: Collection[str], kept: Sequence[KeptCh
             if body is not None:
                 found.add(body, heads)
         if why is not None:
-            found.faults.append(f"checkpoint {row.number}: {why}")
+            found.faults.append((None, f"checkpoint {row.number}: {why}"))
         before = row
     for number in sorted(outside):
-        found.faults.append(f"checkpoint {number} is missing: it was kept outside")
+        found.faults.append((None, f"checkpoint {number} is missing: it was kept outside"))
         found.add(outside[number].body, outside[number].heads)
     _compare_ends(conn, found)
     if before is not None and not found.faults:
-        _compare_root(before, found)
+        _judge_last(before, found)
     return found
 
 
-def _stored(conn: Connection) -> Iterator[tuple[StoredCheckpoint, list[Head]]]:
+def _stored(conn: Connection) -> Iterator[tuple[StoredCheckpoint, list[ChainEnd]]]:
     after = 0
     while rows := audit_seals.select_checkpoints(conn, after=after, limit=_ROWS_AT_ONCE):
         heads = audit_seals.select_heads(conn, after=after, to=rows[-1].number)
         for row in rows:
-            ends = heads.get(row.number, [])
-            yield row, [Head(end.chain, end.seq, end.hash) for end in ends]
+            yield row, heads.get(row.number, [])
         after = rows[-1].number
 
 
@@ -99,7 +100,7 @@ def _fault_of(
     row: StoredCheckpoint,
     body: Mapping[str, Any] | None,
     before: StoredCheckpoint | None,
-    heads: Sequence[Head],
+    heads: Sequence[ChainEnd],
     log: str,
     trusted: Collection[str],
 ) -> str | None:
@@ -110,10 +111,6 @@ def _fault_of(
     wanted = None if previous is None else audit_verifier.body_hash(previous)
     tests = (
         (body["key"] in trusted, f"it is signed by another key, {body['key']}"),
-        (
-            audit_verifier.is_signed(row.body, row.signature, body["key"]),
-            "its signature is invalid",
-        ),
         (body["log"] == log, f"it is of another log, {body['log']}"),
         (body["number"] == row.number, "its number was changed"),
         (row.number == number + 1, "the one before it is missing"),
@@ -129,14 +126,20 @@ def _compare_ends(conn: Connection, found: Marks) -> None:
     marked = {chain: (marks[-1].seq, marks[-1].hash) for chain, marks in found.marks.items()}
     for chain in sorted(ends.keys() | marked.keys()):
         if ends.get(chain) != marked.get(chain):
-            found.faults.append(f"the end of chain {chain!r} is not the one that was signed")
+            found.faults.append((chain, "its stored end is not the one that was signed"))
 
 
-def _compare_root(last: StoredCheckpoint, found: Marks) -> None:
-    """Compare the newest checkpoint's root with the heads that the checkpoints name."""
-    ends = {chain: marks[-1] for chain, marks in found.marks.items()}
-    heads = [Head(chain, ends[chain].seq, ends[chain].hash) for chain in sorted(ends)]
+def _judge_last(last: StoredCheckpoint, found: Marks) -> None:
+    """Compare the newest checkpoint's signature, and its root with the heads that are named.
+
+    Its signature is that of all before it: each names the hash of the one before.
+    """
     body = opened_body(last.body)
-    root = audit_verifier.root([audit_verifier.leaf(head) for head in heads]).hex()
-    if body is None or root != body["root"]:
-        found.faults.append(f"checkpoint {last.number}: its root is another one")
+    assert body is not None, "else there is a fault"
+    if not audit_verifier.is_signed(last.body, last.signature, body["key"]):
+        found.faults.append((None, f"checkpoint {last.number}: its signature is invalid"))
+        return
+    ends = {chain: marks[-1] for chain, marks in found.marks.items()}
+    heads = [ChainEnd(chain, ends[chain].seq, ends[chain].hash) for chain in sorted(ends)]
+    if audit_verifier.root([audit_verifier.leaf(head) for head in heads]).hex() != body["root"]:
+        found.faults.append((None, f"checkpoint {last.number}: its root is another one"))

@@ -14,7 +14,7 @@ import structlog
 
 from producers.operations import audit_verifier
 from producers.operations.audit_keys import AuditKeys
-from producers.operations.audit_verifier import NOTHING, Head
+from producers.operations.audit_verifier import NOTHING
 from producers.queries.ledger import events
 from producers.queries.operations import audit_seals as queries
 from producers.queries.operations.audit_seals import (
@@ -69,11 +69,12 @@ def seal(conn: Connection, keys: AuditKeys, *, now: datetime, limit: int = BATCH
         now: The time of the checkpoint.
         limit: Maximum entries.
     """
-    log_id = queries.lock_log(conn)
-    if log_id is None:
+    # Looked at before the lock: once a second there is mostly nothing, and a lock is a write.
+    if queries.select_last_fold(conn, folds=FOLDS_MAX) is None:
         return Sealed(0, more=False)
+    log_id = queries.lock_log(conn)
     fold = queries.select_last_fold(conn, folds=FOLDS_MAX)
-    if fold is None:
+    if log_id is None or fold is None:
         return Sealed(0, more=False)
     entries = queries.select_unsealed(conn, to_fold=fold, limit=limit)
     if entries:
@@ -94,37 +95,34 @@ def _write(
     entries: Sequence[UnsealedEntry],
     now: datetime,
 ) -> None:
-    ends = {end.chain: Head(end.chain, end.seq, end.hash) for end in queries.select_chains(conn)}
-    seals, moved = [], set[str]()
+    ends = {end.chain: end for end in queries.select_chains(conn)}
+    seals = []
     for entry in entries:
-        before = ends.get(entry.chain, Head(entry.chain, 0, NOTHING))
+        before = ends.get(entry.chain, ChainEnd(entry.chain, 0, NOTHING))
         seq = before.seq + 1
         found = audit_verifier.entry_hash(before.hash, entry.chain, seq, hashed_fields(entry))
-        ends[entry.chain] = Head(entry.chain, seq, found)
+        ends[entry.chain] = ChainEnd(entry.chain, seq, found)
         seals.append(Seal(entry.chain, seq, entry.id, found))
-        moved.add(entry.chain)
-    changed = [ends[chain] for chain in sorted(moved)]
-    rows = [ChainEnd(head.chain, head.seq, head.hash) for head in changed]
+    moved = [ends[chain] for chain in sorted({seal.chain for seal in seals})]
     queries.insert_seals(conn, seals)
-    queries.put_chains(conn, rows)
-    before_body = queries.select_last_checkpoint(conn)
+    queries.put_chains(conn, moved)
+    last = queries.select_last_checkpoint(conn)
+    number = 1 if last is None else last.number + 1
     leaves = [audit_verifier.leaf(ends[chain]) for chain in sorted(ends)]
     body = {
         "format": audit_verifier.FORMAT,
         "log": log_id,
-        "number": 1 if before_body is None else before_body.number + 1,
+        "number": number,
         "at": now.astimezone(UTC).isoformat(timespec="milliseconds"),
-        "previous": None if before_body is None else audit_verifier.body_hash(before_body.body),
+        "previous": None if last is None else audit_verifier.body_hash(last.body),
         "root": audit_verifier.root(leaves).hex(),
         "chains": len(leaves),
-        "moved": audit_verifier.heads_hash(changed),
+        "moved": audit_verifier.heads_hash(moved),
         "key": keys.trusted[0],
     }
     text = audit_verifier.canonical(body).decode()
-    signed = StoredCheckpoint(
-        int(str(body["number"])), text, audit_verifier.sign(keys.signing, text)
-    )
-    queries.insert_checkpoint(conn, signed, rows)
+    signed = StoredCheckpoint(number, text, audit_verifier.sign(keys.signing, text))
+    queries.insert_checkpoint(conn, signed, moved)
 
 
 def hashed_fields(entry: UnsealedEntry) -> list[str | None]:

@@ -60,10 +60,9 @@ def _bring(sink: str, settings: Settings, stop: threading.Event) -> int:
             after = audit_sinks.select_place(conn, sink)
             limit = PUTS_MAX if is_url else LINES_MAX
             signed = audit_seals.select_checkpoints(conn, after=after, limit=limit)
-            to = signed[-1].number if signed else after
-            moved = audit_seals.select_heads(conn, after=after, to=to)
-        if not signed:
-            break
+            if not signed:
+                break
+            moved = audit_seals.select_heads(conn, after=after, to=signed[-1].number)
         lines = [(one, audit_checkpoints.line(one, moved.get(one.number, []))) for one in signed]
         kept, failed = _put(sink, lines, settings) if is_url else _append(Path(sink), lines)
         with db.transaction(None, role=Role.AUDIT_READER) as conn:

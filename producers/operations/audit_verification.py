@@ -110,8 +110,9 @@ def verify_log(
     found = Verification()
     read = audit_marks.read_marks(conn, trusted, kept)
     found.checkpoints = read.checkpoints
-    for why in read.faults:
-        found.note(None, None, None, why)
+    for of, why in read.faults:
+        if of is None or chain in (None, of):  # a tenant is told nothing of another's chain
+            found.note(of, None, None, why)
     unseen = {name for name in read.marks if chain in (None, name)}
     sealed = audit_walk.select_sealed(conn, chain)
     for name, entries in groupby(sealed, key=lambda entry: entry.chain):

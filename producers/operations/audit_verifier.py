@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -36,9 +36,25 @@ _SIGNED = b"ailydian audit checkpoint\n"
 _SIGNED_EXPORT = b"ailydian audit export\n"
 
 
+class ChainHead(Protocol):
+    """The last number of a chain, and the hash up to there."""
+
+    @property
+    def chain(self) -> str:
+        """The tenant's id; "" for entries without a tenant."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the last entry, from 1; 0 before it."""
+
+    @property
+    def hash(self) -> bytes:
+        """The hash of the last entry; `NOTHING` before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last number of a chain, and the hash up to there."""
+    """A head of a chain as an export has it."""
 
     chain: str
     seq: int
@@ -62,32 +78,39 @@ def entry_hash(before: bytes, chain: str, seq: int, fields: Sequence[str | None]
     return hashlib.sha256(_ENTRY + before + canonical([chain, seq, *fields])).digest()
 
 
-def leaf(head: Head) -> bytes:
+def leaf(head: ChainHead) -> bytes:
     """Return the hash of a chain's head as a leaf of the Merkle tree."""
     return hashlib.sha256(_LEAF + canonical([head.chain, head.seq, head.hash.hex()])).digest()
 
 
-def root(leaves: Sequence[bytes]) -> bytes:
-    """Return the Merkle tree hash of leaves (RFC 6962, section 2.1)."""
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    level = list(leaves)
-    while len(level) > 1:
+def tree(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Return the Merkle tree of leaves (RFC 6962, section 2.1): its levels, from below."""
+    levels = [list(leaves)]
+    while len(levels[-1]) > 1:
+        level = levels[-1]
         pairs = zip(level[::2], level[1::2], strict=False)
         above = [hashlib.sha256(_NODE + left + right).digest() for left, right in pairs]
-        level = above + level[len(above) * 2 :]
-    return level[0]
+        levels.append(above + level[len(above) * 2 :])
+    return levels
 
 
-def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the hashes that lead from a leaf to the root, from below."""
-    level, found = list(leaves), []
-    while len(level) > 1:
+def root(leaves: Sequence[bytes]) -> bytes:
+    """Return the Merkle tree hash of leaves."""
+    return tree(leaves)[-1][0] if leaves else hashlib.sha256(b"").digest()
+
+
+def path(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
+    """Return the hashes that lead from a leaf to the root, from below.
+
+    Args:
+        levels: As `tree` returns them.
+        index: The place of the leaf, from 0.
+    """
+    found = []
+    for level in levels:
         if index ^ 1 < len(level):
             found.append(level[index ^ 1])
-        pairs = zip(level[::2], level[1::2], strict=False)
-        above = [hashlib.sha256(_NODE + left + right).digest() for left, right in pairs]
-        level, index = above + level[len(above) * 2 :], index // 2
+        index //= 2
     return found
 
 
@@ -122,7 +145,7 @@ def body_hash(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-def heads_hash(heads: Iterable[Head]) -> str:
+def heads_hash(heads: Iterable[ChainHead]) -> str:
     """Return the hash of the heads that a checkpoint moved, in the order of their chains."""
     rows = [[head.chain, head.seq, head.hash.hex()] for head in heads]
     return hashlib.sha256(canonical(rows)).hexdigest()

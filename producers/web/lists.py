@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import json
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -41,7 +42,7 @@ def _within_years(given: datetime) -> datetime:
         raise ValueError("the time must be in the years 1 to 9999 of UTC") from None
 
 
-ADDRESS_CHARS_MAX = 200
+ADDRESS_CHARS = 16
 CONDITION_CHARS_MAX = 1_000  # of a field and its value
 Moment = Annotated[
     AwareDatetime, Strict(False), BeforeValidator(_iso_only), AfterValidator(_within_years)
@@ -56,7 +57,7 @@ def write(moment: datetime, row_id: str) -> str:
 
 def write_texts(first: str, second: str) -> str:
     """Return the cursor of a row that a list is ordered by two texts at."""
-    text = json.dumps([first, second, asked.get()])
+    text = json.dumps([first, second, _address()])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -99,14 +100,18 @@ def read_texts(cursor: str | None) -> tuple[str, str] | None:
             one.encode()
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise invalid_cursor() from None
-    if address != asked.get():
+    if address != _address():
         raise Refused(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "invalid_cursor",
-            f"The cursor is of another list, {str(address)[:ADDRESS_CHARS_MAX]}: use `next` of a "
-            "page of this one.",
+            "The cursor is of another list: use `next` of a page of this one.",
         )
     return first, second
+
+
+def _address() -> str:
+    """Return what a cursor has of its list's address: addresses may be long, cursors not."""
+    return hashlib.sha256(asked.get().encode()).hexdigest()[:ADDRESS_CHARS]
 
 
 def invalid_cursor() -> Refused:

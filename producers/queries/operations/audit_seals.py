@@ -82,14 +82,15 @@ def lock_log(conn: Connection) -> str | None:
 
 SELECT_LAST_FOLD: Final = """
     SELECT f."fold"::text AS "fold" FROM (
-        SELECT f."fold" FROM "EventCursor" c JOIN "EventFold" f ON f."fold" >= c."xid"
+        SELECT f."fold" FROM "EventCursor" c
+        JOIN "EventFold" f ON f."fold" > c."xid" OR (f."fold" = c."xid" AND c."position" = 0)
         WHERE c."reader" = 'seals' ORDER BY f."fold" LIMIT %(folds)s
     ) f ORDER BY f."fold" DESC LIMIT 1
 """
 
 
 def select_last_fold(conn: Connection, *, folds: int) -> str | None:
-    """Return the last of so many folds from the one that sealing stands at; None without any."""
+    """Return the last of the next so many folds that are not sealed; None without any."""
     row = conn.execute(SELECT_LAST_FOLD, {"folds": folds}).fetchone()
     return None if row is None else str(row[0])
 

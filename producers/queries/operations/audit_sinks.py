@@ -16,9 +16,10 @@ SELECT_SINK: Final = """
 
 def select_place(conn: Connection, sink: str) -> int:
     """Return the number of the last checkpoint that a place has; 0 for a new place."""
-    conn.execute(PUT_SINK, {"sink": sink})
-    [number] = conn.execute(SELECT_SINK, {"sink": sink}).fetchone() or (0,)
-    return int(number)
+    row = conn.execute(SELECT_SINK, {"sink": sink}).fetchone()
+    if row is None:
+        conn.execute(PUT_SINK, {"sink": sink})
+    return 0 if row is None else int(row[0])
 
 
 UPDATE_KEPT: Final = """

@@ -103,7 +103,8 @@ COUNT_UNSEALED: Final = """
                        WHERE a."xid" >= r."low" AND a."xid" < r."high")), false) AS "isLost"
         FROM place p CROSS JOIN "AuditLog" a
         WHERE NOT EXISTS (SELECT FROM "AuditSeal" s WHERE s."auditId" = a."id")
-          AND (%(chain)s::text IS NULL OR coalesce(a."tenantId", '') = %(chain)s)
+          AND (%(chain)s::text IS NULL OR a."tenantId" = %(chain)s
+               OR (%(chain)s = '' AND a."tenantId" IS NULL))
     )
     SELECT count(*) FILTER (WHERE NOT b."isLost") AS "pending",
            count(*) FILTER (WHERE b."isLost") AS "lost",
@@ -116,7 +117,8 @@ COUNT_UNSEALED: Final = """
 
 def count_unsealed(conn: Connection, chain: str | None) -> Unsealed:
     """Count the entries without a seal, of a chain or of all."""
-    row = conn.execute(COUNT_UNSEALED, {"chain": chain}).fetchone()
+    # Planned for its chain: a tenant's entries are found by an index.
+    row = conn.execute(COUNT_UNSEALED, {"chain": chain}, prepare=False).fetchone()
     assert row is not None, "a count yields a row"
     return Unsealed(*row)
 

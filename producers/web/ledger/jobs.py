@@ -125,7 +125,7 @@ def publish_jobs(
             one = outbox.publish(
                 conn, job, key=wanted.key, delay_s=wanted.delay_s, priority=wanted.priority
             )
-        note_operators(conn, [(job, one)])
+        note_operators(conn, acting, [(job, one)])
         headers = {"Location": f"/v1/jobs/{one.id}"}
         return Answer(as_document(one), HTTPStatus.ACCEPTED, headers)
 
@@ -148,7 +148,7 @@ def _publish_lines(request: Request, body: bytes, acting: Acting) -> Response:
                     conn, jobs, keys=keys, delay_s=delay_s, priority=priority
                 )
                 published |= zip(numbers, done, strict=True)
-        note_operators(conn, ((lines[one][1], done) for one, done in published.items()))
+        note_operators(conn, acting, ((lines[number][1], one) for number, one in published.items()))
         documents = [as_document(published[number]) for number in range(len(lines))]
         return Answer({"items": documents}, HTTPStatus.ACCEPTED)
 

@@ -13,6 +13,7 @@ from shared.db import Connection
 from shared.errors import PublisherRefused
 from shared.ledger.outbox import Published
 from shared.operations import audit
+from shared.queries.operations.audit_logs import AuditEntry
 
 LINES_MAX: Final = 10_000
 Item = TypeVar("Item")
@@ -52,11 +53,19 @@ def contract_of(name: str, payload: dict[str, Any], acting: Acting) -> Contract:
     return job
 
 
-def note_operators(conn: Connection, done: Iterable[tuple[Contract, Published]]) -> None:
+def note_operators(
+    conn: Connection, acting: Acting, done: Iterable[tuple[Contract, Published]]
+) -> None:
     """Note in the audit log the jobs of operators among those that were published."""
-    for job, published in done:
-        if job.audience == "operators" and not published.duplicate:
-            audit.note(conn, "job.publish", "Job", published.id, {"job": job.actor_name})
+    acts = [
+        AuditEntry(
+            acting.tenant, audit.who(), "job.publish", "Job", one.id, {"job": job.actor_name}
+        )
+        for job, one in done
+        if job.audience == "operators" and not one.duplicate
+    ]
+    if acts:
+        audit.write(conn, acts)
 
 
 def note_operators_batch(conn: Connection, batch_id: str, jobs: Iterable[Contract]) -> None:

@@ -121,10 +121,9 @@ def record_messages(
         else [bodies.read(MessageRequest, body)]
     )
     messages = _messages(wanted, acting)
-    slug = tenants.slug_of(acting.tenant)
 
     def do(conn: Connection) -> Answer:
-        conversations.refuse_lacking(conn, messages, slug)
+        conversations.refuse_lacking(conn, messages)
         with tracing.continued(request.headers.get("traceparent")):
             done = submission.record_many(conn, messages)
         documents = [as_document(one) for one in done]

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from producers.accounts.scopes import Scope
 from producers.operations import audit_log
 from producers.operations.audit_export import Period
+from producers.operations.audit_verification import AuditFault
 from producers.web import answers, lists, routes
 from producers.web.access import Acting, needs
 from producers.web.lists import Cursor, Limit, Moment
@@ -35,28 +36,18 @@ AuditCheckpoint = answers.made(
     **{"format": str, "log": str, "moved": str, "key": str},
 )
 CheckpointList = answers.page_of(AuditCheckpoint, name="AuditCheckpointList")
-
-
-class BrokenEntry(BaseModel):
-    """Something in the log that is not what was sealed; null where it is not one entry's."""
-
-    chain: str | None
-    seq: int | None
-    id: str | None
-    why: str
-
-
-class AuditVerification(BaseModel):
-    """What a verification found."""
-
-    ok: bool
-    entries: int = Field(description="Entries that were compared.")
-    firstBroken: BrokenEntry | None  # noqa: N815 - of the wire
-    checkpoints: int
-    pending: int = Field(description="Entries that were committed after the last seal.")
-    late: int = Field(description="Entries that were sealed over an hour after their time.")
-    faults: list[BrokenEntry]
-    verifiedAt: datetime  # noqa: N815 - of the wire
+BrokenEntry = answers.model_of(AuditFault, name="BrokenEntry")
+AuditVerification = answers.made(
+    "AuditVerification",
+    ok=bool,
+    entries=int,
+    firstBroken=BrokenEntry | None,
+    checkpoints=int,
+    pending=int,
+    late=int,
+    faults=list[BrokenEntry],  # type: ignore[valid-type]
+    verifiedAt=datetime,
+)
 
 
 class ExportQuery(BaseModel):

@@ -41,29 +41,23 @@ def _any(conn, rng) -> Place:
     return Place(*rng.choice(rows))
 
 
-def edit_field(conn, rng):
+def _set(conn, rng, column, value):
     at = _any(conn, rng)
-    column = rng.choice(["userId", "action", "resource", "resourceId", "ipAddress", "userAgent"])
-    conn.execute(
-        f'UPDATE "AuditLog" SET "{column}" = coalesce("{column}", \'\') || \'x\' WHERE "id" = %s',
-        [at.id],
-    )
+    conn.execute(f'UPDATE "AuditLog" SET "{column}" = {value} WHERE "id" = %s', [at.id])
     return f"{column} of {at}"
 
 
+def edit_field(conn, rng):
+    column = rng.choice(["userId", "action", "resource", "resourceId", "ipAddress", "userAgent"])
+    return _set(conn, rng, column, f"coalesce(\"{column}\", '') || 'x'")
+
+
 def empty_field(conn, rng):
-    at = _any(conn, rng)
-    conn.execute('UPDATE "AuditLog" SET "metadata" = NULL WHERE "id" = %s', [at.id])
-    return f"metadata of {at}"
+    return _set(conn, rng, "metadata", "NULL")
 
 
 def edit_time(conn, rng):
-    at = _any(conn, rng)
-    conn.execute(
-        """UPDATE "AuditLog" SET "createdAt" = "createdAt" - interval '1 ms' WHERE "id" = %s""",
-        [at.id],
-    )
-    return f"time of {at}"
+    return _set(conn, rng, "createdAt", "\"createdAt\" - interval '1 ms'")
 
 
 def delete_entry(conn, rng):
@@ -207,7 +201,7 @@ def rewrite_and_sign(conn, rng):
     chains = {}
     heads = audit_seals.select_heads(conn, after=0, to=1 << 60)
     for row in audit_seals.select_checkpoints(conn, after=0, limit=10_000):
-        moved = [audit_verifier.Head(e.chain, e.seq, e.hash) for e in heads[row.number]]
+        moved = heads[row.number]
         chains |= {head.chain: head for head in moved}
         leaves = [audit_verifier.leaf(chains[name]) for name in sorted(chains)]
         body = json.loads(row.body) | {

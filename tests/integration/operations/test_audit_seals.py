@@ -143,6 +143,18 @@ def test_of_two_sealers_one_waits_for_nobody_and_does_nothing(pool):
     assert sealed() == [("", 1, "a")]
 
 
+def test_where_nothing_waits_nothing_is_written(pool):
+    note(None, "a")
+    seal()
+    places = """SELECT (SELECT max(xmin::text || xmax::text) FROM "AuditState"),
+                       (SELECT xmin::text || xmax::text FROM "EventCursor"
+                        WHERE "reader" = 'seals')"""
+    before = rows(places)
+
+    assert (seal(), seal()) == (0, 0)
+    assert rows(places) == before
+
+
 def test_many_writers_beside_a_sealer_lose_nothing(pool):
     tenants, stop = [make_tenant() for _ in range(3)], threading.Event()
 

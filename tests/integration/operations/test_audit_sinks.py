@@ -138,6 +138,26 @@ def test_what_was_kept_is_believed_only_if_it_is_signed(pool, tmp_path, change, 
         audit_checkpoints.read_kept([b"{}", b"x"], sealed_log.KEYS.trusted, where="here")
 
 
+def test_a_line_in_the_middle_is_believed_because_the_next_one_names_it(pool, tmp_path):
+    path = tmp_path / "checkpoints.jsonl"
+    seal_each("a", "b", "c")
+    bring(settings_of(path))
+    first, second, third = map(json.loads, path.read_bytes().splitlines())
+    body = json.loads(second["body"]) | {"root": "00" * 32}
+    forged = second | {"body": json.dumps(body)}
+
+    def read(*lines):
+        raw = [json.dumps(line).encode() for line in lines]
+        return audit_checkpoints.read_kept(raw, sealed_log.KEYS.trusted, where="here")
+
+    assert [one.body["number"] for one in read(first, second, third)] == [1, 2, 3]
+    for lines in ((first, forged, third), (forged, third), (first, forged)):
+        with pytest.raises(CheckpointRefused, match="the signature is invalid"):
+            read(*lines)
+    with pytest.raises(CheckpointRefused, match="line 1: the body is invalid"):
+        read(first | {"body": "{}"}, second)
+
+
 def open_causes():
     return {
         cause for (cause,) in rows("""SELECT "cause" FROM "Incident" WHERE "status" = 'OPEN'""")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from producers.operations import audit_keys, audit_verifier
+from producers.operations import audit_keys, audit_log, audit_verifier
 from producers.web.operations import audit_proofs
 from shared import db
 from shared.db import Role
@@ -59,6 +59,17 @@ def test_entries_that_lost_a_living_tenant_are_told_of(api, key):
 
     [fault] = api.ask("GET", "/v1/audit/verification", key=key).document["faults"]
     assert (fault["seq"], fault["why"]) == (1, "its tenant was removed")
+
+
+def test_a_tenant_is_told_nothing_of_another_ones_chain(api, key):
+    with db.transaction(None, role=Role.OWNER) as conn:
+        conn.execute("""UPDATE "AuditChain" SET "hash" = '\\x00' WHERE "chain" = 'other'""")
+        conn.execute("""UPDATE "AuditLog" SET "action" = 'x' WHERE "action" = 'c'""")
+
+    reply = api.ask("GET", "/v1/audit/verification", key=key)
+    assert reply.document["ok"]
+    assert b"other" not in reply.body
+    assert not audit_log.verify_audit(settings()).ok
 
 
 def test_checkpoints_come_in_pages(api, key):

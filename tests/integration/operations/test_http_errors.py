@@ -51,7 +51,7 @@ def test_a_cursor_of_another_list_is_refused(api, key):
     assert api.ask("GET", f"/v1/jobs?limit=1&after={following}", key=key).status == 200
     reply = api.ask("GET", f"/v1/audit?after={following}", key=key)
     assert (reply.status, reply.code) == (422, "invalid_cursor")
-    assert "of another list, /v1/jobs" in reply.document["detail"]
+    assert "of another list" in reply.document["detail"]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])

@@ -49,7 +49,7 @@ class Order(BaseModel):
         ("odd", "y", "has an invalid form"),
         ("odd", "xx", "the length must be odd"),
         ("kind", "c", "must be 'a' or 'b'"),
-        ("tags", [], "must have at least 1 items"),
+        ("tags", [], "must have at least 1 item"),
         ("tags", ["a"] * 3, "must have at most 2 items"),
         ("tags", "a", "must be a list"),
         ("paid", 1, "must be true or false"),

@@ -1,7 +1,7 @@
--- Give the events and audit entries that were committed since the last fold their place: the number of a
--- new fold. A fold names the ended transactions whose events it holds; one that is still open is left to the fold after
--- its commit, so nobody's open transaction keeps the others' events back, and none is left out. A job's
--- events lie in their order: who notes the second has waited for the commit of the first.
+-- Give the events and audit entries that were committed since the last fold their place: the number of
+-- a new fold. A fold names the ended transactions whose events it holds; one that is still open is left to
+-- the fold after its commit, so nobody's open transaction keeps the others' events back, and none is left
+-- out. A job's events lie in their order: who notes the second has waited for the commit of the first.
 --
 -- Writes one row a fold, and nothing at an event. Locks: one process places at a time, another one does
 -- nothing. Returns whether there was a new fold.
